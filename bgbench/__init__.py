@@ -1,0 +1,62 @@
+"""bgbench: the equal-budget benchmark of transferable Boltzmann generators."""
+
+from bgbench.abstract import (
+    AbstractDensitySampler,
+    AbstractEnergy,
+    AbstractEstimator,
+    AbstractOracle,
+    AbstractSampler,
+    Conventions,
+    EnergyPlugin,
+    Estimate,
+    EstimatorPlugin,
+    MetricCase,
+    MetricPlugin,
+    SamplerPlugin,
+    Task,
+    TrackerPlugin,
+)
+from bgbench.chemistry import Atom
+from bgbench.errors import BgbenchError, BudgetExhausted
+from bgbench.hookspecs import hookimpl
+from bgbench.plugins import energy
+from bgbench.types import (
+    Card,
+    Ensemble,
+    ForceFieldSpec,
+    Proposal,
+    Reference,
+    Suite,
+    System,
+    TicaModel,
+)
+
+__all__ = [
+    "AbstractDensitySampler",
+    "AbstractEnergy",
+    "AbstractEstimator",
+    "AbstractOracle",
+    "AbstractSampler",
+    "Atom",
+    "BgbenchError",
+    "BudgetExhausted",
+    "Card",
+    "Conventions",
+    "Ensemble",
+    "EnergyPlugin",
+    "Estimate",
+    "EstimatorPlugin",
+    "ForceFieldSpec",
+    "MetricCase",
+    "MetricPlugin",
+    "Proposal",
+    "Reference",
+    "SamplerPlugin",
+    "Suite",
+    "System",
+    "Task",
+    "TicaModel",
+    "TrackerPlugin",
+    "energy",
+    "hookimpl",
+]

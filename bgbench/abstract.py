@@ -1,0 +1,264 @@
+"""The interfaces a plugin implements. One level deep; wrap to change behaviour."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bgbench.types import Card, Ensemble, Proposal, Reference, System, check_shape
+
+
+class AbstractEnergy(ABC):
+    """Reduced energy u(x) = U(x)/RT of one system, for many conformers at once.
+
+    Implementers give `_energy` and `_energy_and_force`; callers use `energy` (differentiable) and
+    `energy_and_force`. Non-finite energies come back as +inf with zero force and are counted.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.n_nonfinite = 0
+
+    @abstractmethod
+    def _energy(self, x: Tensor) -> Tensor:
+        """`x (n, atoms, 3)` nm → `u (n,)` kT; may hold NaN or inf."""
+
+    @abstractmethod
+    def _energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What ran, for the record (platform, precision, compiler)."""
+        return {"backend": type(self).__name__}
+
+    def energy(self, x: Any) -> Tensor:
+        """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x."""
+        x = self._checked(x)
+        if x.requires_grad and torch.is_grad_enabled():
+            return _Differentiable.apply(x, self)  # type: ignore[no-any-return]
+        return self._finite(self._energy(x.detach()))
+
+    def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Energies `(n,)` in kT and forces `(n, atoms, 3)` in kT/nm of `x (n, atoms, 3)` in nm."""
+        u, force = self._energy_and_force(self._checked(x).detach())
+        bad = ~torch.isfinite(u) | ~torch.isfinite(force).all(-1).all(-1)
+        return self._finite(u), force.masked_fill(bad[:, None, None], 0.0)
+
+    def _checked(self, x: Any) -> Tensor:
+        x = torch.as_tensor(x)
+        check_shape("x", x, (None, self.system.n_atoms, 3))
+        return x
+
+    def _finite(self, u: Tensor) -> Tensor:
+        bad = ~torch.isfinite(u)
+        self.n_nonfinite += int(bad.sum())
+        return u.masked_fill(bad, torch.inf)
+
+
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, energy: AbstractEnergy) -> Tensor:  # type: ignore[override]
+        u, force = energy.energy_and_force(x)
+        ctx.save_for_backward(force)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (force,) = ctx.saved_tensors
+        return -force * grad[:, None, None].to(force), None
+
+
+class AbstractOracle(ABC):
+    """The only way to the target energy: metered, with a hard stop."""
+
+    @property
+    @abstractmethod
+    def remaining(self) -> int:
+        """Evaluations left; one is one conformer."""
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """`x (n, atoms, 3)` nm → `u (n,)` kT; charges n or raises BudgetExhausted."""
+
+    @abstractmethod
+    def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`u (n,)` kT and force `(n, atoms, 3)` kT/nm; charges n or raises BudgetExhausted."""
+
+    @abstractmethod
+    def charge(self, n: int) -> None:
+        """Charge n energy+force evaluations made by an engine of the sampler's own (MD steps)."""
+
+    @abstractmethod
+    def count(self, kind: str, n: int, seconds: float) -> None:
+        """Enter network calls (`drawn`, `log_density`, `gradient`) in the ledger; free of charge."""
+
+    @abstractmethod
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Book what follows under `tune`, `sample` or `refine`."""
+
+
+def _silent(_: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """Choices a protocol makes about densities.
+
+    `com`: density of the centre of mass divided out of q, `gaussian` or `chi` (arXiv 2502.18462).
+    `handedness`: mirrored samples get weight `zero`, are `fold`ed with q(x)+q(−x), or `flip`ped with
+    q of the unflipped one (the published rule).
+    """
+
+    com: str = "gaussian"
+    handedness: str = "zero"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a sampler is asked: a system, its metered energy, a generator, and how many frames count.
+
+    `n_samples` is the number of conformers the protocol scores; `progress(k)` reports k more done.
+    """
+
+    system: System
+    oracle: AbstractOracle
+    generator: torch.Generator
+    n_samples: int
+    conventions: Conventions = field(default_factory=Conventions)
+    progress: Callable[[int], None] = _silent
+
+
+class AbstractSampler(ABC):
+    """Draws conformers of any system of its domain."""
+
+    @abstractmethod
+    def sample(self, task: Task, n_samples: int) -> Proposal:
+        """`n_samples` conformers (fewer only when the budget ends)."""
+
+    def supports(self, system: System) -> str:
+        """Empty where the system can be sampled, else the reason why not."""
+        del system
+        return ""
+
+
+class AbstractDensitySampler(AbstractSampler):
+    """A sampler that knows its normalised density q over `(atoms, 3)`.
+
+    `log_q` divides out the centre of mass where `conventions` says so; it must be the same function
+    in `draw` and `log_prob`.
+    """
+
+    chunk: int = 2048
+
+    @abstractmethod
+    def draw(self, task: Task, n_samples: int) -> Proposal:
+        """`x (n, atoms, 3)` nm with its `log_q (n,)`, in one batch."""
+
+    @abstractmethod
+    def log_prob(self, task: Task, x: Tensor) -> Tensor:
+        """`log_q (n,)` of `x (n, atoms, 3)` nm, differentiable in x."""
+
+    def sample(self, task: Task, n_samples: int) -> Proposal:
+        """Draw in chunks, so that memory beyond the result does not grow with `n_samples`."""
+        parts = []
+        for start in range(0, n_samples, self.chunk):
+            n = min(self.chunk, n_samples - start)
+            parts.append(self.draw(task, n))
+            task.progress(n)
+        if not parts:
+            return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
+        log_q = [part.log_q for part in parts if part.log_q is not None]
+        return Proposal(torch.cat([part.x for part in parts]), torch.cat(log_q))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics."""
+
+    ensemble: Ensemble
+    proposal: Proposal
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+
+class AbstractEstimator(ABC):
+    """Turns a sampler and a budget into a weighted ensemble."""
+
+    @abstractmethod
+    def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
+        """Spend at most `task.oracle.remaining` evaluations.
+
+        Raises:
+            BgbenchError: if the sampler lacks what the estimator needs (a density, say).
+        """
+
+
+@dataclass(frozen=True)
+class MetricCase:
+    """One judgement: an ensemble and its proposal beside the reference, at `n_samples` each side."""
+
+    system: System
+    estimate: Estimate
+    reference: Reference
+    n_samples: int
+    generator: torch.Generator
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SamplerPlugin:
+    """A sampler as registered: how to build it from `--set` options, train it, import weights."""
+
+    name: str
+    summary: str
+    build: Callable[[Mapping[str, str]], AbstractSampler]
+    card: Callable[[Mapping[str, str]], Card]
+    estimator: str = "none"
+    citation: str = ""
+    train: Callable[[Mapping[str, str]], Path] | None = None
+    import_weights: Callable[[Path, Path], Path] | None = None
+
+
+@dataclass(frozen=True)
+class EnergyPlugin:
+    """An energy backend as registered."""
+
+    name: str
+    summary: str
+    build: Callable[[System], AbstractEnergy]
+
+
+@dataclass(frozen=True)
+class EstimatorPlugin:
+    """An estimator as registered."""
+
+    name: str
+    summary: str
+    build: Callable[[Mapping[str, str]], AbstractEstimator]
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class MetricPlugin:
+    """A metric as registered. `compute` returns named values; `better` is `lower`, `higher` or ``."""
+
+    name: str
+    summary: str
+    compute: Callable[[MetricCase], Mapping[str, float]]
+    unit: str = ""
+    better: str = "lower"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class TrackerPlugin:
+    """A tracker as registered: mirrors a finished run folder to `uri`."""
+
+    name: str
+    summary: str
+    mirror: Callable[[Path, str], None]

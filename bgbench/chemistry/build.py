@@ -1,0 +1,90 @@
+"""Start structures without a network: PeptideBuilder for heavy atoms, OpenMM's Modeller for hydrogens."""
+
+import io
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bgbench.chemistry.residues import Atom, parse_sequence
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built peptide: `positions (atoms, 3)` nm; bonds as index pairs."""
+
+    sequence: str
+    atoms: tuple[Atom, ...]
+    bonds: tuple[tuple[int, int], ...]
+    positions: np.ndarray
+    pdb: str
+
+
+@lru_cache(maxsize=256)
+def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
+    """Build the zwitterionic peptide with neutral HIE histidines, in an extended conformation.
+
+    Raises:
+        BgbenchError: for a sequence that is not at least two standard residues.
+    """
+    import openmm.app as app
+    import openmm.unit as unit
+
+    letters = parse_sequence(sequence)
+    heavy = app.PDBFile(io.StringIO(_heavy_atoms(letters)))
+    modeller = app.Modeller(heavy.topology, heavy.positions)
+    variants = ["HIE" if residue.name == "HIS" else None for residue in modeller.topology.residues()]
+    with _fixed_python_random():
+        modeller.addHydrogens(
+            app.ForceField(*forcefield_files), variants=variants, platform=_reference_platform()
+        )
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=np.float64)
+    atoms = tuple(
+        Atom(atom.residue.index, atom.residue.name, atom.name, atom.element.symbol)
+        for atom in modeller.topology.atoms()
+    )
+    bonds = tuple(sorted(tuple(sorted((a.index, b.index))) for a, b in modeller.topology.bonds()))
+    buffer = io.StringIO()
+    app.PDBFile.writeFile(modeller.topology, modeller.positions, buffer)
+    return Built(letters, atoms, bonds, positions, buffer.getvalue())
+
+
+@contextmanager
+def _fixed_python_random() -> Iterator[None]:
+    """OpenMM draws first hydrogen positions from Python's global generator; leave it as it was."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _reference_platform() -> Any:
+    import openmm
+
+    return openmm.Platform.getPlatformByName("Reference")
+
+
+def _heavy_atoms(letters: str) -> str:
+    """PDB text of the heavy atoms, C-terminal OXT included."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import Bio.PDB
+        import PeptideBuilder
+
+        structure = PeptideBuilder.make_extended_structure(letters)
+        PeptideBuilder.add_terminal_OXT(structure)
+    writer = Bio.PDB.PDBIO()
+    writer.set_structure(structure)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "heavy.pdb"
+        writer.save(str(path))
+        return path.read_text()

@@ -1,0 +1,1 @@
+"""Energies: the OpenMM truth, and the meter every sampler pays at."""

@@ -1,0 +1,90 @@
+"""The meter: one per cell. Every conformer costs one evaluation; the limit is a hard stop."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from bgbench.abstract import AbstractEnergy, AbstractOracle
+from bgbench.errors import BgbenchError, BudgetExhausted
+
+PHASES = ("tune", "sample", "refine")
+NETWORK_CALLS = ("drawn", "log_density", "gradient")
+
+
+class MeteredEnergy(AbstractOracle):
+    """An energy behind a budget, with a ledger by phase and kind.
+
+    Raises:
+        BgbenchError: if `limit` is not positive.
+    """
+
+    def __init__(self, energy: AbstractEnergy, limit: int) -> None:
+        if limit < 1:
+            raise BgbenchError(f"the budget must be at least 1 energy evaluation, got {limit}")
+        self._inner = energy
+        self.limit = limit
+        self.used = 0
+        self.ledger: dict[str, dict[str, dict[str, float]]] = {}
+        self._phase = "sample"
+
+    @property
+    def remaining(self) -> int:
+        return self.limit - self.used
+
+    def energy(self, x: Tensor) -> Tensor:
+        start = self._reserve(int(x.shape[0]))
+        u = self._inner.energy(x)
+        self._enter("energy", int(x.shape[0]), time.perf_counter() - start)
+        return u
+
+    def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        start = self._reserve(int(x.shape[0]))
+        u, force = self._inner.energy_and_force(x)
+        self._enter("energy_and_force", int(x.shape[0]), time.perf_counter() - start)
+        return u, force
+
+    def charge(self, n: int) -> None:
+        self._reserve(n)
+        self._enter("energy_and_force", n, 0.0)
+
+    def count(self, kind: str, n: int, seconds: float) -> None:
+        if kind not in NETWORK_CALLS:
+            raise ValueError(f"network calls are {', '.join(NETWORK_CALLS)}, not '{kind}'")
+        self._enter(kind, n, seconds)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        if name not in PHASES:
+            raise ValueError(f"phases are {', '.join(PHASES)}, not '{name}'")
+        before, self._phase = self._phase, name
+        try:
+            yield
+        finally:
+            self._phase = before
+
+    @property
+    def n_nonfinite(self) -> int:
+        """Conformers whose energy was not finite."""
+        return self._inner.n_nonfinite
+
+    def describe(self) -> dict[str, Any]:
+        """The backend that ran."""
+        return dict(self._inner.describe())
+
+    def _reserve(self, n: int) -> float:
+        if n < 0:
+            raise ValueError(f"cannot charge {n} evaluations")
+        if n > self.remaining:
+            raise BudgetExhausted(
+                f"{n} evaluations asked for, {self.remaining} left of a budget of {self.limit}"
+            )
+        self.used += n
+        return time.perf_counter()
+
+    def _enter(self, kind: str, n: int, seconds: float) -> None:
+        row = self.ledger.setdefault(self._phase, {}).setdefault(kind, {"calls": 0, "seconds": 0.0})
+        row["calls"] += n
+        row["seconds"] += seconds

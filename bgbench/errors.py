@@ -1,0 +1,9 @@
+"""Errors that are a user's to mend: one clear line each, never a traceback."""
+
+
+class BgbenchError(Exception):
+    """What was wrong, with the value, and what to do next. The command line prints it and exits 2."""
+
+
+class BudgetExhausted(Exception):
+    """An evaluation would have passed the energy budget. Nothing of it was evaluated or charged."""

@@ -1,0 +1,15 @@
+"""Units: the only place that converts. Inside bgbench lengths are nm and energies are kT."""
+
+GAS_CONSTANT = 8.31446261815324e-3
+"""R in kJ/(mol K), CODATA 2018 (exact)."""
+
+
+def kt(temperature: float) -> float:
+    """Thermal energy R T in kJ/mol at `temperature` in K.
+
+    Raises:
+        ValueError: if the temperature is not a positive, finite number.
+    """
+    if not 0.0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be a positive number of kelvin, got {temperature}")
+    return GAS_CONSTANT * temperature

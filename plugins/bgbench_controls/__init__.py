@@ -1,0 +1,1 @@
+"""The controls plugin of bgbench."""

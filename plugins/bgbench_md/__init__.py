@@ -1,0 +1,1 @@
+"""The md plugin of bgbench."""

@@ -1,0 +1,1 @@
+"""The prose plugin of bgbench."""

@@ -1,0 +1,1 @@
+"""The tbg plugin of bgbench."""
