@@ -7,3 +7,11 @@ class BgbenchError(Exception):
 
 class BudgetExhausted(Exception):
     """An evaluation would have passed the energy budget. Nothing of it was evaluated or charged."""
+
+
+class Unsupported(Exception):
+    """The sampler says that it cannot sample this system, and why."""
+
+
+class NonFinite(Exception):
+    """Nothing usable came out: every energy, density or weight was infinite or NaN."""

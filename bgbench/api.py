@@ -1,0 +1,183 @@
+"""The Python door to a run: plan, execute, draw, mirror. The command line calls the same function."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from bgbench.abstract import SamplerPlugin
+from bgbench.cells import execute
+from bgbench.errors import BgbenchError
+from bgbench.executors import InProcess
+from bgbench.plugins import plugins
+from bgbench.protocols import get_protocol
+from bgbench.records import Cell, Record
+from bgbench.references.providers import find_reference
+from bgbench.report import draw_cell
+from bgbench.runfolder import RunFolder, new_plan
+from bgbench.suites import load_suite
+from bgbench.types import Suite, System
+
+DEFAULT_SUITE = "dipeptides-mini@1"
+
+
+class Choices(TypedDict, total=False):
+    """What can be chosen about a run; everything has a default from the suite or the sampler.
+
+    `options` are the sampler's, `estimator.NAME` keys the estimator's, `temperature` the system's (K).
+    """
+
+    suite: str
+    estimator: str
+    protocol: str
+    budget: int
+    seeds: int
+    only: tuple[str, ...]
+    options: Mapping[str, str]
+    out: str | Path
+    resume: bool
+    retry_failed: bool
+    tracking_uri: str
+    observer: "Observer"
+
+
+class Observer:
+    """Hears how a run goes; this one keeps silent. Subclass to show progress."""
+
+    def started(self, folder: RunFolder, cells: list[Cell]) -> None:
+        """Before the first cell."""
+
+    def advanced(self, cell: Cell, n: int) -> None:
+        """`n` more conformers of `cell` are done."""
+
+    def finished(self, record: Record) -> None:
+        """A record was written."""
+
+    def notice(self, message: str) -> None:
+        """Something a user should read."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its folder and its records."""
+
+    folder: Path
+    records: list[Record] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+
+def run(sampler: str, **choices: Unpack[Choices]) -> Result:
+    """Run `sampler` on every system of a suite and return the records.
+
+    Raises:
+        BgbenchError: for anything unknown, impossible or not at hand, before the first cell starts.
+    """
+    observer = choices.get("observer", Observer())
+    folder = open_folder(sampler, choices)
+    with folder.lock():
+        cells = folder.missing(retry_failed=choices.get("retry_failed", False))
+        observer.started(folder, cells)
+        for record in InProcess().map(partial(_work, folder=folder, observer=observer), cells):
+            if record.status == "ok":
+                draw_cell(folder, record)
+            observer.finished(record)
+        mirror(folder, observer)
+    return Result(folder.path, folder.records())
+
+
+def open_folder(sampler: str, choices: Choices) -> RunFolder:
+    """The run's folder: the one to resume, or a new one with its plan."""
+    out = choices.get("out")
+    if choices.get("resume") and out and (Path(out) / "run.json").exists():
+        return RunFolder.open(Path(out))
+    cells, suite = plan_cells(sampler, choices)
+    check_at_hand(cells, suite)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path(out) if out else Path("runs") / f"{stamp}-{sampler}-{suite.id}"
+    default_uri = f"sqlite:///{(path if out else path.parent).resolve() / 'mlflow.db'}"
+    plan = new_plan(cells, suite.sha256, choices.get("tracking_uri") or default_uri)
+    return RunFolder.create(path, plan)
+
+
+def plan_cells(sampler: str, choices: Choices) -> tuple[list[Cell], Suite]:
+    """Every (system, seed) of the suite, with defaults filled in."""
+    plugin = plugins().samplers[sampler]
+    suite = load_suite(choices.get("suite", DEFAULT_SUITE))
+    options = dict(choices.get("options", {}))
+    own = {key: value for key, value in options.items() if "." not in key and key != "temperature"}
+    seeds = choices.get("seeds", suite.seeds)
+    budget = choices.get("budget", suite.budget)
+    if budget < 1:
+        raise BgbenchError(f"--budget must be at least 1 energy evaluation, got {budget}")
+    if seeds < 1:
+        raise BgbenchError(f"--seeds must be at least 1, got {seeds}")
+    shared = {
+        "sampler": sampler,
+        "estimator": choices.get("estimator") or plugin.estimator,
+        "protocol": choices.get("protocol") or suite.protocol,
+        "suite": suite.id,
+        "budget": budget,
+        "energy": suite.energy,
+        "temperature": _temperature(options, suite),
+        "options": own,
+        "estimator_options": _prefixed(options, "estimator."),
+    }
+    systems = _chosen(suite, choices.get("only", ()))
+    cells = [Cell(system=name, seed=seed, **shared) for name in systems for seed in range(seeds)]
+    check_choices(plugin, cells[0])
+    return cells, suite
+
+
+def check_choices(plugin: SamplerPlugin, cell: Cell) -> None:
+    """Build everything once, so that a wrong option fails before the first cell."""
+    get_protocol(cell.protocol)
+    plugins().estimators[cell.estimator].build(cell.estimator_options)
+    plugins().energies[cell.energy]
+    plugin.build(cell.options)
+
+
+def check_at_hand(cells: list[Cell], suite: Suite) -> None:
+    """Raise BgbenchError for the first system whose reference is missing."""
+    for cell in cells:
+        if not cell.system.startswith("analytic:"):
+            find_reference(System.from_sequence(cell.system, cell.temperature, suite.forcefield), suite.id)
+
+
+def mirror(folder: RunFolder, observer: Observer) -> None:
+    """Send the run to its tracker; a tracker that fails costs a notice, never a record."""
+    try:
+        plugins().trackers["mlflow"].mirror(folder.path, folder.plan.tracking_uri)
+    except Exception as error:
+        observer.notice(
+            f"tracking to {folder.plan.tracking_uri} failed ({type(error).__name__}: {error}); the records "
+            f"are safe in {folder.path}; send them later with `bgbench track {folder.path}`"
+        )
+
+
+def _work(cell: Cell, folder: RunFolder, observer: Observer) -> Record:
+    return execute(cell, folder, partial(observer.advanced, cell))
+
+
+def _temperature(options: Mapping[str, str], suite: Suite) -> float:
+    text = options.get("temperature")
+    if text is None:
+        return suite.temperature
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BgbenchError(f"--set temperature={text}: not a number of kelvin") from error
+
+
+def _prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
+
+
+def _chosen(suite: Suite, only: tuple[str, ...]) -> tuple[str, ...]:
+    unknown = sorted(set(only) - set(suite.systems))
+    if unknown:
+        raise BgbenchError(f"--only {', '.join(unknown)}: not in {suite.id} ({', '.join(suite.systems)})")
+    return tuple(name for name in suite.systems if not only or name in only)

@@ -1,0 +1,183 @@
+"""The command line: parse, call, print."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bgbench.errors import BgbenchError
+
+app = typer.Typer(
+    name="bgbench",
+    help="Equal-budget benchmark of transferable Boltzmann generators.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat for more", metavar="KEY=VALUE")
+]
+RunDir = Annotated[Path, typer.Argument(help="a run folder")]
+
+
+@app.command()
+def run(
+    sampler: Annotated[str, typer.Argument(help="a sampler of `bgbench list samplers`")],
+    suite: Annotated[str, typer.Option(help="a suite of `bgbench list suites`")] = "dipeptides-mini@1",
+    estimator: Annotated[str | None, typer.Option(help="default: the sampler's own")] = None,
+    protocol: Annotated[str | None, typer.Option(help="bgbench@1 or paper@1; default: the suite's")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="energy evaluations a cell; default: the suite's")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="seeds a system; default: the suite's")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="only this system; repeat for more")] = None,
+    settings: Set = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/…")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; default: SQLite beside the run")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="run only the missing cells of --out")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Run a sampler on every system of a suite at an equal energy budget."""
+    from bgbench import api
+    from bgbench.display import LiveObserver, print_run
+
+    chosen = {
+        "suite": suite,
+        "estimator": estimator,
+        "protocol": protocol,
+        "budget": budget,
+        "seeds": seeds,
+        "only": tuple(only or ()),
+        "options": parse_settings(settings),
+        "out": out_dir,
+        "tracking_uri": tracking_uri,
+        "resume": resume,
+        "retry_failed": retry_failed,
+        "observer": api.Observer() if quiet else LiveObserver(err),
+    }
+    choices: Any = {key: value for key, value in chosen.items() if value is not None}
+    result = api.run(sampler, **choices)
+    if not quiet:
+        print_run(result.folder, result.records, out)
+    if any(record.status != "ok" for record in result.records):
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    folder: RunDir,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Print a run's table."""
+    from bgbench.display import print_run, run_as_dict
+    from bgbench.runfolder import RunFolder
+
+    opened = RunFolder.open(folder)
+    if as_json:
+        sys.stdout.write(json.dumps(run_as_dict(opened), indent=1) + "\n")
+    else:
+        print_run(opened.path, opened.records(), out)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="samplers|suites|metrics|estimators|energies|trackers|plugins")],
+) -> None:
+    """List what is registered, with version and distribution."""
+    from bgbench.display import print_listing
+
+    print_listing(kind, out)
+
+
+@app.command()
+def train(
+    sampler: Annotated[str, typer.Argument(help="a sampler that can be trained")],
+    config: Annotated[str | None, typer.Option(help="a named configuration of the sampler")] = None,
+    settings: Set = None,
+) -> None:
+    """Train a sampler; options are the sampler's own (--set)."""
+    from bgbench.plugins import plugins
+
+    plugin = plugins().samplers[sampler]
+    if plugin.train is None:
+        raise BgbenchError(f"sampler '{sampler}' has nothing to train")
+    options = parse_settings(settings)
+    if config:
+        options["config"] = config
+    out.print(f"trained: {plugin.train(options)}")
+
+
+@app.command()
+def track(
+    folder: RunDir,
+    tracking_uri: Annotated[str | None, typer.Option(help="default: the one of the run")] = None,
+) -> None:
+    """Send a run's records to MLflow; what is there already is not sent twice."""
+    from bgbench.plugins import plugins
+    from bgbench.runfolder import RunFolder
+
+    uri = tracking_uri or RunFolder.open(folder).plan.tracking_uri
+    plugins().trackers["mlflow"].mirror(folder, uri)
+    out.print(f"{folder} is at {uri}")
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, platforms, threads, and what is missing."""
+    from bgbench.display import print_doctor
+
+    print_doctor(out)
+
+
+def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` words as a dict.
+
+    Raises:
+        BgbenchError: for a word without `=` or an empty key.
+    """
+    parsed = {}
+    for word in settings or ():
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise BgbenchError(f"--set {word}: write KEY=VALUE")
+        parsed[key] = value
+    return parsed
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one line and exit code 2."""
+    sys.exit(guarded(app))
+
+
+def guarded(command: Callable[..., Any]) -> int:
+    """Call a typer app; returns its exit code."""
+    try:
+        result = command(standalone_mode=False)
+    except BgbenchError as error:
+        err.print(f"bgbench: {error}", markup=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        err.print("bgbench: stopped; what was finished is kept. Go on with the same command and --resume.")
+        return 130
+    except Exception as error:
+        return _usage_error(error)
+    return result if isinstance(result, int) else 0
+
+
+def _usage_error(error: Exception) -> int:
+    """Typer's own complaints as one line; anything else is a bug and keeps its traceback."""
+    shown = getattr(error, "format_message", None)
+    if shown is None:
+        raise error
+    err.print(f"bgbench: {shown()}", markup=False, soft_wrap=True)
+    return 2

@@ -1,0 +1,214 @@
+"""What the command line prints: live progress, tables, listings."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bgbench.api import Observer
+from bgbench.errors import BgbenchError
+from bgbench.plugins import Registry, plugins
+from bgbench.provenance import provenance
+from bgbench.records import Cell, Record
+from bgbench.runfolder import RunFolder
+
+ARROWS = {"lower": "↓", "higher": "↑", "": ""}
+
+
+class LiveObserver(Observer):
+    """A bar for the cells and one for the running cell; silent when the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._cells: TaskID | None = None
+        self._cell: tuple[Cell, TaskID] | None = None
+
+    def started(self, folder: RunFolder, cells: list[Cell]) -> None:
+        del folder
+        self._bars.start()
+        self._cells = self._bars.add_task("cells", total=len(cells), rate="")
+
+    def advanced(self, cell: Cell, n: int) -> None:
+        if self._cell is None or self._cell[0] != cell:
+            self._close()
+            self._cell = (cell, self._bars.add_task(cell.name, total=cell.budget, rate=""))
+        task = self._cell[1]
+        self._bars.advance(task, n)
+        speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
+        self._bars.update(task, rate=f"{speed:,.0f}/s" if speed else "")
+
+    def finished(self, record: Record) -> None:
+        self._close()
+        if self._cells is not None:
+            self._bars.advance(self._cells)
+            if self._bars.finished:
+                self._bars.stop()
+        if record.status != "ok":
+            self.notice(f"{record.cell.name}: {record.status}: {record.error}")
+
+    def notice(self, message: str) -> None:
+        self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._cell is not None:
+            self._bars.remove_task(self._cell[1])
+            self._cell = None
+
+
+def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
+    """The table systems × metrics: units, arrows for better, floors, budget used."""
+    if not records:
+        console.print(f"{path}: no cell is finished yet")
+        return
+    first = records[0].cell
+    console.print(
+        f"{first.sampler} · {first.estimator} · {first.protocol} · {first.suite} · budget {first.budget:,} "
+        f"energy evaluations"
+    )
+    names = _headline(records)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("system")
+    table.add_column("seed", justify="right")
+    for name in names:
+        table.add_column(_heading(name), justify="right")
+    table.add_column("used", justify="right")
+    table.add_column("reference")
+    for record in records:
+        cells = (
+            [_cell_text(record, name) for name in names]
+            if record.status == "ok"
+            else [record.status] * len(names)
+        )
+        grade = record.reference.get("grade", "–")
+        table.add_row(record.cell.system, str(record.cell.seed), *cells, f"{record.budget.used:,}", grade)
+    wide = Console(file=console.file, width=max(console.width, 60 + 14 * len(names)), highlight=False)
+    (console if console.is_terminal else wide).print(table)
+    console.print("each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower")
+    console.print(f"records, arrays and figures: {path}", soft_wrap=True)
+
+
+def run_as_dict(folder: RunFolder) -> dict[str, Any]:
+    """A run as plain JSON values."""
+    return {
+        "run": folder.plan.model_dump(exclude={"cells"}),
+        "cells": [
+            {
+                "system": record.cell.system,
+                "seed": record.cell.seed,
+                "status": record.status,
+                "error": record.error,
+                "metrics": record.metrics,
+                "floors": record.floors,
+                "skills": record.skills,
+                "budget": {"limit": record.budget.limit, "used": record.budget.used},
+                "reference": record.reference,
+                "leakage": record.leakage,
+                "seconds": record.seconds,
+                "diagnostics": record.diagnostics,
+            }
+            for record in folder.records()
+        ],
+        "missing": [cell.name for cell in folder.missing()],
+    }
+
+
+def print_listing(kind: str, console: Console) -> None:
+    """One line an entry: name, summary, distribution, version."""
+    found = plugins()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    if kind == "plugins":
+        for column in ("plugin", "distribution", "version"):
+            table.add_column(column)
+        for origin in found.origins.values():
+            table.add_row(origin.plugin, origin.distribution, origin.version)
+        console.print(table)
+        return
+    registries: dict[str, Registry[Any]] = {
+        "samplers": found.samplers,
+        "energies": found.energies,
+        "estimators": found.estimators,
+        "metrics": found.metrics,
+        "suites": found.suites,
+        "trackers": found.trackers,
+    }
+    if kind not in registries:
+        raise BgbenchError(f"cannot list '{kind}'; lists: {', '.join(registries)}, plugins")
+    for column in ("name", "summary", "distribution", "version"):
+        table.add_column(column)
+    registry = registries[kind]
+    for name in registry:
+        origin = registry.origin(name)
+        entry = registry[name]
+        summary = str(entry) if isinstance(entry, Path) else entry.summary
+        table.add_row(name, summary, origin.distribution, origin.version)
+    console.print(table)
+
+
+def print_doctor(console: Console) -> None:
+    """Versions, platforms, threads, disk, and what is missing."""
+    import openmm
+
+    info = provenance()
+    console.print(f"bgbench {info['bgbench']}, Python {info['python']}, {info['host']['system']}")
+    console.print(
+        f"CPU {info['host']['cpu']}, {info['host']['cores']} cores, GPU {info['host']['gpu'] or 'none'}"
+    )
+    console.print(
+        f"torch threads {info['host']['torch_threads']}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    )
+    for name, number in info["libraries"].items():
+        console.print(f"  {name} {number or 'MISSING'}")
+    platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
+    console.print(f"OpenMM platforms: {', '.join(platforms)}")
+    console.print(f"free disk here: {shutil.disk_usage('.').free / 1e9:.1f} GB")
+    found = plugins()
+    console.print(f"plugins: {', '.join(found.origins)}")
+    optional = {
+        "dask.distributed": "distributed",
+        "dask_jobqueue": "dask_jobqueue",
+        "playwright": "playwright",
+    }
+    missing = [name for name, module in optional.items() if importlib.util.find_spec(module) is None]
+    console.print(f"optional, not installed: {', '.join(missing) or 'nothing'}")
+    sys.stdout.flush()
+
+
+def _headline(records: Sequence[Record]) -> list[str]:
+    """Metrics to print: those named by a registered metric, in the order of the record."""
+    known = set(plugins().metrics)
+    seen: dict[str, None] = {}
+    for record in records:
+        seen.update(dict.fromkeys(record.metrics))
+    return [name for name in seen if name in known] or list(seen)[:8]
+
+
+def _heading(name: str) -> str:
+    found = plugins().metrics
+    if name not in found:
+        return name
+    plugin = found[name]
+    unit = f" ({plugin.unit})" if plugin.unit else ""
+    return f"{name}{unit} {ARROWS[plugin.better]}".strip()
+
+
+def _cell_text(record: Record, name: str) -> str:
+    value, floor = record.metrics.get(name), record.floors.get(name)
+    text = "–" if value is None else f"{value:.3g}"
+    return text if floor is None else f"{text} [{floor:.2g}]"

@@ -1,0 +1,27 @@
+"""Did the sampler train on the test system? Stamped from what its card declares."""
+
+from typing import Literal
+
+from bgbench.types import Card
+
+Stamp = Literal["unseen", "similar", "seen", "unknown"]
+
+
+def leakage(card: Card, sequence: str) -> Stamp:
+    """`seen`: in the training list. `similar`: a training sequence of the same length differs in one
+    residue out of four or more, or contains the whole test sequence. `unknown`: parameters but no list.
+    """
+    if not card.training_sequences:
+        return "unknown" if card.n_parameters else "unseen"
+    if sequence in card.training_sequences:
+        return "seen"
+    if any(_similar(sequence, other) for other in card.training_sequences):
+        return "similar"
+    return "unseen"
+
+
+def _similar(sequence: str, other: str) -> bool:
+    if len(other) > len(sequence):
+        return sequence in other
+    differing = sum(a != b for a, b in zip(sequence, other, strict=False))
+    return len(other) == len(sequence) >= 4 and differing <= 1

@@ -1,0 +1,69 @@
+"""Where a result came from: versions, commit, host."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = ("torch", "openmm", "numpy", "scipy", "mdtraj", "deeptime", "POT", "numba", "scikit-learn")
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, thread count."""
+    return {
+        "bgbench": version("bgbench"),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "git": _git(Path(__file__).parent),
+        "host": {
+            "system": platform.platform(),
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+            "torch_threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _tells_affinity() -> bool:
+    """Linux tells which cores a process may use; other systems do not."""
+    return platform.system() == "Linux"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    """Commit and dirtiness of a checkout; empty for an installed wheel."""
+
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, check=False, timeout=10
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not ask("ls-files", "--error-unmatch", str(folder / "__init__.py")):
+            return {}
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}

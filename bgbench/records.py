@@ -1,0 +1,208 @@
+"""The record of one cell: its schema, its provenance, its atomic write.
+
+A cell is (sampler, estimator, protocol, suite, system, budget, seed). It ends in one JSON file and one
+array file; the JSON holds the hash of the arrays.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bgbench.errors import BgbenchError
+from bgbench.types import Ensemble, Proposal
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "budget_exhausted", "nonfinite", "timeout", "out_of_memory", "crash", "unsupported"]
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys rejected."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cell(Strict):
+    """What determines a result, before versions and hashes."""
+
+    sampler: str
+    estimator: str
+    protocol: str
+    suite: str
+    system: str
+    budget: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    temperature: float
+    energy: str
+    options: dict[str, str] = {}
+    estimator_options: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """File-safe name of the cell inside its run."""
+        return f"{self.system.replace(':', '_')}-s{self.seed}"
+
+    @property
+    def sha256(self) -> str:
+        return digest(self.model_dump())
+
+
+class Budget(Strict):
+    """Evaluations allowed and used, the ledger by phase and kind, and what was not finite."""
+
+    limit: int
+    used: int
+    nonfinite: int = 0
+    ledger: dict[str, dict[str, dict[str, float]]] = {}
+
+
+class Arrays(Strict):
+    """The array file beside the record."""
+
+    file: str
+    sha256: str
+
+
+class Record(Strict):
+    """One cell's outcome. Metrics that do not exist are None, never NaN."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: str
+    cell: Cell
+    status: Status
+    error: str = ""
+    phase: str = ""
+    metrics: dict[str, float | None] = {}
+    floors: dict[str, float | None] = {}
+    skills: dict[str, float | None] = {}
+    diagnostics: dict[str, Any] = {}
+    budget: Budget
+    reference: dict[str, Any] = {}
+    card: dict[str, Any] = {}
+    energy: dict[str, Any] = {}
+    leakage: Literal["unseen", "similar", "seen", "unknown"] = "unknown"
+    seconds: dict[str, float] = {}
+    provenance: dict[str, Any] = {}
+    arrays: Arrays | None = None
+
+    @field_validator("metrics", "floors", "skills", mode="before")
+    @classmethod
+    def _no_nan(cls, values: Mapping[str, Any]) -> dict[str, float | None]:
+        return {name: finite_or_none(value) for name, value in values.items()}
+
+    @field_validator("diagnostics", mode="before")
+    @classmethod
+    def _plain_diagnostics(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return plain(values)
+
+
+def finite_or_none(value: Any) -> float | None:
+    """A float, or None for None, NaN and infinities."""
+    return None if value is None or not math.isfinite(float(value)) else float(value)
+
+
+def plain(value: Any) -> Any:
+    """The same value in JSON's terms: numbers, strings, lists, dicts; non-finite numbers become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return finite_or_none(value)
+    return plain(value.tolist())
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary stream that becomes `path` when the block ends well; nothing is left behind otherwise.
+
+    Raises:
+        BgbenchError: if the folder cannot be written or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise BgbenchError(f"cannot write {path}: {error.strerror}; nothing else was lost") from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, model: BaseModel) -> None:
+    """Write a model as indented JSON, atomically."""
+    with atomic_file(path) as stream:
+        stream.write(model.model_dump_json(indent=1).encode() + b"\n")
+
+
+def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal) -> Arrays:
+    """Positions (nm, float32), u, log_w, and log_q of the proposal, compressed, atomically."""
+    arrays = {
+        "x": ensemble.x.detach().cpu().numpy().astype(np.float32),
+        "u": ensemble.u.detach().cpu().numpy().astype(np.float64),
+        "log_w": ensemble.log_w.detach().cpu().numpy().astype(np.float64),
+    }
+    if proposal.log_q is not None:
+        arrays["log_q"] = proposal.log_q.detach().cpu().numpy().astype(np.float64)
+    with atomic_file(path) as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return Arrays(file=path.name, sha256=sha256_file(path))
+
+
+def read_arrays(path: Path, expected: Arrays) -> dict[str, np.ndarray]:
+    """The stored arrays.
+
+    Raises:
+        BgbenchError: if the file is missing, truncated, or not the one the record names.
+    """
+    if not path.is_file():
+        raise BgbenchError(f"{path} is missing; run the cell again with --resume --retry-failed")
+    if sha256_file(path) != expected.sha256:
+        raise BgbenchError(f"{path} does not match the sha256 in its record; it was changed or truncated")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record.
+
+    Raises:
+        BgbenchError: naming the file and the first thing wrong with it.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise BgbenchError(f"{path} is not a valid record: {where}: {first['msg']}") from error

@@ -1,0 +1,124 @@
+"""Pictures of a cell: the sampler beside the reference, as PNG in the run folder."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bgbench.chemistry.features import tica_features, torsions
+from bgbench.records import Record, atomic_file, read_arrays
+from bgbench.references.providers import find_reference
+from bgbench.runfolder import RunFolder
+from bgbench.suites import load_suite
+from bgbench.types import Ensemble, Reference, System
+
+REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
+
+
+def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
+    """Ramachandran, TICA and energy figures of a finished cell; returns the files written.
+
+    Raises:
+        BgbenchError: if the arrays are missing or changed.
+    """
+    if record.arrays is None or record.cell.system.startswith("analytic:"):
+        return []
+    suite = load_suite(record.cell.suite)
+    system = System.from_sequence(record.cell.system, record.cell.temperature, suite.forcefield)
+    reference = find_reference(system, suite.id)
+    stored = read_arrays(folder.arrays_path(record.cell), record.arrays)
+    ensemble = Ensemble(*(torch.from_numpy(stored[name]) for name in ("x", "u", "log_w")))
+    figures = {
+        "ramachandran": ramachandran(system, ensemble, reference),
+        "energy": energies(ensemble, reference),
+    }
+    if reference.tica is not None:
+        figures["tica"] = tica(system, ensemble, reference)
+    title = f"{record.cell.sampler} · {record.cell.estimator} · {system.name} · seed {record.cell.seed}"
+    return [_save(figure, title, folder.figure_path(record.cell, kind)) for kind, figure in figures.items()]
+
+
+def ramachandran(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
+    """Weighted φ/ψ densities, one row for each (φ, ψ) pair; degrees."""
+    ours, truth = torsions(system, ensemble.x), torsions(system, reference.x)
+    rows = ours.phi.shape[1]
+    figure = Figure(figsize=(7.2, 3.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+    weights = ensemble.weights.numpy()
+    for row in range(rows):
+        _angles(axes[row, 0], truth.phi[:, row], truth.psi[:, row], None)
+        _angles(axes[row, 1], ours.phi[:, row], ours.psi[:, row], weights)
+        axes[row, 0].set_ylabel(f"ψ{row + 1} (°)")
+        for ax in axes[row]:
+            ax.set_xlabel(f"φ{row + 1} (°)")
+    axes[0, 0].set_title(f"reference ({reference.grade})")
+    axes[0, 1].set_title("sampler, weighted")
+    return figure
+
+
+def tica(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
+    """First two TICA coordinates of the reference's model, reference beside the weighted sampler."""
+    model = reference.tica
+    if model is None:
+        raise ValueError("the reference has no TICA model")
+    truth = model.transform(tica_features(system, reference.x).to(model.mean))[:, :2].numpy()
+    ours = model.transform(tica_features(system, ensemble.x).to(model.mean))[:, :2].numpy()
+    low, high = truth.min(0), truth.max(0)
+    margin = 0.15 * (high - low)
+    box = np.stack([low - margin, high + margin], axis=1)
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    _density(left, truth, None, box)
+    _density(right, ours, ensemble.weights.numpy(), box)
+    left.set(title=f"reference ({reference.grade})", xlabel="TIC 1", ylabel="TIC 2")
+    right.set(title="sampler, weighted", xlabel="TIC 1")
+    return figure
+
+
+def energies(ensemble: Ensemble, reference: Reference) -> Figure:
+    """Histograms of u (kT): reference, proposal, weighted ensemble."""
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    ax = figure.subplots()
+    truth = reference.u.numpy()
+    spread = max(float(truth.std()), 1e-3)
+    bins = np.linspace(truth.min() - 3 * spread, truth.max() + 12 * spread, 90)
+    u = ensemble.u.numpy()
+    inside = np.clip(np.nan_to_num(u, posinf=bins[-1]), bins[0], bins[-1])
+    ax.hist(truth, bins, density=True, color=REFERENCE, alpha=0.45, label="reference")
+    for weights, style, label in (
+        (None, ":", "sampler, unweighted"),
+        (ensemble.weights.numpy(), "-", "sampler, weighted"),
+    ):
+        heights, _ = np.histogram(inside, bins, weights=weights)
+        scale = heights.sum() * np.diff(bins)
+        ax.stairs(heights / np.maximum(scale, 1e-300), bins, color=SAMPLER, linestyle=style, label=label)
+    ax.set(xlabel="u (kT); the last bin holds everything above", ylabel="density")
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _angles(ax: Axes, phi: torch.Tensor, psi: torch.Tensor, weights: np.ndarray | None) -> None:
+    points = np.rad2deg(torch.stack([phi, psi], dim=1).numpy())
+    _density(ax, points, weights, np.array([[-180.0, 180.0], [-180.0, 180.0]]))
+
+
+def _density(ax: Axes, points: np.ndarray, weights: np.ndarray | None, box: np.ndarray) -> None:
+    edges = [np.linspace(low, high, 73) for low, high in box]
+    x, y = points.T
+    counts, x_edges, y_edges = np.histogram2d(x, y, bins=edges, weights=weights, density=True)
+    with np.errstate(divide="ignore"):
+        free_energy = -np.log(counts.T)
+    shifted = free_energy - np.min(free_energy, initial=np.inf, where=np.isfinite(free_energy))
+    image = np.ma.masked_invalid(np.clip(shifted, 0.0, 8.0))
+    ax.pcolormesh(x_edges, y_edges, image, cmap="viridis", vmin=0.0, vmax=8.0)
+
+
+def _save(figure: Figure, title: str, path: Path) -> Path:
+    figure.suptitle(title, fontsize=9)
+    FigureCanvasAgg(figure)
+    with atomic_file(path) as stream:
+        figure.savefig(stream, dpi=110, format="png")
+    return path

@@ -1,0 +1,126 @@
+"""One cell, start to end: the page to show people."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from bgbench.abstract import AbstractEnergy, AbstractSampler, Estimate, Task
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.energies.spotcheck import spot_check
+from bgbench.errors import Unsupported
+from bgbench.leakage import leakage
+from bgbench.plugins import energy, plugins
+from bgbench.protocols import Judgement, Protocol, get_protocol
+from bgbench.records import Cell
+from bgbench.references.providers import find_reference
+from bgbench.suites import load_suite
+from bgbench.systems.analytic import analytic_reference, analytic_system
+from bgbench.types import Card, Reference, System
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a cell is judged on, and the meter that guards it."""
+
+    system: System
+    reference: Reference
+    protocol: Protocol
+    energy: AbstractEnergy
+    oracle: MeteredEnergy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished cell gives to its record."""
+
+    estimate: Estimate
+    judgement: Judgement
+    card: Card
+    energy: Mapping[str, Any]
+    seconds: Mapping[str, float]
+
+
+def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outcome:
+    """Sampler → proposal → estimator → ensemble → metrics against the reference.
+
+    Raises:
+        Unsupported: if the sampler cannot sample this system.
+    """
+    plugin = plugins().samplers[cell.sampler]
+    sampler = plugin.build(cell.options)
+    estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
+    refuse_unsupported(sampler, bench.system)
+    n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
+    task = Task(bench.system, bench.oracle, generator(cell), n_samples, bench.protocol.conventions, progress)
+
+    started = time.perf_counter()
+    estimate = estimator.estimate(sampler, task)
+    sampled = time.perf_counter()
+    judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
+    judged = time.perf_counter()
+
+    return Outcome(
+        estimate=estimate,
+        judgement=judgement,
+        card=plugin.card(cell.options),
+        energy={**bench.oracle.describe(), **checked_against_openmm(bench, estimate)},
+        seconds={"sampling": sampled - started, "judging": judged - sampled},
+    )
+
+
+def open_bench(cell: Cell) -> Bench:
+    """The system, its reference, the protocol and the metered energy of a cell.
+
+    Raises:
+        BgbenchError: for anything unknown or not at hand, saying how to get it.
+    """
+    suite = load_suite(cell.suite)
+    if cell.system.startswith("analytic:"):
+        system = analytic_system(cell.system)
+        reference = analytic_reference(cell.system)
+    else:
+        system = System.from_sequence(cell.system, cell.temperature, suite.forcefield)
+        reference = find_reference(system, suite.id)
+    target = energy(system, cell.energy)
+    return Bench(system, reference, get_protocol(cell.protocol), target, MeteredEnergy(target, cell.budget))
+
+
+def generator(cell: Cell, purpose: str = "sample") -> torch.Generator:
+    """The cell's generator. It does not depend on the sampler: common random numbers where shared."""
+    text = f"{cell.suite}/{cell.system}/{cell.seed}/{purpose}"
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(seed)
+
+
+def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
+    """Raise Unsupported with the sampler's own reason."""
+    reason = sampler.supports(system)
+    if reason:
+        raise Unsupported(f"{system.name}: {reason}")
+
+
+def checked_against_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
+    """The largest |Δu| (kT) of 32 conformers against OpenMM, where another backend ran."""
+    if bench.system.forcefield is None or isinstance(bench.energy, OpenMMEnergy):
+        return {}
+    judge = OpenMMEnergy(bench.system, "Reference")
+    return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
+
+
+def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]:
+    """The record's fields that say what was judged against what."""
+    return {
+        "reference": {
+            "system": reference.system,
+            "grade": reference.grade,
+            "sha256": reference.sha256,
+            "frames": reference.n_samples,
+        },
+        "card": asdict(outcome.card),
+        "leakage": leakage(outcome.card, cell.system),
+    }

@@ -1,0 +1,129 @@
+"""MLflow as a mirror of run folders: a parent run for the suite, a nested run for each cell.
+
+Records are the source. What was sent is found again by tags, so sending twice adds nothing.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bgbench.records import Record, sha256_file
+from bgbench.runfolder import RunFolder
+
+EXPERIMENT = "bgbench"
+
+
+def mirror_to_mlflow(path: Path, uri: str) -> None:
+    """Send every record of the run folder `path` that `uri` does not hold yet.
+
+    Raises:
+        Exception: whatever MLflow raises; the records stay where they are.
+    """
+    folder = RunFolder.open(path)
+    with _quiet_mlflow(uri):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _experiment(client, uri)
+        parent = _parent(client, experiment, folder)
+        held = _held(client, experiment, parent)
+        for record in folder.records():
+            item = _Item(folder, record, sha256_file(folder.record_path(record.cell)))
+            stale = [run for run in held.get(record.cell.name, []) if not _is_complete(run, item)]
+            for run in stale:
+                client.delete_run(run.info.run_id)
+            if len(stale) == len(held.get(record.cell.name, [])):
+                _send(client, experiment, parent, item)
+        client.set_terminated(parent, "FINISHED" if not folder.missing() else "RUNNING")
+
+
+class _Item:
+    def __init__(self, folder: RunFolder, record: Record, fingerprint: str) -> None:
+        self.folder = folder
+        self.record = record
+        self.fingerprint = fingerprint
+
+
+def _experiment(client: Any, uri: str) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    if uri.startswith("sqlite:///"):
+        artifacts = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
+        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri()))
+    return str(client.create_experiment(EXPERIMENT))
+
+
+def _parent(client: Any, experiment: str, folder: RunFolder) -> str:
+    plan = folder.plan
+    key = f"{plan.id}-{plan.created}"
+    found = client.search_runs([experiment], f"tags.bgbench_run = '{key}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    name = f"{plan.sampler} {plan.suite}"
+    run = client.create_run(experiment, tags={"bgbench_run": key, "mlflow.runName": name}, run_name=name)
+    for field in ("sampler", "suite", "estimator", "protocol", "budget"):
+        client.log_param(run.info.run_id, field, getattr(plan, field))
+    return str(run.info.run_id)
+
+
+def _held(client: Any, experiment: str, parent: str) -> dict[str, list[Any]]:
+    """The nested runs the store holds, by cell name."""
+    found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=50_000)
+    held: dict[str, list[Any]] = {}
+    for run in found:
+        held.setdefault(run.data.tags["mlflow.runName"], []).append(run)
+    return held
+
+
+def _is_complete(run: Any, item: _Item) -> bool:
+    same = run.data.tags.get("bgbench_record") == item.fingerprint
+    return same and run.info.status in ("FINISHED", "FAILED")
+
+
+def _send(client: Any, experiment: str, parent: str, item: _Item) -> None:
+    record = item.record
+    tags = {
+        "mlflow.parentRunId": parent,
+        "mlflow.runName": record.cell.name,
+        "bgbench_record": item.fingerprint,
+        "status": record.status,
+        "leakage": record.leakage,
+    }
+    run = client.create_run(experiment, tags=tags, run_name=record.cell.name).info.run_id
+    for key, value in record.cell.model_dump().items():
+        client.log_param(run, key, json.dumps(value) if isinstance(value, dict) else value)
+    numbers = {**record.metrics, **{f"floor_{name}": value for name, value in record.floors.items()}}
+    numbers["budget_used"] = record.budget.used
+    for key, value in numbers.items():
+        if value is not None:
+            client.log_metric(run, key, value)
+    client.log_artifact(run, str(item.folder.record_path(record.cell)))
+    for figure in sorted((item.folder.path / "figures").glob(f"{record.cell.name}-*.png")):
+        client.log_artifact(run, str(figure), "figures")
+    client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED")
+
+
+@contextmanager
+def _quiet_mlflow(uri: str) -> Iterator[None]:
+    """MLflow and alembic talk at INFO on a new store; a server that is down should fail soon."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    added = {
+        key: value for key, value in patience.items() if uri.startswith("http") and key not in os.environ
+    }
+    os.environ.update(added)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for key in added:
+            del os.environ[key]
