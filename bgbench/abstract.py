@@ -40,7 +40,7 @@ class AbstractEnergy(ABC):
         """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x."""
         x = self._checked(x)
         if x.requires_grad and torch.is_grad_enabled():
-            return _Differentiable.apply(x, self)  # type: ignore[no-any-return]
+            return _Differentiable.apply(x, self)
         return self._finite(self._energy(x.detach()))
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
@@ -62,13 +62,13 @@ class AbstractEnergy(ABC):
 
 class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, energy: AbstractEnergy) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, energy: AbstractEnergy) -> Tensor:
         u, force = energy.energy_and_force(x)
         ctx.save_for_backward(force)
         return u
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (force,) = ctx.saved_tensors
         return -force * grad[:, None, None].to(force), None
 

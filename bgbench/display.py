@@ -170,9 +170,8 @@ def print_doctor(console: Console) -> None:
     console.print(
         f"CPU {info['host']['cpu']}, {info['host']['cores']} cores, GPU {info['host']['gpu'] or 'none'}"
     )
-    console.print(
-        f"torch threads {info['host']['torch_threads']}, OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
-    )
+    omp = os.environ.get("OMP_NUM_THREADS", "unset")
+    console.print(f"torch threads {info['host']['torch_threads']}, OMP_NUM_THREADS {omp}")
     for name, number in info["libraries"].items():
         console.print(f"  {name} {number or 'MISSING'}")
     platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]

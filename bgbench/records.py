@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bgbench.errors import BgbenchError
 from bgbench.types import Ensemble, Proposal
 
-SCHEMA_VERSION = 1
 Status = Literal["ok", "budget_exhausted", "nonfinite", "timeout", "out_of_memory", "crash", "unsupported"]
 
 
@@ -74,7 +73,7 @@ class Arrays(Strict):
 class Record(Strict):
     """One cell's outcome. Metrics that do not exist are None, never NaN."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     id: str
     cell: Cell
     status: Status

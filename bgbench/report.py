@@ -84,7 +84,7 @@ def energies(ensemble: Ensemble, reference: Reference) -> Figure:
     ax = figure.subplots()
     truth = reference.u.numpy()
     spread = max(float(truth.std()), 1e-3)
-    bins = np.linspace(truth.min() - 3 * spread, truth.max() + 12 * spread, 90)
+    bins = np.linspace(truth.min() - 3 * spread, truth.max() + 12 * spread, 90).tolist()
     u = ensemble.u.numpy()
     inside = np.clip(np.nan_to_num(u, posinf=bins[-1]), bins[0], bins[-1])
     ax.hist(truth, bins, density=True, color=REFERENCE, alpha=0.45, label="reference")
