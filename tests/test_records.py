@@ -1,0 +1,149 @@
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from bgbench import BgbenchError, Ensemble, Proposal
+from bgbench.records import (
+    Budget,
+    Cell,
+    Record,
+    atomic_file,
+    plain,
+    read_arrays,
+    read_record,
+    write_arrays,
+    write_json,
+)
+from bgbench.runfolder import RunFolder, new_plan
+
+
+def a_cell(**changes):
+    fields = {
+        "sampler": "md",
+        "estimator": "mcmc",
+        "protocol": "bgbench@1",
+        "suite": "dipeptides-mini@1",
+        "system": "AA",
+        "budget": 10,
+        "seed": 0,
+        "temperature": 310.0,
+        "energy": "openmm",
+    }
+    return Cell(**{**fields, **changes})
+
+
+def a_record(**changes):
+    fields = {"id": "x", "cell": a_cell(), "status": "ok", "budget": Budget(limit=10, used=7)}
+    return Record(**{**fields, **changes})
+
+
+def test_record_round_trips_through_its_file(tmp_path):
+    record = a_record(metrics={"ess": 0.25, "tica_w2": math.nan}, diagnostics={"a": np.float64(2.0)})
+    write_json(tmp_path / "r.json", record)
+    assert read_record(tmp_path / "r.json") == record
+    stored = json.loads((tmp_path / "r.json").read_text())
+    assert stored["metrics"] == {"ess": 0.25, "tica_w2": None}
+    assert stored["schema_version"] == 1
+
+
+def test_unknown_keys_and_foreign_versions_are_refused(tmp_path):
+    stored = a_record().model_dump()
+    with pytest.raises(ValidationError, match="extra"):
+        Record(**stored, extra=1)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({**stored, "schema_version": 99}))
+    with pytest.raises(BgbenchError, match=r"r\.json is not a valid record: schema_version"):
+        read_record(path)
+    path.write_text(json.dumps(stored)[:40])
+    with pytest.raises(BgbenchError, match="not a valid record"):
+        read_record(path)
+
+
+def test_plain_turns_arrays_and_infinities_into_json():
+    assert plain({"t": torch.tensor([1.0, math.inf]), "n": np.int64(3), 1: (True, None)}) == {
+        "t": [1.0, None],
+        "n": 3,
+        "1": [True, None],
+    }
+
+
+def test_arrays_carry_their_hash_and_refuse_change(tmp_path):
+    x = torch.rand(3, 2, 3)
+    ensemble = Ensemble(x, torch.arange(3.0), torch.zeros(3))
+    named = write_arrays(tmp_path / "a.npz", ensemble, Proposal(x, log_q=torch.ones(3)))
+    stored = read_arrays(tmp_path / "a.npz", named)
+    assert set(stored) == {"x", "u", "log_w", "log_q"}
+    assert np.array_equal(stored["x"], x.numpy())
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    (tmp_path / "a.npz").write_bytes(raw[:-5])
+    with pytest.raises(BgbenchError, match="sha256"):
+        read_arrays(tmp_path / "a.npz", named)
+    (tmp_path / "a.npz").unlink()
+    with pytest.raises(BgbenchError, match="missing"):
+        read_arrays(tmp_path / "a.npz", named)
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BgbenchError, match="No space left"), atomic_file(tmp_path / "r.json") as stream:
+        stream.write(b"half")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BgbenchError, match="cannot write"), atomic_file(tmp_path / "file" / "r.json"):
+        pass
+
+
+def test_run_folder_plans_resumes_and_refuses_a_second_start(tmp_path):
+    cells = [a_cell(system=name) for name in ("AA", "DI", "HM")]
+    folder = RunFolder.create(tmp_path / "run", new_plan(cells, "hash"))
+    write_json(folder.record_path(cells[0]), a_record(cell=cells[0]))
+    write_json(folder.record_path(cells[1]), a_record(cell=cells[1], status="crash"))
+    again = RunFolder.open(tmp_path / "run")
+    assert [cell.system for cell in again.missing()] == ["HM"]
+    assert [cell.system for cell in again.missing(retry_failed=True)] == ["DI", "HM"]
+    with pytest.raises(BgbenchError, match="--resume"):
+        RunFolder.create(tmp_path / "run", new_plan(cells, "hash"))
+    with pytest.raises(BgbenchError, match="holds no run"):
+        RunFolder.open(tmp_path / "elsewhere")
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(BgbenchError, match="damaged"):
+        RunFolder.open(tmp_path / "run")
+
+
+def test_lock_keeps_a_second_process_off_and_dies_with_its_holder(tmp_path):
+    folder = RunFolder.create(tmp_path / "run", new_plan([a_cell()], "hash"))
+    hold = (
+        "import sys, time; from pathlib import Path; from bgbench.runfolder import RunFolder\n"
+        "with RunFolder.open(Path(sys.argv[1])).lock():\n"
+        "    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", hold, str(folder.path)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(BgbenchError, match=f"in use by process {process.pid}"), folder.lock():
+            pass
+    finally:
+        process.kill()
+        process.communicate()
+    with folder.lock():
+        pass
+
+
+def test_cell_hash_follows_what_determines_the_result():
+    assert a_cell().sha256 == a_cell().sha256
+    assert a_cell().sha256 != a_cell(seed=1).sha256
+    assert a_cell().sha256 != a_cell(options={"a": "b"}).sha256
