@@ -16,7 +16,8 @@ from bgbench.abstract import (
     Task,
     TrackerPlugin,
 )
-from bgbench.chemistry import Atom
+from bgbench.chemistry import Atom, Encoding
+from bgbench.chemistry import encode as encode_atoms
 from bgbench.errors import BgbenchError, BudgetExhausted
 from bgbench.hookspecs import hookimpl
 from bgbench.plugins import energy
@@ -42,6 +43,7 @@ __all__ = [
     "BudgetExhausted",
     "Card",
     "Conventions",
+    "Encoding",
     "EnergyPlugin",
     "Ensemble",
     "Estimate",
@@ -57,6 +59,7 @@ __all__ = [
     "Task",
     "TicaModel",
     "TrackerPlugin",
+    "encode_atoms",
     "energy",
     "hookimpl",
 ]

@@ -1,0 +1,70 @@
+"""Integer encodings of atoms that transferable samplers condition on (arXiv 2508.18175, TBG 2406.14426)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bgbench.chemistry.residues import ONE_TO_THREE, Atom
+from bgbench.errors import BgbenchError
+
+ATOM_TYPES = (
+    "C", "CA", "CB", "CD", "CD1", "CD2", "CE", "CE1", "CE2", "CE3", "CG", "CG1", "CG2", "CH2", "CZ", "CZ2",
+    "CZ3", "H", "HA", "HB", "HD", "HD1", "HD2", "HE", "HE1", "HE2", "HE3", "HG", "HG1", "HG2", "HH", "HH1",
+    "HH2", "HZ", "HZ2", "HZ3", "N", "ND1", "ND2", "NE", "NE1", "NE2", "NH1", "NH2", "NZ", "O", "OD", "OE",
+    "OG", "OG1", "OH", "OXT", "SD", "SG",
+)  # fmt: skip
+"""The 54 atom-type names; the code of a name is its place, counted from 1."""
+
+RESIDUE_TYPES = tuple(sorted(ONE_TO_THREE.values()))
+"""Three-letter residue names; the code of a name is its place, counted from 1."""
+
+_RINGS = ("HIS", "PHE", "TRP", "TYR")
+_ATOM_CODES = {name: code for code, name in enumerate(ATOM_TYPES, start=1)}
+_RESIDUE_CODES = {name: code for code, name in enumerate(RESIDUE_TYPES, start=1)}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Codes of a peptide's atoms, int64 `(atoms,)`, all counted from 1 (0 is left for padding).
+
+    `sequence_length` is the number of residues.
+    """
+
+    atom_type: Tensor
+    residue_type: Tensor
+    residue_position: Tensor
+    sequence_length: int
+
+
+def atom_type_name(atom: Atom) -> str:
+    """The type name of an atom: equivalent hydrogens and carboxyl oxygens share one."""
+    name = atom.name
+    if name.startswith("H") and name[-1] in "123":
+        ring = atom.residue_name in _RINGS and name[:2] in ("HD", "HE", "HH", "HZ")
+        return name if ring else name[:-1]
+    return name[:-1] if name[:2] in ("OD", "OE") else name
+
+
+def encode(atoms: Sequence[Atom]) -> Encoding:
+    """Encode the atoms of a peptide, in their own order.
+
+    Raises:
+        BgbenchError: if there are no atoms, or for an atom or residue without a code, naming it.
+    """
+    if not atoms:
+        raise BgbenchError("the system has no atoms to encode; use a sampler that needs no chemistry")
+    for atom in atoms:
+        if atom.residue_name not in _RESIDUE_CODES or atom_type_name(atom) not in _ATOM_CODES:
+            raise BgbenchError(
+                f"atom {atom.name} of {atom.residue_name} has no encoding; use the 20 standard residues "
+                "with PDB atom names"
+            )
+    positions = [atom.residue + 1 for atom in atoms]
+    return Encoding(
+        atom_type=torch.tensor([_ATOM_CODES[atom_type_name(atom)] for atom in atoms]),
+        residue_type=torch.tensor([_RESIDUE_CODES[atom.residue_name] for atom in atoms]),
+        residue_position=torch.tensor(positions),
+        sequence_length=max(positions),
+    )
