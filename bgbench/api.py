@@ -1,5 +1,6 @@
 """The Python door to a run: plan, execute, draw, mirror. The command line calls the same function."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from bgbench.abstract import SamplerPlugin
-from bgbench.cells import execute
+from bgbench.cells import bury, execute
 from bgbench.errors import BgbenchError
-from bgbench.executors import InProcess
+from bgbench.executors import AbstractExecutor, InProcess, Job, Workers
 from bgbench.plugins import plugins
 from bgbench.protocols import get_protocol
-from bgbench.records import Cell, Record
+from bgbench.provenance import cores
+from bgbench.records import Cell, Record, read_record
 from bgbench.references.providers import find_reference
 from bgbench.report import draw_cell
 from bgbench.runfolder import RunFolder, new_plan
+from bgbench.subprocesses import Limits
 from bgbench.suites import load_suite
 from bgbench.types import Suite, System
 
@@ -26,7 +29,8 @@ DEFAULT_SUITE = "dipeptides-mini@1"
 class Choices(TypedDict, total=False):
     """What can be chosen about a run; everything has a default from the suite or the sampler.
 
-    `options` are the sampler's, `estimator.NAME` keys the estimator's, `temperature` the system's (K).
+    `workers` processes (0: this one), each cell at most `timeout` s and `memory` MB. `options` are the
+    sampler's, `estimator.NAME` keys the estimator's, `temperature` the system's (K).
     """
 
     suite: str
@@ -37,6 +41,9 @@ class Choices(TypedDict, total=False):
     only: tuple[str, ...]
     options: Mapping[str, str]
     out: str | Path
+    workers: int
+    timeout: float
+    memory: float
     resume: bool
     retry_failed: bool
     tracking_uri: str
@@ -81,7 +88,7 @@ def run(sampler: str, **choices: Unpack[Choices]) -> Result:
     with folder.lock():
         cells = folder.missing(retry_failed=choices.get("retry_failed", False))
         observer.started(folder, cells)
-        for record in InProcess().map(partial(_work, folder=folder, observer=observer), cells):
+        for record in executor(choices).map(job(folder, observer), cells):
             if record.status == "ok":
                 draw_cell(folder, record)
             observer.finished(record)
@@ -158,8 +165,31 @@ def mirror(folder: RunFolder, observer: Observer) -> None:
         )
 
 
-def _work(cell: Cell, folder: RunFolder, observer: Observer) -> Record:
-    return execute(cell, folder, partial(observer.advanced, cell))
+def job(folder: RunFolder, observer: Observer) -> Job:
+    """What an executor needs of this run."""
+    return Job(
+        folder=folder.path,
+        execute=lambda cell: execute(cell, folder, partial(observer.advanced, cell)),
+        collect=lambda cell: read_record(folder.record_path(cell)),
+        bury=partial(bury, folder=folder),
+        advanced=observer.advanced,
+    )
+
+
+def executor(choices: Choices) -> AbstractExecutor:
+    """In process for `workers=0`, else that many worker processes sharing the cores.
+
+    Raises:
+        BgbenchError: for a negative number of workers.
+    """
+    workers = choices.get("workers", 1)
+    if workers < 0:
+        raise BgbenchError(f"--workers must be 0 (in this process) or more, got {workers}")
+    if workers == 0:
+        return InProcess()
+    threads = max(1, cores() // workers)
+    limits = Limits(threads, choices.get("timeout", math.inf), choices.get("memory", math.inf))
+    return Workers(limits, workers)
 
 
 def _temperature(options: Mapping[str, str], suite: Suite) -> float:

@@ -30,7 +30,7 @@ def execute(cell: Cell, folder: RunFolder, progress: Callable[[int], None]) -> R
     else:
         fields = success(cell, outcome, bench, folder)
     record = Record(
-        id=digest({"cell": cell.sha256, "versions": provenance()["libraries"]}),
+        id=record_id(cell),
         cell=cell,
         budget=spent(bench),
         provenance={**provenance(), "peak_memory_mb": peak_memory()},
@@ -38,6 +38,27 @@ def execute(cell: Cell, folder: RunFolder, progress: Callable[[int], None]) -> R
     )
     write_json(folder.record_path(cell), record)
     return record
+
+
+def bury(cell: Cell, status: Status, error: str, folder: RunFolder) -> Record:
+    """Write the record of a cell whose worker did not live to write it. What it spent is not known."""
+    record = Record(
+        id=record_id(cell),
+        cell=cell,
+        status=status,
+        error=error,
+        budget=Budget(limit=cell.budget, used=0),
+        diagnostics={"budget_used_known": False},
+        provenance=provenance(),
+    )
+    write_json(folder.record_path(cell), record)
+    return record
+
+
+def record_id(cell: Cell) -> str:
+    """A hash of what determines the result: the cell and the versions that compute it."""
+    versions = {"bgbench": provenance()["bgbench"], **provenance()["libraries"]}
+    return digest({"cell": cell.sha256, "versions": versions})
 
 
 def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> dict[str, Any]:

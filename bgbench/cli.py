@@ -43,6 +43,9 @@ def run(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; default: SQLite beside the run")
     ] = None,
+    workers: Annotated[int, typer.Option(help="worker processes; 0 runs in this one")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
+    memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="run only the missing cells of --out")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
@@ -61,6 +64,9 @@ def run(
         "options": parse_settings(settings),
         "out": out_dir,
         "tracking_uri": tracking_uri,
+        "workers": workers,
+        "timeout": timeout,
+        "memory": memory,
         "resume": resume,
         "retry_failed": retry_failed,
         "observer": api.Observer() if quiet else LiveObserver(err),

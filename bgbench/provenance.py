@@ -24,16 +24,18 @@ def provenance() -> dict[str, Any]:
         "host": {
             "system": platform.platform(),
             "cpu": _cpu(),
-            "cores": len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count(),
+            "cores": cores(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
             "torch_threads": torch.get_num_threads(),
         },
     }
 
 
-def _tells_affinity() -> bool:
-    """Linux tells which cores a process may use; other systems do not."""
-    return platform.system() == "Linux"
+def cores() -> int:
+    """Cores this process may use; where the system does not tell, all of them."""
+    if platform.system() == "Linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _version(name: str) -> str:
