@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -111,7 +112,7 @@ class CellProcess:
         except BrokenPipeError:
             process.wait()
 
-    def _read(self) -> list[dict[str, object]]:
+    def _read(self) -> list[dict[str, Any]]:
         """Reports that arrived within the look-out interval."""
         ready, _, _ = select.select([self._reports], [], [], LOOK_EVERY)
         if ready:
