@@ -1,0 +1,73 @@
+"""Geometric features: backbone torsions, and the features of the TICA model.
+
+Atoms are looked up by residue and name, never by their place in a file. `system` is anything with
+`atoms`, a sequence of `Atom`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from bgbench.chemistry.residues import Atom
+
+
+class HasAtoms(Protocol):
+    """What the features need of a system."""
+
+    @property
+    def atoms(self) -> Sequence[Atom]:
+        """Atoms in the order of the positions."""
+
+
+@dataclass(frozen=True)
+class Torsions:
+    """Backbone torsions in radians, `phi`, `psi`, `omega`: `(n, residues − 1)` each."""
+
+    phi: Tensor
+    psi: Tensor
+    omega: Tensor
+
+
+def dihedral(x: Tensor, quadruples: Tensor) -> Tensor:
+    """Angles `(n, k)` in (−π, π] of `quadruples (k, 4)`, IUPAC sign, of `x (n, atoms, 3)`."""
+    a, b, c, d = (x[:, quadruples[:, k]] for k in range(4))
+    u, v, w = b - a, c - b, d - c
+    left, right = torch.linalg.cross(u, v), torch.linalg.cross(v, w)
+    sine = (u * right).sum(-1) * v.norm(dim=-1)
+    return torch.atan2(sine, (left * right).sum(-1))
+
+
+def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
+    """Quadruples `(residues − 1, 4)` of φ, ψ and ω."""
+    index = {(atom.residue, atom.name): k for k, atom in enumerate(system.atoms)}
+    pairs = range(max(residue for residue, _ in index))
+    rows = {
+        "phi": [((i, "C"), (i + 1, "N"), (i + 1, "CA"), (i + 1, "C")) for i in pairs],
+        "psi": [((i, "N"), (i, "CA"), (i, "C"), (i + 1, "N")) for i in pairs],
+        "omega": [((i, "CA"), (i, "C"), (i + 1, "N"), (i + 1, "CA")) for i in pairs],
+    }
+    return {name: torch.tensor([[index[key] for key in row] for row in quads]) for name, quads in rows.items()}
+
+
+def torsions(system: HasAtoms, x: Tensor) -> Torsions:
+    """φ, ψ, ω of `x (n, atoms, 3)`."""
+    return Torsions(**{name: dihedral(x, quads) for name, quads in torsion_atoms(system).items()})
+
+
+def heavy_pairs(system: HasAtoms) -> Tensor:
+    """Pairs `(2, k)` of the C, N and S atoms."""
+    chosen = torch.tensor([k for k, atom in enumerate(system.atoms) if atom.element in ("C", "N", "S")])
+    return chosen[torch.triu_indices(len(chosen), len(chosen), 1)]
+
+
+def tica_features(system: HasAtoms, x: Tensor) -> Tensor:
+    """`(n, features)`: distances between C, N, S atoms (nm), then sin and cos of φ, of ψ, of ω."""
+    i, j = heavy_pairs(system)
+    angles = torsions(system, x)
+    blocks = [(x[:, i] - x[:, j]).norm(dim=-1)]
+    for kind in (angles.phi, angles.psi, angles.omega):
+        blocks += [torch.sin(kind), torch.cos(kind)]
+    return torch.cat(blocks, dim=1)

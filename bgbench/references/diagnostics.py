@@ -1,0 +1,106 @@
+"""How good a reference is: split-R̂, effective samples, replica-against-replica floor, grade.
+
+R̂ and effective samples as in Vehtari et al. 2021 (rank-free form), on functions of the slow coordinates.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+from bgbench.chemistry.features import tica_features, torsions
+from bgbench.references.broken import broken_fractions
+from bgbench.types import System, TicaModel
+
+RHAT_LIMIT = 1.05
+FLOOR_FRAMES = 1000
+"""Frames a side for the certificate's own floor: a stated size, small enough to solve exactly at once."""
+
+
+def split_chains(series: Tensor, replica: Tensor) -> Tensor:
+    """`series (n, k)` cut into half replicas of equal length: `(2 · replicas, m, k)`."""
+    parts = [series[replica == r] for r in torch.unique(replica)]
+    half = min(len(part) for part in parts) // 2
+    return torch.stack([piece for part in parts for piece in (part[:half], part[-half:])])
+
+
+def split_rhat(chains: Tensor) -> Tensor:
+    """R̂ of each column of `chains (c, m, k)`."""
+    m = chains.shape[1]
+    within = chains.var(1).mean(0)
+    between = m * chains.mean(1).var(0)
+    return torch.sqrt(((m - 1) / m * within + between / m) / within.clamp_min(1e-12))
+
+
+def effective_samples(chains: Tensor) -> Tensor:
+    """Effective number of samples of each column of `chains (c, m, k)` (Geyer's positive pairs)."""
+    c, m, k = chains.shape
+    centred = chains - chains.mean((0, 1))
+    spectrum = torch.fft.rfft(centred, n=2 * m, dim=1)
+    auto = torch.fft.irfft(spectrum.abs().square(), dim=1)[:, :m].mean(0)
+    rho = auto / auto[0].clamp_min(1e-12)
+    pairs = rho[: m // 2 * 2].reshape(-1, 2, k).sum(1)
+    positive = (pairs > 0).long().cumprod(0)
+    tau = (2 * (pairs * positive).sum(0) - 1).clamp_min(1.0)
+    return c * m / tau
+
+
+def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[str, Tensor]:
+    """Columns to judge convergence on: sin and cos of φ and ψ, and the first two TICs."""
+    angles = torsions(system, x.double())
+    named = {
+        f"{part}_{kind}{k + 1}": function(getattr(angles, kind)[:, k])
+        for kind in ("phi", "psi")
+        for k in range(getattr(angles, kind).shape[1])
+        for part, function in (("sin", torch.sin), ("cos", torch.cos))
+    }
+    if tica is not None:
+        tics = tica.transform(tica_features(system, x.double()).to(tica.mean))
+        named |= {f"tic{k + 1}": tics[:, k] for k in range(min(2, tics.shape[1]))}
+    return named
+
+
+def replica_floor(system: System, x: Tensor, replica: Tensor) -> dict[str, float]:
+    """Torus-W2 (rad) between the two halves of the replicas, at FLOOR_FRAMES evenly taken frames a side."""
+    names = torch.unique(replica)
+    sides = [torch.isin(replica, half) for half in names.tensor_split(2)]
+    angles = torsions(system, x.double())
+    points = torch.cat([angles.phi, angles.psi], dim=1)
+    a, b = (_evenly(points[side]).numpy() for side in sides)
+    gap = np.abs(a[:, None] - b[None])
+    cost = (np.minimum(gap, 2 * np.pi - gap) ** 2).sum(-1)
+    return {"torus_w2": float(np.sqrt(max(ot.emd2([], [], cost), 0.0))), "frames": float(min(len(a), len(b)))}
+
+
+def _evenly(points: Tensor) -> Tensor:
+    n = min(FLOOR_FRAMES, len(points))
+    return points[torch.linspace(0, len(points) - 1, n).long()]
+
+
+def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None) -> dict[str, Any]:
+    """Diagnostics and grade of frames `x`, `u`, `replica`.
+
+    gold: R̂ ≤ 1.05 on every slow coordinate. silver: on φ and ψ. bronze: anything less.
+    """
+    x, replica = frames["x"], frames["replica"]
+    named = slow_coordinates(system, x, tica)
+    varying = {name: values for name, values in named.items() if float(values.std()) > 1e-3}
+    chains = split_chains(torch.stack(list(varying.values()), dim=1), replica)
+    rhat = dict(zip(varying, split_rhat(chains).tolist(), strict=True))
+    samples = dict(zip(varying, effective_samples(chains).tolist(), strict=True))
+    torsional = [value for name, value in rhat.items() if not name.startswith("tic")]
+    independent = len(torch.unique(replica)) > 1
+    grade = "bronze"
+    if independent and max(torsional) <= RHAT_LIMIT:
+        grade = "gold" if max(rhat.values()) <= RHAT_LIMIT and tica is not None else "silver"
+    return {
+        "rhat": rhat,
+        "effective_samples": samples,
+        "floor": replica_floor(system, x, replica) if independent else {},
+        "broken": broken_fractions(system, x),
+        "grade": grade,
+        "frames": int(x.shape[0]),
+    }

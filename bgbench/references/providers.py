@@ -1,0 +1,40 @@
+"""Where references come from: a folder of one's own first, then what the package brings."""
+
+import os
+from pathlib import Path
+
+from bgbench.errors import BgbenchError
+from bgbench.references.store import read_reference
+from bgbench.resources import data_path
+from bgbench.types import Reference, System
+
+VARIABLE = "BGBENCH_REFERENCES"
+
+
+def own_folder() -> Path:
+    """The user's references: `$BGBENCH_REFERENCES`, else `~/.cache/bgbench/references`."""
+    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "bgbench" / "references")
+
+
+def reference_path(sequence: str, temperature: float) -> Path:
+    """Path of a system's reference below a references folder."""
+    folder = "" if temperature == 310.0 else f"{temperature:g}K"
+    return Path(folder) / f"{sequence}.npz"
+
+
+def find_reference(system: System, suite_id: str) -> Reference:
+    """The reference of a system: the user's own, else the packaged one.
+
+    Raises:
+        BgbenchError: if neither exists, naming the two commands that get one.
+    """
+    name = reference_path(system.name, system.temperature)
+    for folder in (own_folder(), data_path("references")):
+        path = folder / name
+        if path.is_file():
+            return read_reference(path, system)
+    raise BgbenchError(
+        f"no reference for {system.name} at {system.temperature:g} K is at hand; simulate it with "
+        f"`bgbench data simulate {system.name}` or fetch it with "
+        f"`bgbench data fetch many-peptides-md --suite {suite_id}`"
+    )

@@ -1,0 +1,160 @@
+"""Simulate references, resumable at any point: what is lost by a kill is the current chunk."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgbench.chemistry.features import tica_features
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.errors import BgbenchError
+from bgbench.records import atomic_file, digest
+from bgbench.references.broken import broken
+from bgbench.references.diagnostics import certify
+from bgbench.references.engines import ENGINES, AbstractEngine, OpenMMEngine, Settings, steps_per_walker
+from bgbench.references.store import write_reference
+from bgbench.references.tica import MIN_FRAMES, fit_tica
+from bgbench.types import Reference, System, TicaModel
+
+CHUNK_FRAMES = 25
+"""Frames of each replica between two saves."""
+
+TICA_ROUNDS = 200
+TICA_LAG = 10
+"""TICA is fitted on plain Langevin runs from the last frames: this many rounds of 1 ps, lag in rounds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One system to simulate into `out`: `frames` in all, progress told as (done, all, ns per day)."""
+
+    system: System
+    settings: Settings
+    frames: int
+    out: Path
+    progress: Callable[[int, int, float], None] = lambda done, total, speed: None
+
+    @property
+    def work(self) -> Path:
+        """The folder of saved chunks; deleted when the reference is written."""
+        return self.out.with_suffix(".work")
+
+
+def simulate(job: Job, *, training: bool = False) -> Reference:
+    """Run or go on, then certify and write the reference. Training sets get no TICA model.
+
+    Raises:
+        BgbenchError: if the work folder belongs to other settings, or a file cannot be written.
+    """
+    engine = _engine(job)
+    frames = _frames(job, engine)
+    tica = None if training else _tica(job, engine)
+    x = torch.from_numpy(frames)
+    replica = torch.arange(x.shape[1]).repeat(x.shape[0])
+    x = x.flatten(0, 1)[: job.frames]
+    flags = broken(job.system, x)
+    keep = ~torch.stack(list(flags.values())).any(0)
+    kept: dict[str, Tensor] = {"x": x[keep], "replica": replica[: job.frames][keep]}
+    u = BatchedEnergy(job.system, "compiled").energy(kept["x"].double())
+    certificate = {
+        **_provenance(job),
+        **engine.notes(),
+        **certify(job.system, kept, tica),
+        "left_out": {name: int(flag.sum()) for name, flag in flags.items()},
+    }
+    reference = Reference(job.system.name, kept["x"], u, kept["replica"], certificate, tica)
+    written = write_reference(job.out, job.system, reference)
+    for path in job.work.iterdir():
+        path.unlink()
+    job.work.rmdir()
+    return written
+
+
+def _provenance(job: Job) -> dict[str, Any]:
+    forcefield = job.system.forcefield
+    return {
+        "forcefield_sha256": forcefield.sha256 if forcefield else "",
+        "engine": job.settings.engine,
+        "versions": {name: version(name) for name in ("bgbench", "openmm", "numba", "numpy")},
+        "settings": asdict(job.settings),
+        "replicas": job.settings.replicas,
+        "temperature": job.system.temperature,
+        "steps": steps_per_walker(job.settings, job.frames),
+    }
+
+
+def _fingerprint(job: Job) -> str:
+    return digest({**_provenance(job), "frames": job.frames, "system": job.system.name})
+
+
+def _engine(job: Job) -> AbstractEngine:
+    """The engine, started or as it was last saved.
+
+    Raises:
+        BgbenchError: for a work folder of other settings.
+    """
+    saved = job.work / "state.npz"
+    engine = ENGINES[job.settings.engine](job.system, job.settings)
+    if saved.exists():
+        with np.load(saved, allow_pickle=False) as state:
+            if str(state["fingerprint"]) != _fingerprint(job):
+                raise BgbenchError(f"{job.work} belongs to other settings; delete it or give those settings")
+            engine.thaw(state)
+    else:
+        engine.advance(job.settings.warm_up)
+        _save(saved, {"fingerprint": np.array(_fingerprint(job)), "chunks": np.array(0), **engine.freeze()})
+    return engine
+
+
+def _frames(job: Job, engine: AbstractEngine) -> np.ndarray:
+    """All frames `(per replica, replicas, atoms, 3)`, those of saved chunks read back."""
+    per_replica = math.ceil(job.frames / job.settings.replicas)
+    with np.load(job.work / "state.npz", allow_pickle=False) as state:
+        done = int(state["chunks"])
+    for chunk in range(done, math.ceil(per_replica / CHUNK_FRAMES)):
+        started = time.perf_counter()
+        rows = []
+        for _ in range(min(CHUNK_FRAMES, per_replica - chunk * CHUNK_FRAMES)):
+            engine.advance(job.settings.rounds_per_frame)
+            rows.append(engine.cold())
+        _save(job.work / f"chunk{chunk:05d}.npz", {"x": np.stack(rows)})
+        state = {"fingerprint": np.array(_fingerprint(job)), "chunks": np.array(chunk + 1), **engine.freeze()}
+        _save(job.work / "state.npz", state)
+        seconds = time.perf_counter() - started
+        ps = len(rows) * job.settings.rounds_per_frame * job.settings.round_steps * job.settings.step / 1000
+        speed = ps / 1000 * job.settings.replicas * 86400 / seconds
+        job.progress(min(per_replica, (chunk + 1) * CHUNK_FRAMES), per_replica, speed)
+    chunks = sorted(job.work.glob("chunk*.npz"))[: math.ceil(per_replica / CHUNK_FRAMES)]
+    return np.concatenate([np.load(path, allow_pickle=False)["x"] for path in chunks])
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_file(path) as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
+    """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
+    if isinstance(engine, OpenMMEngine):
+        runner, starts = engine, None
+    else:
+        single = replace(job.settings, rungs=1, round_steps=1000, warm_up=0)
+        runner, starts = ENGINES["batched"](job.system, single), engine.cold()
+    if starts is not None:
+        state = dict(runner.freeze())
+        state["x"] = starts
+        runner.thaw(state)
+    series = []
+    for _ in range(TICA_ROUNDS):
+        runner.advance(1)
+        series.append(runner.cold())
+    trajectories = np.stack(series, axis=1)
+    features = [tica_features(job.system, torch.from_numpy(t).double()).numpy() for t in trajectories]
+    return fit_tica(features, TICA_LAG) if len(series) >= MIN_FRAMES else None

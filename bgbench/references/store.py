@@ -1,0 +1,101 @@
+"""Reference files: one npz a system, positions as int16, with energies, replicas, TICA and certificate."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bgbench.errors import BgbenchError
+from bgbench.records import atomic_file, plain, sha256_file
+from bgbench.types import Reference, System, TicaModel
+
+RESOLUTION = 1e-4
+"""Positions are stored in steps of this many nm, or finer; energies are of the unrounded positions."""
+
+
+def atom_names(system: System) -> list[str]:
+    """`residue:RES:NAME` of every atom."""
+    return [f"{atom.residue}:{atom.residue_name}:{atom.name}" for atom in system.atoms]
+
+
+def write_reference(path: Path, system: System, reference: Reference) -> Reference:
+    """Write a reference, centred and rounded; returns it as it will be read.
+
+    Raises:
+        BgbenchError: if `path` cannot be written.
+    """
+    x = (reference.x - reference.x.mean(1, keepdim=True)).double().numpy()
+    scale = min(RESOLUTION, float(np.abs(x).max()) / 32767)
+    if float(np.abs(x).max()) / 32767 > RESOLUTION:
+        raise BgbenchError(f"{system.name} is too long for int16 positions at {RESOLUTION} nm")
+    arrays: dict[str, Any] = {
+        "positions": np.round(x / scale).astype(np.int16),
+        "scale": np.float64(scale),
+        "energies": reference.u.double().numpy(),
+        "replica": reference.replica.numpy().astype(np.int16),
+        "atoms": np.array(atom_names(system)),
+        "certificate": np.array(json.dumps(plain(reference.certificate), sort_keys=True)),
+    }
+    if reference.tica is not None:
+        arrays["tica_mean"] = reference.tica.mean.float().numpy()
+        arrays["tica_projection"] = reference.tica.projection.float().numpy()
+    with atomic_file(path) as stream:
+        np.savez_compressed(stream, **arrays)
+    return read_reference(path, system)
+
+
+def read_reference(path: Path, system: System) -> Reference:
+    """Read the reference of `system`, atoms put in the system's order.
+
+    Raises:
+        BgbenchError: if the file is damaged, of other atoms, or its certificate lacks something.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        certificate = json.loads(str(arrays["certificate"]))
+        order = _order(system, [str(name) for name in arrays["atoms"]], path)
+        x = torch.from_numpy(arrays["positions"][:, order].astype(np.float32) * np.float32(arrays["scale"]))
+        reference = Reference(
+            system=system.name,
+            x=x,
+            u=torch.from_numpy(arrays["energies"]),
+            replica=torch.from_numpy(arrays["replica"].astype(np.int64)),
+            certificate=certificate,
+            tica=_tica(arrays),
+        )
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise BgbenchError(f"{path} is not a readable reference ({error}); fetch or simulate it again") from error
+    check_certificate(certificate, path)
+    return replace(reference, sha256=sha256_file(path))
+
+
+REQUIRED = (
+    "forcefield_sha256", "engine", "versions", "replicas", "temperatures", "steps", "frames", "rhat",
+    "effective_samples", "floor", "grade",
+)  # fmt: skip
+
+
+def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:
+    """Raise BgbenchError for a certificate with an empty or missing entry."""
+    missing = [name for name in REQUIRED if certificate.get(name) in (None, "", {}, [])]
+    if missing:
+        raise BgbenchError(f"the certificate of {path} lacks {', '.join(missing)}; simulate it again")
+
+
+def _order(system: System, stored: list[str], path: Path) -> list[int]:
+    if sorted(stored) != sorted(atom_names(system)):
+        raise BgbenchError(f"{path} holds other atoms than {system.name}; fetch or simulate it again")
+    place = {name: k for k, name in enumerate(stored)}
+    return [place[name] for name in atom_names(system)]
+
+
+def _tica(arrays: Mapping[str, np.ndarray]) -> TicaModel | None:
+    if "tica_mean" not in arrays:
+        return None
+    mean, projection = (torch.from_numpy(arrays[f"tica_{part}"]).double() for part in ("mean", "projection"))
+    return TicaModel(mean, projection)

@@ -1,0 +1,37 @@
+"""Fit the TICA model of a reference (Pérez-Hernández et al. 2013; Koopman weights: Wu et al. 2017)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bgbench.errors import BgbenchError
+from bgbench.types import TicaModel
+
+MIN_FRAMES = 50
+MAX_DIM = 4
+
+
+def fit_tica(trajectories: Sequence[np.ndarray], lag: int) -> TicaModel:
+    """Koopman-reweighted TICA of `trajectories`, each `(frames, features)`, at `lag` frames (deeptime).
+
+    Raises:
+        BgbenchError: for NaN, for features that never change, or for trajectories shorter than the lag.
+    """
+    from deeptime.covariance import KoopmanWeightingEstimator
+    from deeptime.decomposition import TICA
+
+    stacked = np.concatenate(trajectories)
+    if not np.isfinite(stacked).all():
+        raise BgbenchError("TICA features hold NaN or infinity; look at the frames they came from")
+    if min(len(t) for t in trajectories) <= lag:
+        raise BgbenchError(f"TICA with a lag of {lag} frames needs longer trajectories; simulate more")
+    if not (stacked.std(0) > 1e-9).any():
+        raise BgbenchError("TICA features never change; there is nothing slow to find")
+    weights = KoopmanWeightingEstimator(lagtime=lag).fit(list(trajectories)).fetch_model()
+    estimator = TICA(lagtime=lag, dim=min(MAX_DIM, stacked.shape[1]))
+    model = estimator.fit(list(trajectories), weights=weights).fetch_model()
+    mean = np.asarray(model.mean_0)
+    unit = np.eye(stacked.shape[1]) + mean
+    projection = np.asarray(model.transform(unit)) - np.asarray(model.transform(mean[None]))
+    return TicaModel(torch.from_numpy(mean), torch.from_numpy(projection))

@@ -1,0 +1,26 @@
+"""Where packaged files are: inside an installed wheel, or in the checkout of an editable install."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+_PACKED = _PACKAGE / "_data"
+_PLACES = {"suites": "benchmarks/suites", "datasets": "datasets", "site": "leaderboard/site"}
+
+
+def _folder(kind: str) -> Path:
+    return _PACKED / kind if _PACKED.is_dir() else _PACKAGE.parent / _PLACES[kind]
+
+
+def suites_path() -> Path:
+    """The folder of suite files."""
+    return _folder("suites")
+
+
+def data_path(*parts: str) -> Path:
+    """A file or folder under `datasets/`, there or not."""
+    return _folder("datasets").joinpath(*parts)
+
+
+def site_path() -> Path:
+    """The folder of page templates."""
+    return _folder("site")

@@ -1,0 +1,62 @@
+"""Typed suites, read from versioned YAML files (`name@version.yaml`) with OmegaConf."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from bgbench.errors import BgbenchError
+from bgbench.plugins import plugins
+from bgbench.records import sha256_file
+from bgbench.types import Suite
+
+def load_suite(name: str) -> Suite:
+    """The suite `name@version` (`name` alone is its latest version), or the one in a YAML file.
+
+    Raises:
+        BgbenchError: for an unknown name, listing the known ones, or a file that is no suite.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_suite(Path(name))
+    registry = plugins().suites
+    versions = [known for known in registry if known.partition("@")[0] == name]
+    latest = max(versions, key=lambda known: int(known.partition("@")[2]), default=name)
+    return read_suite(registry[latest])
+
+
+def read_suite(path: Path) -> Suite:
+    """Read one suite file.
+
+    Raises:
+        BgbenchError: if it cannot be read, its name lacks a version, or a field is unknown or wrong.
+    """
+    match = re.fullmatch(r"(?P<name>[\w-]+)@(?P<version>[1-9]\d*)", path.stem)
+    if match is None:
+        raise BgbenchError(f"{path} is not named like a suite: call it name@1.yaml")
+    try:
+        asked: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        named = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
+        _refuse_unknown(asked)
+        suite = TypeAdapter(Suite).validate_python({**asked, **named})
+    except (OSError, OmegaConfBaseException, YAMLError, ValidationError, TypeError, ValueError) as error:
+        raise BgbenchError(f"{path} is not a suite: {_first_line(error)}") from error
+    return suite
+
+
+def _refuse_unknown(asked: Any) -> None:
+    known = {field.name for field in fields(Suite)} - {"name", "version", "sha256"}
+    unknown = sorted(set(asked) - known)
+    if unknown:
+        raise ValueError(f"unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return str(error).splitlines()[0]
