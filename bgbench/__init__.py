@@ -16,11 +16,21 @@ from bgbench.abstract import (
     Task,
     TrackerPlugin,
 )
+from bgbench.api import run
 from bgbench.chemistry import Atom, Encoding
 from bgbench.chemistry import encode as encode_atoms
+from bgbench.chemistry.features import torsions
+from bgbench.dynamics.tempered import Tempered
+from bgbench.dynamics.tempering import ladder
+from bgbench.energies.minimise import minimise
+from bgbench.energies.openmm import openmm_system
 from bgbench.errors import BgbenchError, BudgetExhausted
 from bgbench.hookspecs import hookimpl
 from bgbench.plugins import energy
+from bgbench.references.providers import find_reference
+from bgbench.references.store import read_frames
+from bgbench.references.training import held_out
+from bgbench.resources import data_path
 from bgbench.types import (
     Card,
     Ensemble,
@@ -31,6 +41,7 @@ from bgbench.types import (
     System,
     TicaModel,
 )
+from bgbench.units import kt
 
 __all__ = [
     "AbstractDensitySampler",
@@ -57,9 +68,20 @@ __all__ = [
     "Suite",
     "System",
     "Task",
+    "Tempered",
     "TicaModel",
     "TrackerPlugin",
+    "data_path",
     "encode_atoms",
     "energy",
+    "find_reference",
+    "held_out",
     "hookimpl",
+    "kt",
+    "ladder",
+    "minimise",
+    "openmm_system",
+    "read_frames",
+    "run",
+    "torsions",
 ]

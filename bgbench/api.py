@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from bgbench.abstract import SamplerPlugin
 from bgbench.cells import bury, execute
@@ -122,7 +122,7 @@ def plan_cells(sampler: str, choices: Choices) -> tuple[list[Cell], Suite]:
         raise BgbenchError(f"--budget must be at least 1 energy evaluation, got {budget}")
     if seeds < 1:
         raise BgbenchError(f"--seeds must be at least 1, got {seeds}")
-    shared = {
+    shared: Any = {
         "sampler": sampler,
         "estimator": choices.get("estimator") or plugin.estimator,
         "protocol": choices.get("protocol") or suite.protocol,

@@ -4,7 +4,8 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,28 @@ class LiveObserver(Observer):
         if self._cell is not None:
             self._bars.remove_task(self._cell[1])
             self._cell = None
+
+
+@contextmanager
+def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
+    """A bar for one simulation, with ns/day; silent when quiet or when the console is no terminal."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+    with bars:
+        task = bars.add_task(f"{name}: starting", total=None, rate="")
+
+        def progress(done: int, total: int, ns_per_day: float) -> None:
+            bars.update(task, description=name, completed=done, total=total, rate=f"{ns_per_day:,.0f} ns/day")
+
+        yield progress
 
 
 def print_run(path: Path, records: Sequence[Record], console: Console) -> None:

@@ -61,6 +61,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
     started = time.perf_counter()
     estimate = estimator.estimate(sampler, task)
     sampled = time.perf_counter()
+    refuse_short(estimate, task)
     judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
     judged = time.perf_counter()
 
@@ -102,6 +103,14 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
     reason = sampler.supports(system)
     if reason:
         raise Unsupported(f"{system.name}: {reason}")
+
+
+def refuse_short(estimate: Estimate, task: Task) -> None:
+    """Raise ValueError if the sampler returned fewer frames than the protocol scores."""
+    if estimate.ensemble.n_samples < task.n_samples:
+        raise ValueError(
+            f"the sampler returned {estimate.ensemble.n_samples} frames, the protocol scores {task.n_samples}"
+        )
 
 
 def checked_against_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:

@@ -15,6 +15,7 @@ from bgbench.plugins import plugins
 from bgbench.records import sha256_file
 from bgbench.types import Suite
 
+
 def load_suite(name: str) -> Suite:
     """The suite `name@version` (`name` alone is its latest version), or the one in a YAML file.
 

@@ -111,6 +111,8 @@ def _send(client: Any, experiment: str, parent: str, item: _Item) -> None:
 @contextmanager
 def _quiet_mlflow(uri: str) -> Iterator[None]:
     """MLflow and alembic talk at INFO on a new store; a server that is down should fail soon."""
+    import mlflow  # noqa: F401  (importing it resets its log level)
+
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}

@@ -49,7 +49,9 @@ def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
         "psi": [((i, "N"), (i, "CA"), (i, "C"), (i + 1, "N")) for i in pairs],
         "omega": [((i, "CA"), (i, "C"), (i + 1, "N"), (i + 1, "CA")) for i in pairs],
     }
-    return {name: torch.tensor([[index[key] for key in row] for row in quads]) for name, quads in rows.items()}
+    return {
+        name: torch.tensor([[index[key] for key in row] for row in quads]) for name, quads in rows.items()
+    }
 
 
 def torsions(system: HasAtoms, x: Tensor) -> Torsions:

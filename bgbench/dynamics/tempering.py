@@ -34,9 +34,7 @@ class Tempering:
             self.taken = np.zeros(self.rungs - 1, np.int64)
 
     @classmethod
-    def start(
-        cls, x: np.ndarray, temperatures: np.ndarray, masses: np.ndarray, seed: int
-    ) -> "Tempering":
+    def start(cls, x: np.ndarray, temperatures: np.ndarray, masses: np.ndarray, seed: int) -> "Tempering":
         """One ladder for each start structure of `x (replicas, atoms, 3)`."""
         rungs = len(temperatures)
         kts = np.tile([kt(t) for t in temperatures], len(x))

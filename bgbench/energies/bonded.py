@@ -65,10 +65,10 @@ def angles(state, index, values, limits):  # type: ignore[no-untyped-def]
     half, one = c(0.5), c(1)
     edge = one - c(1e-6)
     for m in range(index.shape[0]):
-        i, j, l = place(index[m, 0]) * STEP, place(index[m, 1]) * STEP, place(index[m, 2]) * STEP
+        i, j, q = place(index[m, 0]) * STEP, place(index[m, 1]) * STEP, place(index[m, 2]) * STEP
         t0, strength = values[m, 0], values[m, 1]
         for k in range(width):
-            u, v = gap(state, i + k, j + k), gap(state, l + k, j + k)
+            u, v = gap(state, i + k, j + k), gap(state, q + k, j + k)
             u2, v2 = dot(u, u), dot(v, v)
             ui = one / np.sqrt(u2 if u2 > tiny else tiny)
             vi = one / np.sqrt(v2 if v2 > tiny else tiny)
@@ -82,8 +82,8 @@ def angles(state, index, values, limits):  # type: ignore[no-untyped-def]
             s = strength * t / np.sqrt(one - bent * bent)
             push(state, i + FORCE + k, s * ui * vi, v)
             push(state, i + FORCE + k, -s * ui * ui * cosine, u)
-            push(state, l + FORCE + k, s * ui * vi, u)
-            push(state, l + FORCE + k, -s * vi * vi * cosine, v)
+            push(state, q + FORCE + k, s * ui * vi, u)
+            push(state, q + FORCE + k, -s * vi * vi * cosine, v)
             push(state, j + FORCE + k, s * (ui * ui * cosine - ui * vi), u)
             push(state, j + FORCE + k, s * (vi * vi * cosine - ui * vi), v)
 

@@ -1,5 +1,6 @@
 """The compiled engine: parameters packed for the kernels, and whole batches sent through them by threads."""
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -142,7 +143,7 @@ def spread(task: Callable[[int, int], None], n: int, threads: int, grain: int = 
     """Call `task(start, stop)` on slices of range(n), by several threads where that pays."""
     pieces = max(1, min(4 * threads, n // grain)) if threads > 1 else 1
     edges = [LANES * round(k * n / pieces / LANES) for k in range(pieces)] + [n]
-    slices = [(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    slices = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
     if len(slices) < 2:
         for start, stop in slices:
             task(start, stop)

@@ -165,7 +165,9 @@ def _pairs(forces: bool) -> Any:
                     x = quarter * r2 / bb
                     ex = lane_exp(-x)
                     fi = one / np.sqrt(r2 + bb * ex)
-                    state[a + ENERGY + k] += near * (qq * (ri + krf * r2 - crf) + e12 - e6) + born * (fi - shift)
+                    state[a + ENERGY + k] += near * (qq * (ri + krf * r2 - crf) + e12 - e6) + born * (
+                        fi - shift
+                    )
                     if forces:
                         g = half * born * fi * fi * fi
                         s = near * ((twelve * e12 - six * e6 + qq * ri) * i2 - two * krf * qq)

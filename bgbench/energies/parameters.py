@@ -202,7 +202,9 @@ def _born(force: Any, n: int) -> dict[str, Any]:
     (scale,) = _match(_SELF, terms[0])
     tension, probe = _match(_SURFACE, terms[1]) if len(terms) == 3 else (0.0, 0.0)
     pair_scale, shift = _match(_PAIR, terms[-1])
-    solvent, solute = (_match(rf".*{name}Dielectric={_NUMBER}.*", terms[0])[0] for name in ("solvent", "solute"))
+    solvent, solute = (
+        _match(rf".*{name}Dielectric={_NUMBER}.*", terms[0])[0] for name in ("solvent", "solute")
+    )
     factor = 1.0 / solute - 1.0 / solvent
     charge, offset_radius, scaled = np.array([_plain(force.getParticleParameters(i)) for i in range(n)]).T
     radius = offset_radius + offset

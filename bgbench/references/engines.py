@@ -20,7 +20,6 @@ from bgbench.types import System
 from bgbench.units import kt
 
 HOT = 700.0
-ANNEAL_STEPS = 20_000
 RELAX = 300
 
 
@@ -28,8 +27,8 @@ RELAX = 300
 class Settings:
     """How to simulate: `rungs` temperatures up to `high` K for each of `replicas` independent starts.
 
-    `step` in fs, `round_steps` between exchanges, `rounds_per_frame`, `warm_up` rounds thrown away;
-    `hydrogen_mass` in Da (0: as the force field has it).
+    `step` in fs, `round_steps` between exchanges, `rounds_per_frame`, `warm_up` rounds thrown away after
+    `anneal_steps` at 700 K; `hydrogen_mass` in Da (0: as the force field has it).
     """
 
     engine: str = "batched"
@@ -41,6 +40,7 @@ class Settings:
     round_steps: int = 200
     rounds_per_frame: int = 2
     warm_up: int = 100
+    anneal_steps: int = 20_000
     seed: int = 0
 
 
@@ -89,7 +89,7 @@ class TemperingEngine(AbstractEngine):
         r = self._settings.replicas
         start = np.repeat(x[None].float().numpy(), r, axis=0)
         walkers = Walkers.start(start, np.full(r, kt(HOT)), masses, self._settings.seed + 1)
-        self._integrator.advance(walkers, ANNEAL_STEPS, self._packed, torch.get_num_threads())
+        self._integrator.advance(walkers, self._settings.anneal_steps, self._packed, torch.get_num_threads())
         return walkers.x
 
     def advance(self, rounds: int) -> None:
@@ -135,7 +135,7 @@ class OpenMMEngine(AbstractEngine):
             context.setPositions(system.positions.numpy())
             openmm.LocalEnergyMinimizer.minimize(context)
             context.setVelocitiesToTemperature(HOT, settings.seed * 1000 + replica + 1)
-            integrator.step(ANNEAL_STEPS)
+            integrator.step(settings.anneal_steps)
             integrator.setTemperature(system.temperature)
             self._contexts.append(context)
 

@@ -22,7 +22,7 @@ def reference_path(sequence: str, temperature: float) -> Path:
     return Path(folder) / f"{sequence}.npz"
 
 
-def find_reference(system: System, suite_id: str) -> Reference:
+def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
     """The reference of a system: the user's own, else the packaged one.
 
     Raises:

@@ -142,15 +142,11 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
-    if isinstance(engine, OpenMMEngine):
-        runner, starts = engine, None
-    else:
-        single = replace(job.settings, rungs=1, round_steps=1000, warm_up=0)
-        runner, starts = ENGINES["batched"](job.system, single), engine.cold()
-    if starts is not None:
-        state = dict(runner.freeze())
-        state["x"] = starts
-        runner.thaw(state)
+    runner = engine
+    if not isinstance(engine, OpenMMEngine):
+        single = replace(job.settings, rungs=1, round_steps=1000, warm_up=0, anneal_steps=0)
+        runner = ENGINES["batched"](job.system, single)
+        runner.thaw({**runner.freeze(), "x": engine.cold()})
     series = []
     for _ in range(TICA_ROUNDS):
         runner.advance(1)

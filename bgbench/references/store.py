@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bgbench.chemistry import Atom
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, plain, sha256_file
 from bgbench.types import Reference, System, TicaModel
@@ -69,9 +71,27 @@ def read_reference(path: Path, system: System) -> Reference:
             tica=_tica(arrays),
         )
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise BgbenchError(f"{path} is not a readable reference ({error}); fetch or simulate it again") from error
+        raise BgbenchError(
+            f"{path} is not a readable reference ({error}); fetch or simulate it again"
+        ) from error
     check_certificate(certificate, path)
     return replace(reference, sha256=sha256_file(path))
+
+
+def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
+    """Atoms and positions `(n, atoms, 3)` nm of a reference or training file, in the file's order.
+
+    Raises:
+        BgbenchError: if the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = [str(name).split(":") for name in stored["atoms"]]
+            x = stored["positions"].astype(np.float32) * np.float32(stored["scale"])
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise BgbenchError(f"{path} holds no readable frames ({error}); simulate it again") from error
+    atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
+    return atoms, torch.from_numpy(x)
 
 
 REQUIRED = (

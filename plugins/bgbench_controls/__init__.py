@@ -1,1 +1,30 @@
-"""The controls plugin of bgbench."""
+"""Controls: samplers whose place on the board is known beforehand."""
+
+from collections.abc import Sequence
+
+import bgbench
+from bgbench_controls.prior import Prior
+from bgbench_controls.reference import ReferenceDraws
+
+
+@bgbench.hookimpl
+def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
+    return [
+        bgbench.SamplerPlugin(
+            name="prior",
+            summary="a Gaussian around the start structure: what no model knows",
+            build=Prior.from_options,
+            card=lambda options: bgbench.Card(name="prior"),
+            estimator="none",
+        ),
+        bgbench.SamplerPlugin(
+            name="reference",
+            summary="frames of the reference itself: must sit on the floor",
+            build=ReferenceDraws.from_options,
+            card=lambda options: bgbench.Card(name="reference", notes="draws from the reference: a control"),
+            estimator="none",
+        ),
+    ]
+
+
+__all__ = ["Prior", "ReferenceDraws", "bgbench_samplers"]

@@ -1,0 +1,137 @@
+"""`bgbench data …`: simulate references and training sets, verify what is packaged."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bgbench.chemistry import parse_sequence
+from bgbench.errors import BgbenchError
+from bgbench.references.engines import ENGINES, Settings
+from bgbench.references.providers import own_folder, reference_path
+from bgbench.references.simulate import Job, simulate
+from bgbench.references.store import read_reference
+from bgbench.references.training import refuse_held_out, training_sequences
+from bgbench.resources import data_path
+from bgbench.suites import load_suite
+from bgbench.types import System
+
+app = typer.Typer(help="References and training data.", no_args_is_help=True)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+TRAINING = Settings(
+    replicas=32, rungs=2, high=400.0, step=2.0, hydrogen_mass=3.0, round_steps=100, rounds_per_frame=4,
+    warm_up=30, anneal_steps=10_000,
+)  # fmt: skip
+"""Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
+
+
+@app.command("simulate")
+def simulate_(
+    targets: Annotated[list[str] | None, typer.Argument(help="suites or sequences")] = None,
+    engine: Annotated[str, typer.Option(help="batched (parallel tempering) or openmm")] = "batched",
+    replicas: Annotated[int | None, typer.Option(help="independent starts")] = None,
+    frames: Annotated[int | None, typer.Option(help="frames a system, over all replicas")] = None,
+    ns: Annotated[
+        float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
+    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
+    train: Annotated[bool, typer.Option("--train", help="a training set of many short runs")] = False,
+    length: Annotated[int, typer.Option(help="with --train and no sequences: residues")] = 2,
+    count: Annotated[int, typer.Option(help="with --train and no sequences: how many peptides")] = 100,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Simulate references, or with --train a training set; ready systems are skipped."""
+    if engine not in ENGINES:
+        raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
+    names = expand(targets or (training_sequences(length, count) if train else []))
+    if not names:
+        raise BgbenchError("name suites or sequences to simulate, or add --train")
+    if train:
+        refuse_held_out(names)
+    settings = replace(TRAINING if train else Settings(), engine=engine, seed=seed)
+    settings = settings if replicas is None else replace(settings, replicas=replicas)
+    n = frames or (480 if train else 10_000)
+    if ns is not None:
+        settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
+    folder = to or (Path("training") if train else own_folder())
+    for name in names:
+        run_one(
+            Job(System.from_sequence(name), settings, n, folder / reference_path(name, 310.0)),
+            resume,
+            train,
+            quiet,
+        )
+
+
+def spacing(settings: Settings, frames: int, ns: float) -> int:
+    """Rounds between frames so that `frames` span `ns` nanoseconds of each replica.
+
+    Raises:
+        BgbenchError: if that is less than one round.
+    """
+    rounds = ns * 1e6 / settings.step / settings.round_steps
+    per_frame = int(rounds / max(1.0, frames / settings.replicas))
+    if per_frame < 1:
+        raise BgbenchError(f"--ns {ns:g} is too short for {frames} frames; ask for fewer frames or more time")
+    return per_frame
+
+
+def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
+    """Simulate one system unless it is ready, with a bar on a terminal."""
+    name = job.system.name
+    if job.out.exists():
+        if not quiet:
+            err.print(f"{name}: ready in {job.out}")
+        return
+    if job.work.exists() and not resume:
+        raise BgbenchError(f"{job.work} holds an unfinished run; add --resume to go on, or delete it")
+    from bgbench.display import simulation_bar
+
+    with simulation_bar(err, name, quiet) as progress:
+        reference = simulate(replace(job, progress=progress), training=train)
+    if not quiet:
+        left_out = sum(reference.certificate["left_out"].values())
+        out.print(
+            f"{name}: {reference.n_samples} frames, grade {reference.grade}, {left_out} left out → {job.out}"
+        )
+
+
+def expand(targets: list[str]) -> list[str]:
+    """Suites become their systems; sequences stay."""
+    from bgbench.plugins import plugins
+
+    known = {name.partition("@")[0] for name in plugins().suites}
+    names: dict[str, None] = {}
+    for target in targets:
+        is_suite = target.partition("@")[0] in known or target.endswith(".yaml")
+        names |= dict.fromkeys(load_suite(target).systems if is_suite else [parse_sequence(target)])
+    return list(names)
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
+) -> None:
+    """Check that every reference reads, is whole, has a full certificate and the energies it says."""
+    from bgbench.energies.batched import BatchedEnergy
+
+    place = folder or data_path("references")
+    paths = sorted(place.glob("*.npz"))
+    if not paths:
+        raise BgbenchError(f"{place} holds no reference")
+    for path in paths:
+        system = System.from_sequence(path.stem)
+        reference = read_reference(path, system)
+        worst = float((BatchedEnergy(system).energy(reference.x[:64]) - reference.u[:64]).abs().max())
+        if worst > 5.0:
+            raise BgbenchError(f"{path}: stored energies are off by up to {worst:.1f} kT; simulate it again")
+        out.print(
+            f"{path.stem}: {reference.n_samples} frames, {reference.grade}, stored energies within "
+            f"{worst:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}"
+        )

@@ -1,0 +1,18 @@
+"""`none`: the proposal as it is, equal weights."""
+
+from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.errors import NonFinite
+from bgbench.estimators.handedness import settle
+from bgbench.types import Ensemble
+
+
+class Plain(AbstractEstimator):
+    """As many samples as the protocol scores; their energies are charged like anyone's."""
+
+    def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
+        n = min(task.n_samples, task.oracle.remaining)
+        proposal, rates = settle(task.system, sampler.sample(task, n), "zero")
+        u = task.oracle.energy(proposal.x) if proposal.u is None else proposal.u
+        if not bool(u.isfinite().any()):
+            raise NonFinite(f"none of {len(u)} samples has a finite energy")
+        return Estimate(Ensemble.unweighted(proposal.x, u), proposal, {"handedness": rates})

@@ -1,0 +1,77 @@
+"""Transport distances: energy, torus, TICA. Exact, weighted on (x, log w)."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+from bgbench.abstract import MetricCase
+from bgbench.chemistry.features import tica_features, torsions
+from bgbench.metrics.sides import Sides, refuse_constant, sides
+from bgbench.metrics.transport import exact_transport
+from bgbench.types import System, TicaModel
+
+
+def wasserstein_1d(a: Tensor, wa: Tensor | None, b: Tensor, power: int) -> float:
+    """W_p of numbers `a (n,)` with weights against equally weighted `b (m,)`; +inf if weight sits at +inf."""
+    weights = np.full(len(a), 1.0 / len(a)) if wa is None else wa.numpy()
+    used = weights > 0
+    values = a.double().numpy()[used]
+    if not np.isfinite(values).all():
+        return math.inf
+    cost = ot.emd2_1d(values, b.double().numpy(), weights[used], None, metric="minkowski", p=power)
+    return float(max(cost, 0.0) ** (1.0 / power))
+
+
+def energy_w2(case: MetricCase) -> Mapping[str, float]:
+    """W2 of u in kT (arXiv 2508.18175); companion W1."""
+    s = sides(case)
+    refuse_constant("the reference energy", s.u)
+    weights = s.ours.weights
+    return {
+        "energy_w2": wasserstein_1d(s.ours.u, weights, s.u, 2),
+        "energy_w1": wasserstein_1d(s.ours.u, weights, s.u, 1),
+    }
+
+
+def _transport(points: tuple[Tensor, Tensor], s: Sides, periodic: bool) -> float:
+    ours, truth = points
+    refuse_constant("the reference", truth)
+    result = exact_transport(ours.numpy(), truth.numpy(), s.ours.weights.numpy(), None, periodic)
+    return math.sqrt(result.cost)
+
+
+def thinned(case: MetricCase) -> int:
+    """Frames a side for transport in more than one dimension."""
+    return min(case.n_samples, int(case.options.get("transport", case.n_samples)))
+
+
+def torus_points(system: System, x: Tensor) -> Tensor:
+    """φ then ψ, `(n, 2 (residues − 1))` rad."""
+    angles = torsions(system, x.double())
+    return torch.cat([angles.phi, angles.psi], dim=1)
+
+
+def torus_w2(case: MetricCase) -> Mapping[str, float]:
+    """Exact W2 over φ, ψ with wrapped differences, rad (arXiv 2508.18175)."""
+    s = sides(case, thinned(case))
+    points = (torus_points(case.system, s.ours.x), torus_points(case.system, s.x))
+    return {"torus_w2": _transport(points, s, True)}
+
+
+def tica_points(system: System, model: TicaModel, x: Tensor) -> Tensor:
+    """The first two TICs, `(n, 2)`."""
+    return model.transform(tica_features(system, x.double()).to(model.mean))[:, :2]
+
+
+def tica_w2(case: MetricCase) -> Mapping[str, float]:
+    """Exact W2 on the first two TICs of the reference's model; empty without a model."""
+    model = case.reference.tica
+    if model is None:
+        return {}
+    s = sides(case, thinned(case))
+    points = (tica_points(case.system, model, s.ours.x), tica_points(case.system, model, s.x))
+    return {"tica_w2": _transport(points, s, False)}

@@ -1,0 +1,84 @@
+"""Jensen–Shannon divergences over k-means cells, and populations of metastable states."""
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgbench.abstract import MetricCase
+from bgbench.chemistry.features import torsions
+from bgbench.metrics.distances import tica_points, torus_points
+from bgbench.metrics.sides import Sides, refuse_constant, sides
+from bgbench.types import System
+
+CELLS = 20
+STATES = 6
+MISSED, PRESENT = 0.1, 0.01
+
+
+def js_divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Base-2 Jensen–Shannon divergence of counts, 1e-10 added to each."""
+    p, q = ((counts + 1e-10) / (counts + 1e-10).sum() for counts in (p, q))
+    m = 0.5 * (p + q)
+    return float(0.5 * (p * np.log2(p / m)).sum() + 0.5 * (q * np.log2(q / m)).sum())
+
+
+def cell_counts(truth: Tensor, ours: Tensor, weights: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of both sides over k-means cells fitted on the reference (scikit-learn, random_state 0)."""
+    from sklearn.cluster import KMeans
+
+    refuse_constant("the reference", truth)
+    model = KMeans(n_clusters=min(cells, len(truth)), random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labels = model.fit_predict(truth.numpy())
+    own = model.predict(ours.numpy())
+    of_ours = np.bincount(own, weights.numpy() * len(own), minlength=model.n_clusters)
+    return np.bincount(labels, minlength=model.n_clusters).astype(float), of_ours
+
+
+def angle_features(system: System, x: Tensor) -> Tensor:
+    """sin and cos of φ, ψ, ω, `(n, 6 (residues − 1))`: sin block then cos block, per kind."""
+    angles = torsions(system, x.double())
+    kinds = (angles.phi, angles.psi, angles.omega)
+    return torch.cat([f(kind) for kind in kinds for f in (torch.sin, torch.cos)], dim=1)
+
+
+def torus_jsd(case: MetricCase) -> Mapping[str, float]:
+    """Divergence over cells of the torsions (arXiv 2508.18175)."""
+    s = sides(case)
+    features = (angle_features(case.system, s.x), angle_features(case.system, s.ours.x))
+    return {"torus_jsd": js_divergence(*cell_counts(*features, s.ours.weights, CELLS))}
+
+
+def tica_jsd(case: MetricCase) -> Mapping[str, float]:
+    """Divergence over cells of the first two TICs; empty without a model."""
+    model = case.reference.tica
+    if model is None:
+        return {}
+    s = sides(case)
+    points = (tica_points(case.system, model, s.x), tica_points(case.system, model, s.ours.x))
+    return {"tica_jsd": js_divergence(*cell_counts(*points, s.ours.weights, CELLS))}
+
+
+def mode_weights(case: MetricCase) -> Mapping[str, float]:
+    """Total variation of the populations of the reference's states, and the number of states missed.
+
+    States are k-means cells of (sin, cos) of φ and ψ. A state of ≥ 1 % that gets less than a tenth of its
+    population is missed.
+    """
+    s = sides(case)
+    truth, ours = _state_populations(case.system, s)
+    missed = (truth >= PRESENT) & (ours < MISSED * truth)
+    return {"mode_weights": float(0.5 * np.abs(truth - ours).sum()), "modes_missed": float(missed.sum())}
+
+
+def _state_populations(system: System, s: Sides) -> tuple[np.ndarray, np.ndarray]:
+    def circles(x: Tensor) -> Tensor:
+        points = torus_points(system, x)
+        return torch.cat([torch.sin(points), torch.cos(points)], dim=1)
+
+    truth, ours = cell_counts(circles(s.x), circles(s.ours.x), s.ours.weights, STATES)
+    return truth / truth.sum(), ours / max(ours.sum(), 1e-300)

@@ -1,0 +1,70 @@
+"""The two sides of a comparison: n frames of the ensemble and n of the reference, checked."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bgbench.abstract import MetricCase
+from bgbench.errors import BgbenchError
+from bgbench.estimators.weights import cut_weights, resample
+from bgbench.types import Ensemble
+
+
+@dataclass(frozen=True)
+class Sides:
+    """`ours` weighted, `x (n, atoms, 3)` and `u (n,)` of the reference."""
+
+    ours: Ensemble
+    x: Tensor
+    u: Tensor
+
+
+def sides(case: MetricCase, n: int | None = None) -> Sides:
+    """`n` (default: the protocol's) frames a side, chosen as the protocol says.
+
+    `weighted`: the ensemble as it is where it has n points, else n points by systematic thinning at a
+    fixed offset; the reference evenly. `resampled`: n draws by multinomial resampling, the reference's
+    first n.
+
+    Raises:
+        BgbenchError: if either side has fewer than n, or holds NaN.
+    """
+    n = case.n_samples if n is None else n
+    ensemble, reference = case.estimate.ensemble, case.reference
+    if ensemble.n_samples < n or reference.n_samples < n:
+        raise BgbenchError(
+            f"{case.system.name}: the protocol compares {n} frames a side, but the ensemble has "
+            f"{ensemble.n_samples} and the reference {reference.n_samples}; give more, or a smaller budget"
+        )
+    refuse_nan("the ensemble", ensemble.x)
+    refuse_nan("the reference", reference.x)
+    if case.options.get("weights") == "resampled":
+        log_w = cut_weights(ensemble.log_w, str(case.options.get("cut", "none")))
+        cut = Ensemble(ensemble.x, ensemble.u, log_w)
+        equal = bool((log_w == log_w[0]).all())
+        ours = cut.take(torch.arange(n)) if equal else resample(cut, n, case.generator, "multinomial")
+        return Sides(ours, reference.x[:n], reference.u[:n])
+    even = torch.arange(n) * reference.n_samples // n
+    ours = ensemble if ensemble.n_samples == n else thin(ensemble, n)
+    return Sides(ours, reference.x[even], reference.u[even])
+
+
+def thin(ensemble: Ensemble, n: int) -> Ensemble:
+    """`n` points at the quantiles (k + ½)/n of the cumulated weights: no randomness."""
+    edges = torch.cumsum(ensemble.weights, 0)
+    places = (torch.arange(n, dtype=torch.float64) + 0.5) / n * edges[-1]
+    index = torch.searchsorted(edges, places).clamp_max(ensemble.n_samples - 1)
+    return Ensemble.unweighted(ensemble.x[index], ensemble.u[index])
+
+
+def refuse_nan(side: str, values: Tensor) -> None:
+    """Raise BgbenchError if `values` holds NaN."""
+    if bool(torch.isnan(values).any()):
+        raise BgbenchError(f"{side} holds NaN positions; the sampler should drop or mend them")
+
+
+def refuse_constant(name: str, values: Tensor) -> None:
+    """Raise BgbenchError if a whole side never changes."""
+    if len(values) > 1 and bool((values == values[:1]).all()):
+        raise BgbenchError(f"{name} is the same in every frame; a distance to it would mean nothing")

@@ -1,0 +1,52 @@
+"""Chemical sense of the samples before weighting: handedness, bonds, clashes, finite energies."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from bgbench.abstract import MetricCase
+from bgbench.chemistry.chirality import is_mirrored, is_wrong
+from bgbench.types import System
+
+STRETCH = 1.5
+CONTACT = 0.08
+"""Atoms that are not bonded and nearer than this (nm) clash."""
+
+
+def torn(system: System, x: Tensor) -> Tensor:
+    """`(n,)` True where a bond is STRETCH times longer, or shorter by it, than in the start structure."""
+    i, j = torch.tensor(system.bonds).T
+    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (system.positions[i] - system.positions[j]).norm(dim=-1).to(x)
+    return ((ratio > STRETCH) | (ratio < 1 / STRETCH)).any(1)
+
+
+def clashing(system: System, x: Tensor) -> Tensor:
+    """`(n,)` True where two atoms without a bond are nearer than CONTACT."""
+    bonded = set(system.bonds)
+    pairs = torch.triu_indices(system.n_atoms, system.n_atoms, 1)
+    free = torch.tensor([(int(a), int(b)) not in bonded for a, b in pairs.T])
+    i, j = pairs[:, free]
+    chunks = [((c[:, i] - c[:, j]).square().sum(-1).min(1).values < CONTACT**2) for c in x.split(1024)]
+    return torch.cat(chunks)
+
+
+def validity(case: MetricCase) -> Mapping[str, float]:
+    """Fraction of samples with correct hands, whole bonds, no clash and a finite energy; and each alone."""
+    system, x = case.system, case.estimate.ensemble.x
+    if not system.atoms:
+        return {}
+    flags = {
+        "wrong_hand": is_wrong(system, x),
+        "torn": torn(system, x),
+        "clash": clashing(system, x),
+        "nonfinite": ~torch.isfinite(case.estimate.ensemble.u),
+    }
+    unrepairable = flags["wrong_hand"] & ~is_mirrored(system, x)
+    bad = torch.stack(list(flags.values())).any(0)
+    shares = {f"validity_{name}": float(flag.double().mean()) for name, flag in flags.items()}
+    return {
+        "validity": 1.0 - float(bad.double().mean()),
+        **shares,
+        "validity_unrepairable": float(unrepairable.double().mean()),
+    }

@@ -1,0 +1,50 @@
+"""The reference against itself: the ceiling of what can be scored."""
+
+from collections.abc import Mapping
+
+import torch
+
+import bgbench
+
+VARIANTS = ("draws", "mode-deleted")
+
+
+class ReferenceDraws(bgbench.AbstractSampler):
+    """Frames drawn from the reference with replacement.
+
+    `variant`: `draws`, or `mode-deleted`, which leaves out the less populated half plane of the first ψ.
+    """
+
+    def __init__(self, variant: str = "draws") -> None:
+        if variant not in VARIANTS:
+            raise bgbench.BgbenchError(f"reference: variant is one of {', '.join(VARIANTS)}, not '{variant}'")
+        self.variant = variant
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> "ReferenceDraws":
+        """Option `variant`.
+
+        Raises:
+            BgbenchError: for another option or an unknown variant.
+        """
+        unknown = sorted(set(options) - {"variant"})
+        if unknown:
+            raise bgbench.BgbenchError(f"reference has no option {', '.join(unknown)}; it has variant")
+        return cls(**options)
+
+    def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
+        reference = bgbench.find_reference(task.system)
+        allowed = torch.arange(reference.n_samples)
+        if self.variant == "mode-deleted" and task.system.atoms:
+            allowed = allowed[~_smaller_mode(task.system, reference.x)]
+        pick = torch.randint(len(allowed), (n_samples,), generator=task.generator)
+        x = reference.x[allowed[pick]]
+        task.oracle.count("drawn", n_samples, 0.0)
+        task.progress(n_samples)
+        return bgbench.Proposal(x)
+
+
+def _smaller_mode(system: bgbench.System, x: torch.Tensor) -> torch.Tensor:
+    """`(n,)` frames in the less populated of ψ > 0 and ψ < 0 of the first residue."""
+    upper = bgbench.torsions(system, x).psi[:, 0] > 0
+    return ~upper if bool(upper.double().mean() > 0.5) else upper

@@ -1,0 +1,60 @@
+"""Noise → data, token by token: preallocated key/value cache, the conditioning computed once a system."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bgbench_prose.layers import Layer, Modulation, normed
+from bgbench_prose.network import Block, Prose, Tokens
+
+
+def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
+    """`z (batch, tokens, 3)` of one peptide (`t` with b = 1) → x, and log|det ∂x/∂z| `(batch,)`."""
+    with torch.inference_mode():
+        condition = flow.conditioning(t)
+        log_det = z.new_zeros(z.shape[0])
+        config = flow.config
+        shape = (
+            config.n_layers,
+            2,
+            z.shape[0],
+            config.channels // config.head_dim,
+            z.shape[1],
+            config.head_dim,
+        )
+        cache = z.new_empty(shape)
+        for block, order in zip(reversed(list(flow.blocks)), t.orders.flip(0), strict=True):
+            if not isinstance(block, Block):
+                raise TypeError(type(block))
+            z, total = _invert_block(block, z[:, order[0]], block.prepare(condition, order), cache)
+            z = z[:, torch.argsort(order[0])]
+            log_det += total
+    return z.clone(), log_det.clone()
+
+
+def _invert_block(
+    block: Block, z: Tensor, prepared: tuple[Tensor, list[Modulation]], cache: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One block in token order."""
+    positions, modulations = prepared
+    x = z.clone()
+    log_det = z.new_zeros(z.shape[0])
+    layers = [layer for layer in block.layers if isinstance(layer, Layer)]
+    for i in range(z.shape[1] - 1):
+        h = (block.proj_in(x[:, i]) + positions[i])[:, None]
+        for k, layer in enumerate(layers):
+            h = _step(layer, h, Modulation(*(m[:, i : i + 1] for m in modulations[k])), cache[k], i)
+        a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
+        torch.addcmul(b, z[:, i + 1], torch.exp(a), out=x[:, i + 1])
+        log_det += a.sum(-1)
+    return x, log_det
+
+
+def _step(layer: Layer, h: Tensor, m: Modulation, cache: Tensor, i: int) -> Tensor:
+    """One token `h (batch, 1, channels)` through one layer; its key and value join the cache."""
+    v = normed(h, m.scale1, m.shift1)
+    q, k, value = layer.project(v)
+    cache[0, :, :, i] = k[:, :, 0]
+    cache[1, :, :, i] = value[:, :, 0]
+    attended = F.scaled_dot_product_attention(q, cache[0, :, :, : i + 1], cache[1, :, :, : i + 1])
+    return layer.finish(h, v, attended, m)

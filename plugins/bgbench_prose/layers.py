@@ -1,0 +1,94 @@
+"""One adaptive transformer layer of Prose (arXiv 2508.18175): attention and transition, both gated."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Modulation(NamedTuple):
+    """All a layer takes from the conditioning, `(batch or 1, tokens, channels)` each."""
+
+    scale1: Tensor
+    shift1: Tensor
+    gate1: Tensor
+    scale2: Tensor
+    shift2: Tensor
+    gate2: Tensor
+
+
+class Adaptive(nn.Module):
+    """Scale and shift of an adaptive layer norm, and the gate of what it feeds."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.scale = nn.Linear(channels, channels)
+        self.shift = nn.Linear(channels, channels, bias=False)
+        self.gate = nn.Linear(channels, channels)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, -2.0)
+
+    def forward(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n = self.norm(c)
+        return torch.sigmoid(self.scale(n)), self.shift(n), torch.sigmoid(self.gate(c))
+
+
+class Layer(nn.Module):
+    """h ← h + gate₁ · Block(AdaLN₁(h)), then h ← h + gate₂ · Transition(AdaLN₂(h))."""
+
+    def __init__(self, channels: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = channels // head_dim, head_dim
+        self.adaptive1, self.adaptive2 = Adaptive(channels), Adaptive(channels)
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.q_norm, self.k_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.out = nn.Linear(channels, channels)
+        self.mlp_norm = nn.LayerNorm(channels)
+        self.mlp_in = nn.Linear(channels, 4 * channels)
+        self.mlp_out = nn.Linear(4 * channels, channels)
+        self.swish_in = nn.Linear(channels, 8 * channels, bias=False)
+        self.swish_out = nn.Linear(4 * channels, channels, bias=False)
+
+    def modulation(self, c: Tensor) -> Modulation:
+        """What this layer needs of the conditioning `c (batch or 1, tokens, channels)`."""
+        return Modulation(*self.adaptive1(c), *self.adaptive2(c))
+
+    def project(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values `(batch, heads, tokens, head_dim)` of `v (batch, tokens, channels)`."""
+        q, k, value = self.qkv(self.norm(v)).chunk(3, dim=-1)
+        return self._split(self.q_norm(q)), self._split(self.k_norm(k)), self._split(value)
+
+    def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: Modulation) -> Tensor:
+        """All that follows attention; `attended (batch, heads, tokens, head_dim)`."""
+        v = v + self.out(attended.transpose(1, 2).flatten(2))
+        v = v + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(v))))
+        h = torch.addcmul(h, m.gate1, v)
+        first, second = self.swish_in(normed(h, m.scale2, m.shift2)).chunk(2, dim=-1)
+        return torch.addcmul(h, m.gate2, self.swish_out(first * F.silu(second)))
+
+    def forward(self, h: Tensor, m: Modulation) -> Tensor:
+        """Causal pass over whole sequences: `h (batch, tokens, channels)`.
+
+        Padding sits at the end, so that causal attention alone keeps it out.
+        """
+        v = normed(h, m.scale1, m.shift1)
+        q, k, value = self.project(v)
+        return self.finish(h, v, F.scaled_dot_product_attention(q, k, value, is_causal=True), m)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+
+def normed(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Layer norm without parameters, then the adaptive scale and shift."""
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
+
+
+def sinusoid(value: Tensor, channels: int, base: float) -> Tensor:
+    """`(…,)` numbers → `(…, channels)`: channel 2k sin(v · base^(−2k/C)), channel 2k + 1 the cosine."""
+    even = torch.arange(0, channels, 2, device=value.device, dtype=torch.float64)
+    angle = value[..., None].double() * base ** (-even / channels)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)

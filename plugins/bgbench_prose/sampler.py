@@ -1,0 +1,87 @@
+"""Prose as a sampler: proposals with their density, centre of mass divided out."""
+
+import math
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import bgbench
+from bgbench_prose.decode import invert
+from bgbench_prose.network import Prose, Tokens, tokens
+
+TRAINED_AT = 310.0
+"""K. At another temperature T the prior is scaled to N(0, T/310): approximate, but the weights stay exact."""
+
+
+class ProseSampler(bgbench.AbstractDensitySampler):
+    """Draws with the key/value-cached inverse; `log_prob` is the forward pass, differentiable in x."""
+
+    chunk = 512
+
+    def __init__(self, flow: Prose) -> None:
+        self.flow = flow.eval().requires_grad_(False)
+        self._tokens = lru_cache(maxsize=8)(lambda atoms: tokens([atoms], flow.config))
+
+    def supports(self, system: bgbench.System) -> str:
+        return "" if system.atoms else "Prose conditions on atoms and residues; this system has none"
+
+    def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
+        started = time.perf_counter()
+        beta = TRAINED_AT / task.system.temperature
+        shape = (n_samples, task.system.n_atoms, 3)
+        z = torch.randn(shape, generator=task.generator) / math.sqrt(beta)
+        x, log_det = invert(self.flow, z, self._tokens(task.system.atoms))
+        log_q = log_prior(z, beta) - log_det
+        task.oracle.count("drawn", n_samples, time.perf_counter() - started)
+        if task.conventions.handedness == "fold":
+            mirrored = self._density(task, -x)
+            log_q = torch.logaddexp(log_q, mirrored)
+        return bgbench.Proposal(x * self.flow.config.scale, self._without_centre(task, x, log_q))
+
+    def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
+        started = time.perf_counter()
+        scaled = x.to(next(self.flow.parameters())) / self.flow.config.scale
+        log_q = self._density(task, scaled)
+        if task.conventions.handedness == "fold":
+            log_q = torch.logaddexp(log_q, self._density(task, -scaled))
+        task.oracle.count("log_density", len(x), time.perf_counter() - started)
+        return self._without_centre(task, scaled, log_q)
+
+    def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
+        """log q of scaled coordinates, centre of mass included."""
+        t: Tokens = self._tokens(task.system.atoms)
+        z, log_det = self.flow(scaled, t)
+        return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
+
+    def _without_centre(self, task: bgbench.Task, scaled: Tensor, log_q: Tensor) -> Tensor:
+        """Divide out the centre of mass, and count what is left, 3 (atoms − 1) numbers, in nm."""
+        n = task.system.n_atoms
+        log_c = log_centre(scaled.mean(1), 1 / math.sqrt(n), task.conventions.com)
+        return log_q - log_c - 3 * (n - 1) * math.log(self.flow.config.scale)
+
+
+def log_prior(z: Tensor, beta: float) -> Tensor:
+    """log N(z; 0, I/β) `(batch,)` of `z (batch, tokens, 3)`."""
+    size = z.shape[1] * z.shape[2]
+    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * size * math.log(beta / (2 * math.pi))
+
+
+def log_centre(c: Tensor, sigma: float, convention: str) -> Tensor:
+    """log density `(batch,)` of centres `c (batch, 3)`: `gaussian`, N(c; 0, σ² I), or `chi`, χ₃(‖c‖; σ).
+
+    Source: arXiv 2502.18462, Prop. 1. `chi` is the published convention; it leaves ‖c‖² in the weights.
+    """
+    square = c.square().sum(-1)
+    if convention == "gaussian":
+        return -0.5 * square / sigma**2 - 1.5 * math.log(2 * math.pi * sigma**2)
+    if convention == "chi":
+        return torch.log(square / (math.sqrt(2) * sigma**3 * math.gamma(1.5))) - 0.5 * square / sigma**2
+    raise bgbench.BgbenchError(f"centre-of-mass conventions are gaussian and chi, not '{convention}'")
+
+
+def packaged(name: str) -> Path:
+    """Path of packaged weights."""
+    return bgbench.data_path("weights", f"{name}.safetensors")

@@ -1,0 +1,154 @@
+"""Weights on disk: safetensors with the configuration inside; published state dicts brought over."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import bgbench
+from bgbench_prose.network import Config, Prose
+from bgbench_prose.permutations import PROSE
+
+
+def save(path: Path, flow: Prose, card: Mapping[str, Any]) -> None:
+    """Write weights and card to one safetensors file."""
+    metadata = {"config": json.dumps(asdict(flow.config)), "card": json.dumps(dict(card))}
+    save_file({name: tensor.contiguous() for name, tensor in flow.state_dict().items()}, path, metadata)
+
+
+def load(path: Path) -> tuple[Prose, dict[str, Any]]:
+    """The flow and the card of a file written by `save`.
+
+    Raises:
+        BgbenchError: if the file is missing, damaged, or not one of ours.
+    """
+    try:
+        with safe_open(path, "pt") as stream:
+            metadata = stream.metadata() or {}
+        fields = json.loads(metadata["config"])
+        state: Any = load_file(path)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise bgbench.BgbenchError(
+            f"{path} holds no Prose weights ({error}); train some or use `bgbench weights import`"
+        ) from error
+    flow = Prose(Config(**{**fields, "orders": tuple(fields["orders"])}))
+    fill(flow, state, str(path))
+    return flow.eval(), json.loads(metadata.get("card", "{}"))
+
+
+def fill(flow: Prose, state: Mapping[str, Tensor], source: str) -> None:
+    """Put `state` into the flow, checked key by key and shape by shape.
+
+    Raises:
+        BgbenchError: naming missing, unexpected and mis-shaped entries.
+    """
+    wanted = flow.state_dict()
+    wrong = [f"missing {name}" for name in wanted if name not in state]
+    wrong += [f"unexpected {name}" for name in state if name not in wanted]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        raise bgbench.BgbenchError(f"{source}: {len(wrong)} entries do not fit: {'; '.join(wrong[:5])}")
+    flow.load_state_dict(dict(state))
+
+
+def sha256(path: Path) -> str:
+    """Hash of a weights file, hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+LAYER_NAMES = {
+    "mha.adaln.norm_cond": "adaptive1.norm",
+    "mha.adaln.to_gamma.0": "adaptive1.scale",
+    "mha.adaln.to_beta": "adaptive1.shift",
+    "mha.scale_output.to_adaln_zero_gamma.0": "adaptive1.gate",
+    "mha.mha.attention.norm": "norm",
+    "mha.mha.attention.qkv": "qkv",
+    "mha.mha.attention.proj": "out",
+    "mha.mha.attention.q_layer_norm": "q_norm",
+    "mha.mha.attention.k_layer_norm": "k_norm",
+    "mha.mha.mlp.norm": "mlp_norm",
+    "mha.mha.mlp.main.0": "mlp_in",
+    "mha.mha.mlp.main.2": "mlp_out",
+    "transition.adaln.norm_cond": "adaptive2.norm",
+    "transition.adaln.to_gamma.0": "adaptive2.scale",
+    "transition.adaln.to_beta": "adaptive2.shift",
+    "transition.scale_output.to_adaln_zero_gamma.0": "adaptive2.gate",
+    "transition.transition.swish_linear.0": "swish_in",
+    "transition.transition.linear_out": "swish_out",
+}
+TOP_NAMES = {
+    "cond_embed.atom_embed": "conditioning.atom",
+    "cond_embed.residue_embed": "conditioning.residue",
+    "cond_embed.mlp.0": "conditioning.inner",
+    "cond_embed.mlp.2": "conditioning.outer",
+}
+BLOCK_NAMES = {"proj_in": "proj_in", "proj_cond.0": "inner", "proj_cond.2": "outer", "proj_out": "proj_out"}
+
+
+def from_published(state: Mapping[str, Tensor], head_dim: int = 64) -> Prose:
+    """A flow from a state dict under the published names; sizes are read off the shapes.
+
+    Raises:
+        BgbenchError: naming what is missing, unexpected or mis-shaped.
+    """
+    ours = {renamed(name): tensor for name, tensor in state.items() if not name.endswith("attn_mask")}
+    sizes = {name: tuple(tensor.shape) for name, tensor in ours.items()}
+    if "conditioning.atom.weight" not in sizes:
+        raise bgbench.BgbenchError("no cond_embed.atom_embed.weight: these are not published Prose weights")
+    channels = sizes["conditioning.atom.weight"][1]
+    blocks = {name.split(".")[1] for name in ours if name.startswith("blocks.")}
+    layers = {name.split(".")[3] for name in ours if name.startswith("blocks.0.layers.")}
+    inner = sizes.get("blocks.0.inner.weight", (0, 2 * channels))
+    config = Config(
+        channels, len(blocks), len(layers), head_dim, orders=PROSE, lookahead=inner[1] != channels
+    )
+    flow = Prose(config)
+    fill(flow, ours, "published weights")
+    return flow.eval()
+
+
+def renamed(name: str) -> str:
+    """Our name for a published entry; unknown names stay, to be complained of."""
+    for theirs, own in TOP_NAMES.items():
+        if name.startswith(f"{theirs}."):
+            return own + name.removeprefix(theirs)
+    parts = name.split(".")
+    if parts[0] != "blocks" or len(parts) < 3:
+        return name
+    head, rest = f"blocks.{parts[1]}", ".".join(parts[2:])
+    if rest == "pos_embed_scale":
+        return f"{head}.position_scale"
+    if parts[2] == "attn_blocks":
+        head, rest = f"{head}.layers.{parts[3]}", ".".join(parts[4:])
+    names = LAYER_NAMES if parts[2] == "attn_blocks" else BLOCK_NAMES
+    stem, _, kind = rest.rpartition(".")
+    return f"{head}.{names[stem]}.{kind}" if stem in names else name
+
+
+def read_published(path: Path) -> Prose:
+    """A flow from a published `.pth` or `.safetensors` file; nothing is unpickled but tensors.
+
+    Raises:
+        BgbenchError: if the file is no state dict of tensors or does not fit.
+    """
+    try:
+        state = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
+    except Exception as error:
+        raise bgbench.BgbenchError(f"{path} is no state dict of tensors ({error})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise bgbench.BgbenchError(f"{path} holds more than tensors; give a plain state dict")
+    return from_published({name: tensor.float() for name, tensor in state.items()})
