@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import System
+from bgbench import Reference, System
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.references.diagnostics import certify
+from bgbench.references.store import write_reference
 
 
 @pytest.fixture(params=[0], ids=lambda seed: f"seed{seed}")
@@ -26,3 +29,32 @@ def rng(seed) -> np.random.Generator:
 def alanine() -> System:
     """AA: 23 atoms, the smallest peptide of the default suite."""
     return System.from_sequence("AA")
+
+
+@pytest.fixture
+def own_references(tmp_path, monkeypatch):
+    """Small made-up references of AA and GS in a folder of their own: 120 shaken frames, two replicas."""
+    folder = tmp_path / "references"
+    for name in ("AA", "GS"):
+        made_up_reference(folder, name)
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(folder))
+    return folder
+
+
+def made_up_reference(folder, name, n=120):
+    system = System.from_sequence(name)
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
+    x = (system.positions + 0.02 * noise).float()
+    replica = torch.arange(n) % 2
+    certificate = {
+        **certify(system, {"x": x, "replica": replica}, None),
+        "forcefield_sha256": system.forcefield.sha256,
+        "engine": "made up",
+        "versions": {"bgbench": "0"},
+        "replicas": 2,
+        "temperatures": [310.0],
+        "steps": 1,
+    }
+    reference = Reference(name, x, BatchedEnergy(system).energy(x), replica, certificate)
+    return write_reference(folder / f"{name}.npz", system, reference)

@@ -76,7 +76,7 @@ def read_parameters(system: Any) -> Parameters:
     n = system.getNumParticles()
     if system.getNumConstraints():
         raise BgbenchError("the batched energy knows no constraints; set constraints: null")
-    fields: dict[str, Any] = {"born": None, "torsion_constant": 0.0}
+    fields: dict[str, Any] = {"born": None, **_no_bonded_terms()}
     readers: dict[str, Callable[[Any, int], dict[str, Any]]] = {
         "HarmonicBondForce": _bonds,
         "HarmonicAngleForce": _angles,
@@ -94,6 +94,20 @@ def read_parameters(system: Any) -> Parameters:
     if (masses <= 0).any():
         raise BgbenchError("the batched energy knows no massless particles; use energy: openmm")
     return Parameters(n_atoms=n, masses=masses, **fields)
+
+
+def _no_bonded_terms() -> dict[str, Any]:
+    """What a system without bonds, angles, torsions or non-bonded force has."""
+    empty = np.zeros((0, 2))
+    return {
+        "bonds": empty.astype(np.int64),
+        "bond_values": empty,
+        "angles": np.zeros((0, 3), np.int64),
+        "angle_values": empty,
+        "torsions": np.zeros((0, 4), np.int64),
+        "torsion_coefficients": np.zeros((0, 2 * MAX_PERIODICITY)),
+        "torsion_constant": 0.0,
+    }
 
 
 def _plain(values: Any) -> list[float]:
@@ -184,7 +198,7 @@ _RADIUS = (
 _SELF = rf"-0\.5\*{_NUMBER}\*\(1/soluteDielectric-1/solventDielectric\)\*charge\^2/B;.*"
 _SURFACE = rf"{_NUMBER}\*\(radius\+{_NUMBER}\)\^2\*\(radius/B\)\^6;.*"
 _PAIR = (
-    rf"-{_NUMBER}\*\(1/soluteDielectric-1/solventDielectric\)\*charge1\*charge2\*\(1/f(?:-{_NUMBER})?\);"
+    rf"-{_NUMBER}\*\(1/soluteDielectric-1/solventDielectric\)\*charge1\*charge2(?:/f|\*\(1/f-{_NUMBER}\));"
     r"f=sqrt\(r\^2\+B1\*B2\*exp\(-r\^2/\(4\*B1\*B2\)\)\);.*"
 )
 

@@ -40,14 +40,19 @@ def sides(case: MetricCase, n: int | None = None) -> Sides:
     refuse_nan("the ensemble", ensemble.x)
     refuse_nan("the reference", reference.x)
     if case.options.get("weights") == "resampled":
-        log_w = cut_weights(ensemble.log_w, str(case.options.get("cut", "none")))
-        cut = Ensemble(ensemble.x, ensemble.u, log_w)
-        equal = bool((log_w == log_w[0]).all())
-        ours = cut.take(torch.arange(n)) if equal else resample(cut, n, case.generator, "multinomial")
-        return Sides(ours, reference.x[:n], reference.u[:n])
+        return Sides(_resampled(case, n), reference.x[:n], reference.u[:n])
     even = torch.arange(n) * reference.n_samples // n
     ours = ensemble if ensemble.n_samples == n else thin(ensemble, n)
     return Sides(ours, reference.x[even], reference.u[even])
+
+
+def _resampled(case: MetricCase, n: int) -> Ensemble:
+    """`n` multinomial draws after the cut; an unweighted ensemble has nothing to cut or to draw by."""
+    ensemble = case.estimate.ensemble
+    if bool((ensemble.log_w == ensemble.log_w[0]).all()):
+        return ensemble.take(torch.arange(n))
+    log_w = cut_weights(ensemble.log_w, str(case.options.get("cut", "none")))
+    return resample(Ensemble(ensemble.x, ensemble.u, log_w), n, case.generator, "multinomial")
 
 
 def thin(ensemble: Ensemble, n: int) -> Ensemble:

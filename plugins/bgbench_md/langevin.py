@@ -51,7 +51,8 @@ class _Walk:
         integrator = openmm.LangevinMiddleIntegrator(system.temperature, FRICTION, STEP)
         integrator.setRandomNumberSeed(seed)
         platform = openmm.Platform.getPlatformByName("CPU")
-        self._context = openmm.Context(bgbench.openmm_system(system), integrator, platform)
+        properties = {"Threads": "1", "DeterministicForces": "true"}
+        self._context = openmm.Context(bgbench.openmm_system(system), integrator, platform, properties)
         self._context.setPositions(start.numpy())
         self._context.setVelocitiesToTemperature(system.temperature, seed)
 

@@ -1,0 +1,102 @@
+"""Law books for plugin authors: subclass one, give the fixtures it asks for, and pytest runs the laws.
+
+    from bgbench.testing import DensitySamplerLaws
+
+    class TestMine(DensitySamplerLaws):
+        @pytest.fixture
+        def sampler(self): return MySampler()
+"""
+
+from dataclasses import replace
+
+import torch
+
+from bgbench.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.types import System
+
+
+def peptide_task(sequence: str = "AA", budget: int = 400, seed: int = 0, n_samples: int = 50) -> Task:
+    """A small metered task on a real peptide."""
+    system = System.from_sequence(sequence)
+    oracle = MeteredEnergy(BatchedEnergy(system), budget)
+    return Task(system, oracle, torch.Generator().manual_seed(seed), n_samples)
+
+
+class SamplerLaws:
+    """Every sampler: right shapes, right numbers, within budget, reproducible, leaves globals alone.
+
+    Needs a fixture `sampler`.
+    """
+
+    n_samples = 20
+
+    def test_returns_what_was_asked_within_the_budget(self, sampler: AbstractSampler) -> None:
+        """Shape, count, finite positions, budget kept."""
+        task = peptide_task()
+        proposal = sampler.sample(task, self.n_samples)
+        _demand(tuple(proposal.x.shape) == (self.n_samples, task.system.n_atoms, 3), "wrong shape")
+        _demand(bool(torch.isfinite(proposal.x).all()), "positions that are not finite")
+        _demand(task.oracle.remaining >= 0, "budget passed")
+
+    def test_is_reproducible_and_follows_its_generator(self, sampler: AbstractSampler) -> None:
+        """The same seed gives the same samples, another seed others."""
+        first, again, other = (
+            sampler.sample(peptide_task(seed=seed), self.n_samples).x for seed in (0, 0, 1)
+        )
+        _demand(torch.equal(first, again), "the same seed gave other samples")
+        _demand(not torch.equal(first, other), "another seed gave the same samples")
+
+    def test_leaves_globals_alone(self, sampler: AbstractSampler) -> None:
+        """Global generator, threads and dtype are as they were."""
+        before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+        sampler.sample(peptide_task(), self.n_samples)
+        _demand(torch.equal(before[0], torch.get_rng_state()), "drew from the global generator")
+        _demand(before[1:] == (torch.get_num_threads(), torch.get_default_dtype()), "changed threads or dtype")
+
+    def test_works_on_two_systems_in_turn(self, sampler: AbstractSampler) -> None:
+        """Nothing of one system is carried to the next."""
+        first = sampler.sample(peptide_task("AA"), self.n_samples).x
+        sampler.sample(peptide_task("GS"), self.n_samples)
+        _demand(torch.equal(first, sampler.sample(peptide_task("AA"), self.n_samples).x), "state was kept")
+
+
+class DensitySamplerLaws(SamplerLaws):
+    """Samplers with a density: `draw` and `log_prob` are one function, smooth, and free of the centre."""
+
+    tolerance = 1e-3
+
+    def test_draw_and_log_prob_agree(self, sampler: AbstractDensitySampler) -> None:
+        """For every convention."""
+        for conventions in (Conventions("gaussian", "zero"), Conventions("chi", "flip"), Conventions("gaussian", "fold")):
+            task = replace(peptide_task(), conventions=conventions)
+            proposal = sampler.draw(task, self.n_samples)
+            log_q = sampler.log_prob(task, proposal.x)
+            _demand(proposal.log_q is not None, "draw gives no log_q")
+            if proposal.log_q is not None:
+                gap = float((log_q - proposal.log_q).abs().max())
+                _demand(gap <= self.tolerance * task.system.n_atoms, f"draw and log_prob differ by {gap}")
+
+    def test_gradient_is_that_of_the_density(self, sampler: AbstractDensitySampler) -> None:
+        """Against a central difference along a random direction."""
+        task = peptide_task()
+        x = sampler.draw(task, 2).x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(sampler.log_prob(task, x).sum(), x)
+        direction = torch.randn(x.shape, generator=task.generator, dtype=x.dtype)
+        step = 1e-3 * direction / direction.norm()
+        with torch.no_grad():
+            ahead, behind = sampler.log_prob(task, x + step), sampler.log_prob(task, x - step)
+        expected = float((ahead - behind).double().sum()) / 2
+        found = float((gradient * step).sum())
+        _demand(abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}")
+
+    def test_chunks_are_one_sequence(self, sampler: AbstractDensitySampler) -> None:
+        """`sample` in chunks returns as many as asked for, with their densities."""
+        proposal = sampler.sample(peptide_task(), self.n_samples)
+        _demand(proposal.log_q is not None and len(proposal.log_q) == self.n_samples, "chunks lost samples")
+
+
+def _demand(kept: bool, complaint: str) -> None:
+    if not kept:
+        raise AssertionError(complaint)

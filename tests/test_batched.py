@@ -1,0 +1,151 @@
+"""The batched energy against OpenMM's Reference platform, both engines, both precisions."""
+
+import numpy as np
+import openmm
+import pytest
+import torch
+
+import bgbench
+from bgbench import BgbenchError, System
+from bgbench.energies.batched import REPAYS, BatchedEnergy
+from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.energies.parameters import read_parameters
+from bgbench.energies.spotcheck import spot_check
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+TRIPLES = [LETTERS[k] + LETTERS[(k + 7) % 20] + LETTERS[(k + 13) % 20] for k in range(20)]
+ENGINES = ("compiled", "eager")
+
+
+def geometries(system, generator):
+    """Near the start, shaken hard (clashing), and stretched beyond the cut-off of 2 nm."""
+    noise = torch.randn(6, system.n_atoms, 3, generator=generator, dtype=torch.float64)
+    x = system.positions + torch.tensor([0.003, 0.01, 0.02, 0.05, 0.1, 0.0])[:, None, None] * noise
+    x[5] *= 4.0
+    return x
+
+
+@pytest.mark.parametrize("sequence", TRIPLES)
+def test_batched_equals_openmm_for_every_residue_in_every_place(sequence, generator):
+    system = System.from_sequence(sequence)
+    x = geometries(system, generator)
+    assert (x[5].max() - x[5].min()) > 2.0
+    u, force = OpenMMEnergy(system, "Reference").energy_and_force(x)
+    size = force.flatten(1).norm(dim=1)
+    for engine in ENGINES:
+        ours, push = BatchedEnergy(system, engine).energy_and_force(x)
+        assert ((ours - u).abs() <= 1e-4 + 1e-12 * u.abs()).all()
+        assert ((push - force).flatten(1).norm(dim=1) / size).max() < 1e-10
+        ours, push = BatchedEnergy(system, engine).energy_and_force(x.float())
+        assert ((ours - u).abs() <= torch.clamp(1e-5 * u.abs(), min=1e-2)).all()
+        assert ((push - force).flatten(1).norm(dim=1) / size).max() < 1e-4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batched_energy_alone_equals_energy_with_force(engine, alanine, generator):
+    x = geometries(alanine, generator)
+    energy = BatchedEnergy(alanine, engine)
+    assert torch.allclose(energy.energy(x), energy.energy_and_force(x)[0], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batched_gradient_flows_through_autograd(engine, alanine):
+    x = alanine.positions[None].clone().requires_grad_()
+    energy = BatchedEnergy(alanine, engine)
+    energy.energy(x).sum().backward()
+    assert torch.allclose(x.grad, -energy.energy_and_force(x.detach())[1])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batched_is_never_nan_on_overlapping_or_missing_atoms(engine, dtype, alanine):
+    x = alanine.positions.repeat(5, 1, 1).to(dtype)
+    x[1] = 0.0
+    x[2, 3] = x[2, 4]
+    x[3, 0] = torch.nan
+    x[4, 0, 0] = torch.inf
+    energy = BatchedEnergy(alanine, engine)
+    u, force = energy.energy_and_force(x)
+    assert not torch.isnan(u).any()
+    assert not torch.isnan(force).any()
+    assert torch.isfinite(u[0])
+    assert u[1] > 1e6
+    assert u[3:].tolist() == [torch.inf, torch.inf]
+    assert energy.n_nonfinite >= 2
+    alone = energy.energy(x[:1])
+    assert torch.allclose(alone, u[:1])
+
+
+def test_batched_answers_do_not_depend_on_the_batch(alanine, generator):
+    noise = torch.randn(333, alanine.n_atoms, 3, generator=generator)
+    x = alanine.positions.float() + 0.01 * noise
+    energy = BatchedEnergy(alanine, "compiled")
+    whole = energy.energy(x)
+    parts = torch.cat([energy.energy(part) for part in x.split(7)])
+    assert torch.equal(whole, parts)
+    assert energy.energy(x[:0]).shape == (0,)
+
+
+def test_batched_compiles_only_when_it_repays_and_the_record_says_so(alanine):
+    energy = bgbench.energy(alanine, backend="batched")
+    energy.energy(alanine.positions[None])
+    assert energy.describe()["engines"] == {"eager": 1}
+    energy.energy(alanine.positions.expand(REPAYS, -1, -1))
+    assert energy.describe()["engines"] == {"eager": 1, "compiled": REPAYS}
+
+
+def test_batched_follows_the_force_field_spec(generator):
+    spec = bgbench.ForceFieldSpec("obc2", ("amber14-all.xml", "implicit/obc2.xml"), "NoCutoff")
+    system = System.from_sequence("GS", forcefield=spec)
+    x = geometries(system, generator)
+    truth = OpenMMEnergy(system, "Reference").energy(x)
+    assert torch.allclose(BatchedEnergy(system, "compiled").energy(x), truth, rtol=1e-12, atol=1e-8)
+
+
+def test_a_force_it_does_not_know_is_an_error():
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(openmm.CustomExternalForce("x^2"))
+    with pytest.raises(BgbenchError, match="does not know CustomExternalForce"):
+        read_parameters(system)
+    system = openmm.System()
+    system.addParticle(1.0)
+    force = openmm.CustomGBForce()
+    force.addComputedValue("I", "r", openmm.CustomGBForce.ParticlePair)
+    system.addForce(force)
+    with pytest.raises(BgbenchError, match="OBC1 and OBC2"):
+        read_parameters(system)
+
+
+def test_spot_check_sees_a_wrong_constant(alanine, generator):
+    x = geometries(alanine, generator)[:3]
+    judge = OpenMMEnergy(alanine, "Reference")
+    assert spot_check(BatchedEnergy(alanine), judge, x) < 1e-6
+    assert spot_check(BatchedEnergy(alanine.at(300.0)), judge, x) > 1.0
+
+
+def test_lane_functions_are_good_to_single_precision(rng):
+    from numba import njit
+
+    from bgbench.energies import lanes
+
+    @njit
+    def run(x, cosine, t):
+        out = np.empty((5, len(x)), np.float32)
+        for k in range(len(x)):
+            out[0, k] = lanes.lane_exp(x[k])
+            out[1, k] = lanes.lane_log(abs(x[k]) + np.float32(1e-6))
+            out[2, k] = lanes.lane_angle(cosine[k])
+            out[3, k], out[4, k] = lanes.lane_turn(t[k])
+        return out
+
+    x = rng.uniform(-80, 80, 2000).astype(np.float32)
+    cosine = rng.uniform(-1, 1, 2000).astype(np.float32)
+    t = rng.uniform(-0.5, 0.5, 2000).astype(np.float32)
+    out = run(x, cosine, t)
+    wide = x.astype(float)
+    assert np.abs(out[0] / np.exp(wide) - 1).max() < 5e-6
+    assert np.abs(out[1] - np.log(np.abs(wide) + 1e-6)).max() < 2e-6
+    assert np.abs(out[2] - np.arccos(cosine.astype(float))).max() < 1e-6
+    assert np.abs(out[3] - np.cos(2 * np.pi * t.astype(float))).max() < 1e-6
+    assert np.abs(out[4] - np.sin(2 * np.pi * t.astype(float))).max() < 1e-6
