@@ -15,12 +15,12 @@ from bgbench.executors import AbstractExecutor, InProcess, Job, Workers
 from bgbench.plugins import plugins
 from bgbench.protocols import get_protocol
 from bgbench.provenance import cores
-from bgbench.records import Cell, Record, read_record
+from bgbench.records import Cell, Record, atomic_file, read_record
 from bgbench.references.providers import find_reference
 from bgbench.report import draw_cell
 from bgbench.runfolder import RunFolder, new_plan
 from bgbench.subprocesses import Limits
-from bgbench.suites import load_suite
+from bgbench.suites import load_suite, suite_path
 from bgbench.types import Suite, System
 
 DEFAULT_SUITE = "dipeptides-mini@1"
@@ -107,7 +107,10 @@ def open_folder(sampler: str, choices: Choices) -> RunFolder:
     path = Path(out) if out else Path("runs") / f"{stamp}-{sampler}-{suite.id}"
     default_uri = f"sqlite:///{(path if out else path.parent).resolve() / 'mlflow.db'}"
     plan = new_plan(cells, suite.sha256, choices.get("tracking_uri") or default_uri)
-    return RunFolder.create(path, plan)
+    folder = RunFolder.create(path, plan)
+    with atomic_file(path / f"{suite.id}.yaml") as stream:
+        stream.write(suite_path(choices.get("suite", DEFAULT_SUITE)).read_bytes())
+    return folder
 
 
 def plan_cells(sampler: str, choices: Choices) -> tuple[list[Cell], Suite]:

@@ -18,6 +18,7 @@ from bgbench.tracking import mirror_to_mlflow
 
 @hookimpl
 def bgbench_energies() -> Sequence[EnergyPlugin]:
+    """OpenMM, the batched energy, analytic systems."""
     return [
         EnergyPlugin("openmm", "OpenMM, one conformer at a time: the judge", OpenMMEnergy),
         EnergyPlugin("batched", "Amber14 + OBC for whole batches, OpenMM's numbers", BatchedEnergy),
@@ -27,6 +28,7 @@ def bgbench_energies() -> Sequence[EnergyPlugin]:
 
 @hookimpl
 def bgbench_estimators() -> Sequence[EstimatorPlugin]:
+    """none, snis, mcmc."""
     return [
         EstimatorPlugin("none", "the proposal as it is", lambda options: Plain()),
         EstimatorPlugin("snis", "self-normalised importance sampling", lambda options: SNIS()),
@@ -36,14 +38,17 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
 
 @hookimpl
 def bgbench_metrics() -> Sequence[MetricPlugin]:
+    """The metrics of the evaluation page."""
     return METRICS
 
 
 @hookimpl
 def bgbench_suites() -> Sequence[Path]:
+    """The suite files that come with bgbench."""
     return sorted(suites_path().glob("*.yaml"))
 
 
 @hookimpl
 def bgbench_trackers() -> Sequence[TrackerPlugin]:
+    """MLflow."""
     return [TrackerPlugin("mlflow", "MLflow: SQLite or a server", mirror_to_mlflow)]

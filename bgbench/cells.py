@@ -20,7 +20,7 @@ def execute(cell: Cell, folder: RunFolder, progress: Callable[[int], None]) -> R
         BgbenchError: if the system, its reference or the run folder is not at hand.
     """
     started = time.perf_counter()
-    bench = open_bench(cell)
+    bench = open_bench(cell, folder.path)
     try:
         outcome = evaluate(cell, bench, progress)
     except Exception as error:

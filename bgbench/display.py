@@ -109,18 +109,17 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("system")
     table.add_column("seed", justify="right")
+    table.add_column("status")
     for name in names:
         table.add_column(_heading(name), justify="right")
     table.add_column("used", justify="right")
     table.add_column("reference")
     for record in records:
-        cells = (
-            [_cell_text(record, name) for name in names]
-            if record.status == "ok"
-            else [record.status] * len(names)
-        )
+        cells = [_cell_text(record, name) for name in names]
         grade = record.reference.get("grade", "–")
-        table.add_row(record.cell.system, str(record.cell.seed), *cells, f"{record.budget.used:,}", grade)
+        table.add_row(
+            record.cell.system, str(record.cell.seed), record.status, *cells, f"{record.budget.used:,}", grade
+        )
     wide = Console(file=console.file, width=max(console.width, 60 + 14 * len(names)), highlight=False)
     (console if console.is_terminal else wide).print(table)
     console.print("each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower")

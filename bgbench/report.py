@@ -26,7 +26,7 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     """
     if record.arrays is None or record.cell.system.startswith("analytic:"):
         return []
-    suite = load_suite(record.cell.suite)
+    suite = load_suite(record.cell.suite, folder.path)
     system = System.from_sequence(record.cell.system, record.cell.temperature, suite.forcefield)
     reference = find_reference(system, suite.id)
     stored = read_arrays(folder.arrays_path(record.cell), record.arrays)

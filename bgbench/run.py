@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,13 +75,13 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
     )
 
 
-def open_bench(cell: Cell) -> Bench:
-    """The system, its reference, the protocol and the metered energy of a cell.
+def open_bench(cell: Cell, folder: Path | None = None) -> Bench:
+    """The system, its reference, the protocol and the metered energy of a cell of the run in `folder`.
 
     Raises:
         BgbenchError: for anything unknown or not at hand, saying how to get it.
     """
-    suite = load_suite(cell.suite)
+    suite = load_suite(cell.suite, folder)
     if cell.system.startswith("analytic:"):
         system = analytic_system(cell.system)
         reference = analytic_reference(cell.system)

@@ -16,18 +16,31 @@ from bgbench.records import sha256_file
 from bgbench.types import Suite
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, beside: Path | None = None) -> Suite:
     """The suite `name@version` (`name` alone is its latest version), or the one in a YAML file.
+
+    A run folder given as `beside` holds a copy of its suite, which is then used.
 
     Raises:
         BgbenchError: for an unknown name, listing the known ones, or a file that is no suite.
     """
+    if beside is not None and (beside / f"{name}.yaml").is_file():
+        return read_suite(beside / f"{name}.yaml")
+    return read_suite(suite_path(name))
+
+
+def suite_path(name: str) -> Path:
+    """The file of a suite.
+
+    Raises:
+        BgbenchError: for an unknown name, listing the known ones.
+    """
     if name.endswith((".yaml", ".yml")):
-        return read_suite(Path(name))
+        return Path(name)
     registry = plugins().suites
     versions = [known for known in registry if known.partition("@")[0] == name]
     latest = max(versions, key=lambda known: int(known.partition("@")[2]), default=name)
-    return read_suite(registry[latest])
+    return registry[latest]
 
 
 def read_suite(path: Path) -> Suite:

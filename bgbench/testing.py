@@ -1,10 +1,10 @@
 """Law books for plugin authors: subclass one, give the fixtures it asks for, and pytest runs the laws.
 
-    from bgbench.testing import DensitySamplerLaws
+from bgbench.testing import DensitySamplerLaws
 
-    class TestMine(DensitySamplerLaws):
-        @pytest.fixture
-        def sampler(self): return MySampler()
+class TestMine(DensitySamplerLaws):
+    @pytest.fixture
+    def sampler(self): return MySampler()
 """
 
 from dataclasses import replace
@@ -53,7 +53,9 @@ class SamplerLaws:
         before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
         sampler.sample(peptide_task(), self.n_samples)
         _demand(torch.equal(before[0], torch.get_rng_state()), "drew from the global generator")
-        _demand(before[1:] == (torch.get_num_threads(), torch.get_default_dtype()), "changed threads or dtype")
+        _demand(
+            before[1:] == (torch.get_num_threads(), torch.get_default_dtype()), "changed threads or dtype"
+        )
 
     def test_works_on_two_systems_in_turn(self, sampler: AbstractSampler) -> None:
         """Nothing of one system is carried to the next."""
@@ -69,7 +71,11 @@ class DensitySamplerLaws(SamplerLaws):
 
     def test_draw_and_log_prob_agree(self, sampler: AbstractDensitySampler) -> None:
         """For every convention."""
-        for conventions in (Conventions("gaussian", "zero"), Conventions("chi", "flip"), Conventions("gaussian", "fold")):
+        for conventions in (
+            Conventions("gaussian", "zero"),
+            Conventions("chi", "flip"),
+            Conventions("gaussian", "fold"),
+        ):
             task = replace(peptide_task(), conventions=conventions)
             proposal = sampler.draw(task, self.n_samples)
             log_q = sampler.log_prob(task, proposal.x)
@@ -89,7 +95,9 @@ class DensitySamplerLaws(SamplerLaws):
             ahead, behind = sampler.log_prob(task, x + step), sampler.log_prob(task, x - step)
         expected = float((ahead - behind).double().sum()) / 2
         found = float((gradient * step).sum())
-        _demand(abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}")
+        _demand(
+            abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}"
+        )
 
     def test_chunks_are_one_sequence(self, sampler: AbstractDensitySampler) -> None:
         """`sample` in chunks returns as many as asked for, with their densities."""

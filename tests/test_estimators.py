@@ -15,8 +15,8 @@ from bgbench.estimators.handedness import settle
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
 from bgbench.estimators.snis import SNIS
-from bgbench.estimators.weights import cut_weights, ess, log_z, resample
 from bgbench.systems.analytic import KINDS, AnalyticEnergy, analytic, analytic_reference, analytic_system
+from bgbench.weights import cut_weights, ess, log_z, resample
 
 
 class Wide(bgbench.AbstractDensitySampler):

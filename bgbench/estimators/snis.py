@@ -6,8 +6,8 @@ from bgbench.abstract import AbstractDensitySampler, AbstractEstimator, Abstract
 from bgbench.chemistry.chirality import is_wrong
 from bgbench.errors import BgbenchError, NonFinite
 from bgbench.estimators.handedness import settle
-from bgbench.estimators.weights import ess, log_z
 from bgbench.types import Ensemble
+from bgbench.weights import ess, log_z
 
 
 class SNIS(AbstractEstimator):

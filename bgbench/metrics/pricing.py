@@ -27,7 +27,8 @@ def _minimum(a, b, v, period, out):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _least(a, b, u, v, period, columns, slack):  # type: ignore[no-untyped-def]
+def _least(a, b, dual, period, columns, slack):  # type: ignore[no-untyped-def]
+    u, v = dual
     kept = columns.shape[1]
     for i in range(a.shape[0]):
         for k in range(kept):
@@ -57,5 +58,5 @@ def least_reduced(
     """The `kept` columns of least reduced cost of every row, and those costs: `(n, kept)` each."""
     columns = np.zeros((len(a), kept), np.int64)
     slack = np.empty((len(a), kept))
-    _least(a, b, dual[0], dual[1], period, columns, slack)
+    _least(a, b, dual, period, columns, slack)
     return columns, slack

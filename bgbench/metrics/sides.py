@@ -7,8 +7,8 @@ from torch import Tensor
 
 from bgbench.abstract import MetricCase
 from bgbench.errors import BgbenchError
-from bgbench.estimators.weights import cut_weights, resample
 from bgbench.types import Ensemble
+from bgbench.weights import cut_weights, resample
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bgbench.abstract import MetricCase
-from bgbench.estimators.weights import cut_weights, ess
+from bgbench.weights import cut_weights, ess
 
 
 def pareto_k(log_w: Tensor) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, plain, sha256_file
 from bgbench.types import Reference, System, TicaModel
 
+DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
 RESOLUTION = 1e-4
 """Positions are stored in steps of this many nm, or finer; energies are of the unrounded positions."""
 
@@ -57,7 +59,7 @@ def read_reference(path: Path, system: System) -> Reference:
         BgbenchError: if the file is damaged, of other atoms, or its certificate lacks something.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         certificate = json.loads(str(arrays["certificate"]))
         order = _order(system, [str(name) for name in arrays["atoms"]], path)
@@ -70,9 +72,9 @@ def read_reference(path: Path, system: System) -> Reference:
             certificate=certificate,
             tica=_tica(arrays),
         )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except DAMAGE as error:
         raise BgbenchError(
-            f"{path} is not a readable reference ({error}); fetch or simulate it again"
+            f"{path} is no readable reference ({error}); fetch or simulate it again"
         ) from error
     check_certificate(certificate, path)
     return replace(reference, sha256=sha256_file(path))
@@ -85,10 +87,10 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
         BgbenchError: if the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = [str(name).split(":") for name in stored["atoms"]]
             x = stored["positions"].astype(np.float32) * np.float32(stored["scale"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except DAMAGE as error:
         raise BgbenchError(f"{path} holds no readable frames ({error}); simulate it again") from error
     atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
     return atoms, torch.from_numpy(x)

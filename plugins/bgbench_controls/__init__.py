@@ -9,6 +9,7 @@ from bgbench_controls.reference import ReferenceDraws
 
 @bgbench.hookimpl
 def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
+    """prior and reference."""
     return [
         bgbench.SamplerPlugin(
             name="prior",

@@ -9,6 +9,7 @@ from bgbench_md.tempering import ParallelTempering
 
 @bgbench.hookimpl
 def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
+    """md and remd."""
     return [
         bgbench.SamplerPlugin(
             name="md",

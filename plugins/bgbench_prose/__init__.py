@@ -52,6 +52,7 @@ def train_prose(options: Mapping[str, str]) -> Path:
 
 @bgbench.hookimpl
 def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
+    """prose."""
     return [
         bgbench.SamplerPlugin(
             name="prose",

@@ -1,0 +1,5 @@
+"""`python -m bgbench`."""
+
+from bgbench.cli import main
+
+main()

@@ -1,0 +1,200 @@
+"""The command line: the whole chain on small budgets, and one clear line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bgbench
+from bgbench.cli import app, guarded
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def suite(tmp_path, own_references):
+    path = tmp_path / "tiny@1.yaml"
+    path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 60\nseeds: 1\n")
+    return str(path)
+
+
+@pytest.fixture
+def cli(capsys):
+    def call(*words):
+        code = guarded(lambda **options: app([str(word) for word in words], **options))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_run_show_and_track(cli, suite, tmp_path):
+    out = tmp_path / "run"
+    code, printed, _ = cli("run", "prior", "--suite", suite, "--out", out, "--workers", 0)
+    assert code == 0
+    assert "AA" in printed
+    assert "torus_w2 (rad) ↓" in printed
+    code, printed, _ = cli("show", out, "--json")
+    cells = json.loads(printed)["cells"]
+    assert [cell["system"] for cell in cells] == ["AA", "GS"]
+    for cell in cells:
+        assert cell["status"] == "ok"
+        assert cell["budget"] == {"limit": 60, "used": 60}
+        assert cell["metrics"]["validity"] is not None
+    assert (out / "figures" / "AA-s0-ramachandran.png").stat().st_size > 5000
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{out}/mlflow.db")
+    experiment = client.get_experiment_by_name("bgbench")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 3
+    nested = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(nested) == 2
+    assert "energy_w2" in nested[0].data.metrics
+    assert cli("track", out)[0] == 0
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+
+def test_cells_run_in_a_worker_process_and_resume(cli, suite, tmp_path):
+    out = tmp_path / "run"
+    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet")[0] == 0
+    (out / "cells" / "GS-s0.json").unlink()
+    assert len(json.loads(cli("show", out, "--json")[1])["missing"]) == 1
+    code, _, err = cli("run", "reference", "--suite", suite, "--out", out)
+    assert code == 2
+    assert "--resume" in err
+    assert cli("run", "reference", "--suite", suite, "--out", out, "--resume", "--quiet")[0] == 0
+    assert json.loads(cli("show", out, "--json")[1])["missing"] == []
+
+
+def test_the_same_seed_replays_to_the_bit(suite, tmp_path):
+    first, again = (
+        bgbench.run("remd", suite=suite, out=tmp_path / name, budget=400, workers=0).records for name in "ab"
+    )
+    for one, two in zip(first, again, strict=True):
+        assert one.status == "ok"
+        assert one.metrics == two.metrics
+        assert one.id == two.id
+
+
+def test_a_cell_that_fails_is_a_row_and_exit_code_1(cli, suite, tmp_path, monkeypatch):
+    from bgbench_controls import Prior
+
+    def broken(self, task, n_samples):
+        raise RuntimeError("the sampler broke" if task.system.name == "AA" else "it broke again")
+
+    monkeypatch.setattr(Prior, "sample", broken)
+    code, printed, _ = cli("run", "prior", "--suite", suite, "--out", tmp_path / "r", "--workers", 0)
+    assert code == 1
+    assert "crash" in printed
+    record = json.loads((tmp_path / "r" / "cells" / "AA-s0.json").read_text())
+    assert record["status"] == "crash"
+    assert "the sampler broke" in record["error"]
+    assert (tmp_path / "r" / "cells" / "AA-s0.traceback.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("run", "nosuch"), "unknown sampler 'nosuch'"),
+        (("run", "prior", "--suite", "nosuch"), "unknown suite 'nosuch'"),
+        (("run", "prior", "--budget", "0"), "got 0"),
+        (("run", "prior", "--budget", "-5"), "got -5"),
+        (("run", "prior", "--seeds", "0"), "got 0"),
+        (("run", "prior", "--budget", "many"), "--budget"),
+        (("run", "prior", "--out", "/proc/nowhere"), "cannot write"),
+        (("run", "prior", "--suite", "tetrapeptides30"), "no reference for ARIP"),
+        (("run", "prior", "--protocol", "mine@1"), "unknown protocol"),
+        (("run", "prior", "--estimator", "magic"), "unknown estimator"),
+        (("run", "prior", "--set", "width"), "write KEY=VALUE"),
+        (("run", "prior", "--set", "nosuch=1"), "no option nosuch"),
+        (("run", "prior", "--set", "temperature=warm"), "not a number of kelvin"),
+        (("run", "prior", "--set", "temperature=-3"), "-3"),
+        (("run", "prior", "--only", "YY"), "not in dipeptides-mini@1"),
+        (("run", "prose", "--set", "weights=/nowhere/w.safetensors"), "holds no Prose weights"),
+        (("data", "simulate", "AXB"), "'X'"),
+        (("data", "simulate", "GS", "--engine", "magic"), "choose one of batched, openmm"),
+        (("data", "simulate"), "name suites or sequences"),
+        (("data", "simulate", "AA", "--train"), "never to be trained on"),
+        (("data", "verify", "/nowhere"), "holds no reference"),
+        (("show", "/nowhere"), "holds no run"),
+        (("list", "everything"), "cannot list"),
+        (("train", "md"), "nothing to train"),
+        (("train", "prose", "--set", "data=/nowhere"), "holds no training peptides"),
+        (("train", "prose", "--set", "stepz=3"), "no training option stepz"),
+        (("nosuch",), "nosuch"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(cli, tmp_path, monkeypatch, words, complaint):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli(*words)
+    assert code == 2
+    assert complaint in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_a_peptide_with_a_strange_residue_in_a_suite_is_one_line(cli, tmp_path):
+    path = tmp_path / "odd@1.yaml"
+    path.write_text("systems: [AXB]\n")
+    code, _, err = cli("run", "prior", "--suite", path, "--out", tmp_path / "r")
+    assert code == 2
+    assert "'X'" in err
+    path.write_text("systems: [AA]\nbudgets: 3\n")
+    code, _, err = cli("run", "prior", "--suite", path, "--out", tmp_path / "r")
+    assert code == 2
+    assert "unknown field budgets" in err
+
+
+@pytest.mark.parametrize(
+    "kind", ["samplers", "suites", "metrics", "estimators", "energies", "trackers", "plugins"]
+)
+def test_lists_name_distribution_and_version(cli, kind):
+    code, printed, _ = cli("list", kind)
+    assert code == 0
+    assert "bgbench" in printed
+    assert "0.1.0" in printed
+
+
+def test_doctor_tells_versions_and_platforms(cli):
+    code, printed, _ = cli("doctor")
+    assert code == 0
+    assert "OpenMM platforms: Reference, CPU" in printed
+
+
+def test_data_verify_checks_the_packaged_references(cli):
+    code, printed, _ = cli("data", "verify")
+    assert code == 0
+    assert all(name in printed for name in ("AA", "DI", "HM", "WS"))
+
+
+def test_a_third_party_plugin_adds_a_sampler_that_runs(suite, tmp_path):
+    """The example distribution, installed into a folder on the path, is found by its entry point."""
+    target = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), str(ROOT / "tests" / "example_plugin")],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+
+    def call(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "bgbench", *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+
+    listed = call("list", "samplers")
+    assert "wobble" in listed.stdout
+    assert "bgbench-example" in listed.stdout
+    ran = call("run", "wobble", "--suite", suite, "--out", str(tmp_path / "run"), "--set", "width=0.01")
+    assert ran.returncode == 0, ran.stderr
+    cells = json.loads(call("show", str(tmp_path / "run"), "--json").stdout)["cells"]
+    assert [cell["status"] for cell in cells] == ["ok", "ok"]
+    assert all(cell["metrics"]["ess"] > 0 for cell in cells)

@@ -1,0 +1,154 @@
+"""References on disk, their certificates, and simulation that survives kill -9."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from bgbench import BgbenchError, System
+from bgbench.references.broken import broken_fractions
+from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
+from bgbench.references.providers import find_reference
+from bgbench.references.store import REQUIRED, read_frames, read_reference
+from bgbench.references.tica import fit_tica
+from bgbench.references.training import held_out, refuse_held_out, training_sequences
+from bgbench.resources import data_path
+from bgbench.suites import load_suite
+
+
+def change(path, **fields):
+    with np.load(path) as stored:
+        arrays = {**dict(stored), **fields}
+    np.savez_compressed(path, **arrays)
+
+
+def test_positions_survive_to_a_tenth_of_a_picometre(own_references, alanine):
+    reference = read_reference(own_references / "AA.npz", alanine)
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(120, 23, 3, generator=generator, dtype=torch.float64)
+    x = alanine.positions + 0.02 * noise
+    x = x - x.mean(1, keepdim=True)
+    assert (reference.x - x).abs().max() <= 0.5001e-4
+    assert reference.sha256
+    assert find_reference(alanine).sha256 == reference.sha256
+
+
+def test_nothing_depends_on_the_files_atom_order(own_references, alanine, generator):
+    path = own_references / "AA.npz"
+    before = read_reference(path, alanine)
+    order = torch.randperm(23, generator=generator).numpy()
+    with np.load(path) as stored:
+        change(path, positions=stored["positions"][:, order], atoms=stored["atoms"][order])
+    assert torch.equal(read_reference(path, alanine).x, before.x)
+
+
+def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine):
+    path = own_references / "AA.npz"
+    with pytest.raises(BgbenchError, match="other atoms than GS"):
+        read_reference(path, System.from_sequence("GS"))
+    with np.load(path) as stored:
+        certificate = json.loads(str(stored["certificate"]))
+    for name in REQUIRED:
+        change(path, certificate=np.array(json.dumps({**certificate, name: ""})))
+        with pytest.raises(BgbenchError, match=f"lacks {name}"):
+            read_reference(path, alanine)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BgbenchError, match="no readable reference"):
+        read_reference(path, alanine)
+    with pytest.raises(BgbenchError, match="no readable frames"):
+        read_frames(path)
+
+
+def test_a_missing_reference_names_the_two_commands(own_references):
+    with pytest.raises(BgbenchError, match=r"data simulate YY.*data fetch many-peptides-md --suite"):
+        find_reference(System.from_sequence("YY"), "tetrapeptides30@1")
+
+
+@pytest.mark.parametrize("name", load_suite("dipeptides-mini").systems)
+def test_packaged_references_are_whole_and_say_how_good_they_are(name):
+    system = System.from_sequence(name)
+    reference = read_reference(data_path("references", f"{name}.npz"), system)
+    assert reference.n_samples >= 9_900
+    assert reference.grade in ("gold", "silver", "bronze")
+    assert len(torch.unique(reference.replica)) >= 2
+    assert reference.tica is not None
+    assert max(broken_fractions(system, reference.x).values()) == 0.0
+    from bgbench.energies.openmm import OpenMMEnergy
+
+    truth = OpenMMEnergy(system, "Reference").energy(reference.x[:20].double())
+    assert (truth - reference.u[:20]).abs().max() < 2.0
+
+
+def test_rhat_and_effective_samples_by_known_answers(generator):
+    noise = torch.randn(8, 2000, 1, generator=generator, dtype=torch.float64)
+    assert split_rhat(noise).item() == pytest.approx(1.0, abs=0.01)
+    assert effective_samples(noise).item() == pytest.approx(16_000, rel=0.15)
+    apart = noise + torch.arange(8)[:, None, None]
+    assert split_rhat(apart).item() > 2
+    rho, walk = 0.9, [noise[:, 0]]
+    for k in range(1, 2000):
+        walk.append(rho * walk[-1] + (1 - rho**2) ** 0.5 * noise[:, k])
+    expected = 16_000 * (1 - rho) / (1 + rho)
+    assert effective_samples(torch.stack(walk, 1)).item() == pytest.approx(expected, rel=0.3)
+    chains = split_chains(torch.arange(12.0)[:, None], torch.tensor([0, 1] * 6))
+    assert chains.shape == (4, 3, 1)
+
+
+def test_tica_finds_the_slow_direction_and_refuses_nonsense(rng):
+    slow = np.zeros(4000)
+    for k in range(1, 4000):
+        slow[k] = 0.99 * slow[k - 1] + 0.14 * rng.standard_normal()
+    fast = rng.standard_normal((4000, 2))
+    mixed = np.stack([slow + fast[:, 0], fast[:, 0], fast[:, 1]], axis=1)
+    model = fit_tica([mixed[:2000], mixed[2000:]], 10)
+    first = model.transform(torch.from_numpy(mixed))[:, 0].numpy()
+    assert abs(np.corrcoef(first, slow)[0, 1]) > 0.95
+    with pytest.raises(BgbenchError, match="NaN"):
+        fit_tica([np.full((100, 3), np.nan)], 10)
+    with pytest.raises(BgbenchError, match="never change"):
+        fit_tica([np.ones((100, 3))], 10)
+    with pytest.raises(BgbenchError, match="longer trajectories"):
+        fit_tica([mixed[:5]], 10)
+
+
+def test_training_peptides_are_never_held_out():
+    assert {"AA", "ARIP", "AL", "TGEAGKSH"} <= held_out()
+    for length in (2, 3, 4):
+        assert not set(training_sequences(length, 100)) & held_out()
+    assert training_sequences(2, 50) == training_sequences(2, 50)
+    with pytest.raises(BgbenchError, match="training peptides of 2 residues"):
+        training_sequences(2, 400)
+    with pytest.raises(BgbenchError, match="AA: test or validation"):
+        refuse_held_out(["AA", "GS"])
+
+
+SIMULATE = [
+    sys.executable, "-m", "bgbench", "data", "simulate", "GG", "--train", "--replicas", "3", "--frames", "300", "--out",
+]  # fmt: skip
+
+
+def test_a_killed_simulation_goes_on_to_the_same_arrays(tmp_path):
+    subprocess.run([*SIMULATE, str(tmp_path / "whole")], check=True, capture_output=True)
+    work = tmp_path / "killed" / "GG.work"
+    process = subprocess.Popen([*SIMULATE, str(tmp_path / "killed")], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (work / "chunk00001.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert work.exists()
+    assert not (tmp_path / "killed" / "GG.npz").exists()
+    again = subprocess.run([*SIMULATE, str(tmp_path / "killed")], capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "add --resume" in again.stderr
+    subprocess.run([*SIMULATE, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    with np.load(tmp_path / "whole" / "GG.npz") as one, np.load(tmp_path / "killed" / "GG.npz") as two:
+        assert one["positions"].shape == (300, 17, 3)
+        for name in one.files:
+            assert np.array_equal(one[name], two[name]), name
+    assert not work.exists()
