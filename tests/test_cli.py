@@ -12,6 +12,7 @@ import bgbench
 from bgbench.cli import app, guarded
 
 ROOT = Path(__file__).parent.parent
+PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_a_third_party_plugin_adds_a_sampler_that_runs(suite, tmp_path):
     """The example distribution, installed into a folder on the path, is found by its entry point."""
     target = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target), str(ROOT / "tests" / "example_plugin")],
+        [*PIP, "--target", str(target), str(ROOT / "tests" / "example_plugin")],
         check=True,
         capture_output=True,
     )  # fmt: skip

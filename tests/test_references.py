@@ -128,7 +128,8 @@ def test_training_peptides_are_never_held_out():
 
 
 SIMULATE = [
-    sys.executable, "-m", "bgbench", "data", "simulate", "GG", "--train", "--replicas", "3", "--frames", "300", "--out",
+    sys.executable, "-m", "bgbench", "data", "simulate", "GG", "--train", "--replicas", "3",
+    "--frames", "300", "--out",
 ]  # fmt: skip
 
 

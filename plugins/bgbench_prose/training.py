@@ -1,7 +1,9 @@
 """Maximum-likelihood training with Lightning: EMA, one-cycle, clip, mixed peptides, resumable."""
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from bgbench_prose.sampler import log_prior
 from bgbench_prose.weights import save
 
 SIZES = {
-    "prose-mini": Config(channels=64, n_blocks=8, n_layers=2, head_dim=32),
+    "prose-mini": Config(channels=64, n_blocks=8, n_layers=1, head_dim=32),
     "prose-base": Config(channels=128, n_blocks=8, n_layers=4, head_dim=32),
     "prose-published": Config(),
 }
@@ -35,7 +37,7 @@ class Recipe:
     data: str = "training"
     out: str = "prose-trained"
     steps: int = 5_000
-    batch: int = 256
+    batch: int = 64
     lr: float = 1e-3
     seed: int = 0
     save_every: int = 250
@@ -139,6 +141,7 @@ def train(options: Mapping[str, str]) -> Path:
     keep = ModelCheckpoint(
         folder, "last", every_n_train_steps=recipe.save_every, enable_version_counter=False
     )
+    quieten()
     trainer = lightning.Trainer(
         accelerator="auto",
         devices=1,
@@ -158,6 +161,14 @@ def train(options: Mapping[str, str]) -> Path:
         raise TypeError(type(averaged))
     save(path, averaged, card(recipe, data, averaged, losses))
     return path
+
+
+def quieten() -> None:
+    """Lightning advertises and repeats PyTorch's notices at INFO."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def card(recipe: Recipe, data: TrainingSet, flow: Prose, losses: Losses) -> dict[str, Any]:

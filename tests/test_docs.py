@@ -1,0 +1,64 @@
+"""Docs cannot lie: README blocks run, commands exist, tables are those of the stored records."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from bgbench.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_blocks_run(tmp_path, monkeypatch):
+    blocks = [text for language, text in BLOCKS if language == "python"]
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for text in blocks:
+        exec(compile(text, "README.md", "exec"), {})
+
+
+COMMANDS = [
+    line
+    for language, text in BLOCKS
+    if language == "bash"
+    for part in text.splitlines()
+    for line in part.split("&&")
+    if line.strip().startswith("bgbench")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_and_their_options_exist(line):
+    words = shlex.split(line, comments=True)[1:]
+    command = typer.main.get_command(app)
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, line
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_the_set_up_commands_are_the_ones_ci_runs():
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "pip install -q -c constraints.txt '.[test]' && pytest" in ci
+    assert "pip install -c constraints.txt '.[test]' && pytest" in README
+    assert "pip install -c constraints.txt . && bgbench run prose" in README
+
+
+def test_the_results_table_is_that_of_the_stored_records():
+    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
+    results = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(results)
+    folder = ROOT / "benchmarks" / "results"
+    assert len(list(folder.glob("*.json"))) >= 4
+    assert results.rewritten(README, folder) == README
+
+
+def test_contributing_is_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80
