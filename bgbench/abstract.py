@@ -36,6 +36,10 @@ class AbstractEnergy(ABC):
         """What ran, for the record (platform, precision, compiler)."""
         return {"backend": type(self).__name__}
 
+    def prepare(self, evaluations: int) -> None:
+        """Do what must be done once (compile, say) before about `evaluations` conformers are asked for."""
+        del evaluations
+
     def energy(self, x: Any) -> Tensor:
         """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x."""
         x = self._checked(x)

@@ -24,6 +24,7 @@ from bgbench.suites import load_suite, suite_path
 from bgbench.types import Suite, System
 
 DEFAULT_SUITE = "dipeptides-mini@1"
+MOST_WORKERS = 4
 
 
 class Choices(TypedDict, total=False):
@@ -182,10 +183,12 @@ def job(folder: RunFolder, observer: Observer) -> Job:
 def executor(choices: Choices) -> AbstractExecutor:
     """In process for `workers=0`, else that many worker processes sharing the cores.
 
+    The default is one a core, at most four: small networks gain nothing from threads.
+
     Raises:
         BgbenchError: for a negative number of workers.
     """
-    workers = choices.get("workers", 1)
+    workers = choices.get("workers", min(cores(), MOST_WORKERS))
     if workers < 0:
         raise BgbenchError(f"--workers must be 0 (in this process) or more, got {workers}")
     if workers == 0:

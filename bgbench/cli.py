@@ -45,7 +45,9 @@ def run(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; default: SQLite beside the run")
     ] = None,
-    workers: Annotated[int, typer.Option(help="worker processes; 0 runs in this one")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="worker processes; 0 runs in this one; default: one a core, at most 4")
+    ] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
     memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="run only the missing cells of --out")] = False,

@@ -39,7 +39,7 @@ class LiveObserver(Observer):
             disable=not console.is_terminal,
         )
         self._cells: TaskID | None = None
-        self._cell: tuple[Cell, TaskID] | None = None
+        self._running: dict[str, TaskID] = {}
 
     def started(self, folder: RunFolder, cells: list[Cell]) -> None:
         del folder
@@ -47,30 +47,28 @@ class LiveObserver(Observer):
         self._cells = self._bars.add_task("cells", total=len(cells), rate="")
 
     def advanced(self, cell: Cell, n: int) -> None:
-        if self._cell is None or self._cell[0] != cell:
-            self._close()
-            self._cell = (cell, self._bars.add_task(cell.name, total=cell.budget, rate=""))
-        task = self._cell[1]
+        if cell.name not in self._running:
+            starting = f"{cell.name}: preparing (the first run compiles)"
+            self._running[cell.name] = self._bars.add_task(starting, total=cell.budget, rate="")
+        task = self._running[cell.name]
+        if n:
+            self._bars.update(task, description=cell.name)
         self._bars.advance(task, n)
         speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
         self._bars.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
     def finished(self, record: Record) -> None:
-        self._close()
+        if record.cell.name in self._running:
+            self._bars.remove_task(self._running.pop(record.cell.name))
         if self._cells is not None:
             self._bars.advance(self._cells)
-            if self._bars.finished:
+            if not self._running and self._bars.finished:
                 self._bars.stop()
         if record.status != "ok":
             self.notice(f"{record.cell.name}: {record.status}: {record.error}")
 
     def notice(self, message: str) -> None:
         self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
-
-    def _close(self) -> None:
-        if self._cell is not None:
-            self._bars.remove_task(self._cell[1])
-            self._cell = None
 
 
 @contextmanager

@@ -59,6 +59,9 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
     task = Task(bench.system, bench.oracle, generator(cell), n_samples, bench.protocol.conventions, progress)
 
+    progress(0)
+    began = time.perf_counter()
+    bench.energy.prepare(cell.budget)
     started = time.perf_counter()
     estimate = estimator.estimate(sampler, task)
     sampled = time.perf_counter()
@@ -71,7 +74,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
         judgement=judgement,
         card=plugin.card(cell.options),
         energy={**bench.oracle.describe(), **checked_against_openmm(bench, estimate)},
-        seconds={"sampling": sampled - started, "judging": judged - sampled},
+        seconds={"preparing": started - began, "sampling": sampled - started, "judging": judged - sampled},
     )
 
 

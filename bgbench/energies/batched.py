@@ -45,6 +45,16 @@ class BatchedEnergy(AbstractEnergy):
     def describe(self) -> Mapping[str, Any]:
         return {"backend": "batched", "engines": dict(self._ran), "numba": numba.__version__}
 
+    def prepare(self, evaluations: int) -> None:
+        """Compile (or load what an earlier process compiled) if `evaluations` repay it."""
+        if self._engine == "eager" or (self._engine == "auto" and evaluations < REPAYS):
+            return
+        self._asked = max(self._asked, REPAYS)
+        for dtype, packed in self._packed.items():
+            x = np.ascontiguousarray(self.system.positions[None].numpy(), dtype=dtype)
+            energy_sweep(x, np.empty(1), packed)
+            force_sweep(x, np.empty(1), np.empty_like(x), packed)
+
     def _energy(self, x: Tensor) -> Tensor:
         if not self._compiles(x):
             return self._eager.energy(x) / self._kt

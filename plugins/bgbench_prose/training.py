@@ -105,7 +105,7 @@ class Losses(lightning.Callback):
     def __init__(self, every: int) -> None:
         self.every, self.started = every, time.perf_counter()
         self.curve: list[tuple[int, float]] = []
-        self._sum = 0.0
+        self._sum, self._steps = 0.0, 0
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
         """Add up; every so often, write down the mean."""
@@ -115,7 +115,8 @@ class Losses(lightning.Callback):
         if step % self.every == 0:
             self.curve.append((step, self._sum / self.every))
             if not sys.stderr.isatty():
-                rate = step / (time.perf_counter() - self.started)
+                self._steps += self.every
+                rate = self._steps / (time.perf_counter() - self.started)
                 sys.stderr.write(f"step {step}: loss {self._sum / self.every:.4f}, {rate:.2f} steps/s\n")
             self._sum = 0.0
 
@@ -167,8 +168,8 @@ def quieten() -> None:
     """Lightning advertises and repeats PyTorch's notices at INFO."""
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    for message in ("LeafSpec", "does not have many workers", "exists and is not empty", "You're resuming"):
+        warnings.filterwarnings("ignore", message=f".*{message}")
 
 
 def card(recipe: Recipe, data: TrainingSet, flow: Prose, losses: Losses) -> dict[str, Any]:

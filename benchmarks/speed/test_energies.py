@@ -1,0 +1,77 @@
+"""The batched energy against OpenMM's CPU platform (2 threads), the same conformers, the same run."""
+
+import resource
+import time
+
+import pytest
+import torch
+
+from bgbench import System
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.energies.openmm import OpenMMEnergy
+
+GOALS = {("AA", False): 100, ("ARIP", False): 40, ("AA", True): 20, ("ARIP", True): 15}
+
+
+def conformers(system: System, n: int) -> torch.Tensor:
+    """Shaken start structures, float32."""
+    generator = torch.Generator().manual_seed(0)
+    return system.positions.float() + 0.01 * torch.randn(n, system.n_atoms, 3, generator=generator)
+
+
+def seconds(call, x: torch.Tensor) -> float:
+    """Least of three timings."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call(x)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@pytest.mark.parametrize(("sequence", "forces"), GOALS)
+def test_ratio_to_openmm(sequence, forces, benchmark):
+    system = System.from_sequence(sequence)
+    batched, openmm = BatchedEnergy(system, "compiled"), OpenMMEnergy(system, "CPU", threads=2)
+    few, many = conformers(system, 300), conformers(system, 32_000)
+    ours, theirs = (e.energy_and_force if forces else e.energy for e in (batched, openmm))
+    ours(many[:64])
+    per_openmm = seconds(theirs, few) / len(few)
+    benchmark.pedantic(ours, (many,), rounds=3)
+    per_batched = benchmark.stats.stats.min / len(many)
+    ratio = per_openmm / per_batched
+    kind = "energy + force" if forces else "energy"
+    print(
+        f"\n{sequence} {kind}: batched {1 / per_batched:,.0f}/s, OpenMM CPU {1 / per_openmm:,.0f}/s, "
+        f"ratio {ratio:.0f} (goal {GOALS[sequence, forces]})"
+    )
+    assert ratio >= GOALS[sequence, forces]
+
+
+def test_throughput_and_memory_are_flat():
+    system = System.from_sequence("AA")
+    energy = BatchedEnergy(system, "compiled")
+    rates, peaks = {}, {}
+    for n in (100, 1_000, 10_000, 100_000):
+        x = conformers(system, n)
+        energy.energy_and_force(x)
+        rates[n] = n / seconds(energy.energy_and_force, x)
+        peaks[n] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - x.nelement() * 8 / 2**20
+    print("\nconformers/s:", {n: f"{rate:,.0f}" for n, rate in rates.items()})
+    print("peak MB beyond positions and forces:", {n: round(mb) for n, mb in peaks.items()})
+    assert min(rates[1_000], rates[10_000], rates[100_000]) > 0.5 * max(rates.values())
+    assert peaks[100_000] - peaks[1_000] < 60
+
+
+def test_time_against_atoms():
+    print()
+    for sequence in ("AA", "WS", "ARIP", "YRIQ", "ANKSMIEA", "FWRVDHDM"):
+        system = System.from_sequence(sequence)
+        energy, x = BatchedEnergy(system, "compiled"), conformers(system, 3200)
+        energy.energy_and_force(x[:64])
+        alone, both = seconds(energy.energy, x) / 3200, seconds(energy.energy_and_force, x) / 3200
+        pairs = system.n_atoms * (system.n_atoms - 1) / 2
+        print(
+            f"{sequence:9s} {system.n_atoms:4d} atoms: {alone * 1e6:7.1f} µs energy, {both * 1e6:7.1f} µs with force, "
+            f"{both / pairs * 1e9:5.2f} ns a pair"
+        )
