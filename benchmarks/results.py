@@ -13,7 +13,16 @@ METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "validity")
 
 def table(folder: Path) -> str:
     """The markdown table of every stored run."""
-    heads = ["sampler", "system", "grade", "ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "validity ↑"]
+    heads = [
+        "sampler",
+        "system",
+        "grade",
+        "ess ↑",
+        "energy_w2 (kT) ↓",
+        "torus_w2 (rad) ↓",
+        "tica_w2 ↓",
+        "validity ↑",
+    ]
     lines = ["| " + " | ".join([*heads, "used"]) + " |", "|" + "---|" * (len(heads) + 1)]
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())

@@ -26,6 +26,7 @@ from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
 from bgbench.errors import BgbenchError, BudgetExhausted
 from bgbench.hookspecs import hookimpl
+from bgbench.hub import HubFile, fetch, is_hub_address
 from bgbench.plugins import energy
 from bgbench.references.providers import find_reference
 from bgbench.references.store import read_frames
@@ -60,6 +61,7 @@ __all__ = [
     "Estimate",
     "EstimatorPlugin",
     "ForceFieldSpec",
+    "HubFile",
     "MetricCase",
     "MetricPlugin",
     "Proposal",
@@ -74,9 +76,11 @@ __all__ = [
     "data_path",
     "encode_atoms",
     "energy",
+    "fetch",
     "find_reference",
     "held_out",
     "hookimpl",
+    "is_hub_address",
     "kt",
     "ladder",
     "minimise",

@@ -127,6 +127,28 @@ def train(
     out.print(f"trained: {plugin.train(options)}")
 
 
+weights_app = typer.Typer(help="Weights of others, made ours.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("import")
+def import_(
+    sampler: Annotated[str, typer.Argument(help="a sampler that can import weights")],
+    source: Annotated[Path, typer.Argument(help="FILE.pth or FILE.safetensors")],
+    target: Annotated[Path | None, typer.Option("--out", help="default: FILE-bgbench.safetensors")] = None,
+) -> None:
+    """Turn a published state dict into weights of ours, checked key by key and shape by shape."""
+    from bgbench.plugins import plugins
+
+    plugin = plugins().samplers[sampler]
+    if plugin.import_weights is None:
+        raise BgbenchError(f"sampler '{sampler}' imports no weights")
+    if not source.is_file():
+        raise BgbenchError(f"{source} does not exist; give a .pth or .safetensors file")
+    path = plugin.import_weights(source, target or source.with_name(f"{source.stem}-bgbench.safetensors"))
+    out.print(f"imported: {path}; use it with `bgbench run {sampler} --set weights={path}`", soft_wrap=True)
+
+
 @app.command()
 def track(
     folder: RunDir,

@@ -20,7 +20,7 @@ LAYERS = [
     {"dynamics"},
     {"weights"},
     {"records", "provenance"},
-    {"runfolder", "subprocesses"},
+    {"runfolder", "subprocesses", "hub"},
     {"systems", "references", "estimators", "metrics", "statistics", "leakage"},
     {"plugins"},
     {"protocols", "suites", "testing"},

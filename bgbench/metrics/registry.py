@@ -1,20 +1,85 @@
-"""The core's metrics, as registered."""
+"""The core's metrics, as registered, behind the checks that every one of them needs."""
 
-from bgbench.abstract import MetricPlugin
+from collections.abc import Callable, Mapping
+from functools import wraps
+
+import torch
+
+from bgbench.abstract import MetricCase, MetricPlugin
+from bgbench.errors import BgbenchError
 from bgbench.metrics.distances import energy_w2, tica_w2, torus_w2
 from bgbench.metrics.histograms import mode_weights, tica_jsd, torus_jsd
+from bgbench.metrics.sides import refuse_constant
 from bgbench.metrics.validity import validity
 from bgbench.metrics.weights import importance
 
 PROSE = "arXiv 2508.18175"
 
+Compute = Callable[[MetricCase], Mapping[str, float]]
+
+
+def with_weights(compute: Compute) -> Compute:
+    """`compute`, refusing (BgbenchError) weights that are infinite or all zero."""
+
+    @wraps(compute)
+    def checked(case: MetricCase) -> Mapping[str, float]:
+        _check_weights(case)
+        return compute(case)
+
+    return checked
+
+
+def between_sides(compute: Compute) -> Compute:
+    """`compute`, refusing (BgbenchError) unusable weights, positions or energies, and a frozen ensemble.
+
+    An energy of +inf is an answer of the ensemble (the distance is infinite), never of the reference.
+    """
+
+    @wraps(compute)
+    def checked(case: MetricCase) -> Mapping[str, float]:
+        _check_weights(case)
+        name, ours, truth = case.system.name, case.estimate.ensemble, case.reference
+        for side, x in (("ensemble", ours.x), ("reference", truth.x)):
+            bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+            if bad:
+                raise BgbenchError(
+                    f"{name}: the {side} holds NaN or infinite positions in {bad} of {len(x)} frames; "
+                    "drop or mend them where they are made"
+                )
+        if bool(torch.isnan(ours.u).any()):
+            raise BgbenchError(f"{name}: the ensemble holds NaN energies; give impossible points +inf")
+        if not bool(torch.isfinite(truth.u).all()):
+            raise BgbenchError(f"{name}: the reference holds energies that are not finite; simulate it anew")
+        refuse_constant(f"{name}: the ensemble", ours.x)
+        return compute(case)
+
+    return checked
+
+
+def _check_weights(case: MetricCase) -> None:
+    log_w = case.estimate.ensemble.log_w
+    if bool((log_w == torch.inf).any()):
+        raise BgbenchError(f"{case.system.name}: log_w holds +inf; look at the log_q behind it")
+    if not bool(torch.isfinite(log_w).any()):
+        raise BgbenchError(f"{case.system.name}: every weight is zero; there is no ensemble to judge")
+
+
 METRICS = (
-    MetricPlugin("ess", "Kish ESS over all weights, with companions", importance, "", "higher", "Kish 1965"),
-    MetricPlugin("energy_w2", "W2 of the energy, exact", energy_w2, "kT", "lower", PROSE),
-    MetricPlugin("torus_w2", "exact W2 over φ, ψ", torus_w2, "rad", "lower", PROSE),
-    MetricPlugin("tica_w2", "exact W2 on two TICs", tica_w2, "", "lower", PROSE),
-    MetricPlugin("torus_jsd", "divergence over 20 torsion cells", torus_jsd, "bit", "lower", PROSE),
-    MetricPlugin("tica_jsd", "divergence over 20 TICA cells", tica_jsd, "bit", "lower", PROSE),
-    MetricPlugin("mode_weights", "error of state populations", mode_weights, "", "lower"),
+    MetricPlugin(
+        "ess",
+        "Kish ESS over all weights, with companions",
+        with_weights(importance),
+        "",
+        "higher",
+        "Kish 1965",
+    ),
+    MetricPlugin("energy_w2", "W2 of the energy, exact", between_sides(energy_w2), "kT", "lower", PROSE),
+    MetricPlugin("torus_w2", "exact W2 over φ, ψ", between_sides(torus_w2), "rad", "lower", PROSE),
+    MetricPlugin("tica_w2", "exact W2 on two TICs", between_sides(tica_w2), "", "lower", PROSE),
+    MetricPlugin(
+        "torus_jsd", "divergence over 20 torsion cells", between_sides(torus_jsd), "bit", "lower", PROSE
+    ),
+    MetricPlugin("tica_jsd", "divergence over 20 TICA cells", between_sides(tica_jsd), "bit", "lower", PROSE),
+    MetricPlugin("mode_weights", "error of state populations", between_sides(mode_weights), "", "lower"),
     MetricPlugin("validity", "chemically sensible samples", validity, "", "higher"),
 )

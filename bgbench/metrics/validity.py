@@ -1,4 +1,4 @@
-"""Chemical sense of the samples before weighting: handedness, bonds, clashes, finite energies."""
+"""Chemical sense of the samples before weighting: handedness, bonds, clashes, finite numbers."""
 
 from collections.abc import Mapping
 
@@ -32,21 +32,24 @@ def clashing(system: System, x: Tensor) -> Tensor:
 
 
 def validity(case: MetricCase) -> Mapping[str, float]:
-    """Fraction of samples with correct hands, whole bonds, no clash and a finite energy; and each alone."""
-    system, x = case.system, case.estimate.ensemble.x
+    """Fraction of samples with correct hands, whole bonds, no clash and finite numbers; and each fault alone.
+
+    `validity` is of the ensemble as it is judged. `validity_wrong_hand` and `validity_unrepairable` are of
+    the samples as they were drawn: the rates an estimator reports from before its repair, where it does.
+    """
+    system, x, u = case.system, case.estimate.ensemble.x, case.estimate.ensemble.u
     if not system.atoms:
         return {}
     flags = {
         "wrong_hand": is_wrong(system, x),
         "torn": torn(system, x),
         "clash": clashing(system, x),
-        "nonfinite": ~torch.isfinite(case.estimate.ensemble.u),
+        "nonfinite": ~torch.isfinite(u) | ~torch.isfinite(x).flatten(1).all(1),
     }
-    unrepairable = flags["wrong_hand"] & ~is_mirrored(system, x)
     bad = torch.stack(list(flags.values())).any(0)
-    shares = {f"validity_{name}": float(flag.double().mean()) for name, flag in flags.items()}
-    return {
-        "validity": 1.0 - float(bad.double().mean()),
-        **shares,
-        "validity_unrepairable": float(unrepairable.double().mean()),
-    }
+    flags["unrepairable"] = flags["wrong_hand"] & ~is_mirrored(system, x)
+    shares = {name: float(flag.double().mean()) for name, flag in flags.items()}
+    before = case.estimate.diagnostics.get("handedness", {})
+    shares |= {name: float(before[name]) for name in ("wrong_hand", "unrepairable") if name in before}
+    named = {f"validity_{name}": share for name, share in shares.items()}
+    return {"validity": 1.0 - float(bad.double().mean()), **named}

@@ -1,17 +1,40 @@
 """Prose: the autoregressive flow over atoms of arXiv 2508.18175, written anew."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import bgbench
+from bgbench_prose.network import Prose
 from bgbench_prose.sampler import ProseSampler, packaged
-from bgbench_prose.weights import load, sha256
+from bgbench_prose.weights import load, read_published, save, sha256
 
 DEFAULT = "prose-mini"
 
 
-def weights_path(options: Mapping[str, str]) -> Path:
-    """The weights file of the option `weights`: a packaged name or a path.
+@lru_cache(maxsize=4)
+def weights(named: str) -> tuple[Prose, dict[str, Any], str]:
+    """The flow, its card and the sha256 of its file: a packaged name, a path, or a hub address.
+
+    Raises:
+        BgbenchError: if the file is not at hand, damaged, or no Prose weights.
+    """
+    if bgbench.is_hub_address(named):
+        found = bgbench.fetch(named)
+        told = {"name": named, "notes": f"published weights, commit {found.commit}"}
+        return read_published(found.path), told, found.sha256
+    path = Path(named)
+    if path.suffix == ".pth":
+        return read_published(path), {"name": path.name, "notes": "published weights"}, sha256(path)
+    if path.suffix != ".safetensors":
+        path = packaged(named)
+    flow, told = load(path)
+    return flow, told, sha256(path)
+
+
+def chosen(options: Mapping[str, str]) -> str:
+    """The option `weights`.
 
     Raises:
         BgbenchError: for another option.
@@ -19,28 +42,32 @@ def weights_path(options: Mapping[str, str]) -> Path:
     unknown = sorted(set(options) - {"weights"})
     if unknown:
         raise bgbench.BgbenchError(f"prose has no option {', '.join(unknown)}; it has weights, temperature")
-    named = options.get("weights", DEFAULT)
-    return Path(named) if named.endswith(".safetensors") else packaged(named)
+    return options.get("weights", DEFAULT)
 
 
 def build(options: Mapping[str, str]) -> ProseSampler:
     """The sampler with its weights."""
-    return ProseSampler(load(weights_path(options))[0])
+    return ProseSampler(weights(chosen(options))[0])
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
-    path = weights_path(options)
-    flow, told = load(path)
+    flow, told, digest = weights(chosen(options))
     return bgbench.Card(
-        name=str(told.get("name", path.stem)),
+        name=str(told.get("name", "prose")),
         training_sequences=tuple(told.get("training_sequences", ())),
         training_evaluations=int(told.get("training_evaluations", 0)),
         training_hours=float(told.get("training_hours", 0.0)),
         n_parameters=flow.n_parameters(),
-        weights_sha256=sha256(path),
+        weights_sha256=digest,
         notes=str(told.get("notes", "")),
     )
+
+
+def import_weights(source: Path, target: Path) -> Path:
+    """`bgbench weights import prose`: a published state dict → our safetensors, checked entry by entry."""
+    save(target, read_published(source), {"name": source.stem, "notes": f"imported from {source.name}"})
+    return target
 
 
 def train_prose(options: Mapping[str, str]) -> Path:
@@ -62,6 +89,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             estimator="snis",
             citation="arXiv 2508.18175",
             train=train_prose,
+            import_weights=import_weights,
         )
     ]
 

@@ -84,11 +84,6 @@ class Training(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *unused: Any) -> None:
-        """Move the average along."""
-        del unused
-        self.average.update_parameters(self.flow)
-
     def configure_optimizers(self) -> Any:
         """AdamW and a one-cycle cosine with 5 % warm-up from lr/500."""
         r = self.recipe
@@ -100,7 +95,10 @@ class Training(lightning.LightningModule):
 
 
 class Losses(lightning.Callback):
-    """Keeps the loss curve, and prints one line every `every` steps where no bar is shown."""
+    """Moves the average along, keeps the loss curve, prints a line every `every` steps where no bar is shown.
+
+    A callback, not a hook of the module: those run after the checkpoint is written.
+    """
 
     def __init__(self, every: int) -> None:
         self.every, self.started = every, time.perf_counter()
@@ -108,8 +106,9 @@ class Losses(lightning.Callback):
         self._sum, self._steps = 0.0, 0
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Add up; every so often, write down the mean."""
-        del module, batch, index
+        """Average the weights, add up the loss; every so often, write down its mean."""
+        del batch, index
+        module.average.update_parameters(module.flow)
         self._sum += float(outputs["loss"])
         step = trainer.global_step
         if step % self.every == 0:
@@ -183,6 +182,7 @@ def card(recipe: Recipe, data: TrainingSet, flow: Prose, losses: Losses) -> dict
         "batch": recipe.batch,
         "lr": recipe.lr,
         "seed": recipe.seed,
+        "first_loss": losses.curve[0][1] if losses.curve else None,
         "final_loss": losses.curve[-1][1] if losses.curve else None,
         "training_hours": (time.perf_counter() - losses.started) / 3600,
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},

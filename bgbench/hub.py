@@ -1,0 +1,67 @@
+"""Files from the Hugging Face hub, by a pinned revision, hashed; one clear sentence without a network."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bgbench.errors import BgbenchError
+from bgbench.records import sha256_file
+
+ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file at hand: where it is, the commit it came from, its sha256."""
+
+    path: Path
+    address: str
+    commit: str
+    sha256: str
+
+
+def is_hub_address(text: str) -> bool:
+    """Whether `text` is meant as `hf:owner/name/path[@revision]`."""
+    return text.startswith("hf:")
+
+
+def fetch(address: str) -> HubFile:
+    """Fetch `hf:owner/name/path[@revision]`; what is cached is not fetched again.
+
+    The revision defaults to `main`; the commit it stood for is returned, and belongs in the record.
+
+    Raises:
+        BgbenchError: for another form of address, a file the hub does not have, or no network.
+    """
+    match = ADDRESS.fullmatch(address)
+    if match is None:
+        raise BgbenchError(f"'{address}' is no hub address; write hf:owner/name/path/in/repo[@revision]")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        path = hf_hub_download(
+            match["repo"],
+            match["file"],
+            revision=match["revision"],
+            endpoint=os.environ.get("HF_ENDPOINT"),
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise BgbenchError(f"{address}: the hub has no such repository or revision") from error
+    except EntryNotFoundError as error:
+        if "offline" not in str(error).lower() and "connection" not in str(error).lower():
+            raise BgbenchError(f"{address}: the repository has no such file") from error
+        raise BgbenchError(unreachable(address)) from error
+    except Exception as error:
+        raise BgbenchError(unreachable(address)) from error
+    commit = Path(path).parts[Path(path).parts.index("snapshots") + 1]
+    return HubFile(Path(path), address, commit, sha256_file(Path(path)))
+
+
+def unreachable(address: str) -> str:
+    """What to do without the hub."""
+    return (
+        f"the hub cannot be reached for {address}; fetch the file on a machine with a network and give its "
+        "path, or import it with `bgbench weights import SAMPLER FILE`"
+    )
