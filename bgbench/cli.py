@@ -99,6 +99,25 @@ def show(
         print_run(opened.path, opened.records(), out)
 
 
+@app.command("compare")
+def compare_(
+    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
+    metric: Annotated[list[str] | None, typer.Option(help="repeat for more; default: the distances")] = None,
+    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
+) -> None:
+    """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
+    from bgbench.compare import compare, draw_comparison
+    from bgbench.display import print_comparison
+    from bgbench.runfolder import RunFolder
+
+    opened = [RunFolder.open(folder) for folder in folders]
+    names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
+    found = [compare(opened, name) for name in names]
+    for comparison in found:
+        print_comparison(comparison, out)
+    out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="samplers|suites|metrics|estimators|energies|trackers|plugins")],

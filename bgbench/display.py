@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from bgbench.api import Observer
+from bgbench.compare import Comparison
 from bgbench.errors import BgbenchError
 from bgbench.plugins import Registry, plugins
 from bgbench.provenance import provenance
@@ -122,6 +123,29 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
     (console if console.is_terminal else wide).print(table)
     console.print("each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower")
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """One metric: a row a sampler, then the pairs."""
+    arrow = ARROWS[comparison.better]
+    console.print(f"{comparison.metric} {arrow} over {len(comparison.systems)} systems, 95 % intervals")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("sampler", "mean", "interval", "median", "rank"):
+        table.add_column(column, justify="left" if column == "sampler" else "right")
+    for name, found in sorted(comparison.intervals.items(), key=lambda item: comparison.ranks[item[0]]):
+        low, high = comparison.ranks[name]
+        rank = f"{low}" if low == high else f"{low}–{high}"
+        table.add_row(
+            name, f"{found.mean:.3g}", f"{found.low:.3g} … {found.high:.3g}", f"{found.median:.3g}", rank
+        )
+    console.print(table)
+    for pair in comparison.pairs:
+        gap = pair.difference
+        console.print(
+            f"  {pair.first} − {pair.second}: {gap.mean:+.3g} ({gap.low:+.3g} … {gap.high:+.3g}), "
+            f"Wilcoxon p {pair.p:.2g} after Holm",
+            soft_wrap=True,
+        )
 
 
 def run_as_dict(folder: RunFolder) -> dict[str, Any]:

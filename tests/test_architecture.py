@@ -26,7 +26,7 @@ LAYERS = [
     {"protocols", "suites", "testing"},
     {"run", "executors"},
     {"cells"},
-    {"leaderboard", "report", "tracking", "worker"},
+    {"leaderboard", "report", "tracking", "worker", "compare"},
     {"api"},
     {"builtin"},
     {"display"},

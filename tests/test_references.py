@@ -153,3 +153,30 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(tmp_path):
         for name in one.files:
             assert np.array_equal(one[name], two[name]), name
     assert not work.exists()
+
+
+def basins(system, x):
+    """Which of the four sign quadrants of (φ, ψ + 60°) a frame is in."""
+    from bgbench.chemistry.features import torsions
+
+    angles = torsions(system, x)
+    psi = torch.remainder(angles.psi[:, 0] + 2 * torch.pi / 3, 2 * torch.pi) - torch.pi
+    return (angles.phi[:, 0] > 0).long() * 2 + (psi > 0).long()
+
+
+def test_tempering_and_openmm_agree_on_the_basins_of_alanine(alanine):
+    """φ/ψ populations of AA, replica means, within 4 joint standard errors in every basin."""
+    found = {}
+    for path in ("references/AA.npz", "checks/AA-openmm.npz"):
+        reference = read_reference(data_path(*path.split("/")), alanine)
+        labels = basins(alanine, reference.x)
+        shares = torch.stack(
+            [
+                torch.stack([(labels[reference.replica == r] == basin).double().mean() for basin in range(4)])
+                for r in torch.unique(reference.replica)
+            ]
+        )
+        found[path] = shares.mean(0), shares.std(0) / len(shares) ** 0.5
+    (ours, our_error), (theirs, their_error) = found.values()
+    assert ours.max() < 0.95
+    assert ((ours - theirs).abs() <= 4 * (our_error.square() + their_error.square()).sqrt() + 1e-3).all()

@@ -98,7 +98,9 @@ def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
     one, two = (torch.load(path / "last.ckpt", weights_only=True) for path in (whole, killed))
     assert one["global_step"] == two["global_step"] == 40
     for a, b in zip(
-        one["optimizer_states"][0]["state"].values(), two["optimizer_states"][0]["state"].values(), strict=True
+        one["optimizer_states"][0]["state"].values(),
+        two["optimizer_states"][0]["state"].values(),
+        strict=True,
     ):
         assert torch.equal(a["exp_avg"], b["exp_avg"])
         assert torch.equal(a["exp_avg_sq"], b["exp_avg_sq"])

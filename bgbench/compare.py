@@ -1,0 +1,122 @@
+"""Several runs side by side: intervals, ranks with ties, paired tests. Unlike runs are refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bgbench.errors import BgbenchError
+from bgbench.plugins import plugins
+from bgbench.records import atomic_file
+from bgbench.runfolder import RunFolder
+from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, wilcoxon
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two samplers: interval of the difference of their means, and Holm-adjusted p."""
+
+    first: str
+    second: str
+    difference: Interval
+    p: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric over all runs: intervals, rank ranges, pairs; `systems` that every run finished."""
+
+    metric: str
+    better: str
+    systems: tuple[str, ...]
+    intervals: dict[str, Interval]
+    ranks: dict[str, tuple[int, int]]
+    pairs: tuple[Pair, ...]
+
+
+def labels(folders: Sequence[RunFolder]) -> list[str]:
+    """`sampler` or, where a sampler stands twice, `sampler (folder)`."""
+    names = [folder.plan.sampler for folder in folders]
+    return [
+        name if names.count(name) == 1 else f"{name} ({folder.path.name})"
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def refuse_unlike(folders: Sequence[RunFolder]) -> None:
+    """Raise BgbenchError unless all runs share protocol, suite version and budget, naming what differs."""
+    if len(folders) < 2:
+        raise BgbenchError("compare needs two runs or more")
+    for field in ("protocol", "suite", "suite_sha256", "budget"):
+        found = {getattr(folder.plan, field): folder.path for folder in folders}
+        if len(found) > 1:
+            shown = "; ".join(f"{path}: {value}" for value, path in found.items())
+            raise BgbenchError(f"these runs cannot share a table, their {field} differs: {shown}")
+
+
+def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
+    """Compare runs on one metric, over the systems that all of them finished.
+
+    Raises:
+        BgbenchError: for runs that cannot be compared, or a metric that no common system has.
+    """
+    refuse_unlike(folders)
+    names = labels(folders)
+    found = [_values(folder, metric) for folder in folders]
+    systems = tuple(name for name in found[0] if all(name in other for other in found))
+    if not systems:
+        raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
+    tables = {name: _table(values, systems) for name, values in zip(names, found, strict=True)}
+    registry = plugins().metrics
+    better = registry[metric].better if metric in registry else "lower"
+    couples = list(combinations(names, 2))
+    adjusted = holm([wilcoxon(tables[a], tables[b]) for a, b in couples])
+    return Comparison(
+        metric=metric,
+        better=better,
+        systems=systems,
+        intervals={name: interval(table) for name, table in tables.items()},
+        ranks=rank_intervals(tables, better),
+        pairs=tuple(
+            Pair(a, b, difference(tables[a], tables[b]), p)
+            for (a, b), p in zip(couples, adjusted, strict=True)
+        ),
+    )
+
+
+def _values(folder: RunFolder, metric: str) -> dict[str, list[float]]:
+    """Finished values by system; a system with a failed seed is left out, and so shown as missing."""
+    values: dict[str, list[float]] = {}
+    failed = set()
+    for record in folder.records():
+        value = record.metrics.get(metric)
+        if record.status != "ok" or value is None:
+            failed.add(record.cell.system)
+        else:
+            values.setdefault(record.cell.system, []).append(value)
+    return {name: seeds for name, seeds in values.items() if name not in failed}
+
+
+def _table(values: dict[str, list[float]], systems: Sequence[str]) -> np.ndarray:
+    width = max(len(values[name]) for name in systems)
+    return np.array([values[name] + [np.nan] * (width - len(values[name])) for name in systems])
+
+
+def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> Path:
+    """Intervals of every sampler, one panel a metric, as PNG."""
+    figure = Figure(figsize=(3.2 * len(comparisons), 2.6), layout="constrained")
+    for ax, item in zip(figure.subplots(1, len(comparisons), squeeze=False)[0], comparisons, strict=True):
+        for row, found in enumerate(item.intervals.values()):
+            ax.plot([found.low, found.high], [row, row], color="#4c4c4c", linewidth=2)
+            ax.plot([found.mean], [row], "o", color="#c8441b")
+        ax.set_yticks(range(len(item.intervals)), list(item.intervals))
+        ax.set_xlabel(f"{item.metric} ({item.better} is better)")
+        ax.invert_yaxis()
+    FigureCanvasAgg(figure)
+    with atomic_file(path) as stream:
+        figure.savefig(stream, dpi=120, format="png")
+    return path

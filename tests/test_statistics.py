@@ -1,0 +1,89 @@
+"""Intervals that cover, tests that keep their level, ranks that tie, and refusals."""
+
+import numpy as np
+import pytest
+
+from bgbench import BgbenchError
+from bgbench.cli import app, guarded
+from bgbench.compare import compare
+from bgbench.records import Budget, Record, write_json
+from bgbench.runfolder import RunFolder, new_plan
+from bgbench.statistics import difference, holm, interval, rank_intervals, wilcoxon
+from tests.test_records import a_cell
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say(rng):
+    covered = 0
+    for _ in range(200):
+        systems = rng.standard_normal((30, 1))
+        found = interval(systems + 0.3 * rng.standard_normal((30, 3)))
+        covered += found.low <= 0.0 <= found.high
+    assert abs(covered / 200 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_paired_difference_sees_what_unpaired_spread_hides(rng):
+    hard = 10 * rng.standard_normal((30, 1))
+    a, b = hard + 0.1 * rng.standard_normal((30, 3)), hard + 0.5 + 0.1 * rng.standard_normal((30, 3))
+    gap = difference(a, b)
+    assert gap.high < 0
+    assert gap.low < -0.5 < gap.high
+    assert wilcoxon(a, b) < 1e-4
+    assert wilcoxon(a, a) == 1.0
+    ranks = rank_intervals({"a": a, "b": b}, "lower")
+    assert ranks == {"a": (1, 1), "b": (2, 2)}
+    assert rank_intervals({"a": a, "b": b}, "higher") == {"a": (2, 2), "b": (1, 1)}
+
+
+def test_equal_samplers_tie(rng):
+    tables = {name: rng.standard_normal((10, 3)) for name in "abc"}
+    ranks = rank_intervals(tables, "lower")
+    assert any(low < high for low, high in ranks.values())
+
+
+def run_of(folder, sampler, values, **changes):
+    cells = [a_cell(system=name, sampler=sampler, **changes) for name in values]
+    made = RunFolder.create(folder, new_plan(cells, "hash"))
+    for cell, value in zip(cells, values.values(), strict=True):
+        status = "ok" if value is not None else "crash"
+        metrics = {"torus_w2": value} if value is not None else {}
+        budget = Budget(limit=cell.budget, used=1)
+        write_json(
+            made.record_path(cell), Record(id="x", cell=cell, status=status, metrics=metrics, budget=budget)
+        )
+    return made
+
+
+def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys):
+    one = run_of(tmp_path / "one", "md", {"AA": 0.1, "DI": 0.2, "HM": 0.3})
+    two = run_of(tmp_path / "two", "prose", {"AA": 0.4, "DI": 0.5, "HM": None})
+    found = compare([one, two], "torus_w2")
+    assert found.systems == ("AA", "DI")
+    assert found.intervals["md"].mean == pytest.approx(0.15)
+    assert found.pairs[0].difference.mean == pytest.approx(-0.3)
+    assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
+    other = run_of(tmp_path / "other", "remd", {"AA": 0.1}, budget=7)
+    with pytest.raises(BgbenchError, match="their budget differs"):
+        compare([one, other], "torus_w2")
+    protocol = run_of(tmp_path / "paper", "remd", {"AA": 0.1}, protocol="paper@1")
+    with pytest.raises(BgbenchError, match="their protocol differs"):
+        compare([one, protocol], "torus_w2")
+    with pytest.raises(BgbenchError, match="no system has 'ess'"):
+        compare([one, two], "ess")
+    words = [
+        "compare",
+        str(one.path),
+        str(two.path),
+        "--metric",
+        "torus_w2",
+        "--figure",
+        str(tmp_path / "f.png"),
+    ]
+    assert guarded(lambda **options: app(words, **options)) == 0
+    printed = capsys.readouterr().out
+    assert "Wilcoxon" in printed
+    assert (tmp_path / "f.png").stat().st_size > 3000
