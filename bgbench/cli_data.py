@@ -38,6 +38,7 @@ def simulate_(
     ns: Annotated[
         float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
     ] = None,
+    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
     seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
@@ -61,12 +62,8 @@ def simulate_(
         settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
     folder = to or (Path("training") if train else own_folder())
     for name in names:
-        run_one(
-            Job(System.from_sequence(name), settings, n, folder / reference_path(name, 310.0)),
-            resume,
-            train,
-            quiet,
-        )
+        system = System.from_sequence(name, temperature)
+        run_one(Job(system, settings, n, folder / reference_path(name, temperature)), resume, train, quiet)
 
 
 def spacing(settings: Settings, frames: int, ns: float) -> int:

@@ -1,16 +1,24 @@
 """Metrics: the published definitions to the digit, and the laws they obey."""
 
+import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import ot
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.spatial.distance import jensenshannon
+from sklearn.cluster import KMeans
 
 from bgbench import Atom, BgbenchError, Ensemble, Estimate, MetricCase, Proposal, Reference, System, TicaModel
+from bgbench.estimators.handedness import settle
+from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
+from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
 from bgbench.protocols import PROTOCOLS, get_protocol, halves
 
@@ -114,6 +122,157 @@ def test_energy_distance_grows_with_a_shift_by_exactly_it(system, reference):
 
 
 @pytest.mark.parametrize("name", DISTANCES)
+def test_distances_grow_as_weight_moves_to_one_frame(name, system, reference):
+    """Each is convex in the mixture (1 − f) p + f δ and zero at f = 0, so it cannot fall."""
+    values = []
+    for share in (0.0, 0.05, 0.2, 0.5, 0.9):
+        w = torch.full((600,), (1 - share) / 600, dtype=torch.float64)
+        w[7] += share
+        values.append(
+            COMPUTE[name](case_of(system, reference, reference.x, reference.u, log_w=w.log()))[name]
+        )
+    assert values[0] == pytest.approx(0.0, abs=1e-6)
+    assert all(below < above for below, above in itertools.pairwise(values))
+
+
+def turned(system, x, angle):
+    """Frames with the first ψ turned by `angle`: what follows its Cα–C bond turns as a whole (Rodrigues)."""
+    place = system.atom_index
+    moving = torch.tensor([atom.residue > 0 or atom.name == "O" for atom in system.atoms])
+    axis = torch.nn.functional.normalize(x[:, place[0, "C"]] - x[:, place[0, "CA"]], dim=-1)[:, None]
+    arm = x - x[:, place[0, "C"]][:, None]
+    cross = torch.linalg.cross(axis.expand_as(arm), arm)
+    along = axis * (axis * arm).sum(-1, keepdim=True) * (1 - math.cos(angle))
+    there = x[:, place[0, "C"]][:, None] + arm * math.cos(angle) + cross * math.sin(angle) + along
+    return torch.where(moving[:, None], there, x)
+
+
+def test_torus_distance_grows_with_a_turn_never_above_it_and_wraps(system, reference):
+    x = reference.x.double()
+
+    def distance(angle):
+        return COMPUTE["torus_w2"](case_of(system, reference, turned(system, x, angle), reference.u))[
+            "torus_w2"
+        ]
+
+    turns = (0.1, 0.3, 0.6, 1.2)
+    values = [distance(angle) for angle in turns]
+    assert all(below < above for below, above in itertools.pairwise(values))
+    assert all(value <= turn + 1e-6 for value, turn in zip(values, turns, strict=True))
+    assert values[0] > 0.05
+    assert distance(2 * math.pi) == pytest.approx(0.0, abs=1e-6)
+    assert distance(2 * math.pi - 0.3) == pytest.approx(distance(-0.3), rel=1e-6)
+
+
+def test_energy_distances_equal_general_transport(system, reference, stored, generator):
+    """The one-dimensional route against POT's network simplex on the full cost matrix."""
+    u, log_w = stored["samples_energy_kT"], torch.randn(600, generator=generator, dtype=torch.float64)
+    found = COMPUTE["energy_w2"](case_of(system, reference, stored["samples"], u, log_w=log_w))
+    gap = np.abs(u.double().numpy()[:, None] - reference.u.numpy()[None])
+    weights, equal = torch.softmax(log_w, 0).numpy(), np.full(600, 1 / 600)
+    assert found["energy_w1"] == pytest.approx(ot.emd2(weights, equal, gap), rel=1e-9)
+    assert found["energy_w2"] == pytest.approx(math.sqrt(ot.emd2(weights, equal, gap**2)), rel=1e-9)
+
+
+def test_divergences_equal_scipys(rng):
+    p, q = rng.random(20) * 100, rng.random(20) * 100
+    assert js_divergence(p, q) == pytest.approx(jensenshannon(p, q, base=2) ** 2, rel=1e-8)
+    assert js_divergence(np.array([5.0, 0.0]), np.array([0.0, 3.0])) == pytest.approx(1.0, abs=1e-7)
+
+
+def test_resampled_draws_n_equal_points_by_weight_after_the_cut(system, reference, stored, generator):
+    x, u = stored["samples"], torch.arange(600.0)
+    log_w = torch.randn(600, generator=generator, dtype=torch.float64)
+    top = torch.argsort(log_w)[-2:].tolist()
+    seen = {}
+    for cut in ("none", "drop"):
+        case = case_of(system, reference, x, u, {"weights": "resampled", "cut": cut}, log_w)
+        drawn = [sides(case).ours for _ in range(60)]
+        assert all(side.n_samples == 600 and not side.log_w.any() for side in drawn)
+        seen[cut] = torch.cat([side.u for side in drawn])
+    assert set(top) <= set(seen["none"].tolist())
+    assert not set(top) & set(seen["drop"].tolist())
+    w = torch.softmax(log_w, 0)
+    mean = float((w * u).sum())
+    error = math.sqrt(float((w * (u - mean) ** 2).sum()) / len(seen["none"]))
+    assert abs(float(seen["none"].mean()) - mean) < 4 * error
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_resampled_repeats_with_its_generator_only(name, system, reference, stored, generator):
+    log_w = torch.randn(600, generator=generator, dtype=torch.float64)
+    x, u, options = stored["samples"], stored["samples_energy_kT"], {"weights": "resampled"}
+
+    def value(seed):
+        case = case_of(system, reference, x, u, options, log_w)
+        return COMPUTE[name](replace(case, generator=torch.Generator().manual_seed(seed)))[name]
+
+    assert value(1) == value(1)
+    assert value(1) != value(2)
+
+
+def test_no_tica_without_a_model(system, reference, stored):
+    case = case_of(system, replace(reference, tica=None), stored["samples"], stored["samples_energy_kT"])
+    assert COMPUTE["tica_w2"](case) == {}
+    assert COMPUTE["tica_jsd"](case) == {}
+
+
+@pytest.mark.parametrize("plugin", METRICS, ids=lambda plugin: plugin.name)
+def test_the_first_value_of_a_metric_bears_its_name(plugin, system, reference, stored):
+    values = plugin.compute(case_of(system, reference, stored["samples"], stored["samples_energy_kT"]))
+    assert next(iter(values)) == plugin.name
+    assert all(isinstance(value, float) for value in values.values())
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("infinite positions", "NaN or infinite positions in 1 of 600"),
+        ("nan energy", "the ensemble holds NaN energies"),
+        ("bad reference energy", "reference holds energies that are not finite"),
+        ("frozen", "same in every frame"),
+        ("infinite weight", r"log_w holds \+inf"),
+        ("no weight", "every weight is zero"),
+    ],
+)
+def test_senseless_input_gets_a_sentence_never_a_number(name, fault, complaint, system, reference, stored):
+    x, u = stored["samples"].clone(), stored["samples_energy_kT"].clone()
+    log_w = torch.zeros(600, dtype=torch.float64)
+    if fault == "infinite positions":
+        x[3] = torch.inf
+    if fault == "nan energy":
+        u[3] = torch.nan
+    if fault == "bad reference energy":
+        reference = replace(reference, u=torch.where(torch.arange(600) == 3, torch.nan, reference.u))
+    if fault == "frozen":
+        x = x[:1].repeat(600, 1, 1)
+    if fault == "infinite weight":
+        log_w[3] = torch.inf
+    if fault == "no weight":
+        log_w -= torch.inf
+    with pytest.raises(BgbenchError, match=complaint):
+        COMPUTE[name](case_of(system, reference, x, u, log_w=log_w))
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf])
+def test_ess_refuses_weights_that_mean_nothing(value, system, reference, stored):
+    log_w = torch.full((600,), value, dtype=torch.float64)
+    with pytest.raises(BgbenchError, match=r"log_w|every weight"):
+        COMPUTE["ess"](
+            case_of(system, reference, stored["samples"], stored["samples_energy_kT"], log_w=log_w)
+        )
+
+
+def test_an_infinite_energy_counts_only_where_it_has_weight(system, reference, stored):
+    x, u = stored["samples"], stored["samples_energy_kT"].clone()
+    u[3] = torch.inf
+    assert COMPUTE["energy_w2"](case_of(system, reference, x, u))["energy_w2"] == math.inf
+    log_w = torch.where(torch.arange(600) == 3, -torch.inf, 0.0).double()
+    assert math.isfinite(COMPUTE["energy_w2"](case_of(system, reference, x, u, log_w=log_w))["energy_w2"])
+
+
+@pytest.mark.parametrize("name", DISTANCES)
 def test_weights_count_like_repeated_points(name, system, reference, stored):
     x, u = stored["samples"], stored["samples_energy_kT"]
     pick = torch.cat([torch.arange(300), torch.arange(300)])
@@ -143,6 +302,19 @@ def test_nan_constants_and_too_few_frames_are_refused(name, system, reference, s
     short = MetricCase(system, case.estimate, reference, 600, case.generator, {})
     with pytest.raises(BgbenchError, match="600 frames a side"):
         COMPUTE[name](short)
+
+
+def test_equal_weights_are_worth_all_samples(system, reference, stored):
+    """ESS 1 whatever the constant; a shift of log w changes no value."""
+    x, u = stored["samples"], stored["samples_energy_kT"]
+    for constant in (0.0, -800.0, 800.0):
+        log_w = torch.full((600,), constant, dtype=torch.float64)
+        found = COMPUTE["ess"](case_of(system, reference, x, u, log_w=log_w))
+        assert found["ess"] == pytest.approx(1.0)
+        assert found["ess_after_cut"] == pytest.approx(1.0)
+        assert found["max_weight_share"] == pytest.approx(1 / 600)
+    repeated = COMPUTE["ess"](case_of(system, reference, x[torch.arange(600) % 150], u))
+    assert repeated["unique_fraction"] == pytest.approx(0.25)
 
 
 def test_weight_hygiene(system, reference, stored, rng):
@@ -179,6 +351,30 @@ def test_validity_counts_every_kind(system, reference, stored):
     assert found["validity"] == pytest.approx(5 / 8)
 
 
+def test_numbers_that_are_not_finite_are_not_valid(system, reference, stored):
+    x, u = stored["reference"][:4].clone(), stored["reference_energy_kT"][:4]
+    x[0, 5], x[1, system.atom_index[1, "CA"]] = torch.nan, torch.inf
+    found = COMPUTE["validity"](case_of(system, reference, x, u))
+    assert found["validity"] == pytest.approx(0.5)
+    assert found["validity_nonfinite"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("rule", ["flip", "zero"])
+def test_hands_are_counted_before_their_repair(rule, system, reference, stored):
+    """A quarter mirrored, one frame beyond repair: flipping mends the ensemble, not the rates."""
+    x, u = stored["reference"][:40].clone(), stored["reference_energy_kT"][:40]
+    x[:10] *= -1
+    swap = [system.atom_index[1, "CB"], system.atom_index[1, "HA"]]
+    x[20, swap] = x[20, swap[::-1]]
+    proposal, rates = settle(system, Proposal(x), rule)
+    case = case_of(system, reference, proposal.x, u)
+    estimate = Estimate(case.estimate.ensemble, proposal, {"handedness": rates})
+    found = COMPUTE["validity"](replace(case, estimate=estimate))
+    assert found["validity_wrong_hand"] == pytest.approx(11 / 40)
+    assert found["validity_unrepairable"] == pytest.approx(1 / 40)
+    assert found["validity"] == pytest.approx(39 / 40 if rule == "flip" else 29 / 40)
+
+
 def test_a_deleted_mode_is_missed(system, reference):
     from bgbench.chemistry.features import torsions
 
@@ -188,6 +384,27 @@ def test_a_deleted_mode_is_missed(system, reference):
     whole = COMPUTE["mode_weights"](case_of(system, reference, reference.x, reference.u))
     found = COMPUTE["mode_weights"](case_of(system, reference, reference.x[pick], reference.u[pick]))
     assert found["mode_weights"] > whole["mode_weights"] + 0.05
+
+
+def test_missing_modes_are_counted_by_their_rule(system, reference):
+    """Each state emptied in turn: missed exactly once, and the error is the population it had."""
+    labels = state_labels(system, reference)
+    for state in labels.unique():
+        log_w = torch.where(labels == state, -torch.inf, 0.0).double()
+        share = float((labels == state).double().mean())
+        found = COMPUTE["mode_weights"](case_of(system, reference, reference.x, reference.u, log_w=log_w))
+        assert found["mode_weights"] == pytest.approx(share)
+        assert found["modes_missed"] == (1.0 if share >= 0.01 else 0.0)
+
+
+def state_labels(system, reference):
+    """The documented states, found anew: six k-means cells of (sin, cos) of φ and ψ."""
+    from bgbench.chemistry.features import torsions
+
+    angles = torsions(system, reference.x.double())
+    points = torch.cat([angles.phi, angles.psi], 1)
+    circles = torch.cat([torch.sin(points), torch.cos(points)], 1).numpy()
+    return torch.from_numpy(KMeans(n_clusters=6, random_state=0).fit_predict(circles))
 
 
 def test_halves_are_independent_replicas(reference):
