@@ -118,6 +118,41 @@ def compare_(
     out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
 
 
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders")],
+    target: Annotated[Path, typer.Option("--out", help="the page to write")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
+    from bgbench.pages import write_report
+    from bgbench.runfolder import RunFolder
+
+    out.print(
+        f"report: {write_report([RunFolder.open(folder) for folder in folders], target)}", soft_wrap=True
+    )
+
+
+@app.command()
+def replay(folder: RunDir) -> None:
+    """Recompute every metric of a run from its stored arrays and compare with its records."""
+    from bgbench.replay import replay as judge_again
+    from bgbench.replay import verify
+    from bgbench.runfolder import RunFolder
+
+    opened = RunFolder.open(folder)
+    wrong = verify(opened)
+    if wrong:
+        raise BgbenchError(wrong[0])
+    differences = judge_again(opened)
+    for found in differences:
+        out.print(
+            f"{found.cell}: {found.metric} is recorded as {found.recorded}, recomputed {found.recomputed}"
+        )
+    if differences:
+        raise typer.Exit(1)
+    out.print(f"{folder}: every metric of {len(opened.records())} records is as recorded")
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="samplers|suites|metrics|estimators|energies|trackers|plugins")],

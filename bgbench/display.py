@@ -16,12 +16,11 @@ from rich.table import Table
 from bgbench.api import Observer
 from bgbench.compare import Comparison
 from bgbench.errors import BgbenchError
+from bgbench.pages import ARROWS, heading, headline
 from bgbench.plugins import Registry, plugins
 from bgbench.provenance import provenance
 from bgbench.records import Cell, Record
 from bgbench.runfolder import RunFolder
-
-ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 
 
 class LiveObserver(Observer):
@@ -104,13 +103,13 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         f"{first.sampler} · {first.estimator} · {first.protocol} · {first.suite} · budget {first.budget:,} "
         f"energy evaluations"
     )
-    names = _headline(records)
+    names = headline(records)
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("system")
     table.add_column("seed", justify="right")
     table.add_column("status")
     for name in names:
-        table.add_column(_heading(name), justify="right")
+        table.add_column(heading(name), justify="right")
     table.add_column("used", justify="right")
     table.add_column("reference")
     for record in records:
@@ -231,24 +230,6 @@ def print_doctor(console: Console) -> None:
     missing = [name for name, module in optional.items() if importlib.util.find_spec(module) is None]
     console.print(f"optional, not installed: {', '.join(missing) or 'nothing'}")
     sys.stdout.flush()
-
-
-def _headline(records: Sequence[Record]) -> list[str]:
-    """Metrics to print: those named by a registered metric, in the order of the record."""
-    known = set(plugins().metrics)
-    seen: dict[str, None] = {}
-    for record in records:
-        seen.update(dict.fromkeys(record.metrics))
-    return [name for name in seen if name in known] or list(seen)[:8]
-
-
-def _heading(name: str) -> str:
-    found = plugins().metrics
-    if name not in found:
-        return name
-    plugin = found[name]
-    unit = f" ({plugin.unit})" if plugin.unit else ""
-    return f"{name}{unit} {ARROWS[plugin.better]}".strip()
 
 
 def _cell_text(record: Record, name: str) -> str:

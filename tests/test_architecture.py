@@ -26,7 +26,7 @@ LAYERS = [
     {"protocols", "suites", "testing"},
     {"run", "executors"},
     {"cells"},
-    {"leaderboard", "report", "tracking", "worker", "compare"},
+    {"leaderboard", "report", "tracking", "worker", "compare", "pages", "replay"},
     {"api"},
     {"builtin"},
     {"display"},

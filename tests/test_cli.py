@@ -59,6 +59,37 @@ def test_run_show_and_track(cli, suite, tmp_path):
     assert len(client.search_runs([experiment.experiment_id])) == 3
 
 
+def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
+    out, page = tmp_path / "run", tmp_path / "report.html"
+    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
+    assert cli("report", out, "--out", page)[0] == 0
+    text = page.read_text()
+    assert text.count("data:image/png;base64") == 4
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "<script" not in text
+
+
+def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
+    out = tmp_path / "run"
+    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
+    code, printed, _ = cli("replay", out)
+    assert code == 0
+    assert "2 records" in printed
+    path = out / "cells" / "AA-s0.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["torus_w2"] += 0.01
+    path.write_text(json.dumps(record))
+    code, printed, _ = cli("replay", out)
+    assert code == 1
+    assert "AA-s0: torus_w2" in printed
+    with (out / "arrays" / "AA-s0.npz").open("ab") as stream:
+        stream.write(b"x")
+    code, _, err = cli("replay", out)
+    assert code == 2
+    assert "sha256" in err
+
+
 def test_cells_run_in_a_worker_process_and_resume(cli, suite, tmp_path):
     out = tmp_path / "run"
     assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet")[0] == 0

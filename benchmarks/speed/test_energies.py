@@ -72,6 +72,6 @@ def test_time_against_atoms():
         alone, both = seconds(energy.energy, x) / 3200, seconds(energy.energy_and_force, x) / 3200
         pairs = system.n_atoms * (system.n_atoms - 1) / 2
         print(
-            f"{sequence:9s} {system.n_atoms:4d} atoms: {alone * 1e6:7.1f} µs, with force {both * 1e6:7.1f} µs, "
-            f"{both / pairs * 1e9:5.2f} ns a pair"
+            f"{sequence:9s} {system.n_atoms:4d} atoms: energy {alone * 1e6:6.1f} µs, "
+            f"with force {both * 1e6:6.1f} µs, {both / pairs * 1e9:5.2f} ns a pair"
         )

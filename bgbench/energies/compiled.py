@@ -1,8 +1,10 @@
 """The compiled engine: parameters packed for the kernels, and whole batches sent through them by threads."""
 
 import itertools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +141,7 @@ def force_sweep(x, u, force, packed):  # type: ignore[no-untyped-def]
             u[first + k] = total
 
 
-def spread(task: Callable[[int, int], None], n: int, threads: int, grain: int = 8 * LANES) -> None:
+def spread(task: Callable[[int, int], None], n: int, threads: int, grain: int = 2 * LANES) -> None:
     """Call `task(start, stop)` on slices of range(n), by several threads where that pays."""
     pieces = max(1, min(4 * threads, n // grain)) if threads > 1 else 1
     edges = [LANES * round(k * n / pieces / LANES) for k in range(pieces)] + [n]
@@ -148,8 +150,11 @@ def spread(task: Callable[[int, int], None], n: int, threads: int, grain: int = 
         for start, stop in slices:
             task(start, stop)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda piece: task(*piece), slices))
+    list(_pool(threads, os.getpid()).map(lambda piece: task(*piece), slices))
 
 
-__all__ = ["ROWS", "Packed", "energy_sweep", "force_sweep", "pack", "spread"]
+@lru_cache(maxsize=4)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Threads are kept between calls; a forked process gets its own."""
+    del process
+    return ThreadPoolExecutor(threads, thread_name_prefix="bgbench-energy")
