@@ -47,7 +47,7 @@ def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test on means over seeds, paired by system; 1 if all are equal."""
+    """Two-sided p of the signed-rank test on means over seeds, paired by system; 1 if all are equal."""
     from scipy.stats import wilcoxon as signed_rank
 
     gap = np.nanmean(a, axis=1) - np.nanmean(b, axis=1)
