@@ -28,6 +28,7 @@ from bgbench.errors import BgbenchError, BudgetExhausted
 from bgbench.hookspecs import hookimpl
 from bgbench.hub import HubFile, fetch, is_hub_address
 from bgbench.plugins import energy
+from bgbench.provenance import provenance
 from bgbench.references.providers import find_reference
 from bgbench.references.store import read_frames
 from bgbench.references.training import held_out
@@ -85,6 +86,7 @@ __all__ = [
     "ladder",
     "minimise",
     "openmm_system",
+    "provenance",
     "read_frames",
     "run",
     "torsions",

@@ -111,6 +111,30 @@ def expand(targets: list[str]) -> list[str]:
     return list(names)
 
 
+@app.command("fetch")
+def fetch_(
+    data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
+    suite: Annotated[str, typer.Option(help="whose systems")],
+    folder: Annotated[Path | None, typer.Option("--from", help="a folder in the published layout")] = None,
+    revision: Annotated[str, typer.Option(help="revision of the data set; the commit is recorded")] = "main",
+    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
+) -> None:
+    """Fetch published references and make them ours; those at hand are skipped."""
+    from bgbench.references.published import Source, take_published
+
+    if data_set != "many-peptides-md":
+        raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
+    asked = load_suite(suite)
+    for name in asked.systems:
+        system = System.from_sequence(name, asked.temperature, asked.forcefield)
+        target = (to or own_folder()) / reference_path(name, asked.temperature)
+        if target.is_file():
+            err.print(f"{name}: ready in {target}")
+            continue
+        reference = take_published(system, Source(folder, revision), target)
+        out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {target}", soft_wrap=True)
+
+
 @app.command()
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,

@@ -199,9 +199,15 @@ def print_listing(kind: str, console: Console) -> None:
     for name in registry:
         origin = registry.origin(name)
         entry = registry[name]
-        summary = str(entry) if isinstance(entry, Path) else entry.summary
+        summary = str(entry) if isinstance(entry, Path) else described(entry)
         table.add_row(name, summary, origin.distribution, origin.version)
     console.print(table)
+
+
+def described(entry: Any) -> str:
+    """An entry's summary, with what to cite where it says so."""
+    citation = getattr(entry, "citation", "")
+    return f"{entry.summary} [{citation}]" if citation else str(entry.summary)
 
 
 def print_doctor(console: Console) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 from bgbench.errors import BgbenchError
 from bgbench.records import sha256_file
 
-ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[\w./-]+))?")
+ADDRESS = re.compile(
+    r"hf:(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[\w./-]+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ def is_hub_address(text: str) -> bool:
 
 
 def fetch(address: str) -> HubFile:
-    """Fetch `hf:owner/name/path[@revision]`; what is cached is not fetched again.
+    """Fetch `hf:[datasets/]owner/name/path[@revision]`; what is cached is not fetched again.
 
     The revision defaults to `main`; the commit it stood for is returned, and belongs in the record.
 
@@ -44,6 +46,7 @@ def fetch(address: str) -> HubFile:
         path = hf_hub_download(
             match["repo"],
             match["file"],
+            repo_type="dataset" if match["kind"] else "model",
             revision=match["revision"],
             endpoint=os.environ.get("HF_ENDPOINT"),
         )

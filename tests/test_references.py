@@ -164,19 +164,33 @@ def basins(system, x):
     return (angles.phi[:, 0] > 0).long() * 2 + (psi > 0).long()
 
 
+def populations(name, alanine):
+    """Basin shares over replicas: means and standard errors."""
+    reference = read_reference(data_path(*name.split("/")), alanine)
+    labels = basins(alanine, reference.x)
+    shares = torch.stack(
+        [
+            torch.stack([(labels[reference.replica == r] == basin).double().mean() for basin in range(4)])
+            for r in torch.unique(reference.replica)
+        ]
+    )
+    return shares, shares.std(0) / len(shares) ** 0.5
+
+
 def test_tempering_and_openmm_agree_on_the_basins_of_alanine(alanine):
-    """φ/ψ populations of AA, replica means, within 4 joint standard errors in every basin."""
-    found = {}
-    for path in ("references/AA.npz", "checks/AA-openmm.npz"):
-        reference = read_reference(data_path(*path.split("/")), alanine)
-        labels = basins(alanine, reference.x)
-        shares = torch.stack(
-            [
-                torch.stack([(labels[reference.replica == r] == basin).double().mean() for basin in range(4)])
-                for r in torch.unique(reference.replica)
-            ]
-        )
-        found[path] = shares.mean(0), shares.std(0) / len(shares) ** 0.5
-    (ours, our_error), (theirs, their_error) = found.values()
-    assert ours.max() < 0.95
-    assert ((ours - theirs).abs() <= 4 * (our_error.square() + their_error.square()).sqrt() + 1e-3).all()
+    """All four φ/ψ basins at 500 K, where OpenMM crosses between them: within 4 joint standard errors."""
+    ours, our_error = populations("checks/AA-500K.npz", alanine)
+    theirs, their_error = populations("checks/AA-500K-openmm.npz", alanine)
+    assert theirs.mean(0).min() > 0.0
+    gap = (ours.mean(0) - theirs.mean(0)).abs()
+    assert (gap <= 4 * (our_error.square() + their_error.square()).sqrt()).all()
+
+
+def test_tempering_and_openmm_agree_at_310_k_within_the_half_openmm_samples(alanine):
+    """φ < 0 at 310 K. OpenMM's 3.2 ns from four starts hardly meets φ > 0, so it is no judge of that."""
+    ours, _ = populations("references/AA.npz", alanine)
+    theirs, _ = populations("checks/AA-openmm.npz", alanine)
+    conditional = [share[:, 0] / share[:, :2].sum(1) for share in (ours, theirs)]
+    errors = [c.std() / len(c) ** 0.5 for c in conditional]
+    gap = abs(conditional[0].mean() - conditional[1].mean())
+    assert gap <= 4 * (errors[0] ** 2 + errors[1] ** 2) ** 0.5

@@ -185,5 +185,6 @@ def card(recipe: Recipe, data: TrainingSet, flow: Prose, losses: Losses) -> dict
         "first_loss": losses.curve[0][1] if losses.curve else None,
         "final_loss": losses.curve[-1][1] if losses.curve else None,
         "training_hours": (time.perf_counter() - losses.started) / 3600,
+        "git": bgbench.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }

@@ -1,0 +1,129 @@
+"""Prose at published size on ARIP against the published algorithm, same weights, same run.
+
+The reference decodes as the published sampler does: the key/value cache concatenated at every token, the
+output stacked at every token, the conditioning of every sample computed although all share it. Random
+weights: time does not depend on them. Sizes are 384 channels, 8 blocks of 8 layers; BGBENCH_BLOCKS takes fewer.
+"""
+
+import os
+import time
+
+import torch
+import torch.nn.functional as F
+
+from bgbench import System
+from bgbench_prose.decode import invert
+from bgbench_prose.layers import Layer, Modulation, normed
+from bgbench_prose.network import Block, Config, Prose, Tokens, tokens
+
+BATCH = 32
+BLOCKS = int(os.environ.get("BGBENCH_BLOCKS", "8"))
+
+
+def published_size() -> tuple[Prose, Tokens]:
+    """Random weights of the published size."""
+    flow = Prose(Config(n_blocks=BLOCKS)).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in flow.parameters():
+        parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+    return flow, tokens([System.from_sequence("ARIP").atoms], flow.config)
+
+
+def each_row(t: Tokens, batch: int) -> Tokens:
+    """The same tokens with a row a sample: nothing shared."""
+    wide = [
+        field.repeat(batch, 1)
+        for field in (t.atom_type, t.residue_type, t.residue_position, t.sequence_length, t.mask)
+    ]
+    return Tokens(*wide, t.orders.repeat(1, batch, 1))
+
+
+def plain_inverse(flow: Prose, z: torch.Tensor, t: Tokens) -> torch.Tensor:
+    """The published algorithm, written plainly."""
+    with torch.inference_mode():
+        condition = flow.conditioning(t)
+        for block, order in zip(reversed(list(flow.blocks)), t.orders.flip(0), strict=True):
+            z = plain_block(block, z[:, order[0]], condition[:, order[0]])[:, torch.argsort(order[0])]
+    return z
+
+
+def plain_block(block: Block, z: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    """One block: gates computed per sample and token, cache and output concatenated."""
+    from bgbench_prose.layers import sinusoid
+
+    following = F.pad(condition[:, 1:], (0, 0, 0, 1))
+    c = block.outer(F.gelu(block.inner(torch.cat([condition, following], dim=-1))))
+    place = block.position_scale * sinusoid(torch.arange(z.shape[1]), c.shape[2], 1e4).to(z)
+    x, keys, values = z[:, :1], {}, {}
+    for i in range(z.shape[1] - 1):
+        h = (block.proj_in(x[:, i]) + place[i])[:, None]
+        for k, layer in enumerate(block.layers):
+            h = plain_step(layer, h, c[:, i : i + 1], keys.setdefault(k, []), values.setdefault(k, []))
+        a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
+        x = torch.cat([x, (z[:, i + 1] * torch.exp(a) + b)[:, None]], dim=1)
+    return x
+
+
+def plain_step(layer: Layer, h: torch.Tensor, c: torch.Tensor, keys: list, values: list) -> torch.Tensor:
+    """One token through one layer."""
+    m: Modulation = layer.modulation(c)
+    v = normed(h, m.scale1, m.shift1)
+    q, key, value = layer.project(v)
+    keys[:] = [torch.cat([*keys, key], dim=2)]
+    values[:] = [torch.cat([*values, value], dim=2)]
+    return layer.finish(h, v, F.scaled_dot_product_attention(q, keys[0], values[0]), m)
+
+
+def matmul_limit(flow: Prose, n_tokens: int) -> float:
+    """Seconds the matrix products alone would take at the rate measured now for 32-row products."""
+    c = flow.config.channels
+    a, b = torch.randn(BATCH, c), torch.randn(c, 8 * c)
+    started, rounds = time.perf_counter(), 200
+    for _ in range(rounds):
+        a @ b
+    rate = rounds * 2 * BATCH * c * 8 * c / (time.perf_counter() - started)
+    work = 2 * 24 * c * c * BATCH * (n_tokens - 1) * flow.config.n_blocks * flow.config.n_layers
+    return work / rate
+
+
+def timed(call) -> tuple[float, torch.Tensor]:
+    """Seconds and result of one call."""
+    started = time.perf_counter()
+    result = call()
+    return time.perf_counter() - started, result
+
+
+def test_sampler_against_the_published_algorithm():
+    flow, t = published_size()
+    z = torch.randn(BATCH, t.mask.shape[1], 3, generator=torch.Generator().manual_seed(1))
+    invert(flow, z[:2], t)
+    ours, x = timed(lambda: invert(flow, z, t)[0])
+    theirs, reference = timed(lambda: plain_inverse(flow, z, each_row(t, BATCH)))
+    assert torch.allclose(x, reference, atol=1e-4)
+    limit = matmul_limit(flow, z.shape[1])
+    print(
+        f"\nARIP, batch {BATCH}, {BLOCKS} blocks: ours {ours:.2f} s, published algorithm {theirs:.2f} s, "
+        f"ratio {theirs / ours:.2f}; matrix products alone {limit:.2f} s, so {limit / ours:.0%} of the limit"
+    )
+    assert theirs / ours > 1.0
+
+
+def test_log_density_shares_its_conditioning():
+    flow, t = published_size()
+    x = torch.randn(BATCH, t.mask.shape[1], 3, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        flow(x[:2], t)
+        ours, (z, _) = timed(lambda: flow(x, t))
+        theirs, (other, _) = timed(lambda: flow(x, each_row(t, BATCH)))
+    assert torch.allclose(z, other, atol=1e-3)
+    print(
+        f"\nlog-density: ours {ours:.2f} s, a row of conditioning a sample {theirs:.2f} s, {theirs / ours:.2f} ×"
+    )
+
+
+def test_time_is_linear_in_samples():
+    flow, t = published_size()
+    for n in (8, 16, 32, 64):
+        z = torch.randn(n, t.mask.shape[1], 3, generator=torch.Generator().manual_seed(1))
+        seconds, _ = timed(lambda z=z: invert(flow, z, t))
+        print(f"\n{n} samples: {seconds / n * 1000:.0f} ms a sample")
