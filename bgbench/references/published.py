@@ -124,7 +124,7 @@ def _tica(system: System, arrays: dict[str, Any], path: Path) -> TicaModel:
     projection = torch.from_numpy(arrays["tica_projection"]).double()
     if len(mean) != features or projection.shape[0] != features:
         raise BgbenchError(
-            f"{path} holds a TICA model of {len(mean)} features, not {features}: one of the invalid 8-residue "
-            "models uploaded before 2025-12-15; fetch a later revision"
+            f"{path} holds a TICA model of {len(mean)} features, not {features}: one of the invalid "
+            "8-residue models uploaded before 2025-12-15; fetch a later revision"
         )
     return TicaModel(mean, projection)

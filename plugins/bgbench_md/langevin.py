@@ -15,24 +15,26 @@ MINIMISATION = 200
 class LangevinMD(bgbench.AbstractSampler):
     """LangevinMiddle at the system's temperature, 0.3/ps, 1 fs; every step charged before it is made.
 
-    Frames are kept evenly over the whole walk, start-up included.
+    Frames are kept evenly over the whole budget, start-up included: while the start structure is still being
+    relaxed, the frame is the relaxed structure.
     """
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.forcefield else "molecular dynamics needs a force field"
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
+        total = task.oracle.remaining
         with task.oracle.phase("tune"):
             start = bgbench.minimise(
                 task.oracle, task.system.positions, min(MINIMISATION, task.oracle.remaining // 10)
             )
-        steps = task.oracle.remaining
-        n = min(n_samples, steps)
+        spent = total - task.oracle.remaining
+        n = min(n_samples, total)
         seed = int(torch.randint(1, 2**31 - 1, (1,), generator=task.generator))
         walk = _Walk(task.system, start, seed)
         frames, energies, done = [], [], 0
         for k in range(n):
-            due = (k + 1) * steps // n
+            due = max(0, (k + 1) * total // n - spent)
             task.oracle.charge(due - done)
             x, u = walk.advance(due - done)
             task.progress(due - done)

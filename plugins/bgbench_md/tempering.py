@@ -50,6 +50,8 @@ class ParallelTempering(bgbench.AbstractSampler):
         )
         cost = self.rungs * (self.steps + 1)
         rounds = oracle.remaining // cost
+        if not rounds:
+            raise bgbench.BudgetExhausted(f"one round costs {cost} evaluations, {oracle.remaining} are left")
         frames, energies = [], []
         for _ in range(rounds):
             oracle.charge(cost)
@@ -57,8 +59,6 @@ class ParallelTempering(bgbench.AbstractSampler):
             task.progress(cost)
             frames.append(x)
             energies.append(u)
-        if not frames:
-            return bgbench.Proposal(torch.zeros(0, task.system.n_atoms, 3), u=torch.zeros(0))
         index = torch.from_numpy(np.linspace(0, rounds - 1, n_samples).round().astype(np.int64))
         return bgbench.Proposal(
             torch.stack(frames)[index], u=torch.tensor(energies, dtype=torch.float64)[index]

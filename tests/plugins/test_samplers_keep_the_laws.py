@@ -56,7 +56,7 @@ def test_md_spends_its_budget_to_the_last_step_and_no_further(budget):
     task = peptide_task(budget=budget)
     proposal = LangevinMD().sample(task, min(20, budget))
     assert task.oracle.remaining == 0
-    assert proposal.n_samples == min(20, budget - budget // 10)
+    assert proposal.n_samples == min(20, budget)
     assert torch.isfinite(proposal.u).all()
 
 
