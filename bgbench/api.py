@@ -100,6 +100,8 @@ def run(sampler: str, **choices: Unpack[Choices]) -> Result:
 def open_folder(sampler: str, choices: Choices) -> RunFolder:
     """The run's folder: the one to resume, or a new one with its plan."""
     out = choices.get("out")
+    if choices.get("resume") and not out:
+        raise BgbenchError("--resume needs the run to go on with; give its folder with --out")
     if choices.get("resume") and out and (Path(out) / "run.json").exists():
         return RunFolder.open(Path(out))
     cells, suite = plan_cells(sampler, choices)

@@ -101,7 +101,8 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
     first = records[0].cell
     console.print(
         f"{first.sampler} · {first.estimator} · {first.protocol} · {first.suite} · budget {first.budget:,} "
-        f"energy evaluations"
+        f"energy evaluations",
+        soft_wrap=True,
     )
     names = headline(records)
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -120,7 +121,10 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         )
     wide = Console(file=console.file, width=max(console.width, 60 + 14 * len(names)), highlight=False)
     (console if console.is_terminal else wide).print(table)
-    console.print("each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower")
+    console.print(
+        "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
+        soft_wrap=True,
+    )
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
 

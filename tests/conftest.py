@@ -6,6 +6,7 @@ import torch
 
 from bgbench import Reference, System
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.records import Cell
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 
@@ -32,13 +33,38 @@ def alanine() -> System:
 
 
 @pytest.fixture
-def own_references(tmp_path, monkeypatch):
+def own_references(tmp_path, monkeypatch, make_reference):
     """Small made-up references of AA and GS in a folder of their own: 120 shaken frames, two replicas."""
     folder = tmp_path / "references"
     for name in ("AA", "GS"):
-        made_up_reference(folder, name)
+        make_reference(folder, name)
     monkeypatch.setenv("BGBENCH_REFERENCES", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_reference():
+    """Writes a made-up reference of a peptide into a folder."""
+    return made_up_reference
+
+
+@pytest.fixture(scope="session")
+def make_cell():
+    """A cell of the default suite with any of its fields changed."""
+    return lambda **changes: Cell(**{**CELL, **changes})
+
+
+CELL = {
+    "sampler": "prior",
+    "estimator": "none",
+    "protocol": "bgbench@1",
+    "suite": "dipeptides-mini@1",
+    "system": "AA",
+    "budget": 100,
+    "seed": 0,
+    "temperature": 310.0,
+    "energy": "openmm",
+}
 
 
 def made_up_reference(folder, name, n=120):

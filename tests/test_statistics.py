@@ -9,7 +9,6 @@ from bgbench.compare import compare
 from bgbench.records import Budget, Record, write_json
 from bgbench.runfolder import RunFolder, new_plan
 from bgbench.statistics import difference, holm, interval, rank_intervals, wilcoxon
-from tests.test_records import a_cell
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say(rng):
@@ -45,8 +44,8 @@ def test_equal_samplers_tie(rng):
     assert any(low < high for low, high in ranks.values())
 
 
-def run_of(folder, sampler, values, **changes):
-    cells = [a_cell(system=name, sampler=sampler, **changes) for name in values]
+def run_of(folder, make_cell, values, **changes):
+    cells = [make_cell(system=name, **changes) for name in values]
     made = RunFolder.create(folder, new_plan(cells, "hash"))
     for cell, value in zip(cells, values.values(), strict=True):
         status = "ok" if value is not None else "crash"
@@ -58,18 +57,18 @@ def run_of(folder, sampler, values, **changes):
     return made
 
 
-def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys):
-    one = run_of(tmp_path / "one", "md", {"AA": 0.1, "DI": 0.2, "HM": 0.3})
-    two = run_of(tmp_path / "two", "prose", {"AA": 0.4, "DI": 0.5, "HM": None})
+def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys, make_cell):
+    one = run_of(tmp_path / "one", make_cell, {"AA": 0.1, "DI": 0.2, "HM": 0.3}, sampler="md")
+    two = run_of(tmp_path / "two", make_cell, {"AA": 0.4, "DI": 0.5, "HM": None}, sampler="prose")
     found = compare([one, two], "torus_w2")
     assert found.systems == ("AA", "DI")
     assert found.intervals["md"].mean == pytest.approx(0.15)
     assert found.pairs[0].difference.mean == pytest.approx(-0.3)
     assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
-    other = run_of(tmp_path / "other", "remd", {"AA": 0.1}, budget=7)
+    other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)
     with pytest.raises(BgbenchError, match="their budget differs"):
         compare([one, other], "torus_w2")
-    protocol = run_of(tmp_path / "paper", "remd", {"AA": 0.1}, protocol="paper@1")
+    protocol = run_of(tmp_path / "paper", make_cell, {"AA": 0.1}, sampler="remd", protocol="paper@1")
     with pytest.raises(BgbenchError, match="their protocol differs"):
         compare([one, protocol], "torus_w2")
     with pytest.raises(BgbenchError, match="no system has 'ess'"):

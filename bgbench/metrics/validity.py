@@ -6,19 +6,12 @@ import torch
 from torch import Tensor
 
 from bgbench.abstract import MetricCase
+from bgbench.chemistry.bonds import torn
 from bgbench.chemistry.chirality import is_mirrored, is_wrong
 from bgbench.types import System
 
-STRETCH = 1.5
 CONTACT = 0.08
 """Atoms that are not bonded and nearer than this (nm) clash."""
-
-
-def torn(system: System, x: Tensor) -> Tensor:
-    """`(n,)` True where a bond is STRETCH times longer, or shorter by it, than in the start structure."""
-    i, j = torch.tensor(system.bonds).T
-    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (system.positions[i] - system.positions[j]).norm(dim=-1).to(x)
-    return ((ratio > STRETCH) | (ratio < 1 / STRETCH)).any(1)
 
 
 def clashing(system: System, x: Tensor) -> Tensor:
@@ -42,7 +35,7 @@ def validity(case: MetricCase) -> Mapping[str, float]:
         return {}
     flags = {
         "wrong_hand": is_wrong(system, x),
-        "torn": torn(system, x),
+        "torn": torn(system.bonds, system.positions, x),
         "clash": clashing(system, x),
         "nonfinite": ~torch.isfinite(u) | ~torch.isfinite(x).flatten(1).all(1),
     }

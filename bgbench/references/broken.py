@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor
 
+from bgbench.chemistry.bonds import torn
 from bgbench.chemistry.chirality import is_wrong
 from bgbench.chemistry.features import torsions
 from bgbench.types import System
-
-STRETCH = 1.5
-"""A bond this many times longer than in the start structure counts as broken."""
 
 
 def is_cis(system: System, x: Tensor) -> Tensor:
@@ -19,16 +17,13 @@ def is_cis(system: System, x: Tensor) -> Tensor:
     return (omega[:, others].abs() < torch.pi / 2).any(1)
 
 
-def is_torn(system: System, x: Tensor) -> Tensor:
-    """`(n,)` True where a bond is STRETCH times longer than in the start structure."""
-    i, j = torch.tensor(system.bonds).T
-    normal = (system.positions[i] - system.positions[j]).norm(dim=-1).to(x)
-    return ((x[:, i] - x[:, j]).norm(dim=-1) > STRETCH * normal).any(1)
-
-
 def broken(system: System, x: Tensor) -> dict[str, Tensor]:
     """Flags `(n,)` of every kind."""
-    return {"wrong_hand": is_wrong(system, x), "cis": is_cis(system, x), "torn": is_torn(system, x)}
+    return {
+        "wrong_hand": is_wrong(system, x),
+        "cis": is_cis(system, x),
+        "torn": torn(system.bonds, system.positions, x),
+    }
 
 
 def broken_fractions(system: System, x: Tensor) -> dict[str, float]:

@@ -16,17 +16,16 @@ from bgbench_prose.data import TrainingSet, rotations
 from bgbench_prose.network import Config
 from bgbench_prose.training import Recipe, train
 from bgbench_prose.weights import load
-from tests.conftest import made_up_reference
 
 SMALL = Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, make_reference):
     """Three made-up training peptides."""
     folder = tmp_path_factory.mktemp("training")
     for name in ("GS", "GG", "SG"):
-        made_up_reference(folder, name)
+        make_reference(folder, name)
     return folder
 
 
@@ -62,8 +61,8 @@ def test_rotations_are_rotations(rng):
     assert (r.mean(0).abs() < 5 / np.sqrt(3 * 4000)).all()
 
 
-def test_test_peptides_are_refused(folder, tmp_path):
-    made_up_reference(tmp_path, "AA")
+def test_test_peptides_are_refused(tmp_path, make_reference):
+    make_reference(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
         TrainingSet(tmp_path, SMALL, 0)
 
