@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,10 @@ class OpenMMEngine(AbstractEngine):
         return {"temperatures": [self._temperature]}
 
 
-ENGINES = {"batched": TemperingEngine, "openmm": OpenMMEngine}
+ENGINES: dict[str, Callable[[System, Settings], AbstractEngine]] = {
+    "batched": TemperingEngine,
+    "openmm": OpenMMEngine,
+}
 
 
 def steps_per_walker(settings: Settings, frames: int) -> int:
