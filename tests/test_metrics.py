@@ -423,3 +423,14 @@ def test_protocols_judge_with_floors_and_list_what_they_know(system, reference, 
         assert judgement.diagnostics["frames_compared"] == 600
     with pytest.raises(BgbenchError, match="known: bgbench@1, paper@1"):
         get_protocol("nosuch@1")
+
+
+@pytest.mark.parametrize("name", ["torus_w2", "tica_w2"])
+def test_thinned_transport_ignores_the_order_of_frames(name, system, reference, stored, generator):
+    x, u = stored["samples"], stored["samples_energy_kT"]
+    log_w = torch.randn(len(x), generator=generator, dtype=torch.float64)
+    order = torch.randperm(len(x), generator=generator)
+    options = {"weights": "weighted", "transport": 150}
+    plain = COMPUTE[name](case_of(system, reference, x, u, options, log_w))[name]
+    moved = COMPUTE[name](case_of(system, reference, x[order], u[order], options, log_w[order]))[name]
+    assert moved == pytest.approx(plain, rel=1e-9)

@@ -56,10 +56,14 @@ def _resampled(case: MetricCase, n: int) -> Ensemble:
 
 
 def thin(ensemble: Ensemble, n: int) -> Ensemble:
-    """`n` points at the quantiles (k + ½)/n of the cumulated weights: no randomness."""
-    edges = torch.cumsum(ensemble.weights, 0)
+    """`n` points at the quantiles (k + ½)/n of the weights cumulated in the order of their energies.
+
+    No randomness, and nothing depends on the order of the frames.
+    """
+    order = torch.argsort(ensemble.u, stable=True)
+    edges = torch.cumsum(ensemble.weights[order], 0)
     places = (torch.arange(n, dtype=torch.float64) + 0.5) / n * edges[-1]
-    index = torch.searchsorted(edges, places).clamp_max(ensemble.n_samples - 1)
+    index = order[torch.searchsorted(edges, places).clamp_max(ensemble.n_samples - 1)]
     return Ensemble.unweighted(ensemble.x[index], ensemble.u[index])
 
 
