@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
     began = time.perf_counter()
     bench.energy.prepare(cell.budget)
     started = time.perf_counter()
-    estimate = estimator.estimate(sampler, task)
+    estimate = as_stored(estimator.estimate(sampler, task))
     sampled = time.perf_counter()
     refuse_short(estimate, task)
     judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
@@ -107,6 +107,16 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
     reason = sampler.supports(system)
     if reason:
         raise Unsupported(f"{system.name}: {reason}")
+
+
+def as_stored(estimate: Estimate) -> Estimate:
+    """Positions in the precision in which arrays are kept, so that a replay judges what was judged."""
+    ensemble, proposal = estimate.ensemble, estimate.proposal
+    return replace(
+        estimate,
+        ensemble=replace(ensemble, x=ensemble.x.float()),
+        proposal=replace(proposal, x=proposal.x.float()),
+    )
 
 
 def refuse_short(estimate: Estimate, task: Task) -> None:

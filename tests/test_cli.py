@@ -72,7 +72,9 @@ def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
 
 def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
     out = tmp_path / "run"
-    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
+    assert (
+        cli("run", "remd", "--suite", suite, "--out", out, "--quiet", "--workers", 0, "--budget", 600)[0] == 0
+    )
     code, printed, _ = cli("replay", out)
     assert code == 0
     assert "2 records" in printed
