@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bgbench.abstract import AbstractEnergy, AbstractSampler, Estimate, Task
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
-from bgbench.errors import Unsupported
+from bgbench.errors import NonFinite, Unsupported
 from bgbench.leakage import leakage
 from bgbench.plugins import energy, plugins
 from bgbench.protocols import Judgement, Protocol, get_protocol
@@ -21,7 +22,7 @@ from bgbench.records import Cell
 from bgbench.references.providers import find_reference
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic_reference, analytic_system
-from bgbench.types import Card, Reference, System
+from bgbench.types import Card, Ensemble, Reference, System
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
     began = time.perf_counter()
     bench.energy.prepare(cell.budget)
     started = time.perf_counter()
-    estimate = as_stored(estimator.estimate(sampler, task))
+    estimate = as_stored(estimator.estimate(sampler, task), bench.system.positions)
     sampled = time.perf_counter()
     refuse_short(estimate, task)
     judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
@@ -109,13 +110,30 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
         raise Unsupported(f"{system.name}: {reason}")
 
 
-def as_stored(estimate: Estimate) -> Estimate:
-    """Positions in the precision in which arrays are kept, so that a replay judges what was judged."""
-    ensemble, proposal = estimate.ensemble, estimate.proposal
+def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
+    """Positions in the precision in which arrays are kept, so that a replay judges what was judged.
+
+    Conformers whose positions are not finite get no weight, u = +inf and the start structure, and are counted.
+
+    Raises:
+        NonFinite: if no conformer has finite positions.
+    """
+    ensemble = estimate.ensemble
+    x = ensemble.x.float()
+    bad = ~torch.isfinite(x).flatten(1).all(1)
+    if bool(bad.all()):
+        raise NonFinite(f"none of {len(x)} conformers has finite positions")
+    mended = Ensemble(
+        x=torch.where(bad[:, None, None], start.float(), x),
+        u=ensemble.u.masked_fill(bad, torch.inf),
+        log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
+    )
+    count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
+    proposal = (
+        replace(estimate.proposal, x=mended.x) if len(estimate.proposal.x) == len(x) else estimate.proposal
+    )
     return replace(
-        estimate,
-        ensemble=replace(ensemble, x=ensemble.x.float()),
-        proposal=replace(proposal, x=proposal.x.float()),
+        estimate, ensemble=mended, proposal=proposal, diagnostics={**estimate.diagnostics, **count}
     )
 
 

@@ -130,6 +130,26 @@ def test_a_cell_that_fails_is_a_row_and_exit_code_1(cli, suite, tmp_path, monkey
     assert (tmp_path / "r" / "cells" / "AA-s0.traceback.txt").exists()
 
 
+@pytest.mark.parametrize(("share", "status"), [(3, "ok"), (1, "nonfinite")])
+def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, monkeypatch, share, status):
+    from bgbench_controls import Prior
+
+    draw = Prior.draw
+
+    def broken(self, task, n_samples):
+        proposal = draw(self, task, n_samples)
+        proposal.x[::share] = float("nan")
+        return proposal
+
+    monkeypatch.setattr(Prior, "draw", broken)
+    result = bgbench.run("prior", suite=suite, out=tmp_path / "r", workers=0, estimator="none")
+    for record in result:
+        assert record.status == status
+        if status == "ok":
+            assert record.diagnostics["nonfinite_positions"] == 20
+            assert record.metrics["torus_w2"] is not None
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
