@@ -113,7 +113,7 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
 def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
     """Positions in the precision in which arrays are kept, so that a replay judges what was judged.
 
-    Conformers whose positions are not finite get no weight, u = +inf and the start structure, and are counted.
+    Conformers without finite positions get no weight, u = +inf and the start structure, and are counted.
 
     Raises:
         NonFinite: if no conformer has finite positions.
