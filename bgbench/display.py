@@ -23,21 +23,26 @@ from bgbench.records import Cell, Record
 from bgbench.runfolder import RunFolder
 
 
+def bars_on(console: Console, *, quiet: bool) -> Progress:
+    """Bars with count, rate and estimate; disabled when quiet or when the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
 class LiveObserver(Observer):
     """A bar for the cells and one for the running cell; silent when the console is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bars = bars_on(console, quiet=False)
         self._cells: TaskID | None = None
         self._running: dict[str, TaskID] = {}
 
@@ -74,16 +79,7 @@ class LiveObserver(Observer):
 @contextmanager
 def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
     """A bar for one simulation, with ns/day; silent when quiet or when the console is no terminal."""
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
+    bars = bars_on(console, quiet=quiet)
     with bars:
         task = bars.add_task(f"{name}: starting", total=None, rate="")
 
