@@ -100,28 +100,35 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         f"energy evaluations",
         soft_wrap=True,
     )
-    names = headline(records)
+    heads, rows = table_of(records)
+    needed = sum(max(len(row[k]) for row in [heads, *rows]) + 2 for k in range(len(heads)))
+    if console.is_terminal and needed > console.width:
+        turned = list(zip(heads, *rows, strict=True))
+        heads, rows = list(turned[0]), [list(row) for row in turned[1:]]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("system")
-    table.add_column("seed", justify="right")
-    table.add_column("status")
-    for name in names:
-        table.add_column(heading(name), justify="right")
-    table.add_column("used", justify="right")
-    table.add_column("reference")
-    for record in records:
-        cells = [_cell_text(record, name) for name in names]
-        grade = record.reference.get("grade", "–")
-        table.add_row(
-            record.cell.system, str(record.cell.seed), record.status, *cells, f"{record.budget.used:,}", grade
-        )
-    wide = Console(file=console.file, width=max(console.width, 60 + 14 * len(names)), highlight=False)
-    (console if console.is_terminal else wide).print(table)
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(file=console.file, width=max(console.width, needed), highlight=False).print(table)
     console.print(
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
+
+
+def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and a row a record, as text."""
+    names = headline(records)
+    heads = ["system", "seed", "status", *(heading(name) for name in names), "used", "reference"]
+    rows = [
+        [record.cell.system, str(record.cell.seed), record.status]
+        + [_cell_text(record, name) for name in names]
+        + [f"{record.budget.used:,}", str(record.reference.get("grade", "–"))]
+        for record in records
+    ]
+    return heads, rows
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
