@@ -13,9 +13,9 @@ from numba.extending import overload
 LANES = 16
 """Conformers side by side in the innermost loop: one cache line of float32."""
 
-FAST = {"contract", "nsz"}
-"""Fast-math flags that neither assume finite numbers nor reorder: results must not depend on inlining, which
-differs between a fresh compilation and one read from the cache (seen: bit-unequal energies with reassoc, arcp)."""
+FAST = {"nsz"}
+"""Only the sign of zero is free. Reordering, reciprocals and fused multiply-adds are chosen by how a function
+was inlined, which differs between a fresh compilation and one read from the cache: bits would differ."""
 
 _f = np.float32
 _i = np.int32
