@@ -114,7 +114,8 @@ def _silent(_: int) -> None:
 class Conventions:
     """Choices a protocol makes about densities.
 
-    `com`: density of the centre of mass divided out of q, `gaussian` or `chi` (arXiv 2502.18462).
+    `com`: density of the centre of mass divided out of q, `gaussian` or `chi` (arXiv 2502.18462), or
+    `none`: q over all 3 · atoms coordinates, for audits.
     `handedness`: mirrored samples get weight `zero`, are `fold`ed with q(x)+q(−x), or `flip`ped with
     q of the unflipped one (the published rule).
     """
@@ -154,11 +155,13 @@ class AbstractSampler(ABC):
 class AbstractDensitySampler(AbstractSampler):
     """A sampler that knows its normalised density q over `(atoms, 3)`.
 
-    `log_q` divides out the centre of mass where `conventions` says so; it must be the same function
-    in `draw` and `log_prob`.
+    `log_q` must be the same function in `draw` and `log_prob`. `measure` says what it is a density over:
+    `cartesian`, all 3 · atoms coordinates, or `shape`, with the centre of mass divided out as the task's
+    conventions say.
     """
 
     chunk: int = 2048
+    measure: str = "cartesian"
 
     @abstractmethod
     def draw(self, task: Task, n_samples: int) -> Proposal:
@@ -167,6 +170,14 @@ class AbstractDensitySampler(AbstractSampler):
     @abstractmethod
     def log_prob(self, task: Task, x: Tensor) -> Tensor:
         """`log_q (n,)` of `x (n, atoms, 3)` nm, differentiable in x."""
+
+    def latent(self, task: Task, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Noise z `(n, …)` of `x (n, atoms, 3)` nm and log|det ∂z/∂x| `(n,)`, differentiable in x.
+
+        For the density audit; None for samplers that are no map of noise.
+        """
+        del task, x
+        return None
 
     def sample(self, task: Task, n_samples: int) -> Proposal:
         """Draw in chunks, so that memory beyond the result does not grow with `n_samples`."""

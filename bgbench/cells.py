@@ -69,7 +69,7 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         "metrics": judgement.metrics,
         "floors": judgement.floors,
         "skills": judgement.skills,
-        "diagnostics": {**estimate.diagnostics, **judgement.diagnostics},
+        "diagnostics": {**estimate.diagnostics, **judgement.diagnostics, **outcome.notes},
         "energy": dict(outcome.energy),
         "seconds": dict(outcome.seconds),
         "arrays": write_arrays(folder.arrays_path(cell), estimate.ensemble, estimate.proposal),

@@ -1,6 +1,5 @@
 """The command line: parse, call, print."""
 
-import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench import cli_data
+from bgbench import cli_data, cli_runs
+from bgbench.cli_runs import RunDir
 from bgbench.errors import BgbenchError
 
 app = typer.Typer(
@@ -20,13 +20,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_runs.app)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat for more", metavar="KEY=VALUE")
 ]
-RunDir = Annotated[Path, typer.Argument(help="a run folder")]
 
 
 @app.command()
@@ -50,6 +50,9 @@ def run(
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
     memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="score the run at 100, 1,000 … evaluations too")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="run only the missing cells of --out")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
@@ -79,78 +82,10 @@ def run(
     result = api.run(sampler, **choices)
     if not quiet:
         print_run(result.folder, result.records, out)
+    if checkpoints:
+        cli_runs.curve([result.folder], figure=result.folder / "figures" / "curves.png")
     if any(record.status != "ok" for record in result.records):
         raise typer.Exit(1)
-
-
-@app.command()
-def show(
-    folder: RunDir,
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
-) -> None:
-    """Print a run's table."""
-    from bgbench.display import print_run, run_as_dict
-    from bgbench.runfolder import RunFolder
-
-    opened = RunFolder.open(folder)
-    if as_json:
-        sys.stdout.write(json.dumps(run_as_dict(opened), indent=1) + "\n")
-    else:
-        print_run(opened.path, opened.records(), out)
-
-
-@app.command("compare")
-def compare_(
-    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
-    metric: Annotated[list[str] | None, typer.Option(help="repeat for more; default: the distances")] = None,
-    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
-) -> None:
-    """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
-    from bgbench.compare import compare, draw_comparison
-    from bgbench.display import print_comparison
-    from bgbench.runfolder import RunFolder
-
-    opened = [RunFolder.open(folder) for folder in folders]
-    names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
-    found = [compare(opened, name) for name in names]
-    for comparison in found:
-        print_comparison(comparison, out)
-    out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
-
-
-@app.command()
-def report(
-    folders: Annotated[list[Path], typer.Argument(help="run folders")],
-    target: Annotated[Path, typer.Option("--out", help="the page to write")] = Path("report.html"),
-) -> None:
-    """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
-    from bgbench.pages import write_report
-    from bgbench.runfolder import RunFolder
-
-    out.print(
-        f"report: {write_report([RunFolder.open(folder) for folder in folders], target)}", soft_wrap=True
-    )
-
-
-@app.command()
-def replay(folder: RunDir) -> None:
-    """Recompute every metric of a run from its stored arrays and compare with its records."""
-    from bgbench.replay import replay as judge_again
-    from bgbench.replay import verify
-    from bgbench.runfolder import RunFolder
-
-    opened = RunFolder.open(folder)
-    wrong = verify(opened)
-    if wrong:
-        raise BgbenchError(wrong[0])
-    differences = judge_again(opened)
-    for found in differences:
-        out.print(
-            f"{found.cell}: {found.metric} is recorded as {found.recorded}, recomputed {found.recomputed}"
-        )
-    if differences:
-        raise typer.Exit(1)
-    out.print(f"{folder}: every metric of {len(opened.records())} records is as recorded")
 
 
 @app.command("list")
@@ -201,6 +136,29 @@ def import_(
         raise BgbenchError(f"{source} does not exist; give a .pth or .safetensors file")
     path = plugin.import_weights(source, target or source.with_name(f"{source.stem}-bgbench.safetensors"))
     out.print(f"imported: {path}; use it with `bgbench run {sampler} --set weights={path}`", soft_wrap=True)
+
+
+@app.command()
+def audit(
+    sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
+    system: Annotated[str, typer.Option(help="the peptide to audit it on")] = "AA",
+    settings: Set = None,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+) -> None:
+    """Check a sampler's density: round trip, Jacobian, E_q[p/q] = 1. Exit code 1 if a check fails."""
+    from bgbench.abstract import AbstractDensitySampler
+    from bgbench.audit import audit as examine
+    from bgbench.display import print_audit
+    from bgbench.plugins import plugins
+    from bgbench.types import System
+
+    built = plugins().samplers[sampler].build(parse_settings(settings))
+    if not isinstance(built, AbstractDensitySampler):
+        raise BgbenchError(f"sampler '{sampler}' has no density to audit")
+    checks = examine(built, System.from_sequence(system), seed)
+    print_audit(checks, out)
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command()

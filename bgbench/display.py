@@ -14,7 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from bgbench.api import Observer
+from bgbench.audit import Check
 from bgbench.compare import Comparison
+from bgbench.curves import Point
 from bgbench.errors import BgbenchError
 from bgbench.pages import ARROWS, heading, headline
 from bgbench.plugins import Registry, plugins
@@ -152,6 +154,34 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             f"Wilcoxon p {pair.p:.2g} after Holm",
             soft_wrap=True,
         )
+
+
+def print_curve(folder: RunFolder, points: Sequence[Point], metrics: Sequence[str], console: Console) -> None:
+    """A row a checkpoint: evaluations, seconds, and each metric with its floor."""
+    table = Table(title=f"{folder.plan.sampler}, mean over cells", box=None, title_justify="left")
+    for name in ("evaluations", "seconds", *(heading(metric) for metric in metrics)):
+        table.add_column(name, justify="right")
+    for point in points:
+        cells = [_with_floor(point.metrics.get(name), point.floors.get(name)) for name in metrics]
+        table.add_row(f"{point.evaluations:,}", f"{point.seconds:.3g}", *cells)
+    console.print(table)
+
+
+def _with_floor(value: float | None, floor: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if floor is None else f"{value:.3g} [{floor:.2g}]"
+
+
+def print_audit(checks: Sequence[Check], console: Console) -> None:
+    """A line a check: passed or not, the value, its limit, what was measured."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("check", "", "value", "limit", "measured"):
+        table.add_column(name)
+    for check in checks:
+        verdict = "ok" if check.passed else "FAILED"
+        table.add_row(check.name, verdict, f"{check.value:.2g}", f"{check.limit:g}", check.note)
+    console.print(table)
 
 
 def run_as_dict(folder: RunFolder) -> dict[str, Any]:

@@ -18,6 +18,14 @@ from bgbench.types import Ensemble, Proposal, Reference, System
 
 CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights", "validity")
 ANALYTIC = ("ess", "energy_w2")
+WITH_SKILL = ("torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
+"""Metrics with a control: the prior, a Gaussian around the start structure. Energies have none: any sampler
+that relaxes a bond beats it there."""
+
+CONTROL_WIDTH = 0.02
+"""Width of the prior, nm; the `prior` sampler's own."""
+
+CONTROL_FRAMES = 1_000
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 
 
@@ -58,7 +66,13 @@ class Protocol:
             "transport_frames": min(n, int(self.options.get("transport", n))),
             "floor_frames": min(n, reference.n_samples // 2),
         }
-        return Judgement(values, {k: v for k, v in floors.items() if k in values}, {}, diagnostics)
+        controls = self._controls(system, reference, n) if system.atoms else {}
+        return Judgement(
+            values,
+            {name: value for name, value in floors.items() if name in values},
+            skills(values, floors, controls),
+            {**diagnostics, "controls": controls},
+        )
 
     def _measure(self, case: MetricCase, names: tuple[str, ...]) -> dict[str, float]:
         known = plugins().metrics
@@ -69,22 +83,54 @@ class Protocol:
 
     def _floors(self, system: System, reference: Reference, n: int) -> dict[str, float]:
         """The two halves of the reference's replicas against each other, at the same n where they have it."""
-        key = (self.name, reference.sha256, n)
-        if not reference.sha256 or key not in _known_floors():
+        key = ("floor", self.name, reference.sha256, n)
+        if not reference.sha256 or key not in _known():
             first, second = halves(reference)
             n = min(n, first.n_samples, second.n_samples)
             ensemble = Ensemble.unweighted(first.x, first.u)
-            estimate = Estimate(ensemble, Proposal(first.x))
+            _known()[key] = self._against(system, ensemble, second, n, WITH_FLOOR)
+        return _known()[key]
+
+    def _controls(self, system: System, reference: Reference, n: int) -> dict[str, float]:
+        """What the prior, which knows nothing but the start structure, scores against the reference."""
+        key = ("control", self.name, reference.sha256, n)
+        if not reference.sha256 or key not in _known():
+            n = min(n, CONTROL_FRAMES)
             generator = torch.Generator().manual_seed(0)
-            case = MetricCase(system, estimate, second, n, generator, self.options)
-            _known_floors()[key] = self._measure(case, WITH_FLOOR)
-        return _known_floors()[key]
+            noise = torch.randn(n, *system.positions.shape, generator=generator)
+            x = system.positions.float() + CONTROL_WIDTH * noise
+            ensemble = Ensemble.unweighted(x, torch.zeros(n))
+            _known()[key] = self._against(system, ensemble, reference, n, WITH_SKILL)
+        return _known()[key]
+
+    def _against(
+        self, system: System, ensemble: Ensemble, reference: Reference, n: int, names: tuple[str, ...]
+    ) -> dict[str, float]:
+        estimate = Estimate(ensemble, Proposal(ensemble.x))
+        generator = torch.Generator().manual_seed(0)
+        case = MetricCase(system, estimate, reference, n, generator, self.options)
+        measured = self._measure(case, names)
+        return {name: measured[name] for name in names if name in measured}
 
 
 @lru_cache(maxsize=1)
-def _known_floors() -> dict[tuple[str, str, int], dict[str, float]]:
-    """Floors measured by this process: a reference's floor is the same for every cell."""
+def _known() -> dict[tuple[str, str, str, int], dict[str, float]]:
+    """Floors and controls measured by this process: a reference's are the same for every cell."""
     return {}
+
+
+def skills(
+    values: Mapping[str, float], floors: Mapping[str, float], controls: Mapping[str, float]
+) -> dict[str, float]:
+    """(control − value) / (control − floor): 1 on the floor, 0 like the prior; never clipped.
+
+    Left out where the control is no worse than the floor.
+    """
+    return {
+        name: (controls[name] - values[name]) / (controls[name] - floors[name])
+        for name in values
+        if name in controls and name in floors and controls[name] > floors[name]
+    }
 
 
 def halves(reference: Reference) -> tuple[Reference, Reference]:

@@ -1,6 +1,7 @@
 """One cell, start to end: the page to show people."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy, AbstractSampler, Estimate, Task
+from bgbench.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Estimate, Task
+from bgbench.audit import audited
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
@@ -23,6 +25,9 @@ from bgbench.references.providers import find_reference
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic_reference, analytic_system
 from bgbench.types import Card, Ensemble, Reference, System
+
+FORWARD_FRAMES = 512
+"""Reference frames that −log q is taken over."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Outcome:
     card: Card
     energy: Mapping[str, Any]
     seconds: Mapping[str, float]
+    notes: Mapping[str, Any]
 
 
 def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outcome:
@@ -76,6 +82,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outco
         card=plugin.card(cell.options),
         energy={**bench.oracle.describe(), **checked_against_openmm(bench, estimate)},
         seconds={"preparing": started - began, "sampling": sampled - started, "judging": judged - sampled},
+        notes=notes(sampler, task, bench, plugin.card(cell.options)),
     )
 
 
@@ -151,6 +158,48 @@ def checked_against_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]
         return {}
     judge = OpenMMEnergy(bench.system, "Reference")
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
+
+
+def notes(sampler: AbstractSampler, task: Task, bench: Bench, card: Card) -> dict[str, Any]:
+    """Diagnostics that no metric is made of: density audit, forward view, warnings."""
+    return {
+        **audited(sampler, bench.system),
+        **forward(sampler, task, bench.reference),
+        **warned(card, bench.system.name),
+    }
+
+
+def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[str, Any]:
+    """What the sampler's density says of reference frames: −log q and the forward ESS.
+
+    With x ~ p and w = e^(−u)/q, ESS/N of the weights under q is 1 / (E_p[w] E_p[1/w]): it sees the modes
+    that q never visits. Uncharged: the energies are the reference's own. {} without a density.
+    """
+    if not isinstance(sampler, AbstractDensitySampler):
+        return {}
+    pick = torch.arange(0, reference.n_samples, max(1, reference.n_samples // FORWARD_FRAMES))
+    with torch.no_grad():
+        parts = [sampler.log_prob(task, reference.x[part].double()) for part in pick.split(sampler.chunk)]
+    log_q = torch.cat(parts).double()
+    log_w = -reference.u[pick].double() - log_q
+    log_ess = 2 * math.log(len(pick)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
+    return {
+        "forward": {
+            "nll": float(-log_q.mean()),
+            "nll_per_dimension": float(-log_q.mean()) / (3 * task.system.n_atoms),
+            "ess_forward": math.exp(float(log_ess)),
+            "frames": len(pick),
+        }
+    }
+
+
+def warned(card: Card, sequence: str) -> dict[str, Any]:
+    """A sentence where a sampler is asked for a longer peptide than any it was trained on."""
+    longest = max((len(name) for name in card.training_sequences), default=0)
+    if not 0 < longest < len(sequence) or ":" in sequence:
+        return {}
+    text = f"{sequence} has {len(sequence)} residues, the longest training peptide {longest}: extrapolated"
+    return {"warnings": [text]}
 
 
 def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]:

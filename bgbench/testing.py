@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from bgbench.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
+from bgbench.audit import audit
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.types import System
@@ -98,6 +99,11 @@ class DensitySamplerLaws(SamplerLaws):
         _demand(
             abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}"
         )
+
+    def test_density_passes_the_audit(self, sampler: AbstractDensitySampler) -> None:
+        """Round trip, Jacobian where there is one, and E_q[p/q] = 1."""
+        failed = [check for check in audit(sampler, peptide_task().system) if not check.passed]
+        _demand(not failed, f"the density fails its audit: {failed}")
 
     def test_chunks_are_one_sequence(self, sampler: AbstractDensitySampler) -> None:
         """`sample` in chunks returns as many as asked for, with their densities."""

@@ -421,6 +421,12 @@ def test_protocols_judge_with_floors_and_list_what_they_know(system, reference, 
         assert set(judgement.floors) <= set(judgement.metrics)
         assert judgement.floors["torus_w2"] < judgement.metrics["torus_w2"] * 3
         assert judgement.diagnostics["frames_compared"] == 600
+        controls = judgement.diagnostics["controls"]
+        for metric, skill in judgement.skills.items():
+            floor = judgement.floors[metric]
+            expected = (controls[metric] - judgement.metrics[metric]) / (controls[metric] - floor)
+            assert skill == pytest.approx(expected)
+        assert judgement.skills["torus_w2"] < 1
     with pytest.raises(BgbenchError, match="known: bgbench@1, paper@1"):
         get_protocol("nosuch@1")
 

@@ -42,3 +42,8 @@ class Prior(bgbench.AbstractDensitySampler):
         z = (x - task.system.positions.to(x)) / self.width
         constant = 3 * task.system.n_atoms * (math.log(self.width) + 0.5 * math.log(2 * math.pi))
         return -0.5 * z.square().sum((1, 2)) - constant
+
+    def latent(self, task: bgbench.Task, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z = (x - task.system.positions.to(x)) / self.width
+        log_det = -3 * task.system.n_atoms * math.log(self.width)
+        return z, torch.full((len(x),), log_det, dtype=x.dtype)

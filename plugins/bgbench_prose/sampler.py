@@ -20,6 +20,7 @@ class ProseSampler(bgbench.AbstractDensitySampler):
     """Draws with the key/value-cached inverse; `log_prob` is the forward pass, differentiable in x."""
 
     chunk = 512
+    measure = "shape"
 
     def __init__(self, flow: Prose) -> None:
         self.flow = flow.eval().requires_grad_(False)
@@ -50,6 +51,11 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
         return self._without_centre(task, scaled, log_q)
 
+    def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.flow.config.scale
+        z, log_det = self.flow(x / scale, self._tokens(task.system.atoms))
+        return z, log_det - 3 * task.system.n_atoms * math.log(scale)
+
     def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
         """log q of scaled coordinates, centre of mass included."""
         t: Tokens = self._tokens(task.system.atoms)
@@ -59,6 +65,8 @@ class ProseSampler(bgbench.AbstractDensitySampler):
     def _without_centre(self, task: bgbench.Task, scaled: Tensor, log_q: Tensor) -> Tensor:
         """Divide out the centre of mass, and count what is left, 3 (atoms − 1) numbers, in nm."""
         n = task.system.n_atoms
+        if task.conventions.com == "none":
+            return log_q - 3 * n * math.log(self.flow.config.scale)
         log_c = log_centre(scaled.mean(1), 1 / math.sqrt(n), task.conventions.com)
         return log_q - log_c - 3 * (n - 1) * math.log(self.flow.config.scale)
 

@@ -1,0 +1,106 @@
+"""`bgbench show|compare|curve|report|replay`: what is done with finished runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bgbench.errors import BgbenchError
+
+app = typer.Typer(no_args_is_help=True)
+out = Console(highlight=False)
+
+RunDir = Annotated[Path, typer.Argument(help="a run folder")]
+
+
+@app.command()
+def show(
+    folder: RunDir,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Print a run's table."""
+    from bgbench.display import print_run, run_as_dict
+    from bgbench.runfolder import RunFolder
+
+    opened = RunFolder.open(folder)
+    if as_json:
+        sys.stdout.write(json.dumps(run_as_dict(opened), indent=1) + "\n")
+    else:
+        print_run(opened.path, opened.records(), out)
+
+
+@app.command("compare")
+def compare_(
+    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
+    metric: Annotated[list[str] | None, typer.Option(help="repeat for more; default: the distances")] = None,
+    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
+) -> None:
+    """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
+    from bgbench.compare import compare, draw_comparison
+    from bgbench.display import print_comparison
+    from bgbench.runfolder import RunFolder
+
+    opened = [RunFolder.open(folder) for folder in folders]
+    names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
+    found = [compare(opened, name) for name in names]
+    for comparison in found:
+        print_comparison(comparison, out)
+    out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
+
+
+@app.command()
+def curve(
+    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
+    metric: Annotated[list[str] | None, typer.Option(help="repeat for more")] = None,
+    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("curves.png"),
+) -> None:
+    """Draw error against evaluations and seconds, from the stored samples of finished runs."""
+    from bgbench.curves import curve as scored
+    from bgbench.curves import draw_curves
+    from bgbench.display import print_curve
+    from bgbench.runfolder import RunFolder
+
+    names = metric or ["torus_w2", "energy_w2"]
+    opened = [RunFolder.open(folder) for folder in folders]
+    drawn = draw_curves(opened, names, figure)
+    for folder in opened:
+        print_curve(folder, scored(folder), names, out)
+    out.print(f"figure: {drawn}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders")],
+    target: Annotated[Path, typer.Option("--out", help="the page to write")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
+    from bgbench.pages import write_report
+    from bgbench.runfolder import RunFolder
+
+    out.print(
+        f"report: {write_report([RunFolder.open(folder) for folder in folders], target)}", soft_wrap=True
+    )
+
+
+@app.command()
+def replay(folder: RunDir) -> None:
+    """Recompute every metric of a run from its stored arrays and compare with its records."""
+    from bgbench.replay import replay as judge_again
+    from bgbench.replay import verify
+    from bgbench.runfolder import RunFolder
+
+    opened = RunFolder.open(folder)
+    wrong = verify(opened)
+    if wrong:
+        raise BgbenchError(wrong[0])
+    differences = judge_again(opened)
+    for found in differences:
+        out.print(
+            f"{found.cell}: {found.metric} is recorded as {found.recorded}, recomputed {found.recomputed}"
+        )
+    if differences:
+        raise typer.Exit(1)
+    out.print(f"{folder}: every metric of {len(opened.records())} records is as recorded")

@@ -1,0 +1,136 @@
+"""Error against cost: finished runs scored again on what they had after 100, 1,000 … evaluations.
+
+Nothing is run anew: arrays keep the order in which samples came, so that the first share of them is what a
+smaller budget would have bought (a walk's frames lie evenly over its budget).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bgbench.abstract import Estimate
+from bgbench.compare import labels, refuse_unlike
+from bgbench.plugins import plugins
+from bgbench.protocols import get_protocol
+from bgbench.records import Record, atomic_file
+from bgbench.replay import stored_estimate
+from bgbench.run import generator, open_bench
+from bgbench.runfolder import RunFolder
+from bgbench.types import Ensemble, Proposal
+
+FEWEST = 100
+"""The first checkpoint."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run after `evaluations`: mean over cells of each metric, of its floor, and of the seconds."""
+
+    evaluations: int
+    seconds: float
+    metrics: dict[str, float]
+    floors: dict[str, float]
+
+
+def checkpoints(budget: int) -> list[int]:
+    """100, 1,000 … below the budget, and the budget."""
+    powers = [10**k for k in range(2, 12)]
+    return [b for b in powers if FEWEST <= b < budget] + [budget]
+
+
+def curve(folder: RunFolder) -> list[Point]:
+    """The points of a run over the cells that ended well; kept in `curve.json` of its folder."""
+    kept = folder.path / "curve.json"
+    records = [record for record in folder.records() if record.status == "ok"]
+    stamp = [record.id for record in records]
+    if kept.is_file():
+        stored = json.loads(kept.read_bytes())
+        if stored["records"] == stamp:
+            return [Point(**point) for point in stored["points"]]
+    points = [
+        _mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)
+    ]
+    if not records:
+        return []
+    with atomic_file(kept) as stream:
+        text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
+        stream.write(text.encode())
+    return points
+
+
+def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
+    bench = open_bench(record.cell, folder.path)
+    share = min(1.0, evaluations / record.budget.used)
+    estimate = first_share(stored_estimate(folder, record), share)
+    protocol = get_protocol(record.cell.protocol)
+    seed = generator(record.cell, "judge")
+    judgement = protocol.judge(estimate, bench.reference, bench.system, seed)
+    seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
+    return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
+
+
+def first_share(estimate: Estimate, share: float) -> Estimate:
+    """The first `share` of an ensemble's points, two at least."""
+    n = max(2, round(share * estimate.ensemble.n_samples))
+    index = torch.arange(min(n, estimate.ensemble.n_samples))
+    part: Ensemble = estimate.ensemble.take(index)
+    return replace(estimate, ensemble=part, proposal=Proposal(part.x, u=part.u))
+
+
+def _mean(points: Sequence[Point]) -> Point:
+    """Means over cells; a metric that some cell lacks is left out."""
+
+    def average(tables: list[dict[str, float]]) -> dict[str, float]:
+        common = set.intersection(*(set(table) for table in tables))
+        means = {name: float(np.mean([table[name] for table in tables])) for name in sorted(common)}
+        return {name: value for name, value in means.items() if np.isfinite(value)}
+
+    return Point(
+        evaluations=points[0].evaluations,
+        seconds=float(np.mean([point.seconds for point in points])),
+        metrics=average([point.metrics for point in points]),
+        floors=average([point.floors for point in points]),
+    )
+
+
+def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path) -> Path:
+    """Error of every run against evaluations (left) and seconds (right), a row a metric, as PNG.
+
+    Raises:
+        BgbenchError: for runs of different protocol, suite or budget.
+    """
+    if len(folders) > 1:
+        refuse_unlike(folders)
+    found = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
+    figure = Figure(figsize=(7.5, 2.6 * len(metrics)), layout="constrained")
+    panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row")
+    for row, metric in zip(panels, metrics, strict=True):
+        for ax, axis in zip(row, ("evaluations", "seconds"), strict=True):
+            for name, points in found.items():
+                shown = [point for point in points if metric in point.metrics]
+                xs = [getattr(point, axis) for point in shown]
+                ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
+            ax.set_xscale("log")
+            ax.set_yscale("log")
+            ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
+        _draw_floor(row[0], found, metric)
+        unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
+        row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
+    panels[0][0].legend(fontsize=7)
+    FigureCanvasAgg(figure)
+    with atomic_file(path) as stream:
+        figure.savefig(stream, dpi=120, format="png")
+    return path
+
+
+def _draw_floor(ax: Any, found: dict[str, list[Point]], metric: str) -> None:
+    """The noise floor at each number of frames, dotted."""
+    points = next((p for p in found.values() if p and metric in p[0].floors), [])
+    ax.plot([p.evaluations for p in points], [p.floors.get(metric) for p in points], "k:", label="floor")

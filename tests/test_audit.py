@@ -1,0 +1,86 @@
+"""The density audit passes what is right and finds what is wrong."""
+
+import math
+
+import pytest
+import torch
+
+from bgbench import Proposal, System
+from bgbench.audit import audit, audited, fragment, summary
+from bgbench_controls import Prior
+from bgbench_md import LangevinMD
+
+
+class Wrong(Prior):
+    """A prior whose claims are off: log q by `shift` nats, or tilted along z, or its log-determinant."""
+
+    def __init__(self, shift=0.0, tilt=0.0, log_det=0.0, forgetful=0.0):
+        super().__init__()
+        self.shift, self.tilt, self.log_det, self.forgetful = shift, tilt, log_det, forgetful
+
+    def draw(self, task, n_samples):
+        drawn = super().draw(task, n_samples)
+        return Proposal(drawn.x, drawn.log_q + self.forgetful)
+
+    def log_prob(self, task, x):
+        z = (x - task.system.positions.to(x)) / self.width
+        return super().log_prob(task, x) + self.shift + self.tilt * z[:, 0, 0]
+
+    def latent(self, task, x):
+        z, log_det = super().latent(task, x)
+        return z, log_det + self.log_det
+
+
+@pytest.fixture(scope="module")
+def peptide():
+    return System.from_sequence("AA")
+
+
+def test_a_right_density_passes(peptide):
+    checks = audit(Prior(), peptide)
+    assert {check.name for check in checks} == {"round trip, gaussian", "Jacobian", "normalisation"}
+    assert summary(checks)["verified"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ({"shift": 1.0}, "normalisation"),
+        ({"tilt": 2.0}, "normalisation"),
+        ({"log_det": 0.1}, "Jacobian"),
+        ({"forgetful": 0.1}, "round trip, gaussian"),
+    ],
+)
+def test_a_wrong_density_is_found_by_its_check(peptide, fault, found):
+    failed = [check.name for check in audit(Wrong(**fault), peptide) if not check.passed]
+    assert found in failed
+
+
+def test_nan_fails(peptide):
+    assert not summary(audit(Wrong(shift=math.nan), peptide))["verified"]
+
+
+def test_records_say_what_could_not_be_audited(peptide):
+    class Broken(Prior):
+        def log_prob(self, task, x):
+            raise RuntimeError("no density today")
+
+    assert audited(LangevinMD(), peptide) == {}
+    found = audited(Broken(), peptide)["density"]
+    assert found == {"verified": False, "error": "RuntimeError: no density today"}
+
+
+def test_an_audited_sampler_may_not_ask_for_energies(peptide):
+    class Cheat(Prior):
+        def draw(self, task, n_samples):
+            task.oracle.energy(task.system.positions[None])
+            return super().draw(task, n_samples)
+
+    assert "must not" in audited(Cheat(), peptide)["density"]["error"]
+
+
+def test_a_fragment_is_whole_in_itself(peptide):
+    part = fragment(peptide)
+    assert part.n_atoms == len(part.atoms) == 2
+    assert all(max(pair) < 2 for pair in part.bonds)
+    assert torch.equal(part.positions, peptide.positions[:2])
