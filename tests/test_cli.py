@@ -70,6 +70,34 @@ def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
     assert "<script" not in text
 
 
+def test_curve_and_audit_print_and_draw(cli, suite, tmp_path):
+    out, figure = tmp_path / "run", tmp_path / "curves.png"
+    assert (
+        cli("run", "prior", "--suite", suite, "--budget", 120, "--out", out, "--checkpoints", "--quiet")[0]
+        == 0
+    )
+    assert (out / "figures" / "curves.png").stat().st_size > 5000
+    code, printed, _ = cli("curve", out, "--figure", figure)
+    assert code == 0
+    assert "torus_w2 (rad) ↓" in printed
+    assert figure.stat().st_size > 5000
+    code, printed, _ = cli("audit", "prior")
+    assert code == 0
+    assert "normalisation" in printed
+    assert "FAILED" not in printed
+
+
+def test_records_hold_audit_forward_view_and_skills(suite, tmp_path):
+    record = bgbench.run("prior", suite=suite, out=tmp_path / "r", workers=0, only=("AA",)).records[0]
+    assert record.diagnostics["density"]["verified"]
+    assert record.diagnostics["forward"]["ess_forward"] <= 1
+    assert set(record.skills) <= set(record.floors)
+    walk = bgbench.run(
+        "remd", suite=suite, out=tmp_path / "w", workers=0, only=("AA",), options={"rungs": "2"}
+    )
+    assert "density" not in walk.records[0].diagnostics
+
+
 def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
     out = tmp_path / "run"
     assert (
@@ -175,6 +203,10 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("data", "simulate", "AA", "--train"), "never to be trained on"),
         (("data", "verify", "/nowhere"), "holds no reference"),
         (("show", "/nowhere"), "holds no run"),
+        (("curve", "/nowhere"), "holds no run"),
+        (("audit", "md"), "has no density to audit"),
+        (("audit", "nosuch"), "unknown sampler 'nosuch'"),
+        (("audit", "prior", "--system", "AXB"), "'X'"),
         (("list", "everything"), "cannot list"),
         (("train", "md"), "nothing to train"),
         (("train", "prose", "--set", "data=/nowhere"), "holds no training peptides"),

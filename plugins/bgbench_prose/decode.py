@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bgbench_prose.layers import Layer, Modulation, normed
-from bgbench_prose.network import Block, Prose, Tokens
+from bgbench_prose.layers import AbstractLayer
+from bgbench_prose.network import Block, Prepared, Prose, Tokens
 
 
 def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
@@ -32,27 +32,26 @@ def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
     return z.clone(), log_det.clone()
 
 
-def _invert_block(
-    block: Block, z: Tensor, prepared: tuple[Tensor, list[Modulation]], cache: Tensor
-) -> tuple[Tensor, Tensor]:
+def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) -> tuple[Tensor, Tensor]:
     """One block in token order."""
-    positions, modulations = prepared
+    added, modulations = prepared
     x = z.clone()
     log_det = z.new_zeros(z.shape[0])
-    layers = [layer for layer in block.layers if isinstance(layer, Layer)]
+    layers = [layer for layer in block.layers if isinstance(layer, AbstractLayer)]
     for i in range(z.shape[1] - 1):
-        h = (block.proj_in(x[:, i]) + positions[i])[:, None]
+        h = (block.proj_in(x[:, i]) + added[:, i])[:, None]
         for k, layer in enumerate(layers):
-            h = _step(layer, h, Modulation(*(m[:, i : i + 1] for m in modulations[k])), cache[k], i)
+            here = tuple(m[:, i : i + 1] for m in modulations[k])
+            h = _step(layer, h, here, cache[k], i)
         a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
         torch.addcmul(b, z[:, i + 1], torch.exp(a), out=x[:, i + 1])
         log_det += a.sum(-1)
     return x, log_det
 
 
-def _step(layer: Layer, h: Tensor, m: Modulation, cache: Tensor, i: int) -> Tensor:
+def _step(layer: AbstractLayer, h: Tensor, m: tuple[Tensor, ...], cache: Tensor, i: int) -> Tensor:
     """One token `h (batch, 1, channels)` through one layer; its key and value join the cache."""
-    v = normed(h, m.scale1, m.shift1)
+    v = layer.enter(h, m)
     q, k, value = layer.project(v)
     cache[0, :, :, i] = k[:, :, 0]
     cache[1, :, :, i] = value[:, :, 0]

@@ -1,5 +1,6 @@
-"""One adaptive transformer layer of Prose (arXiv 2508.18175): attention and transition, both gated."""
+"""Transformer layers: Prose's adaptive one (arXiv 2508.18175) and TarFlow's plain one (arXiv 2412.06329)."""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -35,13 +36,12 @@ class Adaptive(nn.Module):
         return torch.sigmoid(self.scale(n)), self.shift(n), torch.sigmoid(self.gate(c))
 
 
-class Layer(nn.Module):
-    """h ← h + gate₁ · Block(AdaLN₁(h)), then h ← h + gate₂ · Transition(AdaLN₂(h))."""
+class AbstractLayer(nn.Module, ABC):
+    """Causal attention and an MLP; what a layer does before and after them is its own."""
 
     def __init__(self, channels: int, head_dim: int) -> None:
         super().__init__()
         self.heads, self.head_dim = channels // head_dim, head_dim
-        self.adaptive1, self.adaptive2 = Adaptive(channels), Adaptive(channels)
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.q_norm, self.k_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
@@ -49,37 +49,79 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(channels)
         self.mlp_in = nn.Linear(channels, 4 * channels)
         self.mlp_out = nn.Linear(4 * channels, channels)
-        self.swish_in = nn.Linear(channels, 8 * channels, bias=False)
-        self.swish_out = nn.Linear(4 * channels, channels, bias=False)
 
-    def modulation(self, c: Tensor) -> Modulation:
+    @abstractmethod
+    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
         """What this layer needs of the conditioning `c (batch or 1, tokens, channels)`."""
-        return Modulation(*self.adaptive1(c), *self.adaptive2(c))
+
+    @abstractmethod
+    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        """What attention and MLP work on."""
+
+    @abstractmethod
+    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        """The layer's answer, from its input `h` and what attention and MLP made, `v`."""
 
     def project(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values `(batch, heads, tokens, head_dim)` of `v (batch, tokens, channels)`."""
         q, k, value = self.qkv(self.norm(v)).chunk(3, dim=-1)
         return self._split(self.q_norm(q)), self._split(self.k_norm(k)), self._split(value)
 
-    def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: Modulation) -> Tensor:
+    def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         """All that follows attention; `attended (batch, heads, tokens, head_dim)`."""
         v = v + self.out(attended.transpose(1, 2).flatten(2))
-        v = v + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(v))))
-        h = torch.addcmul(h, m.gate1, v)
-        first, second = self.swish_in(normed(h, m.scale2, m.shift2)).chunk(2, dim=-1)
-        return torch.addcmul(h, m.gate2, self.swish_out(first * F.silu(second)))
+        return self.leave(h, v + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(v)))), m)
 
-    def forward(self, h: Tensor, m: Modulation) -> Tensor:
+    def forward(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         """Causal pass over whole sequences: `h (batch, tokens, channels)`.
 
         Padding sits at the end, so that causal attention alone keeps it out.
         """
-        v = normed(h, m.scale1, m.shift1)
+        v = self.enter(h, m)
         q, k, value = self.project(v)
         return self.finish(h, v, F.scaled_dot_product_attention(q, k, value, is_causal=True), m)
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+
+class Layer(AbstractLayer):
+    """h ← h + gate₁ · Block(AdaLN₁(h)), then h ← h + gate₂ · Transition(AdaLN₂(h))."""
+
+    def __init__(self, channels: int, head_dim: int) -> None:
+        super().__init__(channels, head_dim)
+        self.adaptive1, self.adaptive2 = Adaptive(channels), Adaptive(channels)
+        self.swish_in = nn.Linear(channels, 8 * channels, bias=False)
+        self.swish_out = nn.Linear(4 * channels, channels, bias=False)
+
+    def modulation(self, c: Tensor) -> Modulation:
+        return Modulation(*self.adaptive1(c), *self.adaptive2(c))
+
+    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        scale, shift, *_ = m
+        return normed(h, scale, shift)
+
+    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        _, _, gate1, scale2, shift2, gate2 = m
+        h = torch.addcmul(h, gate1, v)
+        first, second = self.swish_in(normed(h, scale2, shift2)).chunk(2, dim=-1)
+        return torch.addcmul(h, gate2, self.swish_out(first * F.silu(second)))
+
+
+class PlainLayer(AbstractLayer):
+    """h ← h + Attention(LN(h)), then h ← h + MLP(LN(h)): the conditioning was added to the tokens."""
+
+    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
+        del c
+        return ()
+
+    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        del m
+        return h
+
+    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+        del h, m
+        return v
 
 
 def normed(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

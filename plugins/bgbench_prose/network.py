@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bgbench
-from bgbench_prose.layers import Layer, Modulation, sinusoid
+from bgbench_prose.layers import AbstractLayer, Layer, PlainLayer, sinusoid
 from bgbench_prose.permutations import NAMES, PROSE, permutation
 
 ATOM_ROWS, RESIDUE_ROWS = 128, 64
@@ -17,7 +17,11 @@ CONDITION_BASE, POSITION_BASE = 1000.0, 10_000.0
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes. `scale` in nm; `orders` are used by the blocks in turn. The default is the published size."""
+    """Sizes. `scale` in nm; `orders` are used by the blocks in turn. The default is the published size.
+
+    Ablations: `lookahead=False`; one order, or two, in `orders`; `conditioning="additive"`, the plain
+    TarFlow, with learned positions for `most_tokens` atoms.
+    """
 
     channels: int = 384
     n_blocks: int = 8
@@ -26,11 +30,15 @@ class Config:
     scale: float = 0.35
     orders: tuple[str, ...] = PROSE
     lookahead: bool = True
+    conditioning: str = "adaptive"
+    most_tokens: int = 178
 
     def __post_init__(self) -> None:
         strange = sorted(set(self.orders) - set(NAMES))
         if strange or not self.orders:
             raise bgbench.BgbenchError(f"unknown atom orders {', '.join(strange) or '(none)'}")
+        if self.conditioning not in ("adaptive", "additive"):
+            raise bgbench.BgbenchError(f"conditioning is adaptive or additive, not '{self.conditioning}'")
         if self.channels % self.head_dim or self.channels % 2:
             raise bgbench.BgbenchError(
                 f"channels ({self.channels}) must be even and a multiple of head_dim ({self.head_dim})"
@@ -91,6 +99,10 @@ class Conditioning(nn.Module):
         return self.outer(F.gelu(self.inner(joined))) * t.mask[..., None]
 
 
+Prepared = tuple[Tensor, list[tuple[Tensor, ...]]]
+"""What a block needs of a system: rows added to its tokens `(b, tokens, channels)`, and modulations."""
+
+
 class Block(nn.Module):
     """One autoregressive affine map: z = (x − b) e^(−a), a and b from the tokens before."""
 
@@ -100,35 +112,52 @@ class Block(nn.Module):
         self.proj_in, self.proj_out = nn.Linear(3, c), nn.Linear(c, 6)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
-        self.position_scale = nn.Parameter(torch.full((1,), 0.01))
+        self.additive = config.conditioning == "additive"
+        if self.additive:
+            self.positions = nn.Embedding(config.most_tokens, c)
+        else:
+            self.position_scale = nn.Parameter(torch.full((1,), 0.01))
         self.lookahead = config.lookahead
         self.inner, self.outer = nn.Linear((2 if config.lookahead else 1) * c, c), nn.Linear(c, c)
-        self.layers = nn.ModuleList(Layer(c, config.head_dim) for _ in range(config.n_layers))
+        kind = PlainLayer if self.additive else Layer
+        self.layers = nn.ModuleList(kind(c, config.head_dim) for _ in range(config.n_layers))
 
-    def prepare(self, condition: Tensor, order: Tensor) -> tuple[Tensor, list[Modulation]]:
-        """Position rows `(tokens, channels)` and every layer's modulation; `condition` in atom order."""
+    def prepare(self, condition: Tensor, order: Tensor) -> Prepared:
+        """What is added to the tokens, and every layer's modulation; `condition` in atom order.
+
+        Raises:
+            BgbenchError: for more atoms than there are learned positions.
+        """
         c = take(condition, order)
         if self.lookahead:
             c = torch.cat([c, F.pad(c[:, 1:], (0, 0, 0, 1))], dim=-1)
         c = self.outer(F.gelu(self.inner(c)))
         places = torch.arange(c.shape[1], device=c.device)
-        positions = self.position_scale * sinusoid(places, c.shape[2], POSITION_BASE).to(c)
-        return positions, [layer.modulation(c) for layer in self._layers()]
+        modulations = [layer.modulation(c) for layer in self._layers()]
+        if not self.additive:
+            waves = sinusoid(places, c.shape[2], POSITION_BASE).to(c)
+            return self.position_scale * waves[None], modulations
+        if len(places) > self.positions.num_embeddings:
+            raise bgbench.BgbenchError(
+                f"{len(places)} atoms, but positions were learned for {self.positions.num_embeddings} only: "
+                "a plain TarFlow does not extrapolate"
+            )
+        return c + self.positions(places), modulations
 
     def forward(self, x: Tensor, condition: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """`x (batch, tokens, 3)` in atom order → z in atom order, and a in token order."""
-        positions, modulations = self.prepare(condition, order)
+        added, modulations = self.prepare(condition, order)
         order = widen(order, len(x))
         x = take(x, order)
-        h = self.proj_in(x) + positions
+        h = self.proj_in(x) + widen(added, len(x))
         for layer, modulation in zip(self._layers(), modulations, strict=True):
-            h = layer(h, Modulation(*(widen(m, len(x)) for m in modulation)))
+            h = layer(h, tuple(widen(m, len(x)) for m in modulation))
         a, b = F.pad(self.proj_out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
         z = (x - b) * torch.exp(-a)
         return take(z, torch.argsort(order, dim=-1)), a
 
-    def _layers(self) -> list[Layer]:
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+    def _layers(self) -> list[AbstractLayer]:
+        return [layer for layer in self.layers if isinstance(layer, AbstractLayer)]
 
 
 class Prose(nn.Module):

@@ -22,8 +22,15 @@ from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import log_prior
 from bgbench_prose.weights import save
 
+MINI = Config(channels=64, n_blocks=8, n_layers=1, head_dim=32)
 SIZES = {
-    "prose-mini": Config(channels=64, n_blocks=8, n_layers=1, head_dim=32),
+    "prose-mini": MINI,
+    "prose-mini-no-lookahead": replace(MINI, lookahead=False),
+    "prose-mini-n2c": replace(
+        MINI, orders=("n2c_residue-by-residue_standard", "n2c_residue-by-residue_standard_flip")
+    ),
+    "tarflow-mini": replace(MINI, conditioning="additive"),
+    "tarflow-published": Config(conditioning="additive"),
     "prose-base": Config(channels=128, n_blocks=8, n_layers=4, head_dim=32),
     "prose-published": Config(),
 }

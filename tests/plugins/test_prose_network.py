@@ -24,6 +24,14 @@ LAST = ("N", "H", "CA", "HA", "C", "O", "CB", "HB1", "HB2", "HB3", "OXT")
 AA = [Atom(k, "ALA", name, name[0]) for k, names in enumerate((FIRST, LAST)) for name in names]
 
 
+ABLATIONS = [
+    {},
+    {"lookahead": False},
+    {"orders": ("n2c_residue-by-residue_standard", "n2c_residue-by-residue_standard_flip")},
+    {"conditioning": "additive"},
+]
+
+
 @pytest.fixture(scope="module")
 def published():
     return load_file(DATA / "prose_small.weights.safetensors")
@@ -110,9 +118,9 @@ def random_flow(generator, **sizes):
     return flow.requires_grad_(False)
 
 
-@pytest.mark.parametrize("lookahead", [True, False])
-def test_log_det_equals_the_exact_jacobian(generator, lookahead):
-    flow = random_flow(generator, lookahead=lookahead)
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_log_det_equals_the_exact_jacobian(generator, ablation):
+    flow = random_flow(generator, **ablation)
     atoms = System.from_sequence("GG").atoms
     t = tokens([atoms], flow.config)
     x = torch.randn(1, len(atoms), 3, generator=generator, dtype=torch.float64)
@@ -121,8 +129,21 @@ def test_log_det_equals_the_exact_jacobian(generator, lookahead):
     assert torch.linalg.slogdet(jacobian).logabsdet.item() == pytest.approx(log_det.item(), abs=1e-4)
 
 
-def test_inverse_of_forward_is_the_identity(generator):
-    flow = random_flow(generator)
+def test_plain_tarflow_has_its_size_and_refuses_more_atoms_than_positions(generator):
+    with torch.device("meta"):
+        assert 110e6 < Prose(Config(conditioning="additive")).n_parameters() < 120e6
+        assert 280e6 < Prose(Config()).n_parameters() < 295e6
+    flow = random_flow(generator, conditioning="additive", most_tokens=10)
+    atoms = System.from_sequence("GG").atoms
+    with pytest.raises(BgbenchError, match="learned for 10 only"):
+        flow(torch.zeros(1, len(atoms), 3, dtype=torch.float64), tokens([atoms], flow.config))
+    with pytest.raises(BgbenchError, match="adaptive or additive"):
+        Config(conditioning="none")
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_inverse_of_forward_is_the_identity(generator, ablation):
+    flow = random_flow(generator, **ablation)
     atoms = System.from_sequence("HW").atoms
     t = tokens([atoms], flow.config)
     x = torch.randn(5, len(atoms), 3, generator=generator, dtype=torch.float64)
@@ -132,9 +153,10 @@ def test_inverse_of_forward_is_the_identity(generator):
     assert torch.allclose(reverse, -log_det, atol=1e-4)
 
 
-def test_groups_share_their_conditioning(generator):
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_groups_share_their_conditioning(generator, ablation):
     """Four samples of two peptides as two groups equal the same batch with a row each."""
-    flow = random_flow(generator)
+    flow = random_flow(generator, **ablation)
     peptides = [System.from_sequence(name).atoms for name in ("GA", "HW")]
     grouped = tokens(peptides, flow.config)
     single = tokens([peptides[0], peptides[0], peptides[1], peptides[1]], flow.config)

@@ -1,0 +1,67 @@
+"""Error against cost, from stored samples alone."""
+
+import json
+
+import numpy as np
+import pytest
+
+import bgbench
+from bgbench import BgbenchError
+from bgbench.curves import checkpoints, curve, draw_curves, first_share
+from bgbench.replay import stored_estimate
+from bgbench.runfolder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path, own_references):
+    path = tmp_path / "tiny@1.yaml"
+    path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 110\nseeds: 1\n")
+
+    def make(name="run", **choices):
+        result = bgbench.run("reference", suite=str(path), out=tmp_path / name, workers=0, **choices)
+        return RunFolder.open(result.folder)
+
+    return make
+
+
+def test_checkpoints_are_powers_of_ten_and_the_budget():
+    assert checkpoints(10_000) == [100, 1_000, 10_000]
+    assert checkpoints(250) == [100, 250]
+    assert checkpoints(7) == [7]
+
+
+def test_the_last_point_is_the_run_itself(run):
+    folder = run()
+    points = curve(folder)
+    assert [point.evaluations for point in points] == [100, 110]
+    for name in ("torus_w2", "energy_w2"):
+        recorded = [record.metrics[name] for record in folder.records()]
+        assert points[-1].metrics[name] == pytest.approx(np.mean(recorded))
+    assert 0 < points[0].seconds <= points[1].seconds
+
+
+def test_the_first_share_keeps_the_order(run):
+    folder = run()
+    whole = stored_estimate(folder, folder.records()[0])
+    part = first_share(whole, 0.5)
+    assert part.ensemble.n_samples == 55
+    assert bool((part.ensemble.x == whole.ensemble.x[:55]).all())
+
+
+def test_a_curve_is_kept_until_the_records_change(run):
+    folder = run()
+    first = curve(folder)
+    kept = folder.path / "curve.json"
+    stored = json.loads(kept.read_text())
+    stored["points"][0]["seconds"] = 12345.0
+    kept.write_text(json.dumps(stored))
+    assert curve(folder)[0].seconds == 12345.0
+    kept.write_text(json.dumps({**stored, "records": ["another"]}))
+    assert curve(folder) == first
+
+
+def test_the_figure_refuses_unlike_runs(run, tmp_path):
+    folders = [run("a"), run("b", budget=105)]
+    with pytest.raises(BgbenchError, match="budget differs"):
+        draw_curves(folders, ["torus_w2"], tmp_path / "c.png")
+    assert draw_curves(folders[:1], ["torus_w2"], tmp_path / "c.png").stat().st_size > 5000
