@@ -5,14 +5,16 @@ from collections.abc import Mapping
 import torch
 
 import bgbench
+from bgbench_controls.shuffled import shuffle_torsions
 
-VARIANTS = ("draws", "mode-deleted")
+VARIANTS = ("draws", "mode-deleted", "shuffled-torsions")
 
 
 class ReferenceDraws(bgbench.AbstractSampler):
     """Frames drawn from the reference with replacement.
 
-    `variant`: `draws`, or `mode-deleted`, which leaves out the less populated half plane of the first ψ.
+    `variant`: `draws`; `mode-deleted`, which leaves out the less populated half plane of the first ψ;
+    `shuffled-torsions`, which takes every φ and ψ from another frame.
     """
 
     def __init__(self, variant: str = "draws") -> None:
@@ -39,6 +41,8 @@ class ReferenceDraws(bgbench.AbstractSampler):
             allowed = allowed[~_smaller_mode(task.system, reference.x)]
         pick = torch.randint(len(allowed), (n_samples,), generator=task.generator)
         x = reference.x[allowed[pick]]
+        if self.variant == "shuffled-torsions" and task.system.atoms:
+            x = shuffle_torsions(task.system, x, task.generator)
         task.oracle.count("drawn", n_samples, 0.0)
         task.progress(n_samples)
         return bgbench.Proposal(x)
