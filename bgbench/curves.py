@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from bgbench.abstract import Estimate
 from bgbench.compare import labels, refuse_unlike
+from bgbench.errors import BgbenchError
 from bgbench.plugins import plugins
 from bgbench.protocols import get_protocol
 from bgbench.records import Record, atomic_file
@@ -31,7 +32,10 @@ FEWEST = 100
 
 @dataclass(frozen=True)
 class Point:
-    """One run after `evaluations`: mean over cells of each metric, of its floor, and of the seconds."""
+    """One run after `evaluations`: mean over cells of each metric, of its floor, and of the seconds.
+
+    A metric is left out where some cell could not be scored yet.
+    """
 
     evaluations: int
     seconds: float
@@ -71,8 +75,12 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
     estimate = first_share(stored_estimate(folder, record), share)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
-    judgement = protocol.judge(estimate, bench.reference, bench.system, seed)
     seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
+    try:
+        judgement = protocol.judge(estimate, bench.reference, bench.system, seed)
+    except BgbenchError:
+        # A walk that has not moved yet, weights that are all zero: nothing to score at this point.
+        return Point(evaluations, seconds, {}, {})
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
 
 
@@ -123,7 +131,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
         _draw_floor(row[0], found, metric)
         unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
         row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
-    panels[0][0].legend(fontsize=7)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
     FigureCanvasAgg(figure)
     with atomic_file(path) as stream:
         figure.savefig(stream, dpi=120, format="png")

@@ -407,6 +407,17 @@ def state_labels(system, reference):
     return torch.from_numpy(KMeans(n_clusters=6, random_state=0).fit_predict(circles))
 
 
+@pytest.mark.parametrize("n", [2_500, 1_000, 999, 10_000])
+def test_thinning_a_reference_meets_every_replica_alike(n):
+    from bgbench.metrics.sides import evenly
+
+    replica = torch.arange(10_000) % 16
+    index = evenly(replica, n)
+    assert len(torch.unique(index)) == n
+    counts = torch.bincount(replica[index], minlength=16)
+    assert int(counts.max() - counts.min()) <= 1
+
+
 def test_halves_are_independent_replicas(reference):
     first, second = halves(reference)
     assert set(first.replica.tolist()) & set(second.replica.tolist()) == set()

@@ -41,9 +41,18 @@ def sides(case: MetricCase, n: int | None = None) -> Sides:
     refuse_nan("the reference", reference.x)
     if case.options.get("weights") == "resampled":
         return Sides(_resampled(case, n), reference.x[:n], reference.u[:n])
-    even = torch.arange(n) * reference.n_samples // n
+    even = evenly(reference.replica, n)
     ours = ensemble if ensemble.n_samples == n else thin(ensemble, n)
     return Sides(ours, reference.x[even], reference.u[even])
+
+
+def evenly(replica: Tensor, n: int) -> Tensor:
+    """`n` frames spread evenly over all replicas `(frames,)` and over the time of each.
+
+    Taken replica by replica: files interleave the replicas, and a plain stride would meet only some of them.
+    """
+    order = torch.argsort(replica, stable=True)
+    return order[torch.arange(n) * len(replica) // n]
 
 
 def _resampled(case: MetricCase, n: int) -> Ensemble:
