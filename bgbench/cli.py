@@ -83,7 +83,7 @@ def run(
     if not quiet:
         print_run(result.folder, result.records, out)
     if checkpoints:
-        cli_runs.curve([result.folder], figure=result.folder / "figures" / "curves.png")
+        cli_runs.draw([result.folder], None, result.folder / "figures" / "curves.png", quiet)
     if any(record.status != "ok" for record in result.records):
         raise typer.Exit(1)
 

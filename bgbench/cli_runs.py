@@ -58,14 +58,21 @@ def curve(
     figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("curves.png"),
 ) -> None:
     """Draw error against evaluations and seconds, from the stored samples of finished runs."""
+    draw(folders, metric, figure, quiet=False)
+
+
+def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bool) -> None:
+    """Draw the curves of runs and, unless quiet, print them."""
     from bgbench.curves import curve as scored
     from bgbench.curves import draw_curves
     from bgbench.display import print_curve
     from bgbench.runfolder import RunFolder
 
-    names = metric or ["torus_w2", "energy_w2"]
+    names = metrics or ["torus_w2", "energy_w2"]
     opened = [RunFolder.open(folder) for folder in folders]
     drawn = draw_curves(opened, names, figure)
+    if quiet:
+        return
     for folder in opened:
         print_curve(folder, scored(folder), names, out)
     out.print(f"figure: {drawn}", soft_wrap=True)
