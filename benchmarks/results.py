@@ -1,54 +1,118 @@
-"""Write the README's results table from the records kept in `benchmarks/results/*.json`.
+"""Write the README's results from the records kept in `benchmarks/results/RUN/`, and draw their curves.
 
-Those files are the output of `bgbench show RUN --json`.
+`python benchmarks/results.py` writes tables and figure from what is kept; with run folders as arguments
+it first takes their records (no arrays) and their curves. `--rejudge RUN…` computes metrics anew from the
+stored arrays of a run, after a metric was mended.
 """
 
-import json
+import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
+
+from bgbench.compare import compare, labels
+from bgbench.curves import curve, draw_curves
+from bgbench.provenance import provenance
+from bgbench.records import Record, write_json
+from bgbench.replay import stored_estimate
+from bgbench.run import generator, open_bench
+from bgbench.runfolder import RunFolder
+
 ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "benchmarks" / "results"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
-METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "validity")
+METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity")
+COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
+HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
 
-def table(folder: Path) -> str:
-    """The markdown table of every stored run."""
-    heads = [
-        "sampler",
-        "system",
-        "grade",
-        "ess ↑",
-        "energy_w2 (kT) ↓",
-        "torus_w2 (rad) ↓",
-        "tica_w2 ↓",
-        "validity ↑",
-    ]
-    lines = ["| " + " | ".join([*heads, "used"]) + " |", "|" + "---|" * (len(heads) + 1)]
-    for path in sorted(folder.glob("*.json")):
-        run = json.loads(path.read_text())
-        for cell in run["cells"]:
-            row = [run["run"]["sampler"], cell["system"], cell["reference"].get("grade", "–")]
-            row += [value(cell, name) for name in METRICS] + [f"{cell['budget']['used']:,}"]
-            lines.append("| " + " | ".join(row) + " |")
+def opened(folder: Path) -> list[RunFolder]:
+    """The kept runs, by name."""
+    return [RunFolder.open(path.parent) for path in sorted(folder.glob("*/run.json"))]
+
+
+def rejudge(source: Path) -> None:
+    """Give the records of a run the metrics of today's code, computed from its stored arrays."""
+    run = RunFolder.open(source)
+    for record in run.records():
+        bench = open_bench(record.cell, run.path)
+        seed = generator(record.cell, "judge")
+        found = bench.protocol.judge(stored_estimate(run, record), bench.reference, bench.system, seed)
+        fresh = {
+            "metrics": found.metrics,
+            "floors": found.floors,
+            "skills": found.skills,
+            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": provenance()["git"]},
+        }
+        write_json(run.record_path(record.cell), Record(**{**record.model_dump(), **fresh}))
+    (source / "curve.json").unlink(missing_ok=True)
+
+
+def take(source: Path) -> None:
+    """Keep a run's plan, suite, records and curve."""
+    curve(RunFolder.open(source))
+    target = KEPT / source.name
+    shutil.rmtree(target, ignore_errors=True)
+    for pattern in ("run.json", "curve.json", "*.yaml", "cells/*.json"):
+        for path in source.glob(pattern):
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+
+
+def systems_table(runs: list[RunFolder]) -> str:
+    """Every system of every run: means over seeds, floors in brackets."""
+    lines = [row("sampler", "system", "grade", *HEADS), "|" + "---|" * (len(HEADS) + 3)]
+    for name, run in zip(labels(runs), runs, strict=True):
+        for system in dict.fromkeys(cell.system for cell in run.plan.cells):
+            records = [record for record in run.records() if record.cell.system == system]
+            shown = [value([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in METRICS]
+            lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *shown))
     return "\n".join(lines)
 
 
-def value(cell: dict, name: str) -> str:
-    """A metric with its floor."""
-    if cell["status"] != "ok":
-        return cell["status"]
-    found, floor = cell["metrics"].get(name), cell["floors"].get(name)
-    text = "–" if found is None else f"{found:.3g}"
+def value(values: list[float | None], floor: float | None) -> str:
+    """Mean over seeds with its floor; a dash where a seed has none."""
+    present = [number for number in values if number is not None]
+    if len(present) < len(values):
+        return "–"
+    text = f"{np.mean(present):.3g}"
     return text if floor is None else f"{text} [{floor:.2g}]"
 
 
+def comparison_table(runs: list[RunFolder]) -> str:
+    """Means over systems with 95 % intervals and rank ranges."""
+    found = [compare(runs, metric) for metric in COMPARED]
+    lines = [row("sampler", *COMPARED), "|" + "---|" * (len(COMPARED) + 1)]
+    for name in labels(runs):
+        cells = []
+        for item in found:
+            number, (best, worst) = item.intervals[name], item.ranks[name]
+            rank = f"{best}" if best == worst else f"{best}–{worst}"
+            cells.append(f"{number.mean:.3g} ({number.low:.3g} to {number.high:.3g}), rank {rank}")
+        lines.append(row(name, *cells))
+    return "\n".join(lines)
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
 def rewritten(readme: str, folder: Path) -> str:
-    """The README with a fresh table."""
+    """The README with fresh tables."""
+    runs = opened(folder)
     before, _, rest = readme.partition(START)
     after = rest.partition(END)[2]
-    return f"{before}{START}\n{table(folder)}\n{END}{after}"
+    return f"{before}{START}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{END}{after}"
 
 
 if __name__ == "__main__":
+    paths = [Path(argument) for argument in sys.argv[1:] if argument != "--rejudge"]
+    for source in paths:
+        if "--rejudge" in sys.argv:
+            rejudge(source)
+        take(source)
+    draw_curves(opened(KEPT), ["torus_w2", "energy_w2"], KEPT / "curves.png")
     path = ROOT / "README.md"
-    path.write_text(rewritten(path.read_text(), ROOT / "benchmarks" / "results"))
+    path.write_text(rewritten(path.read_text(), KEPT))
