@@ -47,12 +47,12 @@ def sides(case: MetricCase, n: int | None = None) -> Sides:
 
 
 def evenly(replica: Tensor, n: int) -> Tensor:
-    """`n` frames spread evenly over all replicas `(frames,)` and over the time of each.
+    """`n` frames, in their order, spread evenly over all replicas `(frames,)` and over the time of each.
 
-    Taken replica by replica: files interleave the replicas, and a plain stride would meet only some of them.
+    Chosen replica by replica: files interleave the replicas, and a plain stride would meet only some of them.
     """
     order = torch.argsort(replica, stable=True)
-    return order[torch.arange(n) * len(replica) // n]
+    return order[torch.arange(n) * len(replica) // n].sort().values
 
 
 def _resampled(case: MetricCase, n: int) -> Ensemble:
