@@ -30,6 +30,7 @@ from bgbench.hub import HubFile, fetch, is_hub_address
 from bgbench.plugins import energy
 from bgbench.provenance import provenance
 from bgbench.references.providers import find_reference
+from bgbench.references.shards import published_atoms, published_frames
 from bgbench.references.store import read_frames
 from bgbench.references.training import held_out
 from bgbench.resources import data_path
@@ -87,6 +88,8 @@ __all__ = [
     "minimise",
     "openmm_system",
     "provenance",
+    "published_atoms",
+    "published_frames",
     "read_frames",
     "run",
     "torsions",

@@ -43,6 +43,9 @@ def simulate_(
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
     train: Annotated[bool, typer.Option("--train", help="a training set of many short runs")] = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="named peptides, simulated as training sets are: for validation")
+    ] = False,
     length: Annotated[int, typer.Option(help="with --train and no sequences: residues")] = 2,
     count: Annotated[int, typer.Option(help="with --train and no sequences: how many peptides")] = 100,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
@@ -55,15 +58,16 @@ def simulate_(
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
         refuse_held_out(names)
-    settings = replace(TRAINING if train else Settings(), engine=engine, seed=seed)
+    quick = train or short
+    settings = replace(TRAINING if quick else Settings(), engine=engine, seed=seed)
     settings = settings if replicas is None else replace(settings, replicas=replicas)
-    n = frames or (480 if train else 10_000)
+    n = frames or (480 if quick else 10_000)
     if ns is not None:
         settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
-    folder = to or (Path("training") if train else own_folder())
+    folder = to or (Path("training") if train else Path("validation") if short else own_folder())
     for name in names:
         system = System.from_sequence(name, temperature)
-        run_one(Job(system, settings, n, folder / reference_path(name, temperature)), resume, train, quiet)
+        run_one(Job(system, settings, n, folder / reference_path(name, temperature)), resume, quick, quiet)
 
 
 def spacing(settings: Settings, frames: int, ns: float) -> int:

@@ -12,13 +12,12 @@ from bgbench.errors import BgbenchError
 from bgbench.resources import data_path
 
 
-@lru_cache(maxsize=1)
-def held_out() -> frozenset[str]:
-    """Every sequence of the test and validation lists."""
+@lru_cache(maxsize=4)
+def held_out(*parts: str) -> frozenset[str]:
+    """Every sequence of the lists named, `test` or `validation`; without a name, of both."""
     lists: Any = OmegaConf.load(data_path("sequences.yaml"))
-    return frozenset(
-        str(name) for part in ("test", "validation") for names in lists[part].values() for name in names
-    )
+    chosen = parts or ("test", "validation")
+    return frozenset(str(name) for part in chosen for names in lists[part].values() for name in names)
 
 
 def training_sequences(length: int, count: int, seed: int = 0) -> list[str]:

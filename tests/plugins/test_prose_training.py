@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from bgbench import BgbenchError
 from bgbench_prose.data import TrainingSet, rotations
 from bgbench_prose.network import Config
-from bgbench_prose.training import Recipe, train
+from bgbench_prose.recipe import Recipe
+from bgbench_prose.training import train
 from bgbench_prose.weights import load
 
 SMALL = Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)
@@ -108,7 +109,7 @@ def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
 
 
 def test_training_lowers_the_loss_and_leaves_a_card(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules["bgbench_prose.training"].SIZES, "prose-mini", SMALL)
+    monkeypatch.setitem(sys.modules["bgbench_prose.recipe"].SIZES, "prose-mini", SMALL)
     path = train({"data": str(folder), "out": str(tmp_path), "steps": "100", "batch": "12", "lr": "0.003"})
     flow, card = load(path)
     assert flow.config == SMALL

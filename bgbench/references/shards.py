@@ -1,0 +1,79 @@
+"""The published training frames, `transferable-samplers/many-peptides-md`: web-dataset shards.
+
+Layout: `webdatasets/single_frames/0000.tar … 4999.tar`, each member `SEQ_FRAME.bin` float32 coordinates
+(nm) of one frame; `pdb_tarfiles/train.tar` holds `pdbs/train/SEQ.pdb`, which names the atoms in their order.
+"""
+
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bgbench.chemistry import Atom
+from bgbench.errors import BgbenchError
+
+
+def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ...]]:
+    """Atoms of every peptide of `pdb_tarfiles/PART.tar`, in the published order.
+
+    Raises:
+        BgbenchError: if the archive is missing or damaged.
+    """
+    return {
+        PurePosixPath(name).stem: parse_atoms(text.decode())
+        for name, text in _members(pdbs)
+        if name.startswith(f"pdbs/{part}/") and name.endswith(".pdb")
+    }
+
+
+def parse_atoms(pdb: str) -> tuple[Atom, ...]:
+    """Atoms of PDB text, in its order."""
+    lines = [line for line in pdb.splitlines() if line.startswith(("ATOM", "HETATM"))]
+    residues = {key: k for k, key in enumerate(dict.fromkeys(line[21:27] for line in lines))}
+    names = [(line, line[12:16].strip()) for line in lines]
+    return tuple(
+        Atom(residues[line[21:27]], line[17:20].strip(), name, name.lstrip("0123456789")[0])
+        for line, name in names
+    )
+
+
+def published_frames(shard: Path, topologies: Mapping[str, tuple[Atom, ...]]) -> list[tuple[str, Tensor]]:
+    """Sequence and positions `(atoms, 3)` nm of each frame of a shard, in its order.
+
+    Raises:
+        BgbenchError: for a damaged shard, an unknown peptide, a wrong number of atoms, NaN.
+    """
+    frames = []
+    for name, content in _members(shard):
+        if not name.endswith(".bin"):
+            continue
+        sequence = PurePosixPath(name).name.split("_")[0]
+        if sequence not in topologies:
+            raise BgbenchError(f"{shard}: {name} is of a peptide without a PDB; fetch pdb_tarfiles again")
+        atoms = len(topologies[sequence])
+        if len(content) != 12 * atoms:
+            raise BgbenchError(
+                f"{shard}: {name} holds {len(content)} bytes, {atoms} atoms take {12 * atoms}; fetch it again"
+            )
+        x = torch.from_numpy(np.frombuffer(content, "<f4").reshape(atoms, 3).copy())
+        if not bool(torch.isfinite(x).all()):
+            raise BgbenchError(f"{shard}: {name} holds positions that are not finite; fetch it again")
+        frames.append((sequence, x))
+    if not frames:
+        raise BgbenchError(f"{shard} holds no frames (members ending in .bin); fetch it again")
+    return frames
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file; nothing is unpacked."""
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                if stream is not None:
+                    yield member.name, stream.read()
+    except (OSError, tarfile.TarError) as error:
+        raise BgbenchError(f"{archive} cannot be read ({error}); fetch it again") from error

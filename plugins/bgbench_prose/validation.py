@@ -1,0 +1,82 @@
+"""How good a flow in training is: −log q a dimension on validation peptides, SNIS-ESS on two of them."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import bgbench
+from bgbench_prose.data import read_peptide, turned
+from bgbench_prose.decode import invert
+from bgbench_prose.network import Config, Prose, tokens
+from bgbench_prose.sampler import log_centre, log_prior
+
+FRAMES, DRAWS, WEIGHED = 64, 512, 2
+
+
+class Validation:
+    """The same frames, rotations and noise each time, so that two looks differ by the flow alone.
+
+    Raises:
+        BgbenchError: for an empty folder or a peptide that is not of the validation list.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        paths = sorted(folder.glob("*.npz"), key=lambda path: (len(path.stem), path.stem))
+        if not paths:
+            raise bgbench.BgbenchError(
+                f"{folder} holds no validation peptides; make some with "
+                f"`bgbench data simulate --short AL GQ GNFL --out {folder}`"
+            )
+        strange = [path.stem for path in paths if path.stem not in bgbench.held_out("validation")]
+        if strange:
+            raise bgbench.BgbenchError(f"not validation peptides: {', '.join(strange)} in {folder}")
+        self._config = config
+        self.peptides = [read_peptide(path, config) for path in paths]
+
+    def look(self, flow: Prose) -> Mapping[str, float]:
+        """`nll` over all peptides, `nll_k` over those of k residues, `ess_SEQ` of the two smallest."""
+        with torch.no_grad():
+            losses = {peptide.name: self._nll(flow, k) for k, peptide in enumerate(self.peptides)}
+            lengths = sorted({len(name) for name in losses})
+            told = {"nll": mean(losses.values())}
+            for length in lengths:
+                told[f"nll_{length}"] = mean(v for name, v in losses.items() if len(name) == length)
+            smallest = sorted(self.peptides, key=lambda peptide: len(peptide.atoms))[:WEIGHED]
+            return told | {f"ess_{peptide.name}": self._ess(flow, peptide.name) for peptide in smallest}
+
+    def _nll(self, flow: Prose, k: int) -> float:
+        """−log q a dimension, in scaled units, as the training loss counts it."""
+        peptide = self.peptides[k]
+        every = max(1, len(peptide.x) // FRAMES)
+        x = turned(peptide.x[::every], np.random.default_rng(k))
+        z, log_det = flow(x, tokens([peptide.atoms], self._config))
+        return float(-(log_prior(z, 1.0) + log_det).mean()) / (3 * len(peptide.atoms))
+
+    def _ess(self, flow: Prose, name: str) -> float:
+        """Kish ESS over `DRAWS` proposals, as a share; no cut."""
+        system = bgbench.System.from_sequence(name)
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(DRAWS, system.n_atoms, 3, generator=generator)
+        x, log_det = invert(flow, z, tokens([system.atoms], self._config))
+        log_q = log_prior(z, 1.0) - log_det
+        log_q = log_q - log_centre(x.mean(1), 1 / math.sqrt(system.n_atoms), "gaussian")
+        u = bgbench.energy(system).energy((x * self._config.scale).double())
+        return share(-u - log_q.double())
+
+
+def share(log_w: Tensor) -> float:
+    """(Σw)²/Σw² / N; zero where no weight is finite."""
+    log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
+    if not bool(torch.isfinite(log_w).any()):
+        return 0.0
+    return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
