@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bgbench.errors import BgbenchError
 from bgbench.plugins import plugins
+from bgbench.protocols import get_protocol
 from bgbench.records import atomic_file
 from bgbench.runfolder import RunFolder
 from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, wilcoxon
@@ -28,7 +29,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric over all runs: intervals, rank ranges, pairs; `systems` that every run finished."""
+    """One metric over all runs: intervals, rank ranges, pairs; `systems` that every run finished.
+
+    Ranks and pairs are of what the protocol ranks by (`Protocol.ranked`), intervals of the metric itself.
+    """
 
     metric: str
     better: str
@@ -71,25 +75,29 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     if not systems:
         raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
     tables = {name: _table(values, systems) for name, values in zip(names, found, strict=True)}
+    by = {
+        name: _table(_values(folder, metric, ranked=True), systems)
+        for name, folder in zip(names, folders, strict=True)
+    }
     registry = plugins().metrics
     better = registry[metric].better if metric in registry else "lower"
     couples = list(combinations(names, 2))
-    adjusted = holm([wilcoxon(tables[a], tables[b]) for a, b in couples])
+    adjusted = holm([wilcoxon(by[a], by[b]) for a, b in couples])
     return Comparison(
         metric=metric,
         better=better,
         systems=systems,
         intervals={name: interval(table) for name, table in tables.items()},
-        ranks=rank_intervals(tables, better),
+        ranks=rank_intervals(by, better),
         pairs=tuple(
-            Pair(a, b, difference(tables[a], tables[b]), p)
-            for (a, b), p in zip(couples, adjusted, strict=True)
+            Pair(a, b, difference(by[a], by[b]), p) for (a, b), p in zip(couples, adjusted, strict=True)
         ),
     )
 
 
-def _values(folder: RunFolder, metric: str) -> dict[str, list[float]]:
+def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> dict[str, list[float]]:
     """Finished values by system; a system with a failed seed is left out, and so shown as missing."""
+    protocol = get_protocol(folder.plan.protocol)
     values: dict[str, list[float]] = {}
     failed = set()
     for record in folder.records():
@@ -97,7 +105,9 @@ def _values(folder: RunFolder, metric: str) -> dict[str, list[float]]:
         if record.status != "ok" or value is None:
             failed.add(record.cell.system)
         else:
-            values.setdefault(record.cell.system, []).append(value)
+            allowed = record.diagnostics.get("floors_at_n_eff", {})
+            shown = protocol.ranked(metric, value, allowed) if ranked else value
+            values.setdefault(record.cell.system, []).append(shown)
     return {name: seeds for name, seeds in values.items() if name not in failed}
 
 

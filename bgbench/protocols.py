@@ -4,6 +4,7 @@ Records of different protocols never share a table. `paper@1` holds the publishe
 (arXiv 2508.18175); `bgbench@1` weighs every point and throws nothing away.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +16,7 @@ from bgbench.abstract import Conventions, Estimate, MetricCase
 from bgbench.errors import BgbenchError
 from bgbench.plugins import plugins
 from bgbench.types import Ensemble, Proposal, Reference, System
+from bgbench.weights import effective_points
 
 CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights", "validity")
 ANALYTIC = ("ess", "energy_w2")
@@ -26,6 +28,10 @@ CONTROL_WIDTH = 0.02
 """Width of the prior, nm; the `prior` sampler's own."""
 
 CONTROL_FRAMES = 1_000
+
+FEWEST_EFFECTIVE = 100
+"""The floor at n_eff is taken at no fewer points: below, a small effective number earns no more allowance."""
+
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 
 
@@ -61,11 +67,16 @@ class Protocol:
         names = CHEMICAL if system.atoms else ANALYTIC
         values = self._measure(case, names)
         floors = self._floors(system, reference, n) if system.atoms else {}
+        n_eff = effective_points(estimate.ensemble)
         diagnostics = {
             "frames_compared": n,
             "transport_frames": min(n, int(self.options.get("transport", n))),
             "floor_frames": min(n, reference.n_samples // 2),
+            "effective_points": n_eff,
         }
+        if system.atoms:
+            allowed = self._floors(system, reference, n, effective=rounded(max(n_eff, FEWEST_EFFECTIVE)))
+            diagnostics["floors_at_n_eff"] = {name: allowed[name] for name in allowed if name in values}
         controls = self._controls(system, reference, n) if system.atoms else {}
         return Judgement(
             values,
@@ -74,6 +85,14 @@ class Protocol:
             {**diagnostics, "controls": controls},
         )
 
+    def ranked(self, name: str, value: float, allowed: Mapping[str, float]) -> float:
+        """What samplers are ranked by: under `rank: excess` a distance less its floor at n_eff, else itself.
+
+        Few exact points score worse than many biased ones only by what exact draws of that number score.
+        `allowed` are the floors at n_eff; a metric without one is ranked as it is.
+        """
+        return value - allowed.get(name, 0.0) if self.options.get("rank") == "excess" else value
+
     def _measure(self, case: MetricCase, names: tuple[str, ...]) -> dict[str, float]:
         known = plugins().metrics
         values: dict[str, float] = {}
@@ -81,19 +100,30 @@ class Protocol:
             values |= known[name].compute(case)
         return values
 
-    def _floors(self, system: System, reference: Reference, n: int) -> dict[str, float]:
-        """The two halves of the reference's replicas against each other, at the same n where they have it."""
-        key = ("floor", self.name, reference.sha256, n)
+    def _floors(
+        self, system: System, reference: Reference, n: int, effective: int | None = None
+    ) -> dict[str, float]:
+        """The two halves of the reference's replicas against each other, at the same n where they have it.
+
+        With `effective`, only so many frames of the first half carry weight: what exact draws would score.
+        """
+        first, second = halves(reference)
+        n = min(n, first.n_samples, second.n_samples)
+        effective = n if effective is None else min(effective, n)
+        key = ("floor", self.name, reference.sha256, n, effective)
         if not reference.sha256 or key not in _known():
-            first, second = halves(reference)
-            n = min(n, first.n_samples, second.n_samples)
             ensemble = Ensemble.unweighted(first.x, first.u)
+            if effective < n:
+                log_w = torch.full_like(ensemble.log_w, -torch.inf)
+                chosen = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(0))
+                log_w[chosen[:effective]] = 0.0
+                ensemble = Ensemble(first.x, first.u, log_w)
             _known()[key] = self._against(system, ensemble, second, n, WITH_FLOOR)
         return _known()[key]
 
     def _controls(self, system: System, reference: Reference, n: int) -> dict[str, float]:
         """What the prior, which knows nothing but the start structure, scores against the reference."""
-        key = ("control", self.name, reference.sha256, n)
+        key = ("control", self.name, reference.sha256, n, n)
         if not reference.sha256 or key not in _known():
             n = min(n, CONTROL_FRAMES)
             generator = torch.Generator().manual_seed(0)
@@ -114,9 +144,15 @@ class Protocol:
 
 
 @lru_cache(maxsize=1)
-def _known() -> dict[tuple[str, str, str, int], dict[str, float]]:
+def _known() -> dict[tuple[str, str, str, int, int], dict[str, float]]:
     """Floors and controls measured by this process: a reference's are the same for every cell."""
     return {}
+
+
+def rounded(n_eff: float) -> int:
+    """`n_eff` to two significant digits, downwards: runs with about the same share one floor."""
+    digits = 10 ** max(0, math.floor(math.log10(n_eff)) - 1)
+    return int(n_eff // digits * digits)
 
 
 def skills(
@@ -151,7 +187,10 @@ def halves(reference: Reference) -> tuple[Reference, Reference]:
 
 PROTOCOLS = {
     "bgbench@1": Protocol(
-        "bgbench@1", 10_000, Conventions("gaussian", "zero"), {"weights": "weighted", "transport": 2_500}
+        "bgbench@1",
+        10_000,
+        Conventions("gaussian", "zero"),
+        {"weights": "weighted", "transport": 2_500, "rank": "excess"},
     ),
     "paper@1": Protocol(
         "paper@1", 10_000, Conventions("chi", "flip"), {"weights": "resampled", "cut": "drop"}

@@ -20,6 +20,16 @@ def ess(log_w: Tensor) -> float:
     return math.exp(float(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))) / n
 
 
+def effective_points(ensemble: Ensemble) -> float:
+    """Kish's n_eff = (Σw)²/Σw² with the weights of identical conformers added up first.
+
+    An ensemble of n equal weights on m distinct points has m effective points, not n.
+    """
+    distinct, place = torch.unique(ensemble.x.flatten(1), dim=0, return_inverse=True)
+    total = torch.zeros(len(distinct), dtype=torch.float64).index_add_(0, place, ensemble.weights.double())
+    return float(total.sum() ** 2 / total.square().sum())
+
+
 def log_z(log_w: Tensor) -> tuple[float, float]:
     """log of the mean weight of `log_w (n,)`, and its standard error by the delta method."""
     log_w = log_w.double()

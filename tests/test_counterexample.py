@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
+from bgbench.abstract import Task
+from bgbench.energies.meter import MeteredEnergy
 from bgbench.metrics.transport import exact_transport
+from bgbench.plugins import energy, plugins
+from bgbench.protocols import FEWEST_EFFECTIVE, get_protocol, rounded
+from bgbench.references.providers import find_reference
+from bgbench.types import Ensemble, System
+from bgbench.weights import effective_points
 
 N, DISTINCT, MINOR = 1_500, 60, 0.03
 
@@ -41,3 +49,39 @@ def test_raw_distance_ranks_the_exact_sampler_below_the_biased_one(sides):
 def test_beside_its_own_floor_the_exact_sampler_is_not_worse(sides):
     """At its number of distinct points the exact sampler is where independent exact draws are."""
     assert w2(sides["exact"], sides["truth"]) == pytest.approx(sides["floor at few"], rel=0.1)
+
+
+def judged(variant, system, reference):
+    """The control `reference` judged under `bgbench@1`."""
+    target = energy(system, "batched")
+    n = reference.n_samples
+    task = Task(system, MeteredEnergy(target, n), torch.Generator().manual_seed(0), n)
+    sampler = plugins().samplers["reference"].build({"variant": variant})
+    estimate = plugins().estimators["none"].build({}).estimate(sampler, task)
+    return get_protocol("bgbench@1").judge(estimate, reference, system, torch.Generator().manual_seed(1))
+
+
+def ranked(judgement, metric):
+    allowed = judgement.diagnostics["floors_at_n_eff"]
+    return get_protocol("bgbench@1").ranked(metric, judgement.metrics[metric], allowed)
+
+
+def test_exact_but_few_is_not_ranked_below_biased_but_many():
+    """250 exact frames of AA against all frames of all modes but one."""
+    system = System.from_sequence("AA")
+    reference = find_reference(system, "dipeptides-mini@1")
+    few, biased = (judged(variant, system, reference) for variant in ("few-points", "mode-deleted"))
+    assert few.diagnostics["effective_points"] <= 250
+    for metric in ("torus_w2", "energy_w2", "mode_weights", "tica_w2", "torus_jsd"):
+        assert few.floors[metric] < few.diagnostics["floors_at_n_eff"][metric]
+        assert ranked(few, metric) < ranked(biased, metric), metric
+
+
+def test_few_effective_points_earn_no_more_allowance_than_a_hundred():
+    x = torch.randn(1000, 3, 3, generator=torch.Generator().manual_seed(0))
+    one = Ensemble(x, torch.zeros(1000), torch.full((1000,), -torch.inf).index_fill(0, torch.tensor(3), 0.0))
+    assert effective_points(one) == 1
+    again = Ensemble.unweighted(x[torch.arange(1000) % 40], torch.zeros(1000))
+    assert effective_points(again) == pytest.approx(40)
+    assert [rounded(value) for value in (100.0, 257.3, 9_999.0, 10_000.0)] == [100, 250, 9_900, 10_000]
+    assert rounded(max(effective_points(one), FEWEST_EFFECTIVE)) == 100

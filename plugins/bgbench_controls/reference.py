@@ -7,14 +7,16 @@ import torch
 import bgbench
 from bgbench_controls.shuffled import shuffle_torsions
 
-VARIANTS = ("draws", "mode-deleted", "shuffled-torsions")
+VARIANTS = ("draws", "mode-deleted", "shuffled-torsions", "few-points")
+FEW = 250
 
 
 class ReferenceDraws(bgbench.AbstractSampler):
     """Frames drawn from the reference with replacement.
 
     `variant`: `draws`; `mode-deleted`, which leaves out the less populated half plane of the first ψ;
-    `shuffled-torsions`, which takes every φ and ψ from another frame.
+    `shuffled-torsions`, which takes every φ and ψ from another frame; `few-points`, 250 frames over and over:
+    exact, but no better than so few.
     """
 
     def __init__(self, variant: str = "draws") -> None:
@@ -39,6 +41,8 @@ class ReferenceDraws(bgbench.AbstractSampler):
         allowed = torch.arange(reference.n_samples)
         if self.variant == "mode-deleted" and task.system.atoms:
             allowed = allowed[~_smaller_mode(task.system, reference.x)]
+        if self.variant == "few-points":
+            allowed = allowed[torch.randperm(len(allowed), generator=task.generator)[:FEW]]
         pick = torch.randint(len(allowed), (n_samples,), generator=task.generator)
         x = reference.x[allowed[pick]]
         if self.variant == "shuffled-torsions" and task.system.atoms:
