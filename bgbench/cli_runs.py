@@ -1,14 +1,18 @@
 """`bgbench show|compare|curve|report|replay`: what is done with finished runs."""
 
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from bgbench.errors import BgbenchError
+
+if TYPE_CHECKING:
+    from bgbench.runfolder import RunFolder
 
 app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False)
@@ -48,7 +52,23 @@ def compare_(
     found = [compare(opened, name) for name in names]
     for comparison in found:
         print_comparison(comparison, out)
+    print_break_even(opened, names)
     out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
+
+
+def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
+    """A line for each trained sampler beside each untrained one; no line where nobody was trained."""
+    from bgbench.breakeven import break_even
+
+    metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
+    for found in break_even(folders, metric):
+        systems = "never" if math.isinf(found.systems) else f"after {found.systems:,.0f} systems"
+        bound = " or sooner" if found.at_most and not math.isinf(found.systems) else ""
+        out.print(
+            f"  {found.sampler}: {found.hours:.3g} h of training are paid back {systems}{bound} "
+            f"({found.metric}, against {found.other})",
+            soft_wrap=True,
+        )
 
 
 @app.command()

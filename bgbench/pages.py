@@ -2,17 +2,25 @@
 
 import base64
 import json
+import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bgbench.breakeven import break_even
+from bgbench.compare import compare, refuse_unlike
+from bgbench.curves import draw_curves
+from bgbench.errors import BgbenchError
 from bgbench.plugins import plugins
 from bgbench.records import Record, atomic_file
 from bgbench.resources import site_path
 from bgbench.runfolder import RunFolder
 
+CURVES = ("torus_w2", "energy_w2")
+RANKED = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights")
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 
 
@@ -24,10 +32,63 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
     """
     runs = [_run(number, folder) for number, folder in enumerate(folders)]
     title = "bgbench report: " + ", ".join(dict.fromkeys(folder.plan.sampler for folder in folders))
-    page = _environment().get_template("report.html.j2").render(title=title, runs=runs)
+    page = _environment().get_template("report.html.j2").render(title=title, runs=runs, **_together(folders))
     with atomic_file(path) as stream:
         stream.write(page.encode())
     return path
+
+
+def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """What runs of the same suite, protocol and budget are shown in together: curves, ranks, break-even."""
+    finished = [folder for folder in folders if any(record.status == "ok" for record in folder.records())]
+    try:
+        refuse_unlike(finished)
+        together = finished
+    except BgbenchError:
+        together = finished[:1] if len(finished) == 1 else []
+    return {
+        "curves": _curves(together) if together else "",
+        "comparisons": [_compared(together, name) for name in _common(together)] if len(together) > 1 else [],
+        "break_even": [
+            {
+                "sampler": found.sampler,
+                "other": found.other,
+                "hours": f"{found.hours:.3g}",
+                "systems": "never" if math.isinf(found.systems) else f"{found.systems:,.0f}",
+            }
+            for found in (break_even(together, CURVES[0]) if len(together) > 1 else [])
+        ],
+    }
+
+
+def _common(folders: Sequence[RunFolder]) -> list[str]:
+    """Ranked metrics that every run has."""
+    names = [set(headline(folder.records())) for folder in folders]
+    return [name for name in RANKED if all(name in found for found in names)]
+
+
+def _compared(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:
+    found = compare(folders, metric)
+    rows = [
+        {
+            "sampler": name,
+            "mean": f"{item.mean:.3g}",
+            "interval": f"{item.low:.3g} to {item.high:.3g}",
+            "rank": "–".join(str(rank) for rank in dict.fromkeys(found.ranks[name])),
+        }
+        for name, item in sorted(found.intervals.items(), key=lambda pair: found.ranks[pair[0]])
+    ]
+    return {"metric": heading(metric), "systems": len(found.systems), "rows": rows}
+
+
+def _curves(folders: Sequence[RunFolder]) -> str:
+    """Error against cost as PNG, base64; empty for analytic systems, which have no such metric."""
+    names = [name for name in CURVES if all(name in headline(folder.records()) for folder in folders)]
+    if not names:
+        return ""
+    with tempfile.TemporaryDirectory() as folder:
+        path = draw_curves(folders, names, Path(folder) / "curves.png")
+        return base64.b64encode(path.read_bytes()).decode()
 
 
 def heading(name: str) -> str:

@@ -68,7 +68,7 @@ class Protocol:
         values = self._measure(case, names)
         floors = self._floors(system, reference, n) if system.atoms else {}
         n_eff = effective_points(estimate.ensemble)
-        diagnostics = {
+        diagnostics: dict[str, Any] = {
             "frames_compared": n,
             "transport_frames": min(n, int(self.options.get("transport", n))),
             "floor_frames": min(n, reference.n_samples // 2),

@@ -64,10 +64,23 @@ def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
     assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
     assert cli("report", out, "--out", page)[0] == 0
     text = page.read_text()
-    assert text.count("data:image/png;base64") == 4
+    assert text.count("data:image/png;base64") == 5
     assert "http://" not in text
     assert "https://" not in text
     assert "<script" not in text
+
+
+def test_a_report_of_like_runs_ranks_them_together(cli, suite, tmp_path):
+    runs, page = [tmp_path / "one", tmp_path / "two"], tmp_path / "report.html"
+    for name, out in zip(("reference", "prior"), runs, strict=True):
+        assert cli("run", name, "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
+    assert cli("report", *runs, "--out", page)[0] == 0
+    text = page.read_text()
+    assert "error against evaluations" in text
+    first, second = (
+        text.index(f"<td>{name}</td>", text.index("torus_w2")) for name in ("reference", "prior")
+    )
+    assert first < second
 
 
 def test_curve_and_audit_print_and_draw(cli, suite, tmp_path):

@@ -14,7 +14,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="md",
             summary="OpenMM Langevin dynamics, each step charged",
-            build=lambda options: LangevinMD(),
+            build=LangevinMD.from_options,
             card=lambda options: bgbench.Card(name="md"),
             estimator="mcmc",
             citation="Zhang et al., J. Phys. Chem. A 123, 6056 (2019)",

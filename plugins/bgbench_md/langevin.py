@@ -1,6 +1,7 @@
 """Molecular dynamics with OpenMM under the meter: the baseline everyone must beat."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -16,20 +17,40 @@ class LangevinMD(bgbench.AbstractSampler):
     """LangevinMiddle at the system's temperature, 0.3/ps, 1 fs; every step charged before it is made.
 
     Frames are kept evenly over the whole budget, start-up included: while the start structure is still being
-    relaxed, the frame is the relaxed structure.
+    relaxed, the frame is the relaxed structure. `share` of the budget is spent, the rest left: the control
+    "short MD" walks a twentieth of what it may.
     """
+
+    def __init__(self, share: float = 1.0) -> None:
+        if not 0.0 < share <= 1.0:
+            raise bgbench.BgbenchError(f"md: share of the budget lies in (0, 1], got {share}")
+        self.share = share
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> "LangevinMD":
+        """Option `share`.
+
+        Raises:
+            BgbenchError: for another option or a value that is no number.
+        """
+        unknown = sorted(set(options) - {"share"})
+        if unknown:
+            raise bgbench.BgbenchError(f"md has no option {', '.join(unknown)}; it has share")
+        try:
+            return cls(**{name: float(value) for name, value in options.items()})
+        except ValueError as error:
+            raise bgbench.BgbenchError(f"md: {error}") from error
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.forcefield else "molecular dynamics needs a force field"
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
-        total = task.oracle.remaining
+        total = math.ceil(self.share * task.oracle.remaining)
+        before = task.oracle.remaining
         with task.oracle.phase("tune"):
-            start = bgbench.minimise(
-                task.oracle, task.system.positions, min(MINIMISATION, task.oracle.remaining // 10)
-            )
-        spent = total - task.oracle.remaining
-        n = min(n_samples, total)
+            start = bgbench.minimise(task.oracle, task.system.positions, min(MINIMISATION, total // 10))
+        spent = before - task.oracle.remaining
+        n = min(n_samples, before)
         seed = int(torch.randint(1, 2**31 - 1, (1,), generator=task.generator))
         walk = _Walk(task.system, start, seed)
         frames, energies, done = [], [], 0

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from bgbench import System, torsions
+from bgbench import BgbenchError, System, Task, torsions
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.plugins import energy, plugins
 from bgbench_controls.shuffled import shuffle_torsions
 
 
@@ -40,3 +42,16 @@ def test_frames_of_a_two_dimensional_histogram_lose_their_correlation(generator)
 
     assert correlation(before) > 0.9
     assert abs(correlation(after)) < 0.3
+
+
+def test_short_md_spends_its_share_and_gives_every_frame():
+    system = System.from_sequence("GG")
+    oracle = MeteredEnergy(energy(system, "openmm"), 400)
+    task = Task(system, oracle, torch.Generator().manual_seed(0), 400)
+    proposal = plugins().samplers["md"].build({"share": "0.05"}).sample(task, 400)
+    assert proposal.n_samples == 400
+    assert oracle.used == 20
+    with pytest.raises(BgbenchError, match="share of the budget lies in"):
+        plugins().samplers["md"].build({"share": "2"})
+    with pytest.raises(BgbenchError, match="md has no option speed"):
+        plugins().samplers["md"].build({"speed": "2"})
