@@ -1,0 +1,77 @@
+"""Verse: an autoregressive flow over bond lengths, angles and dihedrals, in local frames."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import bgbench
+from bgbench_verse.sampler import VerseSampler
+from bgbench_verse.weights import Trained, load
+
+DEFAULT = "verse-mini"
+
+
+@lru_cache(maxsize=4)
+def weights(named: str) -> Trained:
+    """The trained network: a packaged name or a path.
+
+    Raises:
+        BgbenchError: if the file is not at hand, damaged, or no Verse weights.
+    """
+    path = Path(named)
+    return load(
+        path if path.suffix == ".safetensors" else bgbench.data_path("weights", f"{named}.safetensors")
+    )
+
+
+def chosen(options: Mapping[str, str]) -> Trained:
+    """The option `weights`.
+
+    Raises:
+        BgbenchError: for another option.
+    """
+    unknown = sorted(set(options) - {"weights"})
+    if unknown:
+        raise bgbench.BgbenchError(f"verse has no option {', '.join(unknown)}; it has weights")
+    return weights(options.get("weights", DEFAULT))
+
+
+def card(options: Mapping[str, str]) -> bgbench.Card:
+    """The card inside the weights file."""
+    trained = chosen(options)
+    told = trained.card
+    return bgbench.Card(
+        name=str(told.get("name", "verse")),
+        training_sequences=tuple(told.get("training_sequences", ())),
+        training_evaluations=int(told.get("training_evaluations", 0)),
+        training_hours=float(told.get("training_hours", 0.0)),
+        n_parameters=trained.net.n_parameters(),
+        weights_sha256=trained.sha256,
+        notes=str(told.get("notes", "")),
+    )
+
+
+def train_verse(options: Mapping[str, str]) -> Path:
+    """`bgbench train verse`; Lightning is imported here and nowhere on the evaluation path."""
+    from bgbench_verse.training import train
+
+    return train(options)
+
+
+@bgbench.hookimpl
+def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
+    """verse."""
+    return [
+        bgbench.SamplerPlugin(
+            name="verse",
+            summary="autoregressive flow over internal coordinates, atom by atom",
+            build=lambda options: VerseSampler(chosen(options)),
+            card=card,
+            estimator="snis",
+            citation="bgbench, this repository",
+            train=train_verse,
+        )
+    ]
+
+
+__all__ = ["VerseSampler", "bgbench_samplers"]

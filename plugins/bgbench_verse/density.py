@@ -1,0 +1,139 @@
+"""log q of whole conformers, all atoms at once, and the draw, atom by atom, from the same conditionals."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bgbench_verse.chemistry import Molecules, expected_angle
+from bgbench_verse.internal import at, axes, frames, internals, log_volume, placed, widen
+from bgbench_verse.network import Verse
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Standardised coordinates `(n, N)` of conformers, zero where an atom has none, and their widths."""
+
+    r: Tensor
+    theta: Tensor
+    phi: Tensor
+
+
+def standardised(x: Tensor, m: Molecules) -> tuple[Standard, Tensor]:
+    """Of `x (n, N, 3)` in placing order; and log|∂(standardised)/∂x| of each atom `(n, N)`."""
+    r, theta, phi = internals(x, m.tree)
+    usual = widen(m.usual, len(x))
+    steps = torch.arange(x.shape[1], device=x.device)
+    expected = expected_angle(at(x, m.tree.parent), at(x, m.tree.axis), widen(m.tree.kind, len(x)), usual)
+    scaled = Standard(
+        torch.where(steps >= 1, (r - usual[..., 0]) / usual[..., 1], 0.0),
+        torch.where(steps >= 2, (theta - expected) / usual[..., 3], 0.0),
+        torch.where(steps >= 3, phi, 0.0),
+    )
+    widths = torch.where(steps >= 1, torch.log(usual[..., 1]), 0.0)
+    widths = widths + torch.where(steps >= 2, torch.log(usual[..., 3]), 0.0)
+    return scaled, -log_volume(r, theta) - widths
+
+
+def states(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Tensor:
+    """What every atom's conditionals are made of, `(n, N, width)`."""
+    n, width = x.shape[:2]
+    atom = widen(net.atoms(m.codes), n)
+    token = net.token(atom, s.r, s.theta, s.phi)
+    token = torch.cat([net.nothing.expand(n, -1, -1), token], dim=1)
+    p, local = frames(x, m.tree)
+    framed = (torch.arange(width, device=x.device) >= 3).to(x)[:, None, None]
+    hidden = torch.ones(width, width + 1, dtype=torch.bool, device=x.device).triu(1)
+    return net.states(atom, net.keys(token), net.geometry(x, p, local) * framed, hidden)
+
+
+def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
+    """log q `(n,)` over shapes of `x (n, N, 3)` nm in placing order: orientation and place are left out."""
+    s, log_jacobian = standardised(x, m)
+    state = states(net, x, m, s)
+    usual = widen(m.usual, len(x))
+    steps = torch.arange(x.shape[1], device=x.device)
+    each = torch.where(steps >= 3, net.dihedral(state, usual).log_prob(s.phi), 0.0)
+    each = each + torch.where(steps >= 2, net.angle(state, s.phi).log_prob(s.theta), 0.0)
+    each = each + torch.where(steps >= 1, net.length(state, s.phi, s.theta).log_prob(s.r), 0.0)
+    return ((each + log_jacobian) * widen(m.mask, len(x))).sum(-1)
+
+
+def draw(net: Verse, m: Molecules, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`n` conformers of one peptide (b = 1) `(n, N, 3)` nm in placing order, and their log q `(n,)`."""
+    width = m.mask.shape[1]
+    atom = net.atoms(m.codes)
+    x, log_q = atom.new_zeros(n, width, 3), atom.new_zeros(n)
+    caches = [tuple(_room(part, n, width + 1) for part in keys) for keys in net.keys(net.nothing)]
+    _remember(caches, net.keys(net.nothing), 0)
+    for i in range(width):
+        here = atom[:, i : i + 1].expand(n, -1, -1)
+        coordinates, log_p = _place(net, m, x, i, _state(net, m, x, i, here, caches), generator)
+        log_q += log_p
+        _remember(caches, net.keys(net.token(here, *(part[:, None] for part in coordinates))), i + 1)
+    return x, log_q
+
+
+def _room(part: Tensor, n: int, length: int) -> Tensor:
+    """Space for the keys or values of `length` tokens of n samples."""
+    return part.new_empty(n, part.shape[1], length, part.shape[3])
+
+
+def _remember(caches: list[tuple[Tensor, ...]], keys: list[tuple[Tensor, Tensor]], i: int) -> None:
+    for cache, fresh in zip(caches, keys, strict=True):
+        for kept, part in zip(cache, fresh, strict=True):
+            kept[:, :, i] = part[:, :, 0]
+
+
+def _state(
+    net: Verse, m: Molecules, x: Tensor, i: int, atom: Tensor, caches: list[tuple[Tensor, ...]]
+) -> Tensor:
+    """The state of atom i from atoms 0 … i − 1, `(n, 1, width)`."""
+    p, local = _frame(m, x, i)
+    geometry = net.geometry(x[:, :i], p[:, None], local[:, None]) * (1.0 if i >= 3 else 0.0)
+    keys = [(key[:, :, : i + 1], value[:, :, : i + 1]) for key, value in caches]
+    return net.states(atom, keys, geometry, None)
+
+
+def _frame(m: Molecules, x: Tensor, i: int) -> tuple[Tensor, Tensor]:
+    p, g, d = (x[:, int(index[0, i])] for index in (m.tree.parent, m.tree.axis, m.tree.third))
+    if i >= 3:
+        return p, axes(p, g, d)
+    return p, torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
+
+
+def _place(
+    net: Verse, m: Molecules, x: Tensor, i: int, state: Tensor, generator: torch.Generator
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Draw atom i into `x`; its standardised coordinates and log q, `(n,)` each."""
+    n, usual = len(x), m.usual[:, i : i + 1]
+    nothing = x.new_zeros(n, 1)
+    rs, ts, phi, log_p = nothing, nothing, nothing, nothing
+    if i >= 3:
+        dihedral = net.dihedral(state, usual)
+        phi = dihedral.draw(generator)
+        log_p = log_p + dihedral.log_prob(phi)
+    if i >= 2:
+        angle = net.angle(state, phi)
+        ts = angle.draw(generator)
+        log_p = log_p + angle.log_prob(ts)
+    if i >= 1:
+        length = net.length(state, phi, ts)
+        rs = length.draw(generator)
+        log_p = log_p + length.log_prob(rs)
+        p, local = _frame(m, x, i)
+        axis = x[:, int(m.tree.axis[0, i])]
+        expected = expected_angle(p, axis, m.tree.kind[:, i], usual[:, 0])
+        r = (usual[..., 0] + usual[..., 1] * rs)[:, 0].clamp_min(0.02)
+        theta = (
+            (expected + usual[:, 0, 3] * ts[:, 0]).clamp(0.01, math.pi - 0.01) if i >= 2 else nothing[:, 0]
+        )
+        if i == 2:
+            local = axes(p, axis, axis + x.new_tensor([1.0, 0.0, 0.0]))
+        x[:, i] = placed(p, local, r, theta, phi[:, 0])
+        log_p = log_p[:, 0] - torch.log(usual[0, 0, 1]) - 2 * torch.log(r)
+        if i >= 2:
+            log_p = log_p - torch.log(usual[0, 0, 3]) - torch.log(torch.sin(theta))
+        return (rs[:, 0], ts[:, 0], phi[:, 0]), log_p
+    return (rs[:, 0], ts[:, 0], phi[:, 0]), log_p[:, 0]

@@ -1,0 +1,93 @@
+"""Verse as a sampler: shapes with their density, put at random orientations and places."""
+
+import math
+import time
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+import bgbench
+from bgbench_verse.chemistry import Molecules, molecule, together
+from bgbench_verse.density import draw, log_density
+from bgbench_verse.weights import Trained
+
+PLACE = 0.1
+"""nm. Width of the centre of mass, where conventions ask for a density that includes it."""
+
+
+class VerseSampler(bgbench.AbstractDensitySampler):
+    """Draws shapes atom by atom; orientation is uniform, the centre of mass Gaussian and divided out."""
+
+    chunk = 1024
+    measure = "internal"
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.net = trained.net.eval().requires_grad_(False)
+        self._molecules = lru_cache(maxsize=8)(self._read)
+
+    def supports(self, system: bgbench.System) -> str:
+        if not system.atoms:
+            return "Verse builds molecules along their bonds; this system has none"
+        try:
+            self._molecules(system.atoms, system.bonds)
+        except bgbench.BgbenchError as error:
+            return str(error)
+        return ""
+
+    def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
+        started = time.perf_counter()
+        m, place = self._molecules(task.system.atoms, task.system.bonds)
+        with torch.no_grad():
+            x, log_q = draw(self.net, m, n_samples, task.generator)
+        x = x - x.mean(1, keepdim=True)
+        noise = torch.randn(n_samples, 1, 3, generator=task.generator)
+        x = x @ rotations(n_samples, task.generator) + PLACE * noise
+        task.oracle.count("drawn", n_samples, time.perf_counter() - started)
+        if task.conventions.handedness == "fold":
+            with torch.no_grad():
+                log_q = torch.logaddexp(log_q, log_density(self.net, -x, m))
+        return bgbench.Proposal(x[:, place], self._around(task, x, log_q))
+
+    def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
+        started = time.perf_counter()
+        m, place = self._molecules(task.system.atoms, task.system.bonds)
+        ordered = x.to(next(self.net.parameters()))[:, torch.argsort(place)]
+        log_q = log_density(self.net, ordered, m)
+        if task.conventions.handedness == "fold":
+            log_q = torch.logaddexp(log_q, log_density(self.net, -ordered, m))
+        task.oracle.count("log_density", len(x), time.perf_counter() - started)
+        return self._around(task, ordered, log_q)
+
+    def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor) -> Tensor:
+        """Add the density of the orientation and, where asked for, of the centre of mass."""
+        log_q = log_q - math.log(orientations(x.shape[1]))
+        if task.conventions.com != "none":
+            return log_q
+        c = x.mean(1)
+        return log_q - 0.5 * (c / PLACE).square().sum(-1) - 3 * math.log(PLACE * math.sqrt(2 * math.pi))
+
+    def _read(
+        self, atoms: tuple[bgbench.Atom, ...], bonds: tuple[tuple[int, int], ...]
+    ) -> tuple[Molecules, Tensor]:
+        """The molecule, and for each atom its step in the order."""
+        one = molecule(atoms, bonds, self.trained.vocabulary, self.trained.table)
+        return together([one]), one.tree.place
+
+
+def orientations(n_atoms: int) -> float:
+    """Volume of the rotations of n atoms: 4π of two, 8π² of more (none of them in line)."""
+    return 1.0 if n_atoms < 2 else 4 * math.pi if n_atoms == 2 else 8 * math.pi**2
+
+
+def rotations(n: int, generator: torch.Generator) -> Tensor:
+    """Uniform rotations `(n, 3, 3)`, from quaternions of normal numbers."""
+    q = torch.randn(n, 4, generator=generator)
+    w, x, y, z = (q / q.norm(dim=1, keepdim=True)).T
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
+        torch.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], dim=-1),
+        torch.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=1)
