@@ -156,8 +156,8 @@ class AbstractDensitySampler(AbstractSampler):
     """A sampler that knows its normalised density q over `(atoms, 3)`.
 
     `log_q` must be the same function in `draw` and `log_prob`. `measure` says what it is a density over:
-    `cartesian`, all 3 · atoms coordinates, or `shape`, with the centre of mass divided out as the task's
-    conventions say.
+    `cartesian`, all 3 · atoms coordinates; `shape`, with the centre of mass divided out as the task's
+    conventions say; `internal`, that and every orientation alike.
     """
 
     chunk: int = 2048

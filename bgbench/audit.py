@@ -125,7 +125,10 @@ def normalisation(sampler: AbstractDensitySampler, task: Task) -> Check:
     """
     task = replace(task, conventions=Conventions("none"))
     around, points = (_drawn(sampler, task) for _ in range(2))
-    log_p = _local_mixture(around[0].flatten(1)).log_prob(points[0].flatten(1))
+    if sampler.measure == "internal":
+        log_p = _pair_density(around[0], points[0])
+    else:
+        log_p = _local_mixture(around[0].flatten(1)).log_prob(points[0].flatten(1))
     w = torch.exp(log_p - points[1])
     error = max(float(w.std()) / math.sqrt(len(w)), 1e-12)
     note = f"E_q[p/q] = {float(w.mean()):.4f} ± {error:.4f} over {len(w)} draws of {task.system.name}"
@@ -141,6 +144,20 @@ def _local_mixture(x: Tensor) -> torch.distributions.Distribution:
     kernels = torch.distributions.MultivariateNormal(centres, covariance)
     equal = torch.distributions.Categorical(torch.ones(CENTRES, dtype=x.dtype))
     return torch.distributions.MixtureSameFamily(equal, kernels)
+
+
+def _pair_density(around: Tensor, x: Tensor) -> Tensor:
+    """log p `(n,)` of pairs of atoms `x (n, 2, 3)`: centre and distance Gaussian as `around`, any direction.
+
+    A shell as thin as a bond vibrates is no place for Gaussians in space.
+    """
+    pair = x[:, 1] - x[:, 0]
+    r, seen = pair.norm(dim=-1), (around[:, 1] - around[:, 0]).norm(dim=-1)
+    centre = around.mean(1)
+    narrower = 0.8
+    log_c = torch.distributions.Normal(centre.mean(0), narrower * centre.std(0)).log_prob(x.mean(1)).sum(-1)
+    log_r = torch.distributions.Normal(seen.mean(), narrower * seen.std()).log_prob(r)
+    return log_c + log_r - torch.log(4 * math.pi * r**2)
 
 
 def fragment(system: System) -> System:

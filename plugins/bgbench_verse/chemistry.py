@@ -126,10 +126,13 @@ def together(molecules: Sequence[Molecule]) -> Molecules:
 
 
 def closing_angle(distance: Tensor, usual: Tensor) -> Tensor:
-    """θ at the parent of an atom that closes a ring, from `distance` between its two bonded neighbours."""
+    """θ at the parent of an atom that closes a ring, from `distance` between its two bonded neighbours.
+
+    Held off 0 and π, so that rings that were torn open still have a density.
+    """
     r, length = usual[..., 0], usual[..., 6].clamp_min(0.05)
     cosine = (r**2 + distance**2 - length**2) / (2 * r * distance)
-    return torch.acos(cosine.clamp(-0.999, 0.999))
+    return torch.acos(cosine.clamp(-0.95, 0.95))
 
 
 def expected_angle(parent: Tensor, axis: Tensor, kind: Tensor, usual: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bgbench_verse.chemistry import Molecules, expected_angle
-from bgbench_verse.internal import at, axes, frames, internals, log_volume, placed, widen
+from bgbench_verse.internal import at, axes, frames, internals, log_volume, placed, unit, widen
+from bgbench_verse.mixtures import Circular, Line
 from bgbench_verse.network import Verse
 
 
@@ -48,16 +49,61 @@ def states(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Tensor:
     return net.states(atom, net.keys(token), net.geometry(x, p, local) * framed, hidden)
 
 
+@dataclass(frozen=True)
+class Conditionals:
+    """p(φ), p(θ), p(r) of every atom of conformers, each given the atoms before it."""
+
+    dihedral: Circular
+    angle: Line
+    length: Line
+
+
+def conditionals(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Conditionals:
+    """All at once, from `x (n, N, 3)` in placing order and its standardised coordinates."""
+    state = states(net, x, m, s)
+    dihedral = net.dihedral(state, widen(m.usual, len(x)))
+    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta))
+
+
 def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
     """log q `(n,)` over shapes of `x (n, N, 3)` nm in placing order: orientation and place are left out."""
     s, log_jacobian = standardised(x, m)
-    state = states(net, x, m, s)
-    usual = widen(m.usual, len(x))
-    steps = torch.arange(x.shape[1], device=x.device)
-    each = torch.where(steps >= 3, net.dihedral(state, usual).log_prob(s.phi), 0.0)
-    each = each + torch.where(steps >= 2, net.angle(state, s.phi).log_prob(s.theta), 0.0)
-    each = each + torch.where(steps >= 1, net.length(state, s.phi, s.theta).log_prob(s.r), 0.0)
-    return ((each + log_jacobian) * widen(m.mask, len(x))).sum(-1)
+    p = conditionals(net, x, m, s)
+    return ((_log_each(p, s) + log_jacobian) * widen(m.mask, len(x))).sum(-1)
+
+
+def _log_each(p: Conditionals, s: Standard) -> Tensor:
+    """log p of each atom's standardised coordinates `(n, N)`."""
+    steps = torch.arange(s.r.shape[1], device=s.r.device)
+    each = torch.where(steps >= 3, p.dihedral.log_prob(s.phi), 0.0)
+    each = each + torch.where(steps >= 2, p.angle.log_prob(s.theta), 0.0)
+    return each + torch.where(steps >= 1, p.length.log_prob(s.r), 0.0)
+
+
+def uniform(net: Verse, x: Tensor, m: Molecules) -> tuple[Tensor, Tensor]:
+    """The map whose density q is: `x (n, N, 3)` of one peptide → `(n, 3 N)` numbers, and its log|det| `(n,)`.
+
+    Centre of mass and orientation (cosine, azimuth, twist) as they are, every internal coordinate through
+    its cumulative distribution.
+    """
+    s, log_jacobian = standardised(x, m)
+    p = conditionals(net, x, m, s)
+    parts = [x.mean(1), *_orientation(x, m)]
+    parts += [p.length.cdf(s.r)[:, 1:], p.angle.cdf(s.theta)[:, 2:], p.dihedral.cdf(s.phi)[:, 3:]]
+    return torch.cat(parts, dim=1), (_log_each(p, s) + log_jacobian).sum(-1)
+
+
+def _orientation(x: Tensor, m: Molecules) -> list[Tensor]:
+    """Cosine and azimuth of the first bond, and the twist of the third atom about it, `(n, 1)` each."""
+    if x.shape[1] < 2:
+        return []
+    bond = unit(x[:, 1] - x[:, 0])
+    found = [bond[:, 2:], torch.atan2(bond[:, 1:2], bond[:, :1])]
+    if x.shape[1] > 2:
+        start = axes(x[:, 0], x[:, 1], x[:, 1] + x.new_tensor([0.0, 0.0, 1.0]))
+        arm = (start @ (x[:, 2] - at(x, m.tree.parent)[:, 2])[..., None])[..., 0]
+        found.append(torch.atan2(arm[:, 1:2], arm[:, :1]))
+    return found
 
 
 def draw(net: Verse, m: Molecules, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,14 @@ class Circular:
         each = torch.where(even, -math.log(2 * math.pi), wrapped)
         return torch.logsumexp(self._log_share() + each, dim=-1)
 
+    def cdf(self, phi: Tensor) -> Tensor:
+        """∫ of the density from wherever this branch starts to φ, `(…,)`: its slope is the density."""
+        gap = torch.remainder(phi[..., None] - self.centre + math.pi, 2 * math.pi) - math.pi
+        width, even = self._widths()
+        wrapped = sum(torch.special.ndtr((gap + 2 * math.pi * k) / width) for k in IMAGES)
+        each = torch.where(even, phi[..., None] / (2 * math.pi), wrapped)
+        return (torch.exp(self._log_share()) * each).sum(-1)
+
     def draw(self, generator: torch.Generator) -> Tensor:
         """One φ in (−π, π] for each, `(…,)`."""
         pick = choose(self._log_share(), generator)
@@ -71,6 +79,12 @@ class Line:
         gap = (value[..., None] - self.centre) * torch.exp(-log_width)
         each = -0.5 * gap**2 - log_width - 0.5 * math.log(2 * math.pi)
         return torch.logsumexp(torch.log_softmax(lowered(self.logit), dim=-1) + each, dim=-1)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """Cumulative distribution `(…,)` at `value (…,)`."""
+        gap = (value[..., None] - self.centre) * torch.exp(-self._log_widths())
+        share = torch.softmax(lowered(self.logit), dim=-1)
+        return (share * torch.special.ndtr(gap)).sum(-1)
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """One value for each, `(…,)`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import bgbench
 from bgbench_verse.chemistry import Molecules, molecule, together
-from bgbench_verse.density import draw, log_density
+from bgbench_verse.density import draw, log_density, uniform
 from bgbench_verse.weights import Trained
 
 PLACE = 0.1
@@ -59,6 +59,10 @@ class VerseSampler(bgbench.AbstractDensitySampler):
             log_q = torch.logaddexp(log_q, log_density(self.net, -ordered, m))
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
         return self._around(task, ordered, log_q)
+
+    def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
+        m, place = self._molecules(task.system.atoms, task.system.bonds)
+        return uniform(self.net, x[:, torch.argsort(place)], m)
 
     def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor) -> Tensor:
         """Add the density of the orientation and, where asked for, of the centre of mass."""

@@ -1,0 +1,268 @@
+"""Verse: trees, coordinates there and back, one density for both routes, training that resumes."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bgbench import BgbenchError, System, energy
+from bgbench.testing import DensitySamplerLaws, peptide_task
+from bgbench_verse import VerseSampler
+from bgbench_verse.chemistry import molecule, together
+from bgbench_verse.data import Peptide, TrainingSet, exchanged, flips, rotors, survey
+from bgbench_verse.density import draw, log_density, standardised, states
+from bgbench_verse.internal import axes, frames, internals, placed
+from bgbench_verse.mixtures import Circular, Line
+from bgbench_verse.network import Config, Verse
+from bgbench_verse.recipe import Recipe
+from bgbench_verse.training import train
+from bgbench_verse.tree import CLOSURE, padded, plan
+from bgbench_verse.weights import Trained, load, save
+
+SEQUENCES = ("AA", "GS", "PW", "HF", "RIP")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, make_reference):
+    """Made-up training peptides: the start structure, shaken."""
+    folder = tmp_path_factory.mktemp("verse-training")
+    for name in ("GS", "GG", "SG", "RIP"):
+        make_reference(folder, name)
+    return folder
+
+
+def shaken(system, n=6, width=0.004, seed=0):
+    noise = torch.randn(n, system.n_atoms, 3, generator=torch.Generator().manual_seed(seed))
+    return system.positions.float() + width * noise
+
+
+def table_for(sequences):
+    """Vocabulary and table made of shaken start structures, as `survey` makes them of frames."""
+    peptides = []
+    for name in sequences:
+        system = System.from_sequence(name)
+        thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
+        peptides.append(Peptide(name, shaken(system, 200), system.atoms, thirds, halves))
+    return survey(peptides)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network with random weights, loud enough for every part to matter."""
+    vocabulary, table = table_for(SEQUENCES)
+    net = Verse(Config(len(vocabulary) + 1, width=32, n_layers=2, geometry=8))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return Trained(net.eval(), vocabulary, table, {"name": "random"})
+
+
+class TestVerseKeepsTheLaws(DensitySamplerLaws):
+    @pytest.fixture
+    def sampler(self, trained):
+        return VerseSampler(trained)
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_every_atom_is_placed_by_three_that_are_there(sequence):
+    system = System.from_sequence(sequence)
+    tree = plan([atom.element for atom in system.atoms], system.bonds)
+    bonded = {frozenset(pair) for pair in system.bonds}
+    for k in range(3, tree.n_atoms):
+        three = [int(column[k]) for column in (tree.parent, tree.axis, tree.third)]
+        assert len(set(three)) == 3
+        assert max(three) < k
+        assert frozenset((int(tree.order[k]), int(tree.order[three[0]]))) in bonded
+    rings = {"P": 1, "H": 1, "F": 1, "W": 2, "Y": 1}
+    assert int((tree.kind == CLOSURE).sum()) == sum(rings.get(letter, 0) for letter in sequence)
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES)
+def test_internal_coordinates_rebuild_the_positions(sequence):
+    system = System.from_sequence(sequence)
+    tree = plan([atom.element for atom in system.atoms], system.bonds)
+    x = shaken(system).double()[:, tree.order]
+    r, theta, phi = internals(x, padded([tree]))
+    for k in range(3, tree.n_atoms):
+        p, g, d = (x[:, int(column[k])] for column in (tree.parent, tree.axis, tree.third))
+        again = placed(p, axes(p, g, d), r[:, k], theta[:, k], phi[:, k])
+        assert torch.allclose(again, x[:, k], atol=1e-9)
+
+
+def test_density_sees_neither_place_nor_orientation(trained, generator):
+    system = System.from_sequence("PW")
+    sampler = VerseSampler(trained)
+    task = peptide_task("PW")
+    x = shaken(system)
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
+    turn = turn * torch.linalg.det(turn).sign()
+    moved = x @ turn + 0.7
+    assert torch.allclose(sampler.log_prob(task, x), sampler.log_prob(task, moved), atol=2e-2)
+
+
+def test_atom_by_atom_is_all_at_once(trained):
+    for sequence in SEQUENCES:
+        system = System.from_sequence(sequence)
+        one = molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
+        m = together([one])
+        with torch.no_grad():
+            x, log_q = draw(trained.net, m, 16, torch.Generator().manual_seed(0))
+            assert torch.allclose(log_q, log_density(trained.net, x, m), atol=1e-3 * one.tree.n_atoms)
+
+
+def test_padding_changes_nothing(trained):
+    systems = [System.from_sequence(name) for name in ("GS", "PW")]
+    ones = [molecule(s.atoms, s.bonds, trained.vocabulary, trained.table) for s in systems]
+    m = together(ones)
+    x = torch.zeros(6, m.mask.shape[1], 3)
+    parts = [shaken(s, 3)[:, one.tree.order] for s, one in zip(systems, ones, strict=True)]
+    x[:3, : parts[0].shape[1]], x[3:, : parts[1].shape[1]] = parts
+    with torch.no_grad():
+        mixed = log_density(trained.net, x, m)
+        alone = torch.cat(
+            [log_density(trained.net, p, together([o])) for p, o in zip(parts, ones, strict=True)]
+        )
+    assert torch.allclose(mixed, alone, rtol=1e-5, atol=1e-2)
+
+
+def test_later_atoms_do_not_reach_earlier_ones(trained):
+    system = System.from_sequence("GS")
+    m = together([molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)])
+    x = shaken(system)[:, plan([atom.element for atom in system.atoms], system.bonds).order]
+    moved = x.clone()
+    moved[:, 9:] += 0.05
+    with torch.no_grad():
+        one, two = (states(trained.net, y, m, standardised(y, m)[0]) for y in (x, moved))
+    assert torch.allclose(one[:, :10], two[:, :10], atol=1e-5)
+    assert not torch.allclose(one[:, 12:], two[:, 12:], atol=1e-3)
+
+
+def test_mixtures_integrate_to_one_and_draw_what_they_say(generator):
+    phi = torch.linspace(-math.pi, math.pi, 20_001)[:-1]
+    for broad in (torch.inf, 0.9):
+        made = [torch.randn(4, generator=generator) for _ in range(3)]
+        circle = Circular(made[0], 3 * made[1], 0.2 + 0.3 * made[2].abs(), torch.tensor(broad))
+        density = torch.exp(circle.log_prob(phi))
+        assert float(density.mean() * 2 * math.pi) == pytest.approx(1.0, abs=1e-4)
+        slope = (circle.cdf(phi[5000:5001] + 1e-3) - circle.cdf(phi[5000:5001] - 1e-3)) / 2e-3
+        assert float(slope) == pytest.approx(float(density[5000]), rel=1e-2, abs=1e-3)
+        many = Circular(
+            *(part.expand(20_000, 4) for part in made[:1]),
+            circle.centre.expand(20_000, 4),
+            circle.width.expand(20_000, 4),
+            torch.full((20_000,), broad),
+        ).draw(generator)
+        wave = float((density * torch.cos(phi)).mean() * 2 * math.pi)
+        assert abs(float(torch.cos(many).mean()) - wave) < 5 / math.sqrt(20_000)
+    line = Line(torch.randn(3, generator=generator), torch.randn(3, generator=generator), torch.zeros(3), 3.0)
+    at = torch.linspace(-30, 30, 60_001)
+    assert float(torch.exp(line.log_prob(at)).sum() * 1e-3) == pytest.approx(1.0, abs=1e-4)
+    assert float(line.cdf(at[-1:])) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_equivalent_atoms_are_exchanged_and_energy_does_not_mind(rng):
+    system = System.from_sequence("AF")
+    from bgbench_verse.data import Peptide
+
+    peptide = Peptide(
+        "AF", shaken(system, 40), system.atoms, rotors(system.atoms, system.bonds), flips(system.atoms)
+    )
+    assert len(peptide.thirds) == 2
+    order = exchanged(peptide, 40, rng)
+    assert (order.sort(1).values == torch.arange(system.n_atoms)).all()
+    assert len(torch.unique(order, dim=0)) > 20
+    x = peptide.x[torch.arange(40)[:, None], order].double()
+    u = energy(system, "batched").energy
+    # Amber's impropers name their atoms in an order: in strained frames exchanged ones differ a little.
+    before, after = u(peptide.x.double()), u(x)
+    assert float((before - after).abs().max()) < 0.02 * float(before.std())
+    assert bool((before != after).any())
+
+
+def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
+    path = tmp_path / "v.safetensors"
+    save(path, trained)
+    again = load(path)
+    assert again.vocabulary == dict(trained.vocabulary)
+    assert again.card["name"] == "random"
+    x = shaken(System.from_sequence("GS"))
+    one, two = (VerseSampler(t).log_prob(peptide_task("GS"), x) for t in (trained, again))
+    assert torch.allclose(one, two, atol=1e-2)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BgbenchError, match="holds no Verse weights"):
+        load(path)
+
+
+def test_an_atom_never_seen_is_refused_by_name(trained):
+    assert "verse has no bond length for" in VerseSampler(
+        Trained(trained.net, trained.vocabulary, {}, {})
+    ).supports(System.from_sequence("AA"))
+
+
+def test_frames_of_the_first_atoms_are_the_unit_axes():
+    system = System.from_sequence("GS")
+    tree = plan([atom.element for atom in system.atoms], system.bonds)
+    _, local = frames(shaken(system)[:, tree.order], padded([tree]))
+    assert torch.equal(local[:, :3], torch.eye(3).expand(6, 3, 3, 3))
+
+
+def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
+    make_reference(tmp_path, "AA")
+    with pytest.raises(BgbenchError, match="test or validation peptides among them: AA"):
+        TrainingSet([tmp_path], 0)
+    with pytest.raises(BgbenchError, match="no training peptides in"):
+        TrainingSet([tmp_path / "none"], 0)
+    with pytest.raises(BgbenchError, match="unknown size 'huge'"):
+        Recipe.from_options({"config": "huge"})
+    with pytest.raises(BgbenchError, match="steps=0: at least 1"):
+        Recipe.from_options({"steps": "0"})
+
+
+def test_training_lowers_the_loss_and_leaves_weights_that_sample(folder, tmp_path):
+    options = {"config": "verse-tiny", "data": folder, "out": tmp_path, "steps": 100, "batch": 16}
+    path = train({name: str(value) for name, value in options.items()})
+    trained = load(path)
+    assert trained.card["training_sequences"] == ["GG", "GS", "RIP", "SG"]
+    losses = [
+        value
+        for _, value in torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["Curves"]["loss"]
+    ]
+    assert losses[-1] < losses[0] - 0.1
+    proposal = VerseSampler(trained).sample(peptide_task("GS"), 8)
+    assert torch.isfinite(proposal.x).all()
+
+
+def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
+    def command(out):
+        options = {
+            "data": folder,
+            "out": out,
+            "steps": 30,
+            "batch": 8,
+            "save_every": 4,
+            "config": "verse-tiny",
+        }
+        words = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+        return [sys.executable, "-m", "bgbench", "train", "verse", *words]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
+    process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL, env=environment)
+    deadline = time.monotonic() + 120
+    while not (killed / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "verse-tiny.safetensors").exists(), "the run ended before it could be killed"
+    subprocess.run(command(killed), check=True, capture_output=True, env=environment)
+    one, two = (load_file(path / "verse-tiny.safetensors") for path in (whole, killed))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
