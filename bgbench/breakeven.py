@@ -34,6 +34,8 @@ def break_even(folders: Sequence[RunFolder], metric: str) -> list[BreakEven]:
     Pairs without the metric in both curves are left out.
     """
     hours = [training_hours(folder) for folder in folders]
+    if all(hours) or not any(hours):
+        return []
     runs = list(zip(labels(folders), [curve(folder) for folder in folders], hours, strict=True))
     others = [(name, points) for name, points, spent in runs if not spent]
     return [

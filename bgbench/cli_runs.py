@@ -61,7 +61,12 @@ def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
     from bgbench.breakeven import break_even
 
     metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
-    for found in break_even(folders, metric):
+    try:
+        pairs = break_even(folders, metric)
+    except BgbenchError as error:
+        out.print(f"  no break-even numbers: {error}", soft_wrap=True)
+        return
+    for found in pairs:
         systems = "never" if math.isinf(found.systems) else f"after {found.systems:,.0f} systems"
         bound = " or sooner" if found.at_most and not math.isinf(found.systems) else ""
         out.print(

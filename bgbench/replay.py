@@ -34,7 +34,7 @@ def stored_estimate(folder: RunFolder, record: Record) -> Estimate:
         BgbenchError: if the arrays are missing or not the recorded ones.
     """
     if record.arrays is None:
-        raise ValueError(f"{record.cell.name} has no arrays (status {record.status})")
+        raise BgbenchError(f"{record.cell.name} of {folder.path} has no arrays (status {record.status})")
     stored = read_arrays(folder.arrays_path(record.cell), record.arrays)
     tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
     ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])

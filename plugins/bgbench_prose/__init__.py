@@ -37,17 +37,18 @@ def chosen(options: Mapping[str, str]) -> str:
     """The option `weights`.
 
     Raises:
-        BgbenchError: for another option.
+        BgbenchError: for an option that prose does not have.
     """
-    unknown = sorted(set(options) - {"weights"})
+    unknown = sorted(set(options) - {"weights", "path"})
     if unknown:
-        raise bgbench.BgbenchError(f"prose has no option {', '.join(unknown)}; it has weights, temperature")
+        known = "weights, path, temperature"
+        raise bgbench.BgbenchError(f"prose has no option {', '.join(unknown)}; it has {known}")
     return options.get("weights", DEFAULT)
 
 
 def build(options: Mapping[str, str]) -> ProseSampler:
     """The sampler with its weights."""
-    return ProseSampler(weights(chosen(options))[0])
+    return ProseSampler(weights(chosen(options))[0], options.get("path", "plain"))
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:

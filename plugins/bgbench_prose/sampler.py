@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bgbench
-from bgbench_prose.decode import invert
+from bgbench_prose.fast import FastPath
 from bgbench_prose.network import Prose, Tokens, tokens
 
 TRAINED_AT = 310.0
@@ -22,9 +22,10 @@ class ProseSampler(bgbench.AbstractDensitySampler):
     chunk = 512
     measure = "shape"
 
-    def __init__(self, flow: Prose) -> None:
+    def __init__(self, flow: Prose, path: str = "plain") -> None:
         self.flow = flow.eval().requires_grad_(False)
         self._tokens = lru_cache(maxsize=8)(lambda atoms: tokens([atoms], flow.config))
+        self._fast = FastPath(self.flow, path)
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.atoms else "Prose conditions on atoms and residues; this system has none"
@@ -34,7 +35,7 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         beta = TRAINED_AT / task.system.temperature
         shape = (n_samples, task.system.n_atoms, 3)
         z = torch.randn(shape, generator=task.generator) / math.sqrt(beta)
-        x, log_det = invert(self.flow, z, self._tokens(task.system.atoms))
+        x, log_det = self._fast.invert(z, self._tokens(task.system.atoms))
         log_q = log_prior(z, beta) - log_det
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
@@ -59,7 +60,7 @@ class ProseSampler(bgbench.AbstractDensitySampler):
     def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
         """log q of scaled coordinates, centre of mass included."""
         t: Tokens = self._tokens(task.system.atoms)
-        z, log_det = self.flow(scaled, t)
+        z, log_det = self._fast.forward(scaled, t)
         return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
 
     def _without_centre(self, task: bgbench.Task, scaled: Tensor, log_q: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 import bgbench
@@ -33,7 +33,7 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.recipe, self.data = recipe, data
         self.flow = Prose(SIZES[recipe.config])
-        self.average = AveragedModel(self.flow, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+        self.average = AveragedModel(self.flow, multi_avg_fn=averaging)
         self.average.requires_grad_(False)
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
@@ -180,6 +180,12 @@ def trainer(recipe: Recipe, losses: Losses) -> lightning.Trainer:
         enable_model_summary=False,
         logger=tracked,
     )
+
+
+def averaging(averages: Any, now: Any, count: Any) -> None:
+    """Exponential moving average of 0.999, shorter while there are few weights to average."""
+    n = float(count)
+    torch._foreach_lerp_(averages, now, 1 - min(0.999, (1 + n) / (10 + n)))
 
 
 def quieten() -> None:

@@ -161,6 +161,7 @@ class Verse(nn.Module):
 
 
 def mlp(wide_in: int, hidden: int, wide_out: int) -> nn.Sequential:
+    """Two linear maps with a SiLU between."""
     return nn.Sequential(nn.Linear(wide_in, hidden), nn.SiLU(), nn.Linear(hidden, wide_out))
 
 

@@ -12,7 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 import bgbench
@@ -31,7 +31,7 @@ class Training(lightning.LightningModule):
         super().__init__()
         self.recipe, self.data = recipe, data
         self.net = Verse(recipe.network(len(data.vocabulary)))
-        self.average = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+        self.average = AveragedModel(self.net, multi_avg_fn=averaging)
         self.average.requires_grad_(False)
 
     def training_step(self, batch: Tensor, index: int) -> Tensor:
@@ -142,6 +142,12 @@ def train(options: Mapping[str, str]) -> Path:
     path = folder / f"{recipe.config}.safetensors"
     save(path, Trained(module.averaged, data.vocabulary, data.table, card(recipe, data, module, curves)))
     return path
+
+
+def averaging(averages: Any, now: Any, count: Any) -> None:
+    """Exponential moving average of 0.999, shorter while there are few weights to average."""
+    n = float(count)
+    torch._foreach_lerp_(averages, now, 1 - min(0.999, (1 + n) / (10 + n)))
 
 
 def quieten() -> None:

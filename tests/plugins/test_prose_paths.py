@@ -1,0 +1,93 @@
+"""Temperature, and the faster paths: the same density, or the record says it is not."""
+
+import warnings
+
+import pytest
+import torch
+
+from bgbench import BgbenchError, System, Task
+from bgbench.audit import quick_audit
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.plugins import energy
+from bgbench_prose import build
+from bgbench_prose.network import Config, Prose
+from bgbench_prose.sampler import ProseSampler
+
+
+@pytest.fixture(scope="module")
+def flow():
+    flow = Prose(Config(channels=16, n_blocks=2, n_layers=1, head_dim=8))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+    return flow
+
+
+def task(temperature=310.0, seed=0):
+    system = System.from_sequence("GG", temperature)
+    oracle = MeteredEnergy(energy(system, "batched"), 100)
+    return Task(system, oracle, torch.Generator().manual_seed(seed), 50)
+
+
+@pytest.mark.parametrize("temperature", [280.0, 310.0, 500.0])
+def test_density_is_exact_at_every_temperature(flow, temperature):
+    checks = quick_audit(ProseSampler(flow), System.from_sequence("GG", temperature))
+    assert all(check.passed for check in checks), checks
+
+
+def test_a_hotter_prior_is_wider_by_the_root_of_the_ratio(flow):
+    sampler = ProseSampler(flow)
+    spread = {}
+    for temperature in (310.0, 620.0):
+        x = sampler.draw(task(temperature), 400).x
+        z, _ = sampler.latent(task(temperature), x.float())
+        spread[temperature] = float(z.std())
+    n = 400 * 17 * 3
+    assert abs(spread[620.0] / spread[310.0] - 2**0.5) < 5 * 2**0.5 / n**0.5
+
+
+def test_target_energies_are_those_of_the_temperature():
+    cold, hot = System.from_sequence("GG", 310.0), System.from_sequence("GG", 350.0)
+    x = cold.positions[None]
+    ratio = float(energy(cold, "batched").energy(x) / energy(hot, "batched").energy(x))
+    assert ratio == pytest.approx(350 / 310, rel=1e-4)
+
+
+def test_compiled_and_plain_agree(flow):
+    plain, fast = ProseSampler(flow), ProseSampler(flow, "compile")
+    x = plain.draw(task(), 8).x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = fast.log_prob(task(), x)
+    assert torch.allclose(plain.log_prob(task(), x), found, atol=1e-3)
+
+
+def test_where_compiling_fails_the_plain_way_is_taken(flow, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no compiler")
+
+    sampler = ProseSampler(flow, "compile")
+    monkeypatch.setattr(sampler._fast, "_compiled", broken)
+    x = sampler.draw(task(), 4).x
+    with pytest.warns(RuntimeWarning, match=r"torch\.compile failed \(RuntimeError\); going on without it"):
+        found = sampler.log_prob(task(), x)
+    assert torch.equal(found, ProseSampler(flow).log_prob(task(), x))
+    sampler.log_prob(task(), x)
+
+
+def test_half_precision_is_found_by_the_audit(flow):
+    """Eight bits of mantissa cannot give a log-density to a thousandth of a nat an atom."""
+    sampler = ProseSampler(flow, "bfloat16")
+    proposal = sampler.draw(task(), 8)
+    assert proposal.x.dtype == torch.float32
+    assert torch.isfinite(proposal.log_q).all()
+    checks = {check.name: check for check in quick_audit(sampler, System.from_sequence("GG"))}
+    assert not checks["round trip, gaussian"].passed
+
+
+def test_unknown_paths_and_options_are_refused(flow):
+    with pytest.raises(BgbenchError, match="path is one of plain, bfloat16, compile, not 'warp'"):
+        ProseSampler(flow, "warp")
+    with pytest.raises(BgbenchError, match="prose has no option speed; it has weights, path, temperature"):
+        build({"speed": "2"})
