@@ -3,7 +3,6 @@
 import math
 import time
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -102,8 +101,3 @@ def log_centre(c: Tensor, sigma: float, convention: str) -> Tensor:
     if convention == "chi":
         return torch.log(square / (math.sqrt(2) * sigma**3 * math.gamma(1.5))) - 0.5 * square / sigma**2
     raise bgbench.BgbenchError(f"centre-of-mass conventions are gaussian and chi, not '{convention}'")
-
-
-def packaged(name: str) -> Path:
-    """Path of packaged weights."""
-    return bgbench.data_path("weights", f"{name}.safetensors")

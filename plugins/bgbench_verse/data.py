@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import bgbench
+from bgbench_training.batches import randomness
+from bgbench_training.files import training_files
 from bgbench_verse.chemistry import (
     Molecule,
     Molecules,
@@ -102,17 +104,10 @@ class TrainingSet:
     """
 
     def __init__(self, folders: Sequence[Path], seed: int) -> None:
-        paths = {path.stem: path for folder in folders for path in sorted(folder.glob("*.npz"))}
-        if not paths:
-            raise bgbench.BgbenchError(
-                f"no training peptides in {', '.join(map(str, folders))}; make some with "
-                f"`bgbench data simulate --train --out {folders[0]}`"
-            )
-        forbidden = sorted(set(paths) & bgbench.held_out())
-        if forbidden:
-            raise bgbench.BgbenchError(f"test or validation peptides among them: {', '.join(forbidden)}")
         self._seed = seed
-        self.peptides = sorted(map(read_peptide, paths.values()), key=lambda peptide: len(peptide.atoms))
+        self.peptides = sorted(
+            map(read_peptide, training_files(folders)), key=lambda peptide: len(peptide.atoms)
+        )
         self.vocabulary, self.table = survey(self.peptides)
         # Attention costs atoms²: every size gets about the same time.
         costs = np.array([len(peptide.atoms) ** -2.0 for peptide in self.peptides])
@@ -127,9 +122,9 @@ class TrainingSet:
             )
         return self._molecules[peptide.name]
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Molecules]:
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Molecules]:
         """Batch number `step`, the same whenever it is asked for: `(size, N, 3)` in placing order."""
-        random = np.random.default_rng([self._seed, step])
+        random = randomness(self._seed, step, rank)
         groups = min(GROUPS, len(self.peptides))
         span = min(len(self.peptides), 4 * groups)
         middle = int(random.choice(len(self.peptides), p=self._chances))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+from bgbench_training.rotations import turns
 from bgbench_verse.chemistry import Molecules, molecule, together
 from bgbench_verse.density import draw, log_density, uniform
 from bgbench_verse.weights import Trained
@@ -87,11 +88,4 @@ def orientations(n_atoms: int) -> float:
 
 def rotations(n: int, generator: torch.Generator) -> Tensor:
     """Uniform rotations `(n, 3, 3)`, from quaternions of normal numbers."""
-    q = torch.randn(n, 4, generator=generator)
-    w, x, y, z = (q / q.norm(dim=1, keepdim=True)).T
-    rows = [
-        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
-        torch.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], dim=-1),
-        torch.stack([2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)], dim=-1),
-    ]
-    return torch.stack(rows, dim=1)
+    return turns(torch.randn(n, 4, generator=generator))
