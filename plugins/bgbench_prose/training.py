@@ -11,7 +11,7 @@ from bgbench_prose.network import Prose
 from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.sampler import log_prior
 from bgbench_prose.validation import Validation
-from bgbench_prose.weights import save
+from bgbench_prose.weights import load, save
 from bgbench_training.curves import Curves
 from bgbench_training.loop import card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
@@ -44,6 +44,8 @@ def train(options: Mapping[str, str]) -> Path:
     look = Validation(Path(recipe.validation), config).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
+    if recipe.start:
+        module.start_from(load(Path(recipe.start))[0])
     curves = Curves(recipe, look, ("Losses", "curve"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"

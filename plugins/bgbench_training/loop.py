@@ -81,7 +81,7 @@ def card(
         "training_sequences": list(names),
         "training_frames": n_frames,
         "n_parameters": n_parameters,
-        **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "seed")},
+        **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
         "first_loss": curves.curve[0][1] if curves.curve else None,
         "final_loss": curves.curve[-1][1] if curves.curve else None,
         "validation": curves.looks,

@@ -13,7 +13,7 @@ from bgbench_verse.density import log_density
 from bgbench_verse.network import Verse
 from bgbench_verse.recipe import Recipe
 from bgbench_verse.validation import Validation
-from bgbench_verse.weights import Trained, save
+from bgbench_verse.weights import Trained, load, save
 
 
 class Training(AbstractTraining[Verse]):
@@ -34,10 +34,13 @@ class Training(AbstractTraining[Verse]):
 def train(options: Mapping[str, str]) -> Path:
     """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
     recipe = Recipe.from_options(options)
-    data = TrainingSet(recipe.folders, recipe.seed)
+    start = load(Path(recipe.start)) if recipe.start else None
+    data = TrainingSet(recipe.folders, recipe.seed, start)
     look = Validation(Path(recipe.validation), data).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
+    if start is not None:
+        module.start_from(start.net)
     curves = Curves(recipe, look, ("Curves", "loss"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
