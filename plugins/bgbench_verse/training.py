@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from bgbench_training.curves import Curves
-from bgbench_training.loop import card, fit, seeded
+from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.data import TrainingSet
 from bgbench_verse.density import log_density
@@ -45,8 +45,9 @@ def train(options: Mapping[str, str]) -> Path:
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     if module.global_rank == 0:
-        names = sorted(peptide.name for peptide in data.peptides)
+        names = [peptide.name for peptide in data.peptides]
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
-        told = card(recipe, names, n_frames, module.network.n_parameters(), curves)
+        lessons = Lessons(names, n_frames, start.card if start else {})
+        told = card(recipe, lessons, module.network.n_parameters(), curves)
         save(path, Trained(module.averaged, data.vocabulary, data.table, told))
     return path

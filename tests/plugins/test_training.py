@@ -95,6 +95,7 @@ def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
         make_reference(tmp_path / "data", name)
     options = {"config": "verse-tiny", "data": str(tmp_path / "data"), "batch": "8", "optimizer": "muon"}
     first = train({**options, "out": str(tmp_path / "first"), "steps": "3"})
+    (tmp_path / "data" / "GS.npz").unlink()
     make_reference(tmp_path / "data", "SG")
     # A rate of nearly nothing leaves the weights where they started.
     still = {"lr": "1e-12", "matrix_lr": "1e-12", "steps": "2", "start": str(first)}
@@ -102,7 +103,10 @@ def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
     one, two = load(first), load(second)
     assert two.vocabulary == one.vocabulary
     assert two.card["start"] == str(first)
+    # What the weights had seen before counts as theirs, its time too.
     assert two.card["training_sequences"] == ["GG", "GS", "SG"]
+    assert two.card["training_hours"] > one.card["training_hours"] > 0
+    assert two.card["before"]["steps"] == 3
     for a, b in zip(one.net.parameters(), two.net.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
     with pytest.raises(BgbenchError, match="does not fit verse-mini"):
