@@ -43,8 +43,14 @@ class Comparison:
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
-    """`sampler` or, where a sampler stands twice, `sampler (folder)`."""
-    names = [folder.plan.sampler for folder in folders]
+    """`sampler`; where a sampler stands with several estimators `sampler · estimator`; where that does not
+    tell runs apart, `(folder)` behind it."""
+    plans = [folder.plan for folder in folders]
+    estimators = {plan.sampler: {p.estimator for p in plans if p.sampler == plan.sampler} for plan in plans}
+    names = [
+        f"{plan.sampler} · {plan.estimator}" if len(estimators[plan.sampler]) > 1 else plan.sampler
+        for plan in plans
+    ]
     return [
         name if names.count(name) == 1 else f"{name} ({folder.path.name})"
         for name, folder in zip(names, folders, strict=True)

@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader
 
 import bgbench
 from bgbench_prose.data import AbstractTrainingSet, open_training_set
-from bgbench_prose.network import Prose
+from bgbench_prose.network import Prose, log_prior
 from bgbench_prose.recipe import SIZES, Recipe
-from bgbench_prose.sampler import log_prior
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import save
 

@@ -11,8 +11,8 @@ from torch import Tensor
 import bgbench
 from bgbench_prose.data import read_peptide, turned
 from bgbench_prose.decode import invert
-from bgbench_prose.network import Config, Prose, tokens
-from bgbench_prose.sampler import log_centre, log_prior
+from bgbench_prose.network import Config, Prose, log_prior, tokens
+from bgbench_prose.sampler import log_centre
 
 FRAMES, DRAWS, WEIGHED = 64, 512, 2
 
