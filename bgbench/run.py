@@ -215,6 +215,8 @@ def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]
             "grade": reference.grade,
             "sha256": reference.sha256,
             "frames": reference.n_samples,
+            "temperature": cell.temperature,
+            **{name: value for name, value in reference.certificate.items() if name == "reweighted"},
         },
         "card": asdict(outcome.card),
         "leakage": leakage(outcome.card, cell.system),

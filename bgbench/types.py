@@ -251,7 +251,7 @@ class Tuning:
     """
 
     steps: int = 100
-    batch: int = 128
+    batch: int = 64
     lr: float = 1e-4
     teacher: float = 0.5
 

@@ -62,7 +62,8 @@ class Annealing:
         log_q, score = scored(self.sampler, self.task, x)
         log_w = torch.zeros(len(x), dtype=torch.float64).masked_fill(forbidden(self.task, x), -torch.inf)
         self.particles = Particles(x, *u_and_force, log_q, score, log_w, torch.arange(len(x)))
-        self._size = first_size(score, AIMS[self.kernel])
+        held = score - score.mean(1, keepdim=True) if centred(self.sampler) else score
+        self._size = first_size(held, AIMS[self.kernel])
 
     def reweight(self, t: float) -> None:
         """Go on to `t`: log w grows by (t − now) (−u − log q).

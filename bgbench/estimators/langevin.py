@@ -30,7 +30,7 @@ class Step:
 
     def drift(self, gradient: Tensor) -> Tensor:
         """b `(n, atoms, 3)` nm of ∇ log π `(n, atoms, 3)` 1/nm."""
-        b = self.size * torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        b = self.size * self._held(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
         limit = CAP * math.sqrt(2 * self.size)
         b = b * (limit / b.norm(dim=-1, keepdim=True).clamp_min(1e-300)).clamp_max(1.0)
         return self._held(b)

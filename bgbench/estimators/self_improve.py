@@ -36,8 +36,8 @@ class Settings:
     """
 
     rounds: int = 4
-    steps: int = 200
-    batch: int = 128
+    steps: int = 100
+    batch: int = 64
     lr: float = 3e-4
     teacher: float = 0.5
     fewest: int = 100
