@@ -43,6 +43,8 @@ from bgbench.types import (
     Suite,
     System,
     TicaModel,
+    Tuning,
+    tuned_card,
 )
 from bgbench.units import kt
 
@@ -75,6 +77,7 @@ __all__ = [
     "Tempered",
     "TicaModel",
     "TrackerPlugin",
+    "Tuning",
     "data_path",
     "encode_atoms",
     "energy",
@@ -93,4 +96,5 @@ __all__ = [
     "read_frames",
     "run",
     "torsions",
+    "tuned_card",
 ]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.types import Card, Ensemble, Proposal, Reference, System, check_shape
+from bgbench.errors import BgbenchError
+from bgbench.types import Card, Ensemble, Proposal, Reference, System, Tuning, check_shape
 
 
 class AbstractEnergy(ABC):
@@ -179,6 +180,18 @@ class AbstractDensitySampler(AbstractSampler):
         del task, x
         return None
 
+    def finetuned(self, task: Task, x: Tensor, tuning: Tuning) -> "AbstractDensitySampler | None":
+        """A copy that has learnt from equally weighted `x (n, atoms, 3)` nm; None: it cannot learn.
+
+        The sampler itself stays as it is, and teaches the copy (`Tuning`).
+        """
+        del task, x, tuning
+        return None
+
+    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
+        """Write weights for `--set weights=PATH`, `notes` added to their card."""
+        raise BgbenchError(f"{type(self).__name__} has no weights to write to {path} ({', '.join(notes)})")
+
     def batch_size(self, system: System) -> int:
         """Conformers of `system` in one call of `draw` or `log_prob`; fewer where each needs much memory."""
         del system
@@ -203,11 +216,17 @@ class AbstractDensitySampler(AbstractSampler):
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics."""
+    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics.
+
+    Points of one `group (n,)` may depend on each other: errors are taken between groups. `log_w_uncut (n,)`
+    are the weights before an estimator's cut.
+    """
 
     ensemble: Ensemble
     proposal: Proposal
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    group: Tensor | None = None
+    log_w_uncut: Tensor | None = None
 
 
 class AbstractEstimator(ABC):
@@ -259,12 +278,13 @@ class EnergyPlugin:
 
 @dataclass(frozen=True)
 class EstimatorPlugin:
-    """An estimator as registered."""
+    """An estimator as registered. `in_order`: its first points are what a smaller budget would buy."""
 
     name: str
     summary: str
     build: Callable[[Mapping[str, str]], AbstractEstimator]
     citation: str = ""
+    in_order: bool = True
 
 
 @dataclass(frozen=True)

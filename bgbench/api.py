@@ -205,9 +205,13 @@ def _temperature(options: Mapping[str, str], suite: Suite) -> float:
     if text is None:
         return suite.temperature
     try:
-        return float(text)
+        temperature = float(text)
     except ValueError as error:
         raise BgbenchError(f"--set temperature={text}: not a number of kelvin") from error
+    fixed = [name for name in suite.systems if name.startswith("analytic:")]
+    if fixed and temperature != suite.temperature:
+        raise BgbenchError(f"--set temperature={text}: {fixed[0]} has its own temperature; leave it out")
+    return temperature
 
 
 def _prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:

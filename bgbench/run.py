@@ -135,12 +135,17 @@ def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
         u=ensemble.u.masked_fill(bad, torch.inf),
         log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
     )
+    uncut = estimate.log_w_uncut
     count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
     proposal = (
         replace(estimate.proposal, x=mended.x) if len(estimate.proposal.x) == len(x) else estimate.proposal
     )
     return replace(
-        estimate, ensemble=mended, proposal=proposal, diagnostics={**estimate.diagnostics, **count}
+        estimate,
+        ensemble=mended,
+        proposal=proposal,
+        diagnostics={**estimate.diagnostics, **count},
+        log_w_uncut=None if uncut is None else uncut.masked_fill(bad, -torch.inf),
     )
 
 
@@ -210,6 +215,8 @@ def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]
             "grade": reference.grade,
             "sha256": reference.sha256,
             "frames": reference.n_samples,
+            "temperature": cell.temperature,
+            **{name: value for name, value in reference.certificate.items() if name == "reweighted"},
         },
         "card": asdict(outcome.card),
         "leakage": leakage(outcome.card, cell.system),

@@ -18,6 +18,7 @@ LAYERS = [
     {"hookspecs"},
     {"energies"},
     {"dynamics"},
+    {"pareto"},
     {"weights"},
     {"records", "provenance"},
     {"runfolder", "subprocesses", "hub"},
