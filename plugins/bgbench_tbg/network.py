@@ -53,7 +53,6 @@ class Molecules:
     mask: Tensor
 
 
-
 def molecules(peptides: Sequence[tuple[bgbench.Atom, ...]], config: Config) -> Molecules:
     """Peptides of one batch.
 
@@ -185,6 +184,11 @@ class Field(nn.Module):
             Layer(config.channels, reach, last=k == last) for k in range(config.n_layers)
         )
 
+    @property
+    def rounds(self) -> list[Layer]:
+        """The layers in turn."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
     def n_parameters(self) -> int:
         """Numbers to learn."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -199,7 +203,7 @@ class Field(nn.Module):
         """`x (n, atoms, 3)`, `t` one or `(n,)` → `v (n, atoms, 3)`, zero on padding."""
         mask = m.mask.repeat_interleave(len(x) // len(m.mask), 0)
         h, moved, r0 = self.embed(t, m, len(x)), x, None
-        for layer in self.layers:
+        for layer in self.rounds:
             pairs = Pairs.of(moved, mask)
             r0 = pairs.r if r0 is None else r0
             h, moved = layer(h, moved, pairs, r0)

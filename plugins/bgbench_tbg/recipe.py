@@ -7,8 +7,8 @@ from bgbench_tbg.network import Config
 from bgbench_training.recipe import AbstractRecipe
 
 SIZES = {
-    "tbg-tiny": Config(channels=16, n_layers=3),
-    "tbg-mini": Config(channels=32, n_layers=4),
+    "tbg-tiny": Config(channels=16, n_layers=2),
+    "tbg-mini": Config(channels=32, n_layers=3),
     "ecnf": Config(channels=128, n_layers=9, longest=2),
     "ecnf++": Config(channels=256, n_layers=9),
 }
