@@ -9,7 +9,11 @@ from torch import Tensor
 
 import bgbench
 from bgbench_prose.fast import FastPath
-from bgbench_prose.network import Prose, Tokens, tokens
+from bgbench_prose.network import Config, Prose, Tokens, tokens
+
+CACHE_BYTES = 1 << 30
+"""Most that keys and values of one batch may take. Fixed, not read off the machine: samples follow from the
+seed alone, whatever machine draws them."""
 
 TRAINED_AT = 310.0
 """K. At another temperature T the prior is scaled to N(0, T/310): approximate, but the weights stay exact."""
@@ -28,6 +32,10 @@ class ProseSampler(bgbench.AbstractDensitySampler):
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.atoms else "Prose conditions on atoms and residues; this system has none"
+
+    def batch_size(self, system: bgbench.System) -> int:
+        each = cache_bytes(self.flow.config, system.n_atoms)
+        return max(1, min(self.chunk, CACHE_BYTES // each))
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
@@ -69,6 +77,11 @@ class ProseSampler(bgbench.AbstractDensitySampler):
             return log_q - 3 * n * math.log(self.flow.config.scale)
         log_c = log_centre(scaled.mean(1), 1 / math.sqrt(n), task.conventions.com)
         return log_q - log_c - 3 * (n - 1) * math.log(self.flow.config.scale)
+
+
+def cache_bytes(config: Config, n_atoms: int) -> int:
+    """Bytes of the keys and values of one sample in float32."""
+    return config.n_layers * 2 * n_atoms * config.channels * 4
 
 
 def log_prior(z: Tensor, beta: float) -> Tensor:

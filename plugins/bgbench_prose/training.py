@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from bgbench_prose.network import Prose
 from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.sampler import log_prior
 from bgbench_prose.validation import Validation
-from bgbench_prose.weights import save
+from bgbench_prose.weights import load, save
 from bgbench_training.curves import Curves
-from bgbench_training.loop import card, fit, seeded
+from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -44,10 +45,15 @@ def train(options: Mapping[str, str]) -> Path:
     look = Validation(Path(recipe.validation), config).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
+    before: Mapping[str, Any] = {}
+    if recipe.start:
+        flow, before = load(Path(recipe.start))
+        module.start_from(flow)
     curves = Curves(recipe, look, ("Losses", "curve"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     flow = module.averaged
     if module.global_rank == 0:
-        save(path, flow, card(recipe, data.names, data.n_frames, flow.n_parameters(), curves))
+        lessons = Lessons(data.names, data.n_frames, before)
+        save(path, flow, card(recipe, lessons, flow.n_parameters(), curves))
     return path

@@ -3,9 +3,9 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +72,29 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message=f".*{message}")
 
 
-def card(
-    recipe: AbstractRecipe, names: Sequence[str], n_frames: int, n_parameters: int, curves: Curves
-) -> dict[str, Any]:
-    """What the weights were trained on and how."""
+@dataclass(frozen=True)
+class Lessons:
+    """What a network was taught with: sequences, how many frames, and the card of the weights it started from."""
+
+    names: Sequence[str]
+    n_frames: int
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
+    """What the weights were trained on and how; what they had learnt before counts as theirs."""
+    before = lessons.before
     return {
         "name": recipe.config,
-        "training_sequences": list(names),
-        "training_frames": n_frames,
+        "training_sequences": sorted({*lessons.names, *before.get("training_sequences", ())}),
+        "training_frames": lessons.n_frames,
         "n_parameters": n_parameters,
-        **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "seed")},
+        **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
         "first_loss": curves.curve[0][1] if curves.curve else None,
         "final_loss": curves.curve[-1][1] if curves.curve else None,
         "validation": curves.looks,
-        "training_hours": curves.hours,
+        "training_hours": curves.hours + float(before.get("training_hours", 0.0)),
+        "before": {key: value for key, value in before.items() if key != "training_sequences"},
         "git": bgbench.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }

@@ -1,4 +1,4 @@
-"""The Lightning module around a network: its moving average, AdamW, one cycle of the learning rate."""
+"""The Lightning module around a network: its moving average, optimiser, one cycle of the learning rate."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+import bgbench
+from bgbench_training.optimizers import optimizer_of
 from bgbench_training.recipe import AbstractRecipe
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -16,7 +18,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW, and a one-cycle cosine with 5 % warm-up from lr / `start` down to lr / (`start` · `end`)."""
+    """Of AdamW (Muon has its own); a one-cycle cosine, 5 % warm-up from lr / `start`, down to lr / `start` / `end`."""
 
     betas: tuple[float, float]
     weight_decay: float
@@ -58,16 +60,35 @@ class AbstractTraining(lightning.LightningModule, ABC, Generic[Net]):
         """The network with the moving average of the weights."""
         return cast(Net, self.average.module)
 
+    def start_from(self, network: Net) -> None:
+        """Take another network's weights, for the average too.
+
+        Raises:
+            BgbenchError: if they are of another shape.
+        """
+        try:
+            self.network.load_state_dict(network.state_dict())
+        except RuntimeError as error:
+            wrong = str(error).splitlines()[1:3]
+            raise bgbench.BgbenchError(
+                f"{self.recipe.start} does not fit {self.recipe.config}: {' '.join(wrong)}"
+            ) from None
+        self.averaged.load_state_dict(network.state_dict())
+
     def configure_optimizers(self) -> Any:
         """As `schedule` says."""
         r, s = self.recipe, self.schedule
-        adam = torch.optim.AdamW(
-            self.network.parameters(), lr=r.lr, betas=s.betas, weight_decay=s.weight_decay
-        )
+        optimizer, highest = optimizer_of(self.network, r, s.betas, s.weight_decay)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            adam, r.lr, total_steps=r.steps + 1, pct_start=0.05, div_factor=s.start, final_div_factor=s.end
+            optimizer,
+            highest,
+            total_steps=r.steps + 1,
+            pct_start=0.05,
+            div_factor=s.start,
+            final_div_factor=s.end,
+            cycle_momentum=isinstance(optimizer, torch.optim.AdamW),
         )
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
 def averaging(averages: Any, now: Any, count: Any) -> None:

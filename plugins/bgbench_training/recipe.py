@@ -8,6 +8,8 @@ from typing import Self
 
 import bgbench
 
+OPTIMIZERS = ("adamw", "muon")
+
 
 @dataclass(frozen=True)
 class AbstractRecipe(ABC):
@@ -15,7 +17,8 @@ class AbstractRecipe(ABC):
 
     `data`: folders of training peptides, separated by commas. `batch` frames are one gradient, made of
     `accumulate` passes on each of `devices`; `validation` is a folder of validation peptides, looked at
-    every `validate_every` steps; `track` is an MLflow address.
+    every `validate_every` steps; `track` is an MLflow address. `optimizer` is adamw or muon, which steps matrices
+    at `matrix_lr` and the rest at `lr`; `start` is a weights file to begin from instead of random weights.
     """
 
     config: str = ""
@@ -31,6 +34,9 @@ class AbstractRecipe(ABC):
     accumulate: int = 1
     devices: int = 1
     track: str = ""
+    optimizer: str = OPTIMIZERS[0]
+    matrix_lr: float = 0.02
+    start: str = ""
 
     @property
     @abstractmethod
@@ -44,6 +50,8 @@ class AbstractRecipe(ABC):
         wrong = [f"{name}={getattr(self, name)}" for name in counts if getattr(self, name) < 1]
         if wrong:
             raise bgbench.BgbenchError(f"training option: {', '.join(wrong)}: at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise bgbench.BgbenchError(f"optimizer={self.optimizer}: {' or '.join(OPTIMIZERS)}")
         if self.batch % (self.accumulate * self.devices):
             raise bgbench.BgbenchError(
                 f"batch={self.batch} cannot be split into {self.accumulate} passes on {self.devices} devices"

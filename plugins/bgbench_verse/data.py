@@ -23,6 +23,7 @@ from bgbench_verse.chemistry import (
 )
 from bgbench_verse.internal import internals
 from bgbench_verse.tree import CLOSURE, padded, plan
+from bgbench_verse.weights import Trained
 
 GROUPS = 4
 """Peptides in a batch."""
@@ -99,16 +100,21 @@ def exchanged(peptide: Peptide, n: int, random: np.random.Generator) -> Tensor:
 class TrainingSet:
     """Every `.npz` of some folders but test and validation peptides, which are refused.
 
+    Vocabulary and table are made of them, or are those of `start`, whose weights mean nothing with others.
+
     Raises:
         BgbenchError: for an empty folder, a damaged file, or a held-out peptide.
     """
 
-    def __init__(self, folders: Sequence[Path], seed: int) -> None:
+    def __init__(self, folders: Sequence[Path], seed: int, start: Trained | None = None) -> None:
         self._seed = seed
         self.peptides = sorted(
             map(read_peptide, training_files(folders)), key=lambda peptide: len(peptide.atoms)
         )
-        self.vocabulary, self.table = survey(self.peptides)
+        if start is None:
+            self.vocabulary, self.table = survey(self.peptides)
+        else:
+            self.vocabulary, self.table = dict(start.vocabulary), dict(start.table)
         # Attention costs atoms²: every size gets about the same time.
         costs = np.array([len(peptide.atoms) ** -2.0 for peptide in self.peptides])
         self._chances = costs / costs.sum()

@@ -6,14 +6,14 @@ from pathlib import Path
 from torch import Tensor
 
 from bgbench_training.curves import Curves
-from bgbench_training.loop import card, fit, seeded
+from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.data import TrainingSet
 from bgbench_verse.density import log_density
 from bgbench_verse.network import Verse
 from bgbench_verse.recipe import Recipe
 from bgbench_verse.validation import Validation
-from bgbench_verse.weights import Trained, save
+from bgbench_verse.weights import Trained, load, save
 
 
 class Training(AbstractTraining[Verse]):
@@ -34,16 +34,20 @@ class Training(AbstractTraining[Verse]):
 def train(options: Mapping[str, str]) -> Path:
     """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
     recipe = Recipe.from_options(options)
-    data = TrainingSet(recipe.folders, recipe.seed)
+    start = load(Path(recipe.start)) if recipe.start else None
+    data = TrainingSet(recipe.folders, recipe.seed, start)
     look = Validation(Path(recipe.validation), data).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
+    if start is not None:
+        module.start_from(start.net)
     curves = Curves(recipe, look, ("Curves", "loss"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     if module.global_rank == 0:
-        names = sorted(peptide.name for peptide in data.peptides)
+        names = [peptide.name for peptide in data.peptides]
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
-        told = card(recipe, names, n_frames, module.network.n_parameters(), curves)
+        lessons = Lessons(names, n_frames, start.card if start else {})
+        told = card(recipe, lessons, module.network.n_parameters(), curves)
         save(path, Trained(module.averaged, data.vocabulary, data.table, told))
     return path
