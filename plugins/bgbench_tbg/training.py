@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -9,9 +10,9 @@ from bgbench_tbg.data import TrainingSet, mismatch
 from bgbench_tbg.network import Field
 from bgbench_tbg.recipe import SIZES, Recipe
 from bgbench_tbg.validation import Validation
-from bgbench_tbg.weights import save
+from bgbench_tbg.weights import load, save
 from bgbench_training.curves import Curves
-from bgbench_training.loop import card, fit, seeded
+from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -36,10 +37,15 @@ def train(options: Mapping[str, str]) -> Path:
     look = Validation(Path(recipe.validation), config).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
+    before: Mapping[str, Any] = {}
+    if recipe.start:
+        field, before = load(Path(recipe.start))
+        module.start_from(field)
     curves = Curves(recipe, look)
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     field = module.averaged
     if module.global_rank == 0:
-        save(path, field, card(recipe, data.names, data.n_frames, field.n_parameters(), curves))
+        lessons = Lessons(data.names, data.n_frames, before)
+        save(path, field, card(recipe, lessons, field.n_parameters(), curves))
     return path
