@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,7 +33,9 @@ Set = Annotated[
 @app.command()
 def run(
     sampler: Annotated[str, typer.Argument(help="a sampler of `bgbench list samplers`")],
-    suite: Annotated[str, typer.Option(help="a suite of `bgbench list suites`")] = "dipeptides-mini@1",
+    suite: Annotated[
+        str | None, typer.Option(help="a suite of `bgbench list suites`; default: dipeptides-mini@1")
+    ] = None,
     estimator: Annotated[str | None, typer.Option(help="default: the sampler's own")] = None,
     protocol: Annotated[str | None, typer.Option(help="bgbench@1 or paper@1; default: the suite's")] = None,
     budget: Annotated[
@@ -47,6 +50,13 @@ def run(
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="worker processes; 0 runs in this one; default: one a core, at most 4")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="threads a worker; default: 1")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="a Dask scheduler whose workers run the cells: tcp://HOST:PORT")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="slurm: --workers jobs, described with --set cluster.queue=…")
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
     memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
@@ -67,8 +77,11 @@ def run(
         "protocol": protocol,
         "budget": budget,
         "seeds": seeds,
-        "only": tuple(only or ()),
+        "only": tuple(only) if only else None,
         "options": parse_settings(settings),
+        "threads": threads,
+        "scheduler": scheduler,
+        "cluster": cluster,
         "out": out_dir,
         "tracking_uri": tracking_uri,
         "workers": workers,
@@ -199,7 +212,8 @@ def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and exit code 2."""
+    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(guarded(app))
 
 
@@ -211,7 +225,7 @@ def guarded(command: Callable[..., Any]) -> int:
         err.print(f"bgbench: {error}", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        err.print("bgbench: stopped; what was finished is kept. Go on with the same command and --resume.")
+        err.print("bgbench: stopped")
         return 130
     except Exception as error:
         return _usage_error(error)

@@ -69,10 +69,11 @@ class LiveObserver(Observer):
             self._bars.remove_task(self._running.pop(record.cell.name))
         if self._cells is not None:
             self._bars.advance(self._cells)
-            if not self._running and self._bars.finished:
-                self._bars.stop()
         if record.status != "ok":
             self.notice(f"{record.cell.name}: {record.status}: {record.error}")
+
+    def ended(self) -> None:
+        self._bars.stop()
 
     def notice(self, message: str) -> None:
         self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
