@@ -46,7 +46,7 @@ def run(
     settings: Set = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/…")] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; default: SQLite beside the run")
+        str | None, typer.Option(help="MLflow store, or none; default: SQLite beside the run")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="worker processes; 0 runs in this one; default: one a core, at most 4")
@@ -180,12 +180,18 @@ def track(
     tracking_uri: Annotated[str | None, typer.Option(help="default: the one of the run")] = None,
 ) -> None:
     """Send a run's records to MLflow; what is there already is not sent twice."""
-    from bgbench.plugins import plugins
+    from bgbench.mirroring import NOWHERE, Mirror
     from bgbench.runfolder import RunFolder
 
-    uri = tracking_uri or RunFolder.open(folder).plan.tracking_uri
-    plugins().trackers["mlflow"].mirror(folder, uri)
-    out.print(f"{folder} is at {uri}")
+    opened = RunFolder.open(folder)
+    uri = tracking_uri or opened.plan.tracking_uri
+    if uri == NOWHERE:
+        raise BgbenchError(f"{folder} was run with --tracking-uri none; give one now")
+    mirror = Mirror(opened, uri)
+    mirror.send()
+    if mirror.complaint:
+        raise BgbenchError(mirror.complaint)
+    out.print(f"{folder} is at {uri}", soft_wrap=True)
 
 
 @app.command()

@@ -107,9 +107,12 @@ class Slurm:
             typed: dict[str, Any] = {
                 key: int(value) if known[key] is int else value for key, value in options.items()
             }
-            return cls(**typed)
+            job = cls(**typed)
         except ValueError as error:
             raise BgbenchError(f"--set cluster.…: {error}") from error
+        if job.gpu not in (0, 1):
+            raise BgbenchError(f"--set cluster.gpu={job.gpu}: 0 or 1, one worker a device")
+        return job
 
     def keywords(self) -> dict[str, Any]:
         """As dask-jobqueue takes them: one worker process a job."""
@@ -147,7 +150,7 @@ def slurm(options: Mapping[str, str], n_jobs: int) -> Cluster:
     @contextmanager
     def cluster(path: Path) -> Iterator[Client]:
         logs: dict[str, Any] = {"log_directory": str(path / "slurm")}
-        with SLURMCluster(**job.keywords(), **logs, scheduler_options={"dashboard": False}) as there:
+        with SLURMCluster(**job.keywords(), **logs, scheduler_options={"dashboard_address": ":0"}) as there:
             with atomic_file(path / "slurm.sh") as stream:
                 stream.write(there.job_script().encode())
             there.scale(jobs=n_jobs)

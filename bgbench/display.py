@@ -195,6 +195,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seed": record.cell.seed,
                 "status": record.status,
                 "error": record.error,
+                "phase": record.phase,
                 "metrics": record.metrics,
                 "floors": record.floors,
                 "skills": record.skills,
@@ -204,7 +205,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seconds": record.seconds,
                 "diagnostics": record.diagnostics,
             }
-            for record in folder.records()
+            for record in folder.readable()[0]
         ],
         "missing": [cell.name for cell in folder.missing()],
     }

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from bgbench.plugins import plugins
 from bgbench.runfolder import RunFolder
 
+NOWHERE = "none"
+"""The tracking URI of a run that is not to be tracked."""
+
 REST = 5.0
 """Seconds between two sendings, at least; after a failure ten times as many."""
 
@@ -19,8 +22,9 @@ BUSY = 5
 class Mirror:
     """Sends new records now and then from a thread of its own; a tracker that fails costs a notice."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, uri: str = "") -> None:
         self._folder = folder
+        self._uri = uri or folder.plan.tracking_uri
         self._news = threading.Event()
         self._over = threading.Event()
         self.complaint = ""
@@ -32,12 +36,13 @@ class Mirror:
     def send(self) -> None:
         """Send what the tracker does not hold yet; what goes wrong becomes `complaint`."""
         self._news.clear()
-        uri = self._folder.plan.tracking_uri
+        if self._uri == NOWHERE:
+            return
         try:
-            plugins().trackers["mlflow"].mirror(self._folder.path, uri)
+            plugins().trackers["mlflow"].mirror(self._folder.path, self._uri)
         except Exception as error:
             self.complaint = (
-                f"tracking to {uri} failed ({type(error).__name__}: {str(error).splitlines()[0]}); the "
+                f"tracking to {self._uri} failed ({type(error).__name__}: {str(error).splitlines()[0]}); the "
                 f"records are safe in {self._folder.path}; send them later with "
                 f"`bgbench track {self._folder.path}`"
             )

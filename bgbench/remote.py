@@ -123,6 +123,7 @@ class CellRunner(WorkerPlugin):
         reports = Throttled(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}))
         with self._busy:
             ending = self._process.run(cell, lambda _, n: reports.add(n), self._stop)
+        reports.flush()
         if ending is not None and ending.status != "ok":
             bury(cell, ending, RunFolder.open(self._path))
 
@@ -139,8 +140,12 @@ class Throttled:
         """Count n more."""
         self._sum += n
         if time.monotonic() - self._last >= REPORT_EVERY:
-            self._send(self._sum)
-            self._sum, self._last = 0, time.monotonic()
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what is held back."""
+        self._send(self._sum)
+        self._sum, self._last = 0, time.monotonic()
 
 
 def run_here(name: str, cell: dict[str, Any]) -> None:

@@ -24,6 +24,9 @@ LOOK_EVERY = 0.2
 LAST_WORDS = 0.5
 """Seconds that a worker past its time gets to write down where it hangs."""
 
+STARTING = 900
+"""Seconds a worker may take to import what it needs; a cell's own time starts afterwards."""
+
 Advanced = Callable[[Cell, int], None]
 
 
@@ -90,13 +93,15 @@ class CellProcess:
         """The ending, and whether somebody else killed the worker."""
         process = self._alive()
         self._send(process, cell)
-        deadline = time.monotonic() + self._limits.timeout
+        deadline = time.monotonic() + STARTING
         while not stop.is_set():
             for report in self._read():
                 if "error" in report:
                     raise BgbenchError(str(report["error"]))
                 if "done" in report:
                     return Ending(status="ok"), False
+                if self._stage == "starting":
+                    deadline = time.monotonic() + self._limits.timeout
                 self._stage = report.get("entered", self._stage)
                 advanced(cell, int(report.get("advanced", 0)))
             cause = self._cause_of_death(process, deadline)
@@ -165,6 +170,8 @@ class CellProcess:
         code = process.poll()
         if code is not None:
             return _post_mortem(code, self._folder)
+        if time.monotonic() > deadline and self._stage == "starting":
+            return "crash", f"the worker did not start within {STARTING} s"
         if time.monotonic() > deadline:
             process.send_signal(signal.SIGUSR1)
             time.sleep(LAST_WORDS)
