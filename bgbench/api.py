@@ -121,7 +121,7 @@ def told_how_to_go_on(folder: RunFolder, observer: Observer) -> Iterator[None]:
     """Whatever ends the run early, say what is kept and what goes on with it."""
     try:
         yield
-    except (KeyboardInterrupt, BgbenchError):
+    except BaseException:
         observer.ended()
         missing = len(folder.missing())
         observer.notice(

@@ -14,12 +14,15 @@ from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
+LOOPBACK = "127.0.0.1:0"
+"""Dask's status pages, which nobody asked for, answer to this machine only, at a free port."""
+
 PATIENCE = 60
 """Seconds to wait for a scheduler and its first worker."""
 
 
 def local(n_workers: int) -> Cluster:
-    """A Dask cluster in this process: `n_workers` workers with one slot each, no port opened.
+    """A Dask cluster in this process: `n_workers` workers with one slot each.
 
     The workers are threads that watch cell processes, so that each costs one Python, not two.
     """
@@ -33,7 +36,8 @@ def local(n_workers: int) -> Cluster:
                 n_workers=n_workers,
                 threads_per_worker=1,
                 processes=False,
-                dashboard_address=None,
+                dashboard_address=LOOPBACK,
+                worker_dashboard_address=LOOPBACK,
                 silence_logs=logging.CRITICAL,
             ) as here,
             Client(here) as client,
@@ -150,7 +154,9 @@ def slurm(options: Mapping[str, str], n_jobs: int) -> Cluster:
     @contextmanager
     def cluster(path: Path) -> Iterator[Client]:
         logs: dict[str, Any] = {"log_directory": str(path / "slurm")}
-        with SLURMCluster(**job.keywords(), **logs, scheduler_options={"dashboard_address": ":0"}) as there:
+        with SLURMCluster(
+            **job.keywords(), **logs, scheduler_options={"dashboard_address": LOOPBACK}
+        ) as there:
             with atomic_file(path / "slurm.sh") as stream:
                 stream.write(there.job_script().encode())
             there.scale(jobs=n_jobs)

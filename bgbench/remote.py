@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def record_of(future: "Future[Any]", cell: Cell, folder: RunFolder) -> Record:
         raise error
     if future.status != "finished":
         raise BgbenchError(f"the Dask cluster was lost ({future.status}); go on with --resume")
-    return read_record(folder.record_path(cell))
+    return Record.model_validate_json(future.result())
 
 
 class CellRunner(WorkerPlugin):
@@ -109,8 +110,8 @@ class CellRunner(WorkerPlugin):
         with self._busy:
             self._process.close()
 
-    def run(self, name: str, cell: Cell) -> None:
-        """Run a cell into its record, whatever becomes of the process.
+    def run(self, name: str, cell: Cell) -> str:
+        """Run a cell into its record, whatever becomes of the process; the record's text.
 
         Raises:
             BgbenchError: if this machine does not see the run folder, or what else a user must mend.
@@ -124,8 +125,13 @@ class CellRunner(WorkerPlugin):
         with self._busy:
             ending = self._process.run(cell, lambda _, n: reports.add(n), self._stop)
         reports.flush()
-        if ending is not None and ending.status != "ok":
-            bury(cell, ending, RunFolder.open(self._path))
+        if ending is None:
+            raise CancelledError(f"{cell.name} was stopped")
+        folder = RunFolder.open(self._path)
+        record = (
+            bury(cell, ending, folder) if ending.status != "ok" else read_record(folder.record_path(cell))
+        )
+        return record.model_dump_json()
 
 
 class Throttled:
@@ -148,9 +154,9 @@ class Throttled:
         self._sum, self._last = 0, time.monotonic()
 
 
-def run_here(name: str, cell: dict[str, Any]) -> None:
+def run_here(name: str, cell: dict[str, Any]) -> str:
     """The task: run a cell by the `CellRunner` that this Dask worker holds for the run `name`."""
     runner = get_worker().plugins[name]
     if not isinstance(runner, CellRunner):
         raise TypeError(f"{name} is no CellRunner but a {type(runner).__name__}")
-    runner.run(name, Cell(**cell))
+    return runner.run(name, Cell(**cell))
