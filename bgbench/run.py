@@ -83,14 +83,17 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None], stages: 
         refuse_false(estimate, bench)
     with stages("judging"):
         judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
+    card = plugin.card(cell.options)
+    with stages("auditing"), contained():
+        told = notes(sampler, task, bench, card)
 
     return Outcome(
         estimate=estimate,
         judgement=judgement,
-        card=plugin.card(cell.options),
+        card=card,
         energy={**bench.oracle.describe(), **checked_against_openmm(bench, estimate)},
         seconds=stages.seconds,
-        notes=notes(sampler, task, bench, plugin.card(cell.options)),
+        notes=told,
     )
 
 

@@ -124,7 +124,8 @@ def _metrics(record: Record) -> list[Any]:
 
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
-    """MLflow and alembic talk at INFO on a new store."""
+    """MLflow and alembic talk at INFO on a new store; MLflow reports home unless told not to."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: F401  (importing it resets its log level)
 
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]

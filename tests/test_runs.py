@@ -1,6 +1,7 @@
 """Runs that survive: kill -9, Ctrl-C, damage, full disks, other people's processes."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -19,9 +20,8 @@ from bgbench.replay import replay, verify
 from bgbench.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
 
-SEEDS = 10
-WINDOW = 2.5
-"""A run is killed at a random moment of the first seconds in which its workers are up."""
+SECONDS = 0.6
+"""What a cell of a run that is to be killed takes, at least."""
 
 
 def command(*words):
@@ -38,15 +38,28 @@ def cli(capsys):
     return call
 
 
-def killed_at_random(words, out, delay):
-    """Start a run and kill it `delay` s after the first of its workers is up; whether it still ran."""
-    before = set(out.glob(".worker-*"))
-    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not set(out.glob(".worker-*")) - before:
-        time.sleep(0.02)
-    time.sleep(delay)
+def killed_at_random(moments, out, asked):
+    """Start a run and kill it some time after its 0th, 1st or 2nd new record; whether it still ran.
+
+    It is forked off a process that has bgbench imported, to save the time. What counts is not the time but
+    what has been written: the test goes as far on a busy machine.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bgbench.worker"])
+    ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
+    process = context.Process(
+        target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **asked}
+    )
+    process.start()
+    due = records + moments.randrange(3)
+    while process.is_alive() and not set(out.glob(".worker-*")) - ready:
+        time.sleep(0.01)
+    while process.is_alive() and len(list(out.glob("cells/*.json"))) < due:
+        time.sleep(0.01)
+    time.sleep(moments.uniform(0, SECONDS))
     process.kill()
-    return process.wait() == -signal.SIGKILL
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(30, marks=pytest.mark.slow)])
@@ -54,24 +67,21 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     kills, seed, tmp_path, troubles, analytic_suite, timeless, monkeypatch
 ):
     moments = random.Random(seed)
-    seeds = SEEDS * kills // 8
-    words = ["--suite", analytic_suite, "--seeds", seeds, "--workers", 2, "--tracking-uri", "none", "--quiet"]
-    monkeypatch.setenv("BGBENCH_TEST_SECONDS", "1.2")
+    asked = {"suite": analytic_suite, "seeds": 5 * kills // 4, "workers": 2, "tracking_uri": "none"}
+    n_cells = len(KINDS) * asked["seeds"]
+    monkeypatch.setenv("BGBENCH_TEST_SECONDS", str(SECONDS))
     out, left = tmp_path / "killed", []
     for _ in range(kills):
-        delay = moments.uniform(0, WINDOW)
-        assert killed_at_random(["run", "slow", "--out", out, "--resume", *words], out, delay)
+        assert killed_at_random(moments, out, asked)
         left.append(len(RunFolder.open(out).missing()))
-    print(f"seed {seed}: cells left after each kill: {left} of {len(KINDS) * seeds}")
-    assert 0 < left[-1] < len(KINDS) * seeds
+    print(f"seed {seed}: cells left after each kill: {left} of {n_cells}")
+    assert 0 < left[-1] < n_cells
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
-    assert subprocess.run(command("run", "slow", "--out", out, "--resume", *words)).returncode == 0
-    whole = tmp_path / "whole"
-    assert subprocess.run(command("run", "slow", "--out", whole, *words)).returncode == 0
-    survived, expected = RunFolder.open(out), RunFolder.open(whole)
-    assert len(survived.records()) == len(KINDS) * seeds
-    assert timeless(survived.records()) == timeless(expected.records())
-    assert verify(survived) == []
+    survived = bgbench.run("slow", out=out, resume=True, **asked)
+    expected = bgbench.run("slow", out=tmp_path / "whole", **asked)
+    assert len(survived.records) == n_cells
+    assert timeless(survived) == timeless(expected)
+    assert verify(RunFolder.open(out)) == []
     assert [path.name for path in out.rglob("*.part")] == []
 
 

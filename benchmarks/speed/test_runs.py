@@ -1,14 +1,29 @@
 """Many cells, and two workers against one: `pytest benchmarks/speed/test_runs.py -m "" -s`."""
 
+import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
+import pytest
 
 from bgbench.runfolder import RunFolder
 
 CELLS = 2_000
+
+
+@pytest.fixture
+def samplers(tmp_path, monkeypatch):
+    """The samplers of `tests/troubles` on the path of child processes: `good` has no density to audit."""
+    info = tmp_path / "bgbench_troubles-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bgbench-troubles\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bgbench]\ntroubles = bgbench_troubles\n")
+    shutil.copy(Path(__file__).parents[2] / "tests" / "troubles" / "bgbench_troubles.py", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
 
 
 def watched(*words: str) -> tuple[float, float]:
@@ -32,6 +47,7 @@ def memory(pid: int) -> float:
         return 0.0
 
 
+@pytest.mark.usefixtures("samplers")
 def test_two_thousand_cells_in_two_minutes_and_a_gigabyte(tmp_path):
     suite = tmp_path / "analytic@1.yaml"
     suite.write_text(
@@ -39,7 +55,7 @@ def test_two_thousand_cells_in_two_minutes_and_a_gigabyte(tmp_path):
         f'"analytic:correlated"]\nenergy: analytic\nbudget: 100\nseeds: {CELLS // 4}\n'
     )
     out = tmp_path / "run"
-    words = ("run", "prior", "--suite", str(suite), "--out", str(out), "--workers", "2", "--quiet")
+    words = ("run", "good", "--suite", str(suite), "--out", str(out), "--workers", "2", "--quiet")
     run, peak = watched(*words)
     folder = RunFolder.open(out)
     for cell in folder.plan.cells[::10]:
