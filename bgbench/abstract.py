@@ -1,7 +1,7 @@
 """The interfaces a plugin implements. One level deep; wrap to change behaviour."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,13 +179,22 @@ class AbstractDensitySampler(AbstractSampler):
         del task, x
         return None
 
-    def sample(self, task: Task, n_samples: int) -> Proposal:
-        """Draw in chunks, so that memory beyond the result does not grow with `n_samples`."""
-        parts = []
-        for start in range(0, n_samples, self.chunk):
-            n = min(self.chunk, n_samples - start)
-            parts.append(self.draw(task, n))
+    def batch_size(self, system: System) -> int:
+        """Conformers of `system` in one call of `draw` or `log_prob`; fewer where each needs much memory."""
+        del system
+        return self.chunk
+
+    def stream(self, task: Task, n_samples: int) -> Iterator[Proposal]:
+        """`n_samples` conformers in batches: memory does not grow with `n_samples`."""
+        most = self.batch_size(task.system)
+        for start in range(0, n_samples, most):
+            n = min(most, n_samples - start)
+            yield self.draw(task, n)
             task.progress(n)
+
+    def sample(self, task: Task, n_samples: int) -> Proposal:
+        """The stream in one piece."""
+        parts = list(self.stream(task, n_samples))
         if not parts:
             return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
         log_q = [part.log_q for part in parts if part.log_q is not None]

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import t as student
 
 from bgbench.abstract import Conventions, Estimate, MetricCase
 from bgbench.errors import BgbenchError
@@ -31,6 +33,9 @@ CONTROL_FRAMES = 1_000
 
 FEWEST_EFFECTIVE = 100
 """The floor at n_eff is taken at no fewer points: below, a small effective number earns no more allowance."""
+
+SPLITS = 4
+"""Ways to halve the reference's replicas that a floor is the mean of."""
 
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 
@@ -66,7 +71,7 @@ class Protocol:
         case = MetricCase(system, estimate, reference, n, generator, self.options)
         names = CHEMICAL if system.atoms else ANALYTIC
         values = self._measure(case, names)
-        floors = self._floors(system, reference, n) if system.atoms else {}
+        floors, bounds = self._floors(system, reference, n) if system.atoms else ({}, {})
         n_eff = effective_points(estimate.ensemble)
         diagnostics: dict[str, Any] = {
             "frames_compared": n,
@@ -75,7 +80,8 @@ class Protocol:
             "effective_points": n_eff,
         }
         if system.atoms:
-            allowed = self._floors(system, reference, n, effective=rounded(max(n_eff, FEWEST_EFFECTIVE)))
+            diagnostics["floor_bounds"] = {name: bounds[name] for name in bounds if name in values}
+            allowed = self._floor(system, reference, n, effective=rounded(max(n_eff, FEWEST_EFFECTIVE)))
             diagnostics["floors_at_n_eff"] = {name: allowed[name] for name in allowed if name in values}
         controls = self._controls(system, reference, n) if system.atoms else {}
         return Judgement(
@@ -101,16 +107,29 @@ class Protocol:
         return values
 
     def _floors(
-        self, system: System, reference: Reference, n: int, effective: int | None = None
+        self, system: System, reference: Reference, n: int
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Mean of the floor over `SPLITS` ways to halve the replicas, and the bound that noise stays under.
+
+        The bound is that of one more draw from the same normal distribution, 97.5 % (Student).
+        """
+        found = [self._floor(system, reference, n, split=split) for split in range(SPLITS)]
+        table = {name: np.array([floor[name] for floor in found]) for name in found[0]}
+        reach = float(student.ppf(0.975, SPLITS - 1)) * math.sqrt(1 + 1 / SPLITS)
+        means = {name: float(values.mean()) for name, values in table.items()}
+        return means, {name: means[name] + reach * float(v.std(ddof=1)) for name, v in table.items()}
+
+    def _floor(
+        self, system: System, reference: Reference, n: int, effective: int | None = None, split: int = 0
     ) -> dict[str, float]:
         """The two halves of the reference's replicas against each other, at the same n where they have it.
 
         With `effective`, only so many frames of the first half carry weight: what exact draws would score.
         """
-        first, second = halves(reference)
+        first, second = halves(reference, split)
         n = min(n, first.n_samples, second.n_samples)
         effective = n if effective is None else min(effective, n)
-        key = ("floor", self.name, reference.sha256, n, effective)
+        key = (f"floor {split}", self.name, reference.sha256, n, effective)
         if not reference.sha256 or key not in _known():
             ensemble = Ensemble.unweighted(first.x, first.u)
             if effective < n:
@@ -169,12 +188,18 @@ def skills(
     }
 
 
-def halves(reference: Reference) -> tuple[Reference, Reference]:
-    """The reference's replicas in two groups; with one replica, its first and second half."""
+def halves(reference: Reference, split: int = 0) -> tuple[Reference, Reference]:
+    """The reference's replicas in two groups, others for every `split`.
+
+    With one replica, its first and second half; later splits cut it in 4, 6 … runs and take every other one.
+    """
     names = torch.unique(reference.replica)
+    if split:
+        names = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(split))]
     group = torch.isin(reference.replica, names[: len(names) // 2])
     if len(names) < 2:
-        group = torch.arange(reference.n_samples) < reference.n_samples // 2
+        runs = 2 * (split + 1)
+        group = torch.arange(reference.n_samples) * runs // reference.n_samples % 2 == 0
     sides = [
         Reference(
             reference.system, reference.x[m], reference.u[m], reference.replica[m], reference.certificate,

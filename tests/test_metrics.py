@@ -20,7 +20,7 @@ from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
-from bgbench.protocols import PROTOCOLS, get_protocol, halves
+from bgbench.protocols import PROTOCOLS, SPLITS, get_protocol, halves
 
 DATA = Path(__file__).parent / "data"
 META = json.loads((DATA / "metrics_ARIP.json").read_text())
@@ -422,6 +422,27 @@ def test_halves_are_independent_replicas(reference):
     first, second = halves(reference)
     assert set(first.replica.tolist()) & set(second.replica.tolist()) == set()
     assert first.n_samples + second.n_samples == reference.n_samples
+
+
+def test_every_split_halves_the_replicas_anew(reference):
+    groups = []
+    for split in range(SPLITS):
+        first, second = halves(reference, split)
+        assert set(first.replica.tolist()).isdisjoint(second.replica.tolist())
+        assert first.n_samples + second.n_samples == reference.n_samples
+        groups.append(frozenset(first.replica.tolist()))
+    assert len(set(groups)) == SPLITS
+
+
+def test_floors_are_means_over_splits_with_a_bound_above(system, reference):
+    protocol = get_protocol("bgbench@1")
+    means, bounds = protocol._floors(system, reference, 200)
+    each = [protocol._floor(system, reference, 200, split=split)["torus_w2"] for split in range(SPLITS)]
+    assert means["torus_w2"] == pytest.approx(np.mean(each))
+    assert len(set(each)) == SPLITS
+    # Student's 97.5 % point at three degrees of freedom is 3.182.
+    reach = 3.182446 * np.std(each, ddof=1) * np.sqrt(1.25)
+    assert bounds["torus_w2"] == pytest.approx(np.mean(each) + reach)
 
 
 def test_protocols_judge_with_floors_and_list_what_they_know(system, reference, stored):

@@ -6,6 +6,8 @@ weights: time does not depend on them. 384 channels, 8 blocks of 8 layers; BGBEN
 """
 
 import os
+import subprocess
+import sys
 import time
 
 import torch
@@ -146,3 +148,24 @@ def test_training_step_shares_its_conditioning():
     theirs, second = timed(lambda: step(each_row(t, BATCH)))
     assert torch.allclose(first, second, rtol=1e-3)
     print(f"\ntraining step: ours {ours:.2f} s, conditioning a sample {theirs:.2f} s, {theirs / ours:.2f} ×")
+
+
+STREAM = """
+import resource, sys, torch
+from bgbench.testing import peptide_task
+from bgbench_prose.network import Config, Prose
+from bgbench_prose.sampler import ProseSampler
+sampler = ProseSampler(Prose(Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)))
+total = sum(float(part.log_q.sum()) for part in sampler.stream(peptide_task("AA"), int(sys.argv[1])))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_samples():
+    """Peak memory of a process that streams n samples and keeps none."""
+    peaks = []
+    for n in (2_000, 20_000, 100_000):
+        run = [sys.executable, "-c", STREAM, str(n)]
+        peaks.append(int(subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()[-1]))
+        print(f"\n{n} samples streamed: peak {peaks[-1]} MB")
+    assert max(peaks) - min(peaks) < 64

@@ -7,8 +7,9 @@ from typing import Any
 
 import bgbench
 from bgbench_prose.network import Prose
-from bgbench_prose.sampler import ProseSampler, packaged
-from bgbench_prose.weights import load, read_published, save, sha256
+from bgbench_prose.sampler import ProseSampler
+from bgbench_prose.weights import load, read_published, save
+from bgbench_training.weights import declared, packaged, sha256
 
 DEFAULT = "prose-mini"
 
@@ -54,15 +55,7 @@ def build(options: Mapping[str, str]) -> ProseSampler:
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
     flow, told, digest = weights(chosen(options))
-    return bgbench.Card(
-        name=str(told.get("name", "prose")),
-        training_sequences=tuple(told.get("training_sequences", ())),
-        training_evaluations=int(told.get("training_evaluations", 0)),
-        training_hours=float(told.get("training_hours", 0.0)),
-        n_parameters=flow.n_parameters(),
-        weights_sha256=digest,
-        notes=str(told.get("notes", "")),
-    )
+    return declared(told, "prose", flow.n_parameters(), digest)
 
 
 def import_weights(source: Path, target: Path) -> Path:

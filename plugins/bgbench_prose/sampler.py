@@ -3,14 +3,17 @@
 import math
 import time
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import bgbench
 from bgbench_prose.fast import FastPath
-from bgbench_prose.network import Prose, Tokens, tokens
+from bgbench_prose.network import Config, Prose, Tokens, tokens
+
+CACHE_BYTES = 1 << 30
+"""Most that keys and values of one batch may take. Fixed, not read off the machine: samples follow from the
+seed alone, whatever machine draws them."""
 
 TRAINED_AT = 310.0
 """K. At another temperature T the prior is scaled to N(0, T/310): approximate, but the weights stay exact."""
@@ -29,6 +32,10 @@ class ProseSampler(bgbench.AbstractDensitySampler):
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.atoms else "Prose conditions on atoms and residues; this system has none"
+
+    def batch_size(self, system: bgbench.System) -> int:
+        each = cache_bytes(self.flow.config, system.n_atoms)
+        return max(1, min(self.chunk, CACHE_BYTES // each))
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
@@ -72,6 +79,11 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         return log_q - log_c - 3 * (n - 1) * math.log(self.flow.config.scale)
 
 
+def cache_bytes(config: Config, n_atoms: int) -> int:
+    """Bytes of the keys and values of one sample in float32."""
+    return config.n_layers * 2 * n_atoms * config.channels * 4
+
+
 def log_prior(z: Tensor, beta: float) -> Tensor:
     """log N(z; 0, I/β) `(batch,)` of `z (batch, tokens, 3)`."""
     size = z.shape[1] * z.shape[2]
@@ -89,8 +101,3 @@ def log_centre(c: Tensor, sigma: float, convention: str) -> Tensor:
     if convention == "chi":
         return torch.log(square / (math.sqrt(2) * sigma**3 * math.gamma(1.5))) - 0.5 * square / sigma**2
     raise bgbench.BgbenchError(f"centre-of-mass conventions are gaussian and chi, not '{convention}'")
-
-
-def packaged(name: str) -> Path:
-    """Path of packaged weights."""
-    return bgbench.data_path("weights", f"{name}.safetensors")

@@ -1,18 +1,20 @@
 """How good a flow in training is: −log q a dimension on validation peptides, SNIS-ESS on two of them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import bgbench
-from bgbench_prose.data import read_peptide, turned
+from bgbench_prose.data import turned
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, tokens
 from bgbench_prose.sampler import log_centre, log_prior
+from bgbench_training.batches import read_peptide
+from bgbench_training.files import validation_files
+from bgbench_training.values import mean, share
 
 FRAMES, DRAWS, WEIGHED = 64, 512, 2
 
@@ -25,17 +27,8 @@ class Validation:
     """
 
     def __init__(self, folder: Path, config: Config) -> None:
-        paths = sorted(folder.glob("*.npz"), key=lambda path: (len(path.stem), path.stem))
-        if not paths:
-            raise bgbench.BgbenchError(
-                f"{folder} holds no validation peptides; make some with "
-                f"`bgbench data simulate --short AL GQ GNFL --out {folder}`"
-            )
-        strange = [path.stem for path in paths if path.stem not in bgbench.held_out("validation")]
-        if strange:
-            raise bgbench.BgbenchError(f"not validation peptides: {', '.join(strange)} in {folder}")
         self._config = config
-        self.peptides = [read_peptide(path, config) for path in paths]
+        self.peptides = [read_peptide(path) for path in validation_files(folder)]
 
     def look(self, flow: Prose) -> Mapping[str, float]:
         """`nll` over all peptides, `nll_k` over those of k residues, `ess_SEQ` of the two smallest."""
@@ -52,7 +45,7 @@ class Validation:
         """−log q a dimension, in scaled units, as the training loss counts it."""
         peptide = self.peptides[k]
         every = max(1, len(peptide.x) // FRAMES)
-        x = turned(peptide.x[::every], np.random.default_rng(k))
+        x = turned(peptide.x[::every] / self._config.scale, np.random.default_rng(k))
         z, log_det = flow(x, tokens([peptide.atoms], self._config))
         return float(-(log_prior(z, 1.0) + log_det).mean()) / (3 * len(peptide.atoms))
 
@@ -66,17 +59,3 @@ class Validation:
         log_q = log_q - log_centre(x.mean(1), 1 / math.sqrt(system.n_atoms), "gaussian")
         u = bgbench.energy(system).energy((x * self._config.scale).double())
         return share(-u - log_q.double())
-
-
-def share(log_w: Tensor) -> float:
-    """(Σw)²/Σw² / N; zero where no weight is finite."""
-    log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
-    if not bool(torch.isfinite(log_w).any()):
-        return 0.0
-    return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
-
-
-def mean(values: Iterable[float]) -> float:
-    """Arithmetic mean."""
-    numbers = list(values)
-    return sum(numbers) / len(numbers)

@@ -1,26 +1,21 @@
 """Weights on disk: safetensors with the configuration inside; published state dicts brought over."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import bgbench
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.permutations import PROSE
+from bgbench_training.weights import fill, read, read_state, write
 
 
 def save(path: Path, flow: Prose, card: Mapping[str, Any]) -> None:
     """Write weights and card to one safetensors file."""
-    metadata = {"config": json.dumps(asdict(flow.config)), "card": json.dumps(dict(card))}
-    save_file({name: tensor.contiguous() for name, tensor in flow.state_dict().items()}, path, metadata)
+    write(path, flow, {"config": asdict(flow.config), "card": dict(card)})
 
 
 def load(path: Path) -> tuple[Prose, dict[str, Any]]:
@@ -29,43 +24,11 @@ def load(path: Path) -> tuple[Prose, dict[str, Any]]:
     Raises:
         BgbenchError: if the file is missing, damaged, or not one of ours.
     """
-    try:
-        with safe_open(path, "pt") as stream:
-            metadata = stream.metadata() or {}
-        fields = json.loads(metadata["config"])
-        state: Any = load_file(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise bgbench.BgbenchError(
-            f"{path} holds no Prose weights ({error}); train some or use `bgbench weights import`"
-        ) from error
+    told, state = read(path, "Prose")
+    fields = told["config"]
     flow = Prose(Config(**{**fields, "orders": tuple(fields["orders"])}))
     fill(flow, state, str(path))
-    return flow.eval(), json.loads(metadata.get("card", "{}"))
-
-
-def fill(flow: Prose, state: Mapping[str, Tensor], source: str) -> None:
-    """Put `state` into the flow, checked key by key and shape by shape.
-
-    Raises:
-        BgbenchError: naming missing, unexpected and mis-shaped entries.
-    """
-    wanted = flow.state_dict()
-    wrong = [f"missing {name}" for name in wanted if name not in state]
-    wrong += [f"unexpected {name}" for name in state if name not in wanted]
-    wrong += [
-        f"{name} is {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    if wrong:
-        raise bgbench.BgbenchError(f"{source}: {len(wrong)} entries do not fit: {'; '.join(wrong[:5])}")
-    flow.load_state_dict(dict(state))
-
-
-def sha256(path: Path) -> str:
-    """Hash of a weights file, hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return flow.eval(), told.get("card", {})
 
 
 LAYER_NAMES = {
@@ -143,12 +106,4 @@ def read_published(path: Path) -> Prose:
     Raises:
         BgbenchError: if the file is no state dict of tensors or does not fit.
     """
-    try:
-        state = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        )
-    except Exception as error:
-        raise bgbench.BgbenchError(f"{path} is no state dict of tensors ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise bgbench.BgbenchError(f"{path} holds more than tensors; give a plain state dict")
-    return from_published({name: tensor.float() for name, tensor in state.items()})
+    return from_published(read_state(path))

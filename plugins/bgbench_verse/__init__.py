@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import bgbench
+from bgbench_training.weights import declared, packaged
 from bgbench_verse.sampler import VerseSampler
 from bgbench_verse.weights import Trained, load
 
@@ -19,9 +20,7 @@ def weights(named: str) -> Trained:
         BgbenchError: if the file is not at hand, damaged, or no Verse weights.
     """
     path = Path(named)
-    return load(
-        path if path.suffix == ".safetensors" else bgbench.data_path("weights", f"{named}.safetensors")
-    )
+    return load(path if path.suffix == ".safetensors" else packaged(named))
 
 
 def chosen(options: Mapping[str, str]) -> Trained:
@@ -39,16 +38,7 @@ def chosen(options: Mapping[str, str]) -> Trained:
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
     trained = chosen(options)
-    told = trained.card
-    return bgbench.Card(
-        name=str(told.get("name", "verse")),
-        training_sequences=tuple(told.get("training_sequences", ())),
-        training_evaluations=int(told.get("training_evaluations", 0)),
-        training_hours=float(told.get("training_hours", 0.0)),
-        n_parameters=trained.net.n_parameters(),
-        weights_sha256=trained.sha256,
-        notes=str(told.get("notes", "")),
-    )
+    return declared(trained.card, "verse", trained.net.n_parameters(), trained.sha256)
 
 
 def train_verse(options: Mapping[str, str]) -> Path:

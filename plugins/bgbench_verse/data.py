@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import bgbench
+from bgbench_training.batches import randomness
+from bgbench_training.files import training_files
 from bgbench_verse.chemistry import (
     Molecule,
     Molecules,
@@ -19,8 +21,10 @@ from bgbench_verse.chemistry import (
     table_keys,
     together,
 )
+from bgbench_verse.hydrogens import renamed
 from bgbench_verse.internal import internals
 from bgbench_verse.tree import CLOSURE, padded, plan
+from bgbench_verse.weights import Trained
 
 GROUPS = 4
 """Peptides in a batch."""
@@ -50,9 +54,11 @@ class Peptide:
 
 
 def read_peptide(path: Path) -> Peptide:
-    """A training or validation file."""
+    """A training or validation file, its rival hydrogens named as the flow names them."""
     atoms, x = bgbench.read_frames(path)
     bonds = bonds_of(path.stem)
+    tree = plan([atom.element for atom in atoms], bonds)
+    x = renamed(x[:, tree.order], padded([tree]))[:, tree.place]
     return Peptide(path.stem, x, atoms, rotors(atoms, bonds), flips(atoms))
 
 
@@ -97,23 +103,21 @@ def exchanged(peptide: Peptide, n: int, random: np.random.Generator) -> Tensor:
 class TrainingSet:
     """Every `.npz` of some folders but test and validation peptides, which are refused.
 
+    Vocabulary and table are made of them, or are those of `start`, whose weights mean nothing with others.
+
     Raises:
         BgbenchError: for an empty folder, a damaged file, or a held-out peptide.
     """
 
-    def __init__(self, folders: Sequence[Path], seed: int) -> None:
-        paths = {path.stem: path for folder in folders for path in sorted(folder.glob("*.npz"))}
-        if not paths:
-            raise bgbench.BgbenchError(
-                f"no training peptides in {', '.join(map(str, folders))}; make some with "
-                f"`bgbench data simulate --train --out {folders[0]}`"
-            )
-        forbidden = sorted(set(paths) & bgbench.held_out())
-        if forbidden:
-            raise bgbench.BgbenchError(f"test or validation peptides among them: {', '.join(forbidden)}")
+    def __init__(self, folders: Sequence[Path], seed: int, start: Trained | None = None) -> None:
         self._seed = seed
-        self.peptides = sorted(map(read_peptide, paths.values()), key=lambda peptide: len(peptide.atoms))
-        self.vocabulary, self.table = survey(self.peptides)
+        self.peptides = sorted(
+            map(read_peptide, training_files(folders)), key=lambda peptide: len(peptide.atoms)
+        )
+        if start is None:
+            self.vocabulary, self.table = survey(self.peptides)
+        else:
+            self.vocabulary, self.table = dict(start.vocabulary), dict(start.table)
         # Attention costs atoms²: every size gets about the same time.
         costs = np.array([len(peptide.atoms) ** -2.0 for peptide in self.peptides])
         self._chances = costs / costs.sum()
@@ -127,9 +131,9 @@ class TrainingSet:
             )
         return self._molecules[peptide.name]
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Molecules]:
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Molecules]:
         """Batch number `step`, the same whenever it is asked for: `(size, N, 3)` in placing order."""
-        random = np.random.default_rng([self._seed, step])
+        random = randomness(self._seed, step, rank)
         groups = min(GROUPS, len(self.peptides))
         span = min(len(self.peptides), 4 * groups)
         middle = int(random.choice(len(self.peptides), p=self._chances))

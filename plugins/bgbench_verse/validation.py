@@ -1,7 +1,7 @@
 """How good Verse in training is: −log q on validation peptides, SNIS-ESS on some of them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 import bgbench
+from bgbench_training.files import validation_files
+from bgbench_training.values import mean, share
 from bgbench_verse.chemistry import Molecule, molecule, together
 from bgbench_verse.data import TrainingSet, exchanged, read_peptide
 from bgbench_verse.density import draw, log_density
@@ -25,17 +27,8 @@ class Validation:
     """
 
     def __init__(self, folder: Path, data: TrainingSet) -> None:
-        paths = sorted(folder.glob("*.npz"), key=lambda path: (len(path.stem), path.stem))
-        if not paths:
-            raise bgbench.BgbenchError(
-                f"{folder} holds no validation peptides; make some with "
-                f"`bgbench data simulate --short AL GQ GNFL --out {folder}`"
-            )
-        strange = [path.stem for path in paths if path.stem not in bgbench.held_out("validation")]
-        if strange:
-            raise bgbench.BgbenchError(f"not validation peptides: {', '.join(strange)} in {folder}")
         self._cases = []
-        for path in paths:
+        for path in validation_files(folder):
             peptide = read_peptide(path)
             one = molecule(peptide.atoms, peptide.bonds, data.vocabulary, data.table)
             every = peptide.x[:: max(1, len(peptide.x) // FRAMES)]
@@ -62,17 +55,3 @@ class Validation:
         x, log_q = draw(net, together([m]), DRAWS, torch.Generator().manual_seed(0))
         u = bgbench.energy(system).energy(x[:, m.tree.place].double())
         return -u - log_q.double()
-
-
-def share(log_w: Tensor) -> float:
-    """(Σw)²/Σw² / N; zero where no weight is finite."""
-    log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
-    if not bool(torch.isfinite(log_w).any()):
-        return 0.0
-    return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
-
-
-def mean(values: Iterable[float]) -> float:
-    """Arithmetic mean."""
-    numbers = list(values)
-    return sum(numbers) / len(numbers)

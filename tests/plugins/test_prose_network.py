@@ -13,7 +13,8 @@ from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, Tokens, tokens
 from bgbench_prose.permutations import NAMES, permutation
 from bgbench_prose.sampler import log_centre
-from bgbench_prose.weights import fill, from_published, load, read_published, save
+from bgbench_prose.weights import from_published, load, read_published, save
+from bgbench_training.weights import fill
 
 DATA = Path(__file__).parent.parent / "data"
 TABLES = json.loads((DATA / "chemistry_tables.json").read_text())

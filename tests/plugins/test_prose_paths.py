@@ -11,7 +11,7 @@ from bgbench.energies.meter import MeteredEnergy
 from bgbench.plugins import energy
 from bgbench_prose import build
 from bgbench_prose.network import Config, Prose
-from bgbench_prose.sampler import ProseSampler
+from bgbench_prose.sampler import CACHE_BYTES, ProseSampler, cache_bytes
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,24 @@ def test_unknown_paths_and_options_are_refused(flow):
         ProseSampler(flow, "warp")
     with pytest.raises(BgbenchError, match="prose has no option speed; it has weights, path, temperature"):
         build({"speed": "2"})
+
+
+def test_streaming_gives_the_samples_of_one_piece(flow):
+    sampler = ProseSampler(flow)
+    sampler.chunk = 16
+    whole = sampler.sample(task(), 40)
+    parts = list(sampler.stream(task(), 40))
+    assert [len(part.x) for part in parts] == [16, 16, 8]
+    assert torch.equal(torch.cat([part.x for part in parts]), whole.x)
+    assert torch.equal(torch.cat([part.log_q for part in parts]), whole.log_q)
+
+
+def test_batches_shrink_where_keys_and_values_are_large():
+    published, peptide = Config(), System.from_sequence("ANKSMIEA")
+    assert cache_bytes(published, peptide.n_atoms) == 8 * 2 * peptide.n_atoms * 384 * 4
+    with torch.device("meta"):
+        sampler = ProseSampler(Prose(published))
+    n = sampler.batch_size(peptide)
+    assert 0 < n < sampler.chunk
+    assert n * cache_bytes(published, peptide.n_atoms) <= CACHE_BYTES
+    assert sampler.batch_size(System.from_sequence("GG")) == sampler.chunk

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from bgbench import BgbenchError
-from bgbench_prose.data import TrainingSet, rotations
+from bgbench_prose.data import TrainingSet
 from bgbench_prose.network import Config
 from bgbench_prose.recipe import Recipe
 from bgbench_prose.training import train
 from bgbench_prose.weights import load
+from bgbench_training.rotations import rotations
 
 SMALL = Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)
 
@@ -31,7 +32,7 @@ def folder(tmp_path_factory, make_reference):
 
 
 def test_batches_are_the_same_whenever_asked_for_and_move_with_the_step(folder):
-    data = TrainingSet(folder, SMALL, seed=0)
+    data = TrainingSet([folder], SMALL, seed=0)
     x, t = data.batch(3, 12)
     again, _ = data.batch(3, 12)
     other, _ = data.batch(4, 12)
@@ -44,7 +45,7 @@ def test_batches_are_the_same_whenever_asked_for_and_move_with_the_step(folder):
 
 
 def test_centre_of_mass_noise_has_the_published_width(folder):
-    data = TrainingSet(folder, SMALL, seed=0)
+    data = TrainingSet([folder], SMALL, seed=0)
     centres = []
     for step in range(300):
         x, t = data.batch(step, 12)
@@ -65,7 +66,7 @@ def test_rotations_are_rotations(rng):
 def test_test_peptides_are_refused(tmp_path, make_reference):
     make_reference(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
-        TrainingSet(tmp_path, SMALL, 0)
+        TrainingSet([tmp_path], SMALL, 0)
 
 
 def test_wrong_options_say_so():

@@ -1,0 +1,137 @@
+"""Batches of frames of mixed peptides of like size, from local simulations or the published shards."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import bgbench
+from bgbench_training.files import refuse_held_out, training_files
+
+GROUPS = 8
+"""Peptides in a batch; each gives batch / GROUPS frames, so what depends on it alone is computed once."""
+
+Atoms = tuple[bgbench.Atom, ...]
+Move = Callable[[Tensor, np.random.Generator], Tensor]
+"""What is done to centred frames `(n, atoms, 3)` nm on their way into a batch: units, rotation, noise."""
+
+
+@dataclass(frozen=True)
+class Peptide:
+    """Frames `(n, atoms, 3)` nm of one peptide, each centred."""
+
+    name: str
+    x: Tensor
+    atoms: Atoms
+
+
+class AbstractFrames(ABC):
+    """Batches by number."""
+
+    names: list[str]
+    """Sequences trained on."""
+
+    n_frames: int
+    """Frames of all of them."""
+
+    @abstractmethod
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
+        """Batch number `step`, the same whenever it is asked for.
+
+        Frames `(size, longest, 3)`, zero beyond a peptide's atoms, and the atoms of b peptides: row k stands
+        for the k-th of b equal runs of frames.
+        """
+
+
+def open_frames(folders: Sequence[Path], move: Move, seed: int) -> AbstractFrames:
+    """Local simulations, or the published shards where the (only) folder has their layout."""
+    if len(folders) == 1 and (folders[0] / "webdatasets" / "single_frames").is_dir():
+        return ShardFrames(folders[0], move, seed)
+    return LocalFrames(folders, move, seed)
+
+
+class LocalFrames(AbstractFrames):
+    """Every `.npz` of some folders but test and validation peptides, which are refused.
+
+    Raises:
+        BgbenchError: for an empty folder, a damaged file, or a held-out peptide.
+    """
+
+    def __init__(self, folders: Sequence[Path], move: Move, seed: int) -> None:
+        read = [read_peptide(path) for path in training_files(folders)]
+        self._move, self._seed = move, seed
+        self.peptides = sorted(read, key=lambda peptide: len(peptide.atoms))
+        self.names = [peptide.name for peptide in self.peptides]
+        self.n_frames = sum(len(peptide.x) for peptide in self.peptides)
+
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
+        random = randomness(self._seed, step, rank)
+        groups = min(GROUPS, len(self.peptides))
+        first = int(random.integers(0, max(1, len(self.peptides) - 4 * groups + 1)))
+        window = self.peptides[first : first + 4 * groups]
+        chosen = [window[k] for k in sorted(random.choice(len(window), groups, replace=False))]
+        each = size // groups
+        x = torch.zeros(each * groups, max(len(peptide.atoms) for peptide in chosen), 3)
+        for k, peptide in enumerate(chosen):
+            rows = torch.from_numpy(random.integers(0, len(peptide.x), each))
+            x[k * each : (k + 1) * each, : len(peptide.atoms)] = self._move(peptide.x[rows], random)
+        return x, [peptide.atoms for peptide in chosen]
+
+
+class ShardFrames(AbstractFrames):
+    """The published training data: `webdatasets/single_frames/*.tar` beside `pdb_tarfiles/train.tar`.
+
+    One shard is held in memory at a time and asked for as many batches as it has frames for; frames are
+    sorted by size, so that a batch pads little.
+
+    Raises:
+        BgbenchError: for missing or damaged files, or a held-out peptide.
+    """
+
+    def __init__(self, folder: Path, move: Move, seed: int) -> None:
+        self._paths = sorted((folder / "webdatasets" / "single_frames").glob("*.tar"))
+        if not self._paths:
+            raise bgbench.BgbenchError(f"{folder} holds no shards in webdatasets/single_frames; fetch some")
+        self._move, self._seed = move, seed
+        self._topologies = bgbench.published_atoms(folder / "pdb_tarfiles" / "train.tar", "train")
+        self.names = sorted(self._topologies)
+        refuse_held_out(self.names, [folder])
+        self._frames = lru_cache(maxsize=1)(self._read)
+        self._each = len(self._frames(0))
+        self.n_frames = self._each * len(self._paths)
+
+    def _read(self, shard: int) -> list[tuple[str, Tensor]]:
+        frames = bgbench.published_frames(self._paths[shard], self._topologies)
+        return sorted(frames, key=lambda frame: len(frame[1]))
+
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
+        random = randomness(self._seed, step, rank)
+        frames = self._frames((step * size // self._each) % len(self._paths))
+        first = int(random.integers(0, max(1, len(frames) - 4 * size + 1)))
+        window = frames[first : first + 4 * size]
+        chosen = [window[k] for k in sorted(random.choice(len(window), size, replace=len(window) < size))]
+        x = torch.zeros(size, max(len(positions) for _, positions in chosen), 3)
+        for k, (_, positions) in enumerate(chosen):
+            x[k, : len(positions)] = self._move(centred(positions[None]), random)[0]
+        return x, [self._topologies[name] for name, _ in chosen]
+
+
+def randomness(seed: int, step: int, rank: int) -> np.random.Generator:
+    """The generator of one batch of one process."""
+    return np.random.default_rng([seed, step, rank] if rank else [seed, step])
+
+
+def read_peptide(path: Path) -> Peptide:
+    """A training or validation file, its frames centred."""
+    atoms, x = bgbench.read_frames(path)
+    return Peptide(path.stem, centred(x), atoms)
+
+
+def centred(x: Tensor) -> Tensor:
+    """`x (n, atoms, 3)` with the mean taken out."""
+    return x - x.mean(1, keepdim=True)

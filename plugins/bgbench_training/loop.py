@@ -1,0 +1,100 @@
+"""Lightning's trainer as every sampler uses it: checkpoints, resuming, devices, MLflow; the card."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import MLFlowLogger
+from torch.utils.data import DataLoader
+
+import bgbench
+from bgbench_training.curves import Curves
+from bgbench_training.module import AbstractTraining
+from bgbench_training.recipe import AbstractRecipe
+
+
+@contextmanager
+def seeded(recipe: AbstractRecipe) -> Iterator[None]:
+    """Fresh weights follow the recipe's seed; PyTorch's generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(recipe.seed)
+        yield
+
+
+def fit(module: AbstractTraining[Any], recipe: AbstractRecipe, curves: Curves) -> None:
+    """Train, or go on from the last checkpoint in `recipe.out`."""
+    quieten()
+    last = Path(recipe.out) / "last.ckpt"
+    loader: Any = DataLoader(range(recipe.steps * recipe.accumulate), batch_size=1)  # type: ignore[arg-type]
+    trainer(recipe, curves).fit(
+        module, loader, ckpt_path=str(last) if last.exists() else None, weights_only=True
+    )
+
+
+def trainer(recipe: AbstractRecipe, curves: Curves) -> lightning.Trainer:
+    """Lightning's trainer: one process a device; more than one makes it data-parallel."""
+    bars = [TQDMProgressBar()] if sys.stderr.isatty() else []
+    keep = ModelCheckpoint(
+        Path(recipe.out), "last", every_n_train_steps=recipe.save_every, enable_version_counter=False
+    )
+    tracked = MLFlowLogger("bgbench-train", recipe.config, recipe.track) if recipe.track else False
+    if isinstance(tracked, MLFlowLogger):
+        tracked.log_hyperparams(asdict(recipe))
+    return lightning.Trainer(
+        accelerator="auto",
+        devices=recipe.devices,
+        strategy="ddp" if recipe.devices > 1 else "auto",
+        # Every process makes its own batches, from its rank.
+        use_distributed_sampler=False,
+        max_steps=recipe.steps,
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=1.0,
+        callbacks=[keep, curves, *bars],
+        enable_progress_bar=bool(bars),
+        enable_model_summary=False,
+        logger=tracked,
+    )
+
+
+def quieten() -> None:
+    """Lightning advertises and repeats PyTorch's notices at INFO."""
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in ("LeafSpec", "does not have many workers", "exists and is not empty", "You're resuming"):
+        warnings.filterwarnings("ignore", message=f".*{message}")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a network was taught with: sequences, how many frames, and the card of the weights it started from."""
+
+    names: Sequence[str]
+    n_frames: int
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
+    """What the weights were trained on and how; what they had learnt before counts as theirs."""
+    before = lessons.before
+    return {
+        "name": recipe.config,
+        "training_sequences": sorted({*lessons.names, *before.get("training_sequences", ())}),
+        "training_frames": lessons.n_frames,
+        "n_parameters": n_parameters,
+        **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
+        "first_loss": curves.curve[0][1] if curves.curve else None,
+        "final_loss": curves.curve[-1][1] if curves.curve else None,
+        "validation": curves.looks,
+        "training_hours": curves.hours + float(before.get("training_hours", 0.0)),
+        "before": {key: value for key, value in before.items() if key != "training_sequences"},
+        "git": bgbench.provenance()["git"],
+        "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
+    }
