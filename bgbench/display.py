@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class LiveObserver(Observer):
         self._bars = bars_on(console, quiet=False)
         self._cells: TaskID | None = None
         self._running: dict[str, TaskID] = {}
+        self._lock = threading.Lock()
 
     def started(self, folder: RunFolder, cells: list[Cell]) -> None:
         del folder
@@ -54,6 +56,10 @@ class LiveObserver(Observer):
         self._cells = self._bars.add_task("cells", total=len(cells), rate="")
 
     def advanced(self, cell: Cell, n: int) -> None:
+        with self._lock:
+            self._advance(cell, n)
+
+    def _advance(self, cell: Cell, n: int) -> None:
         if cell.name not in self._running:
             starting = f"{cell.name}: preparing (the first run compiles)"
             self._running[cell.name] = self._bars.add_task(starting, total=cell.budget, rate="")
@@ -65,14 +71,16 @@ class LiveObserver(Observer):
         self._bars.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
     def finished(self, record: Record) -> None:
-        if record.cell.name in self._running:
-            self._bars.remove_task(self._running.pop(record.cell.name))
+        with self._lock:
+            if record.cell.name in self._running:
+                self._bars.remove_task(self._running.pop(record.cell.name))
         if self._cells is not None:
             self._bars.advance(self._cells)
-            if not self._running and self._bars.finished:
-                self._bars.stop()
         if record.status != "ok":
             self.notice(f"{record.cell.name}: {record.status}: {record.error}")
+
+    def ended(self) -> None:
+        self._bars.stop()
 
     def notice(self, message: str) -> None:
         self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
@@ -206,6 +214,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seed": record.cell.seed,
                 "status": record.status,
                 "error": record.error,
+                "phase": record.phase,
                 "metrics": record.metrics,
                 "floors": record.floors,
                 "skills": record.skills,
@@ -215,7 +224,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seconds": record.seconds,
                 "diagnostics": record.diagnostics,
             }
-            for record in folder.records()
+            for record in folder.readable()[0]
         ],
         "missing": [cell.name for cell in folder.missing()],
     }

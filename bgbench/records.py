@@ -64,6 +64,14 @@ class Budget(Strict):
     ledger: dict[str, dict[str, dict[str, float]]] = {}
 
 
+class Ending(Strict):
+    """How a cell ended that its worker watched: status, cause, and the stage it was in."""
+
+    status: Status
+    error: str = ""
+    phase: str = ""
+
+
 class Arrays(Strict):
     """The array file beside the record."""
 
@@ -133,6 +141,10 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+UNFINISHED = ".part"
+"""Ending of a file that is being written: one that a crash left behind."""
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary stream that becomes `path` when the block ends well; nothing is left behind otherwise.
@@ -142,7 +154,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     except OSError as error:
         raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:

@@ -33,6 +33,7 @@ WIDTHS = {
     "analytic:harmonic": (0.12, 0.25, 0.5),
     "analytic:double-well": (1.2, 0.35, 0.35),
     "analytic:torus-mixture": (1.8, 1.8, 0.6),
+    "analytic:correlated": (0.35, 0.35, 0.3),
 }
 """Of a normal that covers each analytic system, nm."""
 
