@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bgbench.abstract import SamplerPlugin
 from bgbench.choices import Choices
 from bgbench.errors import BgbenchError
 from bgbench.plugins import Registry, plugins
 from bgbench.protocols import get_protocol
 from bgbench.records import Cell
 from bgbench.references.providers import find_reference
+from bgbench.registered import SamplerPlugin
 from bgbench.runfolder import Inputs, Plan
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic
