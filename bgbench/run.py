@@ -221,10 +221,8 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
         return {}
     pick = torch.arange(0, reference.n_samples, max(1, reference.n_samples // FORWARD_FRAMES))
     with torch.no_grad():
-        parts = [
-            sampler.log_prob(task, reference.x[part].double())
-            for part in pick.split(sampler.batch_size(task.system))
-        ]
+        batches = reference.x[pick].double().split(sampler.batch_size(task.system))
+        parts = [sampler.log_prob(task, x) for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[pick].double() - log_q
     log_ess = 2 * math.log(len(pick)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)

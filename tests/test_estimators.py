@@ -266,7 +266,7 @@ def test_the_hand_can_be_chosen_and_wrong_options_say_so(alanine):
 
 
 def test_errors_are_taken_between_groups_and_refused_with_too_few(generator):
-    """Every point four times: four times the variance of the mean, if it is known that they belong together."""
+    """Every point four times: four times the variance of the mean, where that is known."""
     values = torch.randn(400, generator=generator, dtype=torch.float64)
     once = torch.full((400,), 1 / 400, dtype=torch.float64)
     mean, error = mean_and_error(values, once)

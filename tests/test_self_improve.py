@@ -1,4 +1,4 @@
-"""Self-improvement: exact however the rounds went, inside the budget, and never on the weights it was given."""
+"""Self-improvement: exact however the rounds went, inside the budget, never on the weights it was given."""
 
 import copy
 import math

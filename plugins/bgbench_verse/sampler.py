@@ -26,7 +26,7 @@ PLACE = 0.1
 class VerseSampler(bgbench.AbstractDensitySampler):
     """Draws shapes atom by atom; orientation is uniform, the centre of mass Gaussian and divided out.
 
-    Hydrogens on one atom that only their names tell apart are named by chance: each naming has its share of q.
+    Hydrogens that only their names tell apart are named by chance: each naming has its share of q.
     """
 
     chunk = 1024
@@ -86,7 +86,7 @@ class VerseSampler(bgbench.AbstractDensitySampler):
         save(path, replace(self.trained, card=bgbench.tuned_card(self.trained.card, notes)))
 
     def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor, m: Molecules) -> Tensor:
-        """Add the density of the orientation, of hydrogens' names and, where asked for, of the centre of mass."""
+        """Add the density of orientation, hydrogens' names and, where asked for, the centre of mass."""
         log_q = log_q - math.log(orientations(x.shape[1])) - math.log(2) * n_pairs(m.tree)
         if task.conventions.com != "none":
             return log_q
