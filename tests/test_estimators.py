@@ -161,7 +161,7 @@ def test_resampling_is_unbiased_and_stays_in_range(scheme, generator):
     assert (resample(spike, 10_000, generator, scheme).u == 999).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     seed=st.integers(0, 2**32),
     log_spread=st.floats(0.0, 80.0),
@@ -218,7 +218,7 @@ def test_pareto_smoothing_mends_the_mean_of_a_heavy_tail():
     for _ in range(200):
         log_w = torch.from_numpy(np.log(random.pareto(1 / 0.6, 1000) + 1))
         smoothed = cut_weights(log_w, "psis")
-        assert torch.equal(torch.argsort(smoothed, stable=True), torch.argsort(log_w, stable=True))
+        assert bool((smoothed[torch.argsort(log_w)].diff() >= 0).all())
         assert float(smoothed.max()) <= float(log_w.max())
         assert int((smoothed != log_w).sum()) <= math.ceil(3 * math.sqrt(1000))
         raw.append(float(log_w.exp().mean()))
@@ -266,7 +266,7 @@ def test_the_hand_can_be_chosen_and_wrong_options_say_so(alanine):
 
 
 def test_errors_are_taken_between_groups_and_refused_with_too_few(generator):
-    """Every point four times: four times the variance of the mean, where that is known."""
+    """Every point four times over tells no more, if it is known which belong together."""
     values = torch.randn(400, generator=generator, dtype=torch.float64)
     once = torch.full((400,), 1 / 400, dtype=torch.float64)
     mean, error = mean_and_error(values, once)
@@ -276,12 +276,8 @@ def test_errors_are_taken_between_groups_and_refused_with_too_few(generator):
     assert mean_and_error(again, even)[1] == pytest.approx(error / 2, rel=0.01)
     assert mean_and_error(values, once, torch.arange(400) % 3)[1] == math.inf
     spike = torch.zeros(400, dtype=torch.float64).index_fill_(0, torch.tensor([7]), 1.0)
-    assert mean_and_error(
-        torch.full_like(values, torch.inf).index_fill_(0, torch.tensor([7]), 2.0), spike
-    ) == (
-        2.0,
-        math.inf,
-    )
+    values = torch.full_like(values, torch.inf).index_fill_(0, torch.tensor([7]), 2.0)
+    assert mean_and_error(values, spike) == (2.0, math.inf)
 
 
 def test_analytic_references_and_unknown_names():

@@ -1,8 +1,8 @@
 """Peak memory and time of the whole metric set at 10,000 × 10,000 frames of ARIP, ours and the direct route.
 
 The ensembles are the parity fixture's frames drawn 10,000 times with noise of 0.01 nm: time and memory are
-those of a tetrapeptide, the values mean nothing. The direct route gives POT's dense solver the whole cost matrix,
-for the torus through the array of all differences, as published. Each runs in a process of its own.
+those of a tetrapeptide, the values mean nothing. The direct route gives POT's dense solver the whole cost
+matrix, for the torus through the array of all differences, as published. Each runs in a process of its own.
 """
 
 import json
