@@ -158,11 +158,13 @@ class AbstractDensitySampler(AbstractSampler):
 
     `log_q` must be the same function in `draw` and `log_prob`. `measure` says what it is a density over:
     `cartesian`, all 3 · atoms coordinates; `shape`, with the centre of mass divided out as the task's
-    conventions say; `internal`, that and every orientation alike.
+    conventions say; `internal`, that and every orientation alike. `exact` is False where log_q is only an
+    estimate of that density: records say so, and share no table with exact ones.
     """
 
     chunk: int = 2048
     measure: str = "cartesian"
+    exact: bool = True
 
     @abstractmethod
     def draw(self, task: Task, n_samples: int) -> Proposal:

@@ -70,6 +70,11 @@ def refuse_unlike(folders: Sequence[RunFolder]) -> None:
     if len(hot) > 1:
         shown = "; ".join(f"{path}: {value:g} K" for value, path in hot.items())
         raise BgbenchError(f"these runs cannot share a table, their temperature differs: {shown}")
+    biased = [folder.path for folder in folders if not all(record.exact for record in folder.records())]
+    if 0 < len(biased) < len(folders):
+        raise BgbenchError(
+            f"log q is an estimate in {', '.join(map(str, biased))}: compare such runs with each other only"
+        )
 
 
 def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:

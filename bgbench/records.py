@@ -101,6 +101,11 @@ class Record(Strict):
     provenance: dict[str, Any] = {}
     arrays: Arrays | None = None
 
+    @property
+    def exact(self) -> bool:
+        """False where log q was an estimate: weights made of it are biased, and share no table with exact ones."""
+        return "exact" not in self.diagnostics.get("density", {}).get("checks", {})
+
     @field_validator("metrics", "floors", "skills", mode="before")
     @classmethod
     def _no_nan(cls, values: Mapping[str, Any]) -> dict[str, float | None]:

@@ -67,6 +67,15 @@ def test_a_wrong_log_q_of_an_analytic_flow_is_caught(name):
     assert failed == ["normalisation"]
 
 
+def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide):
+    sampler = Prior()
+    assert audited(sampler, peptide)["density"]["verified"]
+    sampler.exact = False
+    found = audited(sampler, peptide)["density"]
+    assert not found["verified"]
+    assert list(found["checks"]) == ["exact"]
+
+
 def test_nan_fails(peptide):
     assert not summary(audit(Wrong(shift=math.nan), peptide))["verified"]
 

@@ -25,10 +25,12 @@ Divergence = Callable[[Tensor, float], Tensor]
 class Solver:
     """dopri5 of torchdiffeq at `tolerance`, absolute and relative; ∫ ∇·v to `nats`.
 
-    `steps` > 0: that many steps of the classical Runge–Kutta rule instead, and no halving of panels.
+    The published tolerance is 1e-4; noise and back then costs log q some 0.03 nats of a dipeptide, more than
+    the density audit lets pass. `steps` > 0: that many steps of the classical Runge–Kutta rule instead, and
+    no halving of panels.
     """
 
-    tolerance: float = 1e-4
+    tolerance: float = 1e-5
     nats: float = 0.05
     steps: int = 0
 
@@ -53,27 +55,24 @@ def carried(field: Field, x: Tensor, m: Molecules, solver: Solver, way: tuple[fl
     return solver.path(field, x, m, torch.tensor(way, dtype=torch.float64))[-1]
 
 
-def expansion(
-    field: Field, x: Tensor, m: Molecules, solver: Solver, divergence: Divergence
+def flown(
+    field: Field, z: Tensor, m: Molecules, solver: Solver, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """Noise z of conformers x at t = 1, and ∫ ∇·v dt `(n,)` from t = 0 to 1 along their paths.
+    """Conformers at t = 1 of noise z, and ∫ ∇·v dt `(n,)` along their paths.
 
     The path costs one evaluation of the field a stage; the divergence, dearer by far, is asked for only
     where its integral needs it.
     """
-    z = carried(field, x, m, solver, (1.0, 0.0))
-    return z, along_path(field, z, m, solver, divergence)
-
-
-def along_path(field: Field, z: Tensor, m: Molecules, solver: Solver, divergence: Divergence) -> Tensor:
-    """∫ ∇·v dt `(n,)` from t = 0 to 1 along the path that starts at z."""
+    ends = []
 
     def values(times: Tensor) -> Tensor:
-        when = torch.cat([times.new_zeros(1), times])
-        path = solver.path(field, z, m, when)[1:]
+        when = torch.cat([times.new_zeros(1), times, times.new_ones(1)])
+        _, *path, end = solver.path(field, z, m, when)
+        ends.append(end)
         return torch.stack([divergence(y, float(t)) for y, t in zip(path, times, strict=True)])
 
-    return integral(values, (0.0, 1.0), math.inf if solver.steps else solver.nats)
+    grown = integral(values, (0.0, 1.0), math.inf if solver.steps else solver.nats)
+    return ends[0], grown
 
 
 def exact(field: Field, m: Molecules) -> Divergence:

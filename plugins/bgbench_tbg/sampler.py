@@ -12,10 +12,9 @@ from bgbench_tbg.flow import (
     TRACES,
     Divergence,
     Solver,
-    along_path,
     carried,
     exact,
-    expansion,
+    flown,
     hutchinson,
     log_prior,
 )
@@ -58,8 +57,7 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         z = centred(torch.randn(shape, generator=task.generator)) / math.sqrt(beta)
         place = PLACE * torch.randn(n_samples, 1, 3, generator=task.generator)
         with torch.no_grad():
-            x = carried(self.field, z, m, self.solver, (0.0, 1.0))
-            grown = along_path(self.field, z, m, self.solver, self._divergence(task, m, z))
+            x, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         x = self.field.config.scale * centred(x) + place
         return bgbench.Proposal(x, self._around(task, x, log_prior(z, beta) - grown))
@@ -69,8 +67,8 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         m = self._molecules(task.system.atoms)
         x = x.to(next(self.field.parameters()))
         scaled = centred(x) / self.field.config.scale
-        divergence = self._divergence(task, m, scaled)
-        z, grown = expansion(self.field, scaled, m, self.solver, divergence)
+        z = carried(self.field, scaled, m, self.solver, (1.0, 0.0))
+        _, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
         return self._around(task, x, log_prior(z, TRAINED_AT / task.system.temperature) - grown)
 
@@ -79,7 +77,7 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         scaled = x / self.field.config.scale
         place = scaled.mean(1, keepdim=True)
         z = carried(self.field, scaled - place, m, self.solver, (1.0, 0.0))
-        grown = along_path(self.field, z.detach(), m, self.solver, self._divergence(task, m, z))
+        _, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
         return z + place, -grown - 3 * task.system.n_atoms * math.log(self.field.config.scale)
 
     def _divergence(self, task: bgbench.Task, m: Molecules, like: Tensor) -> Divergence:

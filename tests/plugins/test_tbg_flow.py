@@ -1,0 +1,219 @@
+"""TBG's flow: noise and back, a density that integrates to one, the solver, traces, conventions, options."""
+
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bgbench import BgbenchError, Conventions, System
+from bgbench.audit import audit
+from bgbench.testing import DensitySamplerLaws, peptide_task
+from bgbench_tbg import TBGSampler, build
+from bgbench_tbg.divergence import velocity_and_divergence
+from bgbench_tbg.flow import Solver, carried, exact, flown, log_prior
+from bgbench_tbg.network import Config, Field, Molecules
+from bgbench_tbg.quadrature import integral, pair, points
+from bgbench_tbg.weights import save
+
+
+def random_field(config=None, size=0.25, step=0.02, seed=0):
+    """Random weights; steps of atoms wide enough to matter, small enough for few steps of the solver."""
+    field = Field(config or Config(channels=8, n_layers=2))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in field.parameters():
+            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+        for layer in field.rounds:
+            layer.step_out.weight.mul_(step)
+    return field.requires_grad_(False)
+
+
+class TestTBG(DensitySamplerLaws):
+    n_samples = 8
+
+    @pytest.fixture
+    def sampler(self):
+        return TBGSampler(random_field())
+
+
+def particles(n, field):
+    """n particles told apart by their one-hot type alone."""
+    features = torch.zeros(1, n, field.config.n_features)
+    features[0, torch.arange(n), torch.arange(n)] = 1.0
+    return Molecules(features, torch.ones(1, n, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("convention", ["two particles, by quadrature", "three particles, by sampling"])
+def test_log_q_integrates_to_one(convention, generator):
+    """∫ q over the conformers without mean, in an orthonormal basis of them.
+
+    Of two particles there is one distance s = ‖x₁ − x₂‖/√2, and q turns with x: ∫ 4π s² q ds, Gauss–Legendre.
+    Of three, q against a Gaussian g twice as wide as the noise: E_g[q/g] = 1 within 5 standard errors.
+    """
+    field = random_field(size=0.3, step=0.1)
+    n = 2 if convention.startswith("two") else 3
+    m, solver = particles(n, field), Solver()
+    if n == 2:
+        grid, weight = (torch.from_numpy(part) for part in legendre(200, 0.0, 12.0))
+        x = torch.zeros(200, 2, 3)
+        x[:, 0, 2], x[:, 1, 2] = grid / math.sqrt(2), -grid / math.sqrt(2)
+        total = float((4 * math.pi * grid**2 * log_q(field, x, m, solver).double().exp() * weight).sum())
+        assert total == pytest.approx(1.0, abs=2e-4)
+    else:
+        x = 2.0 * torch.randn(1000, 3, 3, generator=generator)
+        x = x - x.mean(1, keepdim=True)
+        w = torch.exp(log_q(field, x, m, solver).double() - log_prior(x, 0.25).double())
+        assert abs(float(w.mean()) - 1.0) < 5 * float(w.std()) / math.sqrt(len(w))
+        assert float(w.std()) / math.sqrt(len(w)) < 0.05
+    moved = carried(field, x, m, solver, (1.0, 0.0))
+    assert float((moved - x).abs().max()) > 0.2, "a flow that hardly moves would prove nothing"
+
+
+def legendre(n, low, high):
+    """Points and weights of Gauss and Legendre."""
+    import numpy as np
+
+    at, weight = np.polynomial.legendre.leggauss(n)
+    return (low + high) / 2 + (high - low) / 2 * at, (high - low) / 2 * weight
+
+
+def log_q(field, x, m, solver):
+    z = carried(field, x, m, solver, (1.0, 0.0))
+    return log_prior(z, 1.0) - flown(field, z, m, solver, exact(field, m))[1]
+
+
+def test_there_and_back_is_where_one_was(generator):
+    sampler, task = TBGSampler(random_field()), peptide_task()
+    drawn = sampler.draw(task, 16)
+    again = sampler.log_prob(task, drawn.x)
+    assert float((again - drawn.log_q).abs().max()) < 1e-2
+    x = drawn.x / sampler.field.config.scale
+    x = x - x.mean(1, keepdim=True)
+    m = sampler._molecules(task.system.atoms)
+    z = carried(sampler.field, x, m, sampler.solver, (1.0, 0.0))
+    back = carried(sampler.field, z, m, sampler.solver, (0.0, 1.0))
+    assert float((back - x).abs().max()) < 1e-3
+    assert float((z - x).abs().max()) > 0.1
+
+
+def test_integral_along_the_path_is_that_of_both_together(generator):
+    """Quadrature of ∇·v against dopri5 of x and log q as one state."""
+    from torchdiffeq import odeint
+
+    field = random_field()
+    m = TBGSampler(field)._molecules(System.from_sequence("GG").atoms)
+    z = torch.randn(4, m.mask.shape[1], 3, generator=generator)
+    z = z - z.mean(1, keepdim=True)
+    _, grown = flown(field, z, m, Solver(), exact(field, m))
+    together = odeint(
+        lambda t, state: velocity_and_divergence(field, state[0], t, m),
+        (z, torch.zeros(4)),
+        torch.tensor([0.0, 1.0]),
+        method="dopri5",
+        rtol=1e-6,
+        atol=1e-6,
+    )[1][-1]
+    assert torch.allclose(grown, together, atol=1e-2)
+
+
+def test_kronrods_points_are_right_and_panels_are_halved_where_they_must(seed):
+    degree = torch.arange(23, dtype=torch.float64)[:, None]
+    powers = points(0.0, 1.0) ** degree
+    fine, coarse = pair(powers.T, 0.0, 1.0)
+    assert torch.allclose(fine, 1 / (degree[:, 0] + 1), rtol=1e-14)
+    assert torch.allclose(coarse[:14], 1 / (degree[:14, 0] + 1), rtol=1e-14)
+    assert not torch.allclose(coarse[14:], 1 / (degree[14:, 0] + 1), rtol=1e-14)
+    asked = []
+
+    def spike(t):
+        asked.append(len(t))
+        return (1e-2 / ((t - 0.7) ** 2 + 1e-4))[:, None]
+
+    truth = math.atan(30.0) + math.atan(70.0)
+    assert float(integral(spike, (0.0, 1.0), 1e-6)) == pytest.approx(truth, abs=1e-6)
+    assert len(asked) > 3
+    with pytest.raises(ArithmeticError, match="did not settle"):
+        integral(lambda t: torch.rand(15, 1, dtype=torch.float64), (0.0, 1.0), 1e-9)
+
+
+def test_hutchinson_is_right_on_average_and_says_that_it_is_no_density(generator):
+    field = random_field()
+    task = peptide_task("GG")
+    truth = TBGSampler(field)
+    x = truth.draw(task, 4).x
+    guess = TBGSampler(field, trace="hutchinson")
+    log_q = torch.stack([guess.log_prob(task, x) for _ in range(60)])
+    error = log_q.std(0) / math.sqrt(60)
+    assert bool(((log_q.mean(0) - truth.log_prob(task, x)).abs() < 5 * error + 1e-2).all())
+    assert float(error.max()) > 0.0
+    assert truth.exact
+    assert not guess.exact
+    (finding,) = audit(guess, task.system)
+    assert not finding.passed
+
+
+def test_conventions_add_what_they_should():
+    sampler, task = TBGSampler(random_field()), peptide_task()
+    x = sampler.draw(task, 3).x
+    plain, folded, whole = (
+        sampler.log_prob(replace(task, conventions=conventions), x)
+        for conventions in (Conventions(), Conventions(handedness="fold"), Conventions("none"))
+    )
+    assert torch.allclose(folded, torch.logaddexp(plain, sampler.log_prob(task, -x)), atol=1e-2)
+    centre = torch.distributions.Normal(0.0, 0.1).log_prob(x.mean(1)).sum(-1)
+    assert torch.allclose(whole, plain + centre, atol=1e-3)
+    assert torch.allclose(sampler.log_prob(task, x + 0.3), plain, atol=1e-2)
+
+
+def test_density_is_per_nm_at_a_given_centre():
+    """A field that does nothing leaves a Gaussian of width `scale`, with the centre of mass divided out."""
+    field = Field(Config(channels=4, n_layers=1))
+    with torch.no_grad():
+        field.layers[0].step_out.weight.zero_()
+    sampler, task = TBGSampler(field), peptide_task()
+    drawn = sampler.draw(task, 5)
+    n, scale = task.system.n_atoms, field.config.scale
+    one = torch.distributions.Normal(0.0, scale)
+    centre = torch.distributions.Normal(0.0, scale / math.sqrt(n))
+    x = drawn.x
+    expected = one.log_prob(x).sum((1, 2)) - centre.log_prob(x.mean(1)).sum(-1)
+    assert torch.allclose(drawn.log_q, expected, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tbg") / "w.safetensors"
+    save(path, random_field(), {"name": "random"})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"trace": "guess"}, "trace is one of exact, hutchinson, not 'guess'"),
+        ({"tolerance": "tight"}, "tolerance is a number, not 'tight'"),
+        ({"tolerance": "-1"}, "tolerance lies between 0 and 1"),
+        ({"steps": "4"}, "tbg has no option steps; it has weights, trace, tolerance"),
+    ],
+)
+def test_wrong_options_say_so(file, options, complaint):
+    with pytest.raises(BgbenchError, match=complaint):
+        build({"weights": file, **options})
+
+
+def test_right_options_are_kept_and_strange_systems_refused(file):
+    sampler = build({"weights": file, "trace": "hutchinson", "tolerance": "1e-3"})
+    assert (sampler.trace, sampler.solver.tolerance) == ("hutchinson", 1e-3)
+    assert "a peptide of 5 residues" in sampler.supports(System.from_sequence("GGGGG"))
+    assert "this system has none" in sampler.supports(System("x", torch.zeros(1, 3)))
+    assert sampler.supports(System.from_sequence("GGGG")) == ""
+
+
+def test_lightning_stays_off_the_evaluation_path():
+    import subprocess
+
+    code = "import sys, bgbench_tbg.sampler; print('lightning' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
