@@ -74,10 +74,17 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         "metrics": judgement.metrics,
         "floors": judgement.floors,
         "skills": judgement.skills,
-        "diagnostics": {**estimate.diagnostics, **judgement.diagnostics, **outcome.notes},
+        "diagnostics": {
+            **estimate.diagnostics,
+            **judgement.diagnostics,
+            **outcome.notes,
+            "unused": bench.oracle.remaining,
+        },
         "energy": dict(outcome.energy),
         "seconds": dict(outcome.seconds),
-        "arrays": write_arrays(folder.arrays_path(cell), estimate.ensemble, estimate.proposal),
+        "arrays": write_arrays(
+            folder.arrays_path(cell), estimate.ensemble, estimate.proposal, estimate.group
+        ),
         **stamps(cell, outcome, bench.reference),
     }
 

@@ -125,7 +125,19 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
+    for line in reweighting(records):
+        console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
+
+
+def reweighting(records: Sequence[Record]) -> list[str]:
+    """A line for each system whose reference was reweighted from another temperature."""
+    return [
+        f"{record.cell.system}: reference reweighted from {told['from']:g} to {record.cell.temperature:g} K, "
+        f"ESS {told['ess']:.2g}"
+        for record in {record.cell.system: record for record in records}.values()
+        if (told := record.reference.get("reweighted"))
+    ]
 
 
 def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:

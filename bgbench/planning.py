@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bgbench.abstract import SamplerPlugin
 from bgbench.choices import Choices
 from bgbench.errors import BgbenchError
 from bgbench.plugins import Registry, plugins
 from bgbench.protocols import get_protocol
 from bgbench.records import Cell
 from bgbench.references.providers import find_reference
+from bgbench.registered import SamplerPlugin
 from bgbench.runfolder import Inputs, Plan
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic
@@ -178,15 +178,19 @@ def temperature(options: Mapping[str, str], suite: Suite) -> float:
     """K; the option, else the suite's.
 
     Raises:
-        BgbenchError: if the option is no number.
+        BgbenchError: if the option is no number, or a system has a temperature of its own.
     """
     text = options.get("temperature")
     if text is None:
         return suite.temperature
     try:
-        return float(text)
+        kelvin = float(text)
     except ValueError as error:
         raise BgbenchError(f"--set temperature={text}: not a number of kelvin") from error
+    fixed = [name for name in suite.systems if name.startswith("analytic:")]
+    if fixed and kelvin != suite.temperature:
+        raise BgbenchError(f"--set temperature={text}: {fixed[0]} has its own temperature; leave it out")
+    return kelvin
 
 
 def chosen(suite: Suite, only: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import Tensor
 
 from bgbench.errors import BgbenchError
 from bgbench.types import Ensemble, Proposal
@@ -177,8 +178,9 @@ def write_json(path: Path, model: BaseModel) -> None:
         stream.write(model.model_dump_json(indent=1).encode() + b"\n")
 
 
-def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal) -> Arrays:
-    """Positions (nm, float32), u, log_w, and log_q of the proposal, compressed, atomically."""
+def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal, group: Tensor | None = None) -> Arrays:
+    """Positions (nm, float32), u, log_w, log_q of the proposal and the points' `group (n,)` where there are
+    any, compressed, atomically."""
     arrays = {
         "x": ensemble.x.detach().cpu().numpy().astype(np.float32),
         "u": ensemble.u.detach().cpu().numpy().astype(np.float64),
@@ -186,6 +188,8 @@ def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal) -> Arrays:
     }
     if proposal.log_q is not None:
         arrays["log_q"] = proposal.log_q.detach().cpu().numpy().astype(np.float64)
+    if group is not None:
+        arrays["group"] = group.cpu().numpy().astype(np.int32)
     with atomic_file(path) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return Arrays(file=path.name, sha256=sha256_file(path))

@@ -41,7 +41,7 @@ def stored_estimate(folder: RunFolder, record: Record) -> Estimate:
     tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
     ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
     proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
-    return Estimate(ensemble, proposal, record.diagnostics)
+    return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
 
 
 def replay(folder: RunFolder) -> list[Difference]:

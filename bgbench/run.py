@@ -147,12 +147,17 @@ def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
         u=ensemble.u.masked_fill(bad, torch.inf),
         log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
     )
+    uncut = estimate.log_w_uncut
     count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
     proposal = (
         replace(estimate.proposal, x=mended.x) if len(estimate.proposal.x) == len(x) else estimate.proposal
     )
     return replace(
-        estimate, ensemble=mended, proposal=proposal, diagnostics={**estimate.diagnostics, **count}
+        estimate,
+        ensemble=mended,
+        proposal=proposal,
+        diagnostics={**estimate.diagnostics, **count},
+        log_w_uncut=None if uncut is None else uncut.masked_fill(bad, -torch.inf),
     )
 
 
@@ -216,7 +221,8 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
         return {}
     pick = torch.arange(0, reference.n_samples, max(1, reference.n_samples // FORWARD_FRAMES))
     with torch.no_grad():
-        parts = [sampler.log_prob(task, reference.x[part].double()) for part in pick.split(sampler.batch_size(task.system))]
+        batches = reference.x[pick].double().split(sampler.batch_size(task.system))
+        parts = [sampler.log_prob(task, x) for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[pick].double() - log_q
     log_ess = 2 * math.log(len(pick)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
@@ -247,6 +253,8 @@ def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]
             "grade": reference.grade,
             "sha256": reference.sha256,
             "frames": reference.n_samples,
+            "temperature": cell.temperature,
+            **{name: value for name, value in reference.certificate.items() if name == "reweighted"},
         },
         "card": asdict(outcome.card),
         "leakage": leakage(outcome.card, cell.system),

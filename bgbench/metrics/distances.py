@@ -14,7 +14,6 @@ from bgbench.metrics.sides import Sides, refuse_constant, sides
 from bgbench.metrics.transport import exact_transport
 from bgbench.types import System, TicaModel
 
-
 CHUNK = 1_000
 """Frames whose TICA features are held at a time."""
 

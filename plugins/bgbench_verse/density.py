@@ -12,7 +12,6 @@ from bgbench_verse.internal import at, axes, frames, internals, log_volume, plac
 from bgbench_verse.mixtures import Circular, Line
 from bgbench_verse.network import Verse
 
-
 LEAST = 1e-6
 """Least probability that an arc may have: its logarithm stays a number."""
 

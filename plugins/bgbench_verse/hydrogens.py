@@ -2,7 +2,7 @@
 
 The force field treats them alike, but start structures name them by chance, and nothing exchanges them in a
 simulation. The flow therefore knows one naming: of two rivals a and b with dihedrals against the same atoms,
-sin φ_b > sin φ_a; where b is placed against a, cos φ_a > cos(φ_a + φ_b). Exactly one of two namings satisfies it.
+sin φ_b > sin φ_a; where b is placed against a, cos φ_a > cos(φ_a + φ_b). One of two namings satisfies it.
 Samples are named by chance again, each naming with one half of the density.
 """
 

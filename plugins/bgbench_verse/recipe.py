@@ -15,7 +15,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe(AbstractRecipe):
-    """How to train. `refine`: samples of `start` drawn for every peptide, weighted and learnt from as well."""
+    """How to train. `refine`: samples of `start` drawn for every peptide, weighted and learnt from too."""
 
     config: str = "verse-mini"
     out: str = "verse-trained"

@@ -1,7 +1,7 @@
 """Training frames with the target's own populations: a trained network's samples, weighted by their energies.
 
-Short simulations meet the shapes of a peptide but not how often each occurs. Samples of a network that has seen
-them, resampled by e^(−u)/q, have the right proportions where the network's density is good enough.
+Short simulations meet the shapes of a peptide but not how often each occurs. Samples of a network that has
+seen them, resampled by e^(−u)/q, have the right proportions where the network's density is good enough.
 """
 
 import math
@@ -59,7 +59,7 @@ def refined(start: Trained, peptides: Sequence[Peptide], draws: int, seed: int) 
 def weighed(
     start: Trained, peptide: Peptide, draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Samples `(draws, atoms, 3)` nm in the peptide's own order, and their log weights, the highest lowered."""
+    """Samples `(draws, atoms, 3)` nm in the peptide's own order, and log weights, the highest lowered."""
     one = molecule(peptide.atoms, peptide.bonds, start.vocabulary, start.table)
     energy = bgbench.energy(bgbench.System.from_sequence(peptide.name))
     m, parts = together([one]), []

@@ -2,7 +2,11 @@
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +16,8 @@ from bgbench_training.rotations import turns
 from bgbench_verse.chemistry import Molecules, molecule, together
 from bgbench_verse.density import draw, log_density, uniform
 from bgbench_verse.hydrogens import exchanged_rivals, n_pairs, renamed
-from bgbench_verse.weights import Trained
+from bgbench_verse.tuning import tuned
+from bgbench_verse.weights import Trained, save
 
 PLACE = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
@@ -21,7 +26,7 @@ PLACE = 0.1
 class VerseSampler(bgbench.AbstractDensitySampler):
     """Draws shapes atom by atom; orientation is uniform, the centre of mass Gaussian and divided out.
 
-    Hydrogens on one atom that only their names tell apart are named by chance: each naming has its share of q.
+    Hydrogens that only their names tell apart are named by chance: each naming has its share of q.
     """
 
     chunk = 1024
@@ -70,8 +75,18 @@ class VerseSampler(bgbench.AbstractDensitySampler):
         m, place = self._molecules(task.system.atoms, task.system.bonds)
         return uniform(self.net, renamed(x[:, torch.argsort(place)], m.tree), m)
 
+    def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "VerseSampler":
+        started = time.perf_counter()
+        m, place = self._molecules(task.system.atoms, task.system.bonds)
+        net = tuned(self.net, m, renamed(x[:, torch.argsort(place)], m.tree), tuning, task.generator)
+        task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
+        return VerseSampler(replace(self.trained, net=net))
+
+    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
+        save(path, replace(self.trained, card=bgbench.tuned_card(self.trained.card, notes)))
+
     def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor, m: Molecules) -> Tensor:
-        """Add the density of the orientation, of hydrogens' names and, where asked for, of the centre of mass."""
+        """Add the density of orientation, hydrogens' names and, where asked for, the centre of mass."""
         log_q = log_q - math.log(orientations(x.shape[1])) - math.log(2) * n_pairs(m.tree)
         if task.conventions.com != "none":
             return log_q

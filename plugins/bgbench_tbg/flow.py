@@ -1,0 +1,110 @@
+"""Noise → conformer → noise along the field, and the change of density on the way (arXiv 2406.14426)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torchdiffeq import odeint
+
+import bgbench
+from bgbench_tbg.divergence import velocity_and_divergence
+from bgbench_tbg.network import Field, Molecules
+from bgbench_tbg.quadrature import integral
+
+TRACES = ("exact", "hutchinson")
+PART = 1 << 20
+"""Derivatives of states that one pass of the exact trace may hold."""
+
+Divergence = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """dopri5 of torchdiffeq at `tolerance`, absolute and relative; ∫ ∇·v to `nats`.
+
+    `steps` > 0: that many steps of the classical Runge–Kutta rule instead, and no halving of panels.
+    """
+
+    tolerance: float = 1e-4
+    nats: float = 0.05
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise bgbench.BgbenchError(f"tbg: tolerance lies between 0 and 1, not at {self.tolerance}")
+
+    def path(self, field: Field, x: Tensor, m: Molecules, times: Tensor) -> Tensor:
+        """`x (n, atoms, 3)` at `times[0]`, carried along v: `(times, n, atoms, 3)`."""
+
+        def velocity(t: Tensor, y: Tensor) -> Tensor:
+            return field(y, t, m)
+
+        when = times.to(x)
+        if self.steps:
+            return odeint(velocity, x, when, method="rk4", options={"step_size": 1 / self.steps})
+        return odeint(velocity, x, when, method="dopri5", rtol=self.tolerance, atol=self.tolerance)
+
+
+def carried(field: Field, x: Tensor, m: Molecules, solver: Solver, way: tuple[float, float]) -> Tensor:
+    """`x (n, atoms, 3)` carried from one time of `way` to the other."""
+    return solver.path(field, x, m, torch.tensor(way, dtype=torch.float64))[-1]
+
+
+def expansion(
+    field: Field, x: Tensor, m: Molecules, solver: Solver, divergence: Divergence
+) -> tuple[Tensor, Tensor]:
+    """Noise z of conformers x at t = 1, and ∫ ∇·v dt `(n,)` from t = 0 to 1 along their paths.
+
+    The path costs one evaluation of the field a stage; the divergence, dearer by far, is asked for only
+    where its integral needs it.
+    """
+    z = carried(field, x, m, solver, (1.0, 0.0))
+    return z, along_path(field, z, m, solver, divergence)
+
+
+def along_path(field: Field, z: Tensor, m: Molecules, solver: Solver, divergence: Divergence) -> Tensor:
+    """∫ ∇·v dt `(n,)` from t = 0 to 1 along the path that starts at z."""
+
+    def values(times: Tensor) -> Tensor:
+        when = torch.cat([times.new_zeros(1), times])
+        path = solver.path(field, z, m, when)[1:]
+        return torch.stack([divergence(y, float(t)) for y, t in zip(path, times, strict=True)])
+
+    return integral(values, (0.0, 1.0), math.inf if solver.steps else solver.nats)
+
+
+def exact(field: Field, m: Molecules) -> Divergence:
+    """The whole trace, in parts of the batch; recomputed, not remembered, for gradients."""
+    atoms, channels = m.mask.shape[1], field.config.channels
+    size = max(1, PART // (3 * atoms * atoms * channels))
+
+    def part(y: Tensor, t: Tensor) -> Tensor:
+        return velocity_and_divergence(field, y, t, m)[1]
+
+    def divergence(x: Tensor, t: float) -> Tensor:
+        when = x.new_tensor(t)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return checkpoint(part, x, when, use_reentrant=False)
+        return torch.cat([part(y, when) for y in x.split(size)])
+
+    return divergence
+
+
+def hutchinson(field: Field, m: Molecules, noise: Tensor) -> Divergence:
+    """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: right on average, one pass forward, not the density."""
+
+    def divergence(x: Tensor, t: float) -> Tensor:
+        when = x.new_tensor(t)
+        change: Tensor = torch.func.jvp(lambda y: field(y, when, m), (x,), (noise,))[1]
+        return (noise * change).sum((1, 2))
+
+    return divergence
+
+
+def log_prior(z: Tensor, beta: float) -> Tensor:
+    """log N(z; 0, I/β) `(n,)` of `z (n, atoms, 3)` without mean: over 3 (atoms − 1) dimensions."""
+    size = 3 * (z.shape[1] - 1)
+    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * size * math.log(beta / (2 * math.pi))
