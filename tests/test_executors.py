@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bgbench.executors import InProcess
 from bgbench.records import Cell
 from bgbench.remote import OnDask
 from bgbench.runfolder import RunFolder, new_plan
-from bgbench.subprocesses import Limits, environment
+from bgbench.subprocesses import CellProcess, Limits, environment
 
 HOSTILE = {
     "budget": ("budget_exhausted", "1 evaluations asked for, 0 left of a budget of 100", "sampling"),
@@ -85,6 +86,28 @@ def test_hostile_plugins_fail_as_their_own_cells_and_nothing_else(make_folder, t
     assert timeless(untroubled[:3]) == expected
 
 
+def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monkeypatch):
+    monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0.5")
+    folder = make_folder("killed", ["slow"])
+    (cell,) = folder.plan.cells
+    killed = []
+
+    def kill_once(_, n):
+        if n and not killed:
+            children = psutil.Process().children()
+            killed.extend(child.pid for child in children if "bgbench.worker" in child.cmdline())
+            os.kill(killed[0], signal.SIGKILL)
+
+    process = CellProcess(folder.path, Limits())
+    try:
+        ending = process.run(cell, kill_once, threading.Event())
+    finally:
+        process.close()
+    assert killed
+    assert ending.status == "ok"
+    assert folder.records()[0].status == "ok"
+
+
 def test_in_process_samplers_are_put_back_in_their_place(make_folder):
     names = ["seed", "numpy_seed", "threads", "prints", "folder", "exits", "good"]
     before = torch.get_rng_state(), torch.get_num_threads(), random.getstate(), os.getcwd()
@@ -137,7 +160,7 @@ def dask_cluster(tmp_path, monkeypatch, troubles):
         for words in (scheduler, worker, worker)
     ]
     try:
-        yield address_in(file), [process.pid for process in processes]
+        yield address_in(file, processes[0]), [process.pid for process in processes]
     finally:
         for process in processes:
             os.killpg(process.pid, signal.SIGKILL)
@@ -145,8 +168,8 @@ def dask_cluster(tmp_path, monkeypatch, troubles):
         log.close()
 
 
-def address_in(file):
-    while not (file.exists() and file.stat().st_size):
+def address_in(file, scheduler):
+    while scheduler.poll() is None and not (file.exists() and file.stat().st_size):
         time.sleep(0.1)
     return json.loads(file.read_text())["address"]
 

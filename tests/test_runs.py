@@ -92,7 +92,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, troubles,
     process = subprocess.Popen(
         command("run", "slow", "--out", out, *asked), stderr=subprocess.PIPE, text=True
     )
-    while not list(out.glob("cells/*.json")):
+    while process.poll() is None and not list(out.glob("cells/*.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
