@@ -69,7 +69,8 @@ def run(
 ) -> None:
     """Run a sampler on every system of a suite at an equal energy budget."""
     from bgbench import api
-    from bgbench.display import LiveObserver, print_run
+    from bgbench.display import print_run
+    from bgbench.progress import LiveObserver
 
     chosen = {
         "suite": suite,

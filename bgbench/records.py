@@ -103,7 +103,7 @@ class Record(Strict):
 
     @property
     def exact(self) -> bool:
-        """False where log q was an estimate: weights made of it are biased, and share no table with exact ones."""
+        """False where log q was an estimate: its weights are biased, and share no table with exact ones."""
         return "exact" not in self.diagnostics.get("density", {}).get("checks", {})
 
     @field_validator("metrics", "floors", "skills", mode="before")

@@ -35,7 +35,7 @@ LAYERS = [
     {"pages"},
     {"api"},
     {"builtin"},
-    {"display"},
+    {"display", "progress"},
     {"cli_data", "cli_runs"},
     {"cli"},
     {"__main__"},

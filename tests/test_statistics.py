@@ -70,7 +70,7 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
         told = {"density": {"verified": False, "checks": {"exact": {}}}}
         write_json(path, record.model_copy(update={"diagnostics": told}))
     with pytest.raises(
-        BgbenchError, match="log q is an estimate in .*two: compare such runs with each other"
+        BgbenchError, match=r"log q is an estimate in .*two: compare such runs with each other"
     ):
         compare([one, two], "torus_w2")
     assert compare([two, RunFolder.open(tmp_path / "two")], "torus_w2").systems == ("AA", "DI")
