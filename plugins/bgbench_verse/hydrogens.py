@@ -1,8 +1,9 @@
 """Hydrogens on one atom that only their names tell apart, and which of the two is which.
 
-The force field treats them alike, but start structures name them by chance, and nothing exchanges them in a
-simulation. The flow therefore knows one naming: of two rivals a and b with dihedrals against the same atoms,
-sin φ_b > sin φ_a; where b is placed against a, cos φ_a > cos(φ_a + φ_b). One of two namings satisfies it.
+The force field treats them alike (a planar NH2 up to the order in its improper), but start structures name
+them by chance, and nothing exchanges them in a simulation. The flow therefore knows one naming: of two
+rivals a and b with dihedrals against the same atoms, sin φ_b > sin φ_a; where b is placed against a,
+cos φ_a > cos(φ_a + φ_b). One of two namings satisfies it.
 Samples are named by chance again, each naming with one half of the density.
 """
 
