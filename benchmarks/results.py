@@ -49,10 +49,10 @@ def rejudge(source: Path) -> None:
     (source / "curve.json").unlink(missing_ok=True)
 
 
-def take(source: Path) -> None:
+def take(source: Path, kept: Path = KEPT) -> None:
     """Keep a run's plan, suite, records and curve."""
     curve(RunFolder.open(source))
-    target = KEPT / source.name
+    target = kept / source.name
     shutil.rmtree(target, ignore_errors=True)
     for pattern in ("run.json", "curve.json", "*.yaml", "cells/*.json"):
         for path in source.glob(pattern):
@@ -99,12 +99,12 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def rewritten(readme: str, folder: Path) -> str:
-    """The README with fresh tables."""
+def rewritten(readme: str, folder: Path, start: str = START, end: str = END) -> str:
+    """The README with fresh tables between `start` and `end`."""
     runs = opened(folder)
-    before, _, rest = readme.partition(START)
-    after = rest.partition(END)[2]
-    return f"{before}{START}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{END}{after}"
+    before, _, rest = readme.partition(start)
+    after = rest.partition(end)[2]
+    return f"{before}{start}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -7,14 +7,9 @@ from bgbench.abstract import (
     AbstractOracle,
     AbstractSampler,
     Conventions,
-    EnergyPlugin,
     Estimate,
-    EstimatorPlugin,
     MetricCase,
-    MetricPlugin,
-    SamplerPlugin,
     Task,
-    TrackerPlugin,
 )
 from bgbench.api import run
 from bgbench.chemistry import Atom, Encoding
@@ -33,6 +28,7 @@ from bgbench.references.providers import find_reference
 from bgbench.references.shards import published_atoms, published_frames
 from bgbench.references.store import read_frames
 from bgbench.references.training import held_out
+from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.resources import data_path
 from bgbench.types import (
     Card,
@@ -43,6 +39,8 @@ from bgbench.types import (
     Suite,
     System,
     TicaModel,
+    Tuning,
+    tuned_card,
 )
 from bgbench.units import kt
 
@@ -75,6 +73,7 @@ __all__ = [
     "Tempered",
     "TicaModel",
     "TrackerPlugin",
+    "Tuning",
     "data_path",
     "encode_atoms",
     "energy",
@@ -93,4 +92,5 @@ __all__ = [
     "read_frames",
     "run",
     "torsions",
+    "tuned_card",
 ]

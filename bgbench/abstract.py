@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.types import Card, Ensemble, Proposal, Reference, System, check_shape
+from bgbench.errors import BgbenchError
+from bgbench.types import Ensemble, Proposal, Reference, System, Tuning, check_shape
 
 
 class AbstractEnergy(ABC):
@@ -181,6 +182,18 @@ class AbstractDensitySampler(AbstractSampler):
         del task, x
         return None
 
+    def finetuned(self, task: Task, x: Tensor, tuning: Tuning) -> "AbstractDensitySampler | None":
+        """A copy that has learnt from equally weighted `x (n, atoms, 3)` nm; None: it cannot learn.
+
+        The sampler itself stays as it is, and teaches the copy (`Tuning`).
+        """
+        del task, x, tuning
+        return None
+
+    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
+        """Write weights for `--set weights=PATH`, `notes` added to their card."""
+        raise BgbenchError(f"{type(self).__name__} has no weights to write to {path} ({', '.join(notes)})")
+
     def batch_size(self, system: System) -> int:
         """Conformers of `system` in one call of `draw` or `log_prob`; fewer where each needs much memory."""
         del system
@@ -205,11 +218,17 @@ class AbstractDensitySampler(AbstractSampler):
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics."""
+    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics.
+
+    Points of one `group (n,)` may depend on each other: errors are taken between groups. `log_w_uncut (n,)`
+    are the weights before an estimator's cut.
+    """
 
     ensemble: Ensemble
     proposal: Proposal
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    group: Tensor | None = None
+    log_w_uncut: Tensor | None = None
 
 
 class AbstractEstimator(ABC):
@@ -234,57 +253,3 @@ class MetricCase:
     n_samples: int
     generator: torch.Generator
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SamplerPlugin:
-    """A sampler as registered: how to build it from `--set` options, train it, import weights."""
-
-    name: str
-    summary: str
-    build: Callable[[Mapping[str, str]], AbstractSampler]
-    card: Callable[[Mapping[str, str]], Card]
-    estimator: str = "none"
-    citation: str = ""
-    train: Callable[[Mapping[str, str]], Path] | None = None
-    import_weights: Callable[[Path, Path], Path] | None = None
-
-
-@dataclass(frozen=True)
-class EnergyPlugin:
-    """An energy backend as registered."""
-
-    name: str
-    summary: str
-    build: Callable[[System], AbstractEnergy]
-
-
-@dataclass(frozen=True)
-class EstimatorPlugin:
-    """An estimator as registered."""
-
-    name: str
-    summary: str
-    build: Callable[[Mapping[str, str]], AbstractEstimator]
-    citation: str = ""
-
-
-@dataclass(frozen=True)
-class MetricPlugin:
-    """A metric as registered. `compute` returns named values; `better` is `lower`, `higher` or ``."""
-
-    name: str
-    summary: str
-    compute: Callable[[MetricCase], Mapping[str, float]]
-    unit: str = ""
-    better: str = "lower"
-    citation: str = ""
-
-
-@dataclass(frozen=True)
-class TrackerPlugin:
-    """A tracker as registered: mirrors a finished run folder to `uri`."""
-
-    name: str
-    summary: str
-    mirror: Callable[[Path, str], None]

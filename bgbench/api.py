@@ -1,70 +1,33 @@
 """The Python door to a run: plan, execute, draw, mirror. The command line calls the same function."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Unpack
 
-from bgbench.abstract import SamplerPlugin
-from bgbench.cells import bury, execute
+from bgbench.choices import Choices, Observer
 from bgbench.errors import BgbenchError
-from bgbench.executors import AbstractExecutor, InProcess, Job, Workers
-from bgbench.plugins import plugins
-from bgbench.protocols import get_protocol
-from bgbench.provenance import cores
-from bgbench.records import Cell, Record, atomic_file, read_record
-from bgbench.references.providers import find_reference
+from bgbench.executors import AbstractExecutor, InProcess
+from bgbench.mirroring import Mirror
+from bgbench.planning import (
+    DEFAULT_SUITE,
+    inputs_of,
+    only_of,
+    plan_cells,
+    prefixed,
+    refuse_other_run,
+)
+from bgbench.provenance import cores, versions, visible_devices
+from bgbench.records import Cell, Record
 from bgbench.report import draw_cell
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runfolder import RunFolder, locked, new_plan
 from bgbench.subprocesses import Limits
-from bgbench.suites import load_suite, suite_path
-from bgbench.types import Suite, System
+from bgbench.suites import suite_path
 
-DEFAULT_SUITE = "dipeptides-mini@1"
 MOST_WORKERS = 4
-
-
-class Choices(TypedDict, total=False):
-    """What can be chosen about a run; everything has a default from the suite or the sampler.
-
-    `workers` processes (0: this one), each cell at most `timeout` s and `memory` MB. `options` are the
-    sampler's, `estimator.NAME` keys the estimator's, `temperature` the system's (K).
-    """
-
-    suite: str
-    estimator: str
-    protocol: str
-    budget: int
-    seeds: int
-    only: tuple[str, ...]
-    options: Mapping[str, str]
-    out: str | Path
-    workers: int
-    timeout: float
-    memory: float
-    resume: bool
-    retry_failed: bool
-    tracking_uri: str
-    observer: "Observer"
-
-
-class Observer:
-    """Hears how a run goes; this one keeps silent. Subclass to show progress."""
-
-    def started(self, folder: RunFolder, cells: list[Cell]) -> None:
-        """Before the first cell."""
-
-    def advanced(self, cell: Cell, n: int) -> None:
-        """`n` more conformers of `cell` are done."""
-
-    def finished(self, record: Record) -> None:
-        """A record was written."""
-
-    def notice(self, message: str) -> None:
-        """Something a user should read."""
 
 
 @dataclass(frozen=True)
@@ -85,137 +48,129 @@ def run(sampler: str, **choices: Unpack[Choices]) -> Result:
         BgbenchError: for anything unknown, impossible or not at hand, before the first cell starts.
     """
     observer = choices.get("observer", Observer())
-    folder = open_folder(sampler, choices)
-    with folder.lock():
-        cells = folder.missing(retry_failed=choices.get("retry_failed", False))
+    where = executor(choices)
+    with opened(sampler, choices) as folder:
+        cells = due(folder, choices, observer)
+        mirror = Mirror(folder)
         observer.started(folder, cells)
-        for record in executor(choices).map(job(folder, observer), cells):
-            if record.status == "ok":
-                draw_cell(folder, record)
-            observer.finished(record)
-        mirror(folder, observer)
-    return Result(folder.path, folder.records())
+        with (
+            mirror.feeding() if where.apart else nullcontext(),
+            told_how_to_go_on(folder, observer),
+            closing(where.map(folder, cells, observer.advanced)) as records,
+        ):
+            for record in records:
+                draw(folder, record, observer)
+                mirror.new_record()
+                observer.finished(record)
+        mirror.send()
+        if mirror.complaint:
+            observer.notice(mirror.complaint)
+        return Result(folder.path, folder.records())
 
 
-def open_folder(sampler: str, choices: Choices) -> RunFolder:
-    """The run's folder: the one to resume, or a new one with its plan."""
+@contextmanager
+def opened(sampler: str, choices: Choices) -> Iterator[RunFolder]:
+    """The run's folder, locked: the one to resume, or a new one with its plan."""
     out = choices.get("out")
     if choices.get("resume") and not out:
         raise BgbenchError("--resume needs the run to go on with; give its folder with --out")
     if choices.get("resume") and out and (Path(out) / "run.json").exists():
-        return RunFolder.open(Path(out))
+        with locked(Path(out)):
+            folder = RunFolder.open(Path(out))
+            refuse_other_run(folder.path, folder.plan, sampler, choices)
+            folder.sweep()
+            yield folder
+        return
     cells, suite = plan_cells(sampler, choices)
-    check_at_hand(cells, suite)
+    inputs = inputs_of(cells[0], list(dict.fromkeys(cell.system for cell in cells)), suite)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     path = Path(out) if out else Path("runs") / f"{stamp}-{sampler}-{suite.id}"
     default_uri = f"sqlite:///{(path if out else path.parent).resolve() / 'mlflow.db'}"
-    plan = new_plan(cells, suite.sha256, choices.get("tracking_uri") or default_uri)
-    folder = RunFolder.create(path, plan)
-    with atomic_file(path / f"{suite.id}.yaml") as stream:
-        stream.write(suite_path(choices.get("suite", DEFAULT_SUITE)).read_bytes())
-    return folder
+    plan = new_plan(cells, suite.sha256, choices.get("tracking_uri") or default_uri, inputs)
+    with locked(path):
+        yield RunFolder.create(path, plan, suite_path(choices.get("suite", DEFAULT_SUITE)))
 
 
-def plan_cells(sampler: str, choices: Choices) -> tuple[list[Cell], Suite]:
-    """Every (system, seed) of the suite, with defaults filled in."""
-    plugin = plugins().samplers[sampler]
-    suite = load_suite(choices.get("suite", DEFAULT_SUITE))
-    options = dict(choices.get("options", {}))
-    own = {key: value for key, value in options.items() if "." not in key and key != "temperature"}
-    seeds = choices.get("seeds", suite.seeds)
-    budget = choices.get("budget", suite.budget)
-    if budget < 1:
-        raise BgbenchError(f"--budget must be at least 1 energy evaluation, got {budget}")
-    if seeds < 1:
-        raise BgbenchError(f"--seeds must be at least 1, got {seeds}")
-    shared: Any = {
-        "sampler": sampler,
-        "estimator": choices.get("estimator") or plugin.estimator,
-        "protocol": choices.get("protocol") or suite.protocol,
-        "suite": suite.id,
-        "budget": budget,
-        "energy": suite.energy,
-        "temperature": _temperature(options, suite),
-        "options": own,
-        "estimator_options": _prefixed(options, "estimator."),
+def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
+    """The cells to run now; damaged records are told of, set aside and run again."""
+    records, damaged = folder.readable()
+    for sentence in damaged:
+        observer.notice(f"{sentence}; its cell runs again")
+    mixed = {str(record.provenance.get("libraries")) for record in records} - {
+        str({name: value for name, value in versions().items() if name != "bgbench"})
     }
-    systems = _chosen(suite, choices.get("only", ()))
-    cells = [Cell(system=name, seed=seed, **shared) for name in systems for seed in range(seeds)]
-    check_choices(plugin, cells[0])
-    return cells, suite
+    if mixed:
+        observer.notice(f"{folder.path} holds records made with other library versions than today's")
+    missing = folder.missing(retry_failed=choices.get("retry_failed", False))
+    wanted = {cell.name for cell in only_of(folder.plan, choices.get("only", ()))}
+    return [cell for cell in missing if cell.name in wanted]
 
 
-def check_choices(plugin: SamplerPlugin, cell: Cell) -> None:
-    """Build everything once, so that a wrong option fails before the first cell."""
-    get_protocol(cell.protocol)
-    plugins().estimators[cell.estimator].build(cell.estimator_options)
-    plugins().energies[cell.energy]
-    plugin.build(cell.options)
-
-
-def check_at_hand(cells: list[Cell], suite: Suite) -> None:
-    """Raise BgbenchError for the first system whose reference is missing."""
-    for cell in cells:
-        if not cell.system.startswith("analytic:"):
-            find_reference(System.from_sequence(cell.system, cell.temperature, suite.forcefield), suite.id)
-
-
-def mirror(folder: RunFolder, observer: Observer) -> None:
-    """Send the run to its tracker; a tracker that fails costs a notice, never a record."""
+def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
+    """Draw a cell's figures; one that fails costs a notice, never a record."""
+    if record.status != "ok":
+        return
     try:
-        plugins().trackers["mlflow"].mirror(folder.path, folder.plan.tracking_uri)
+        draw_cell(folder, record)
     except Exception as error:
+        observer.notice(f"no figures of {record.cell.name}: {error}")
+
+
+@contextmanager
+def told_how_to_go_on(folder: RunFolder, observer: Observer) -> Iterator[None]:
+    """Whatever ends the run early, say what is kept and what goes on with it."""
+    try:
+        yield
+    except BaseException:
+        observer.ended()
+        missing = len(folder.missing())
         observer.notice(
-            f"tracking to {folder.plan.tracking_uri} failed ({type(error).__name__}: {error}); the records "
-            f"are safe in {folder.path}; send them later with `bgbench track {folder.path}`"
+            f"{len(folder.plan.cells) - missing} of {len(folder.plan.cells)} cells are finished and kept; "
+            f"go on with `bgbench run {folder.plan.sampler} --out {folder.path} --resume`"
         )
-
-
-def job(folder: RunFolder, observer: Observer) -> Job:
-    """What an executor needs of this run."""
-    return Job(
-        folder=folder.path,
-        execute=lambda cell: execute(cell, folder, partial(observer.advanced, cell)),
-        collect=lambda cell: read_record(folder.record_path(cell)),
-        bury=partial(bury, folder=folder),
-        advanced=observer.advanced,
-    )
+        raise
+    observer.ended()
 
 
 def executor(choices: Choices) -> AbstractExecutor:
-    """In process for `workers=0`, else that many worker processes sharing the cores.
+    """In process for `workers=0`, else Dask workers: here, behind a scheduler, or as jobs.
 
-    The default is one a core, at most four: small networks gain nothing from threads.
+    The default is one a core or one a GPU, at most four, of one thread each: small networks gain nothing
+    from threads, and the same threads everywhere give the same records everywhere.
 
     Raises:
-        BgbenchError: for a negative number of workers.
+        BgbenchError: for numbers out of range, and for choices that exclude each other.
     """
-    workers = choices.get("workers", min(cores(), MOST_WORKERS))
-    if workers < 0:
-        raise BgbenchError(f"--workers must be 0 (in this process) or more, got {workers}")
-    if workers == 0:
-        return InProcess()
-    threads = max(1, cores() // workers)
+    refuse_numbers(choices)
+    devices = visible_devices()
+    workers = choices.get("workers", min(len(devices) or cores(), MOST_WORKERS))
+    threads = choices.get("threads", 1)
+    if workers == 0 and "scheduler" not in choices and "cluster" not in choices:
+        return InProcess(threads)
+    from bgbench import clusters
+    from bgbench.remote import OnDask
+
     limits = Limits(threads, choices.get("timeout", math.inf), choices.get("memory", math.inf))
-    return Workers(limits, workers)
+    if "scheduler" in choices:
+        return OnDask(clusters.existing(choices["scheduler"]), limits)
+    if "cluster" in choices:
+        options = {"cores": str(threads), **prefixed(choices.get("options", {}), "cluster")}
+        return OnDask(clusters.slurm(options, max(1, workers)), limits)
+    return OnDask(clusters.local(workers), limits, devices)
 
 
-def _temperature(options: Mapping[str, str], suite: Suite) -> float:
-    text = options.get("temperature")
-    if text is None:
-        return suite.temperature
-    try:
-        return float(text)
-    except ValueError as error:
-        raise BgbenchError(f"--set temperature={text}: not a number of kelvin") from error
-
-
-def _prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
-    return {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
-
-
-def _chosen(suite: Suite, only: tuple[str, ...]) -> tuple[str, ...]:
-    unknown = sorted(set(only) - set(suite.systems))
-    if unknown:
-        raise BgbenchError(f"--only {', '.join(unknown)}: not in {suite.id} ({', '.join(suite.systems)})")
-    return tuple(name for name in suite.systems if not only or name in only)
+def refuse_numbers(choices: Choices) -> None:
+    """Raise BgbenchError for what cannot be."""
+    if choices.get("workers", 0) < 0:
+        raise BgbenchError(f"--workers must be 0 (in this process) or more, got {choices['workers']}")
+    if choices.get("threads", 1) < 1:
+        raise BgbenchError(f"--threads must be at least 1, got {choices['threads']}")
+    for name in ("timeout", "memory"):
+        if choices.get(name, math.inf) <= 0:  # type: ignore[operator]
+            raise BgbenchError(f"--{name} must be above 0, got {choices.get(name)}")
+        if name in choices and choices.get("workers") == 0:
+            raise BgbenchError(f"--{name} needs worker processes to watch; leave out --workers 0")
+    if "scheduler" in choices and "cluster" in choices:
+        raise BgbenchError("--scheduler and --cluster are two places; give one")
+    if choices.get("cluster", "slurm") != "slurm":
+        raise BgbenchError(f"unknown cluster '{choices['cluster']}'; known: slurm")

@@ -1,16 +1,19 @@
 """The core's own entries, registered through the hooks like anyone's."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from bgbench.abstract import EnergyPlugin, EstimatorPlugin, MetricPlugin, TrackerPlugin
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
+from bgbench.estimators.self_improve import SelfImprove
+from bgbench.estimators.smc import SMC
 from bgbench.estimators.snis import SNIS
 from bgbench.hookspecs import hookimpl
 from bgbench.metrics.registry import METRICS
+from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, TrackerPlugin
 from bgbench.resources import suites_path
 from bgbench.systems.analytic import AnalyticEnergy
 from bgbench.tracking import mirror_to_mlflow
@@ -28,11 +31,29 @@ def bgbench_energies() -> Sequence[EnergyPlugin]:
 
 @hookimpl
 def bgbench_estimators() -> Sequence[EstimatorPlugin]:
-    """none, snis, mcmc."""
+    """none, snis, smc-ula, smc-mala, self-improve, mcmc."""
+    paper = "arXiv 2508.18175"
     return [
-        EstimatorPlugin("none", "the proposal as it is", lambda options: Plain()),
-        EstimatorPlugin("snis", "self-normalised importance sampling", lambda options: SNIS()),
-        EstimatorPlugin("mcmc", "time averages of a sampler that walks", lambda options: MCMC()),
+        EstimatorPlugin("none", "the proposal as it is", Plain.from_options),
+        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.from_options),
+        *(
+            EstimatorPlugin(
+                f"smc-{kernel}",
+                f"annealed sequential Monte Carlo, {steps} Langevin steps",
+                partial(SMC.from_options, kernel),
+                paper,
+                in_order=False,
+            )
+            for kernel, steps in (("ula", "unadjusted"), ("mala", "Metropolis-adjusted"))
+        ),
+        EstimatorPlugin(
+            "self-improve",
+            "rounds of fine-tuning a copy on its own weighted samples, then snis",
+            SelfImprove.from_options,
+            paper,
+            in_order=False,
+        ),
+        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.from_options),
     ]
 
 

@@ -3,62 +3,67 @@
 import resource
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
+
+import torch
 
 from bgbench.errors import BudgetExhausted, NonFinite, Unsupported
 from bgbench.provenance import provenance
-from bgbench.records import Budget, Cell, Record, Status, atomic_file, digest, write_arrays, write_json
+from bgbench.records import Budget, Cell, Ending, Record, Status, atomic_file, write_arrays, write_json
 from bgbench.run import Bench, Outcome, evaluate, open_bench, stamps
 from bgbench.runfolder import RunFolder
+from bgbench.stages import Stages, Watch
+
+SILENT = Watch()
 
 
-def execute(cell: Cell, folder: RunFolder, progress: Callable[[int], None]) -> Record:
+def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
     """Run a cell, write its arrays and record, and return the record.
 
     Raises:
-        BgbenchError: if the system, its reference or the run folder is not at hand.
+        BgbenchError: if the run folder cannot be written.
     """
     started = time.perf_counter()
-    bench = open_bench(cell, folder.path)
+    stages, bench = Stages(watch.entered), None
+    with suppress(OSError):
+        folder.traceback_path(cell).unlink()
     try:
-        outcome = evaluate(cell, bench, progress)
-    except Exception as error:
-        fields = failure(error)
-        with atomic_file(folder.record_path(cell).with_suffix(".traceback.txt")) as stream:
+        with stages("opening"):
+            bench = open_bench(cell, folder.path)
+        outcome = evaluate(cell, bench, watch.advanced, stages)
+    except (Exception, SystemExit) as error:
+        fields = {**failure(error), "phase": stages.current, "seconds": stages.seconds}
+        with atomic_file(folder.traceback_path(cell)) as stream:
             stream.write(traceback.format_exc().encode())
     else:
         fields = success(cell, outcome, bench, folder)
     record = Record(
-        id=record_id(cell),
+        id=folder.plan.record_id(cell),
         cell=cell,
-        budget=spent(bench),
+        budget=spent(cell, bench),
         provenance={**provenance(), "peak_memory_mb": peak_memory()},
-        **{**fields, "seconds": {**fields.get("seconds", {}), "total": time.perf_counter() - started}},
+        **{**fields, "seconds": {**fields["seconds"], "total": time.perf_counter() - started}},
     )
     write_json(folder.record_path(cell), record)
     return record
 
 
-def bury(cell: Cell, status: Status, error: str, folder: RunFolder) -> Record:
+def bury(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
     """Write the record of a cell whose worker did not live to write it. What it spent is not known."""
     record = Record(
-        id=record_id(cell),
+        id=folder.plan.record_id(cell),
         cell=cell,
-        status=status,
-        error=error,
+        status=ending.status,
+        error=ending.error,
+        phase=ending.phase,
         budget=Budget(limit=cell.budget, used=0),
         diagnostics={"budget_used_known": False},
         provenance=provenance(),
     )
     write_json(folder.record_path(cell), record)
     return record
-
-
-def record_id(cell: Cell) -> str:
-    """A hash of what determines the result: the cell and the versions that compute it."""
-    versions = {"bgbench": provenance()["bgbench"], **provenance()["libraries"]}
-    return digest({"cell": cell.sha256, "versions": versions})
 
 
 def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> dict[str, Any]:
@@ -69,29 +74,41 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         "metrics": judgement.metrics,
         "floors": judgement.floors,
         "skills": judgement.skills,
-        "diagnostics": {**estimate.diagnostics, **judgement.diagnostics, **outcome.notes},
+        "diagnostics": {
+            **estimate.diagnostics,
+            **judgement.diagnostics,
+            **outcome.notes,
+            "unused": bench.oracle.remaining,
+        },
         "energy": dict(outcome.energy),
         "seconds": dict(outcome.seconds),
-        "arrays": write_arrays(folder.arrays_path(cell), estimate.ensemble, estimate.proposal),
+        "arrays": write_arrays(
+            folder.arrays_path(cell), estimate.ensemble, estimate.proposal, estimate.group
+        ),
         **stamps(cell, outcome, bench.reference),
     }
 
 
-def failure(error: Exception) -> dict[str, Any]:
+def failure(error: BaseException) -> dict[str, Any]:
     """Status and cause of a cell that failed."""
     statuses: Mapping[type[Exception], Status] = {
         BudgetExhausted: "budget_exhausted",
         NonFinite: "nonfinite",
         Unsupported: "unsupported",
         MemoryError: "out_of_memory",
+        torch.OutOfMemoryError: "out_of_memory",
         TimeoutError: "timeout",
     }
     status = next((name for kind, name in statuses.items() if isinstance(error, kind)), "crash")
+    if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+        status = "out_of_memory"
     return {"status": status, "error": f"{type(error).__name__}: {error}"}
 
 
-def spent(bench: Bench) -> Budget:
+def spent(cell: Cell, bench: Bench | None) -> Budget:
     """What the meter says."""
+    if bench is None:
+        return Budget(limit=cell.budget, used=0)
     oracle = bench.oracle
     return Budget(limit=oracle.limit, used=oracle.used, nonfinite=oracle.n_nonfinite, ledger=oracle.ledger)
 

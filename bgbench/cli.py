@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,7 +33,9 @@ Set = Annotated[
 @app.command()
 def run(
     sampler: Annotated[str, typer.Argument(help="a sampler of `bgbench list samplers`")],
-    suite: Annotated[str, typer.Option(help="a suite of `bgbench list suites`")] = "dipeptides-mini@1",
+    suite: Annotated[
+        str | None, typer.Option(help="a suite of `bgbench list suites`; default: dipeptides-mini@1")
+    ] = None,
     estimator: Annotated[str | None, typer.Option(help="default: the sampler's own")] = None,
     protocol: Annotated[str | None, typer.Option(help="bgbench@1 or paper@1; default: the suite's")] = None,
     budget: Annotated[
@@ -43,10 +46,17 @@ def run(
     settings: Set = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/…")] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store; default: SQLite beside the run")
+        str | None, typer.Option(help="MLflow store, or none; default: SQLite beside the run")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="worker processes; 0 runs in this one; default: one a core, at most 4")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="threads a worker; default: 1")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="a Dask scheduler whose workers run the cells: tcp://HOST:PORT")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="slurm: --workers jobs, described with --set cluster.queue=…")
     ] = None,
     timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
     memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
@@ -59,7 +69,8 @@ def run(
 ) -> None:
     """Run a sampler on every system of a suite at an equal energy budget."""
     from bgbench import api
-    from bgbench.display import LiveObserver, print_run
+    from bgbench.display import print_run
+    from bgbench.progress import LiveObserver
 
     chosen = {
         "suite": suite,
@@ -67,8 +78,11 @@ def run(
         "protocol": protocol,
         "budget": budget,
         "seeds": seeds,
-        "only": tuple(only or ()),
+        "only": tuple(only) if only else None,
         "options": parse_settings(settings),
+        "threads": threads,
+        "scheduler": scheduler,
+        "cluster": cluster,
         "out": out_dir,
         "tracking_uri": tracking_uri,
         "workers": workers,
@@ -167,12 +181,18 @@ def track(
     tracking_uri: Annotated[str | None, typer.Option(help="default: the one of the run")] = None,
 ) -> None:
     """Send a run's records to MLflow; what is there already is not sent twice."""
-    from bgbench.plugins import plugins
+    from bgbench.mirroring import NOWHERE, Mirror
     from bgbench.runfolder import RunFolder
 
-    uri = tracking_uri or RunFolder.open(folder).plan.tracking_uri
-    plugins().trackers["mlflow"].mirror(folder, uri)
-    out.print(f"{folder} is at {uri}")
+    opened = RunFolder.open(folder)
+    uri = tracking_uri or opened.plan.tracking_uri
+    if uri == NOWHERE:
+        raise BgbenchError(f"{folder} was run with --tracking-uri none; give one now")
+    mirror = Mirror(opened, uri)
+    mirror.send()
+    if mirror.complaint:
+        raise BgbenchError(mirror.complaint)
+    out.print(f"{folder} is at {uri}", soft_wrap=True)
 
 
 @app.command()
@@ -199,7 +219,8 @@ def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and exit code 2."""
+    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(guarded(app))
 
 
@@ -211,7 +232,7 @@ def guarded(command: Callable[..., Any]) -> int:
         err.print(f"bgbench: {error}", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        err.print("bgbench: stopped; what was finished is kept. Go on with the same command and --resume.")
+        err.print("bgbench: stopped")
         return 130
     except Exception as error:
         return _usage_error(error)

@@ -92,7 +92,7 @@ def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
         return
     if job.work.exists() and not resume:
         raise BgbenchError(f"{job.work} holds an unfinished run; add --resume to go on, or delete it")
-    from bgbench.display import simulation_bar
+    from bgbench.progress import simulation_bar
 
     with simulation_bar(err, name, quiet) as progress:
         reference = simulate(replace(job, progress=progress), training=train)

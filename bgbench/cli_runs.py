@@ -1,4 +1,4 @@
-"""`bgbench show|compare|curve|report|replay`: what is done with finished runs."""
+"""`bgbench show|compare|curve|report|replay|verify`: what is done with finished runs."""
 
 import json
 import math
@@ -30,10 +30,13 @@ def show(
     from bgbench.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
+    records, damaged = opened.readable()
     if as_json:
         sys.stdout.write(json.dumps(run_as_dict(opened), indent=1) + "\n")
     else:
-        print_run(opened.path, opened.records(), out)
+        print_run(opened.path, records, out)
+    if damaged:
+        raise BgbenchError(f"{damaged[0]}; --resume runs its cell again")
 
 
 @app.command("compare")
@@ -136,3 +139,20 @@ def replay(folder: RunDir) -> None:
     if differences:
         raise typer.Exit(1)
     out.print(f"{folder}: every metric of {len(opened.records())} records is as recorded")
+
+
+@app.command()
+def verify(folder: RunDir) -> None:
+    """Check every record and the hash of every array file. Exit code 1 if one is wrong."""
+    from bgbench.replay import verify as check
+    from bgbench.runfolder import RunFolder
+
+    opened = RunFolder.open(folder)
+    wrong = check(opened)
+    for sentence in wrong:
+        out.print(sentence, soft_wrap=True, markup=False)
+    if wrong:
+        raise typer.Exit(1)
+    records = opened.records()
+    arrays = sum(record.arrays is not None for record in records)
+    out.print(f"{folder}: {len(records)} records and {arrays} array files are as they were written")

@@ -43,8 +43,14 @@ class Comparison:
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
-    """`sampler` or, where a sampler stands twice, `sampler (folder)`."""
-    names = [folder.plan.sampler for folder in folders]
+    """`sampler`; where a sampler stands with several estimators `sampler · estimator`; where that does not
+    tell runs apart, `(folder)` behind it."""
+    plans = [folder.plan for folder in folders]
+    estimators = {plan.sampler: {p.estimator for p in plans if p.sampler == plan.sampler} for plan in plans}
+    names = [
+        f"{plan.sampler} · {plan.estimator}" if len(estimators[plan.sampler]) > 1 else plan.sampler
+        for plan in plans
+    ]
     return [
         name if names.count(name) == 1 else f"{name} ({folder.path.name})"
         for name, folder in zip(names, folders, strict=True)
@@ -52,7 +58,7 @@ def labels(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def refuse_unlike(folders: Sequence[RunFolder]) -> None:
-    """Raise BgbenchError unless all runs share protocol, suite version and budget, naming what differs."""
+    """Raise BgbenchError unless all runs share protocol, suite version, budget and temperature."""
     if len(folders) < 2:
         raise BgbenchError("compare needs two runs or more")
     for field in ("protocol", "suite", "suite_sha256", "budget"):
@@ -60,6 +66,10 @@ def refuse_unlike(folders: Sequence[RunFolder]) -> None:
         if len(found) > 1:
             shown = "; ".join(f"{path}: {value}" for value, path in found.items())
             raise BgbenchError(f"these runs cannot share a table, their {field} differs: {shown}")
+    hot = {folder.plan.cells[0].temperature: folder.path for folder in folders}
+    if len(hot) > 1:
+        shown = "; ".join(f"{path}: {value:g} K" for value, path in hot.items())
+        raise BgbenchError(f"these runs cannot share a table, their temperature differs: {shown}")
     biased = [folder.path for folder in folders if not all(record.exact for record in folder.records())]
     if 0 < len(biased) < len(folders):
         raise BgbenchError(

@@ -1,7 +1,8 @@
 """Error against cost: finished runs scored again on what they had after 100, 1,000 … evaluations.
 
 Nothing is run anew: arrays keep the order in which samples came, so that the first share of them is what a
-smaller budget would have bought (a walk's frames lie evenly over its budget).
+smaller budget would have bought (a walk's frames lie evenly over its budget). Estimators whose points all
+cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
 import json
@@ -72,10 +73,12 @@ def curve(folder: RunFolder) -> list[Point]:
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
     bench = open_bench(record.cell, folder.path)
     share = min(1.0, evaluations / record.budget.used)
+    seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
+    if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
+        return Point(evaluations, seconds, {}, {})
     estimate = first_share(stored_estimate(folder, record), share)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
-    seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
     try:
         judgement = protocol.judge(estimate, bench.reference, bench.system, seed)
     except BgbenchError:
@@ -89,7 +92,8 @@ def first_share(estimate: Estimate, share: float) -> Estimate:
     n = max(2, round(share * estimate.ensemble.n_samples))
     index = torch.arange(min(n, estimate.ensemble.n_samples))
     part: Ensemble = estimate.ensemble.take(index)
-    return replace(estimate, ensemble=part, proposal=Proposal(part.x, u=part.u))
+    group = None if estimate.group is None else estimate.group[index]
+    return replace(estimate, ensemble=part, proposal=Proposal(part.x, u=part.u), group=group)
 
 
 def _mean(points: Sequence[Point]) -> Point:

@@ -1,19 +1,16 @@
-"""What the command line prints: live progress, tables, listings."""
+"""What the command line prints: tables, listings, answers."""
 
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bgbench.api import Observer
 from bgbench.audit import Check
 from bgbench.compare import Comparison
 from bgbench.curves import Point
@@ -21,74 +18,8 @@ from bgbench.errors import BgbenchError
 from bgbench.pages import ARROWS, heading, headline
 from bgbench.plugins import Registry, plugins
 from bgbench.provenance import provenance
-from bgbench.records import Cell, Record
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder
-
-
-def bars_on(console: Console, *, quiet: bool) -> Progress:
-    """Bars with count, rate and estimate; disabled when quiet or when the console is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-
-
-class LiveObserver(Observer):
-    """A bar for the cells and one for the running cell; silent when the console is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bars = bars_on(console, quiet=False)
-        self._cells: TaskID | None = None
-        self._running: dict[str, TaskID] = {}
-
-    def started(self, folder: RunFolder, cells: list[Cell]) -> None:
-        del folder
-        self._bars.start()
-        self._cells = self._bars.add_task("cells", total=len(cells), rate="")
-
-    def advanced(self, cell: Cell, n: int) -> None:
-        if cell.name not in self._running:
-            starting = f"{cell.name}: preparing (the first run compiles)"
-            self._running[cell.name] = self._bars.add_task(starting, total=cell.budget, rate="")
-        task = self._running[cell.name]
-        if n:
-            self._bars.update(task, description=cell.name)
-        self._bars.advance(task, n)
-        speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
-        self._bars.update(task, rate=f"{speed:,.0f}/s" if speed else "")
-
-    def finished(self, record: Record) -> None:
-        if record.cell.name in self._running:
-            self._bars.remove_task(self._running.pop(record.cell.name))
-        if self._cells is not None:
-            self._bars.advance(self._cells)
-            if not self._running and self._bars.finished:
-                self._bars.stop()
-        if record.status != "ok":
-            self.notice(f"{record.cell.name}: {record.status}: {record.error}")
-
-    def notice(self, message: str) -> None:
-        self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar for one simulation, with ns/day; silent when quiet or when the console is no terminal."""
-    bars = bars_on(console, quiet=quiet)
-    with bars:
-        task = bars.add_task(f"{name}: starting", total=None, rate="")
-
-        def progress(done: int, total: int, ns_per_day: float) -> None:
-            bars.update(task, description=name, completed=done, total=total, rate=f"{ns_per_day:,.0f} ns/day")
-
-        yield progress
 
 
 def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
@@ -117,7 +48,19 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
+    for line in reweighting(records):
+        console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
+
+
+def reweighting(records: Sequence[Record]) -> list[str]:
+    """A line for each system whose reference was reweighted from another temperature."""
+    return [
+        f"{record.cell.system}: reference reweighted from {told['from']:g} to {record.cell.temperature:g} K, "
+        f"ESS {told['ess']:.2g}"
+        for record in {record.cell.system: record for record in records}.values()
+        if (told := record.reference.get("reweighted"))
+    ]
 
 
 def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
@@ -194,6 +137,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seed": record.cell.seed,
                 "status": record.status,
                 "error": record.error,
+                "phase": record.phase,
                 "metrics": record.metrics,
                 "floors": record.floors,
                 "skills": record.skills,
@@ -203,7 +147,7 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
                 "seconds": record.seconds,
                 "diagnostics": record.diagnostics,
             }
-            for record in folder.records()
+            for record in folder.readable()[0]
         ],
         "missing": [cell.name for cell in folder.missing()],
     }

@@ -13,5 +13,9 @@ class Unsupported(Exception):
     """The sampler says that it cannot sample this system, and why."""
 
 
+class BrokenContract(Exception):
+    """A plugin did what none may: changed something global, printed, gave another system's samples."""
+
+
 class NonFinite(Exception):
     """Nothing usable came out: every energy, density or weight was infinite or NaN."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pluggy
 
-from bgbench.abstract import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
+from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 
 hookspec = pluggy.HookspecMarker("bgbench")
 hookimpl = pluggy.HookimplMarker("bgbench")

@@ -10,15 +10,9 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 from bgbench import hookspecs
-from bgbench.abstract import (
-    AbstractEnergy,
-    EnergyPlugin,
-    EstimatorPlugin,
-    MetricPlugin,
-    SamplerPlugin,
-    TrackerPlugin,
-)
+from bgbench.abstract import AbstractEnergy
 from bgbench.errors import BgbenchError
+from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.types import System
 
 T = TypeVar("T")

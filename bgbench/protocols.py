@@ -6,7 +6,7 @@ Records of different protocols never share a table. `paper@1` holds the publishe
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from bgbench.abstract import Conventions, Estimate, MetricCase
 from bgbench.errors import BgbenchError
+from bgbench.metrics.free_energy import free_energies
 from bgbench.plugins import plugins
 from bgbench.types import Ensemble, Proposal, Reference, System
 from bgbench.weights import effective_points
@@ -83,6 +84,9 @@ class Protocol:
             diagnostics["floor_bounds"] = {name: bounds[name] for name in bounds if name in values}
             allowed = self._floor(system, reference, n, effective=rounded(max(n_eff, FEWEST_EFFECTIVE)))
             diagnostics["floors_at_n_eff"] = {name: allowed[name] for name in allowed if name in values}
+            diagnostics["free_energies"] = free_energies(system, estimate, reference)
+        if estimate.log_w_uncut is not None:
+            diagnostics["metrics_uncut"] = self._measure(replace(case, estimate=uncut(estimate)), names)
         controls = self._controls(system, reference, n) if system.atoms else {}
         return Judgement(
             values,
@@ -160,6 +164,14 @@ class Protocol:
         case = MetricCase(system, estimate, reference, n, generator, self.options)
         measured = self._measure(case, names)
         return {name: measured[name] for name in names if name in measured}
+
+
+def uncut(estimate: Estimate) -> Estimate:
+    """The estimate with its weights as they were before the estimator's cut."""
+    if estimate.log_w_uncut is None:
+        return estimate
+    ensemble = estimate.ensemble
+    return replace(estimate, ensemble=Ensemble(ensemble.x, ensemble.u, estimate.log_w_uncut))
 
 
 @lru_cache(maxsize=1)

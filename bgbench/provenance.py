@@ -13,9 +13,24 @@ import torch
 LIBRARIES = ("torch", "openmm", "numpy", "scipy", "mdtraj", "deeptime", "POT", "numba", "scikit-learn")
 
 
-@cache
 def provenance() -> dict[str, Any]:
-    """Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, thread count."""
+    """Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, threads and device now."""
+    fixed = _fixed()
+    now = {
+        "torch_threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+    }
+    return {**fixed, "host": {**fixed["host"], **now}}
+
+
+def versions() -> dict[str, str]:
+    """Of bgbench and the libraries that results rest on."""
+    return {"bgbench": _fixed()["bgbench"], **_fixed()["libraries"]}
+
+
+@cache
+def _fixed() -> dict[str, Any]:
     return {
         "bgbench": version("bgbench"),
         "libraries": {name: _version(name) for name in LIBRARIES},
@@ -26,7 +41,6 @@ def provenance() -> dict[str, Any]:
             "cpu": _cpu(),
             "cores": cores(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-            "torch_threads": torch.get_num_threads(),
         },
     }
 
@@ -36,6 +50,16 @@ def cores() -> int:
     if platform.system() == "Linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def visible_devices() -> tuple[str, ...]:
+    """The GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them; none: ()."""
+    if not torch.cuda.is_available():
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named:
+        return tuple(named.split(","))
+    return tuple(str(k) for k in range(torch.cuda.device_count()))
 
 
 def _version(name: str) -> str:

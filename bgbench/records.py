@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import Tensor
 
 from bgbench.errors import BgbenchError
 from bgbench.types import Ensemble, Proposal
@@ -63,6 +64,14 @@ class Budget(Strict):
     ledger: dict[str, dict[str, dict[str, float]]] = {}
 
 
+class Ending(Strict):
+    """How a cell ended that its worker watched: status, cause, and the stage it was in."""
+
+    status: Status
+    error: str = ""
+    phase: str = ""
+
+
 class Arrays(Strict):
     """The array file beside the record."""
 
@@ -94,7 +103,7 @@ class Record(Strict):
 
     @property
     def exact(self) -> bool:
-        """False where log q was an estimate: weights made of it are biased, and share no table with exact ones."""
+        """False where log q was an estimate: its weights are biased, and share no table with exact ones."""
         return "exact" not in self.diagnostics.get("density", {}).get("checks", {})
 
     @field_validator("metrics", "floors", "skills", mode="before")
@@ -137,6 +146,10 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+UNFINISHED = ".part"
+"""Ending of a file that is being written: one that a crash left behind."""
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary stream that becomes `path` when the block ends well; nothing is left behind otherwise.
@@ -146,7 +159,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     except OSError as error:
         raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another folder") from error
     try:
@@ -170,8 +183,9 @@ def write_json(path: Path, model: BaseModel) -> None:
         stream.write(model.model_dump_json(indent=1).encode() + b"\n")
 
 
-def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal) -> Arrays:
-    """Positions (nm, float32), u, log_w, and log_q of the proposal, compressed, atomically."""
+def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal, group: Tensor | None = None) -> Arrays:
+    """Positions (nm, float32), u, log_w, log_q of the proposal and the points' `group (n,)` where there are
+    any, compressed, atomically."""
     arrays = {
         "x": ensemble.x.detach().cpu().numpy().astype(np.float32),
         "u": ensemble.u.detach().cpu().numpy().astype(np.float64),
@@ -179,6 +193,8 @@ def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal) -> Arrays:
     }
     if proposal.log_q is not None:
         arrays["log_q"] = proposal.log_q.detach().cpu().numpy().astype(np.float64)
+    if group is not None:
+        arrays["group"] = group.cpu().numpy().astype(np.int32)
     with atomic_file(path) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return Arrays(file=path.name, sha256=sha256_file(path))

@@ -7,10 +7,12 @@ import torch
 
 from bgbench.abstract import Estimate
 from bgbench.errors import BgbenchError
-from bgbench.protocols import get_protocol
-from bgbench.records import Record, read_arrays
+from bgbench.protocols import Judgement, get_protocol
+from bgbench.provenance import provenance
+from bgbench.records import Record, read_arrays, sha256_file
 from bgbench.run import generator, open_bench
 from bgbench.runfolder import RunFolder
+from bgbench.threads import limited
 from bgbench.types import Ensemble, Proposal
 
 RELATIVE = 1e-6
@@ -39,30 +41,61 @@ def stored_estimate(folder: RunFolder, record: Record) -> Estimate:
     tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
     ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
     proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
-    return Estimate(ensemble, proposal, record.diagnostics)
+    return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
 
 
 def replay(folder: RunFolder) -> list[Difference]:
-    """Judge every finished cell again; returns the metrics that differ beyond rounding."""
+    """Judge every finished cell again; returns metrics, floors and skills that are not as recorded.
+
+    On the platform of the record, with its threads, they must agree to the bit; elsewhere to RELATIVE.
+    """
     differences = []
     for record in folder.records():
-        if record.status != "ok":
-            continue
-        bench = open_bench(record.cell, folder.path)
-        estimate = stored_estimate(folder, record)
-        seed = generator(record.cell, "judge")
-        judgement = get_protocol(record.cell.protocol).judge(estimate, bench.reference, bench.system, seed)
-        for name, recorded in record.metrics.items():
-            recomputed = judgement.metrics.get(name)
-            if not agree(recorded, recomputed):
-                differences.append(Difference(record.cell.name, name, recorded, recomputed))
+        if record.status == "ok":
+            with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
+                differences += differing(record, judged_again(folder, record))
     return differences
 
 
+def judged_again(folder: RunFolder, record: Record) -> Judgement:
+    """The judgement of a record's stored arrays."""
+    bench = open_bench(record.cell, folder.path)
+    estimate = stored_estimate(folder, record)
+    seed = generator(record.cell, "judge")
+    return get_protocol(record.cell.protocol).judge(estimate, bench.reference, bench.system, seed)
+
+
+def differing(record: Record, judgement: Judgement) -> list[Difference]:
+    """What did not come out as recorded."""
+    tolerance = 0.0 if same_platform(record) else RELATIVE
+    pairs = {
+        "": (record.metrics, judgement.metrics),
+        "floor of ": (record.floors, judgement.floors),
+        "skill of ": (record.skills, judgement.skills),
+    }
+    return [
+        Difference(record.cell.name, f"{kind}{name}", value, now.get(name))
+        for kind, (recorded, now) in pairs.items()
+        for name, value in recorded.items()
+        if not agree(value, now.get(name), tolerance)
+    ]
+
+
+def same_platform(record: Record) -> bool:
+    """Whether the record was made with this machine's kind of processor and these libraries."""
+    here, there = provenance(), record.provenance
+    host = there.get("host", {})
+    alike = all(host.get(name) == here["host"][name] for name in ("system", "cpu", "device"))
+    return alike and all(there.get(name) == here[name] for name in ("libraries", "python"))
+
+
 def verify(folder: RunFolder) -> list[str]:
-    """Check the hash of every array file; returns a sentence for each that is wrong."""
-    wrong = []
-    for record in folder.records():
+    """Check the hash of every array file and of the suite; a sentence for each file that is wrong."""
+    records, wrong = folder.readable()
+    suite = folder.path / f"{folder.plan.suite}.yaml"
+    if suite.is_file() and sha256_file(suite) != folder.plan.suite_sha256:
+        wrong.append(f"{suite} does not match the sha256 in run.json; it was changed")
+    for record in records:
         if record.arrays is not None:
             try:
                 read_arrays(folder.arrays_path(record.cell), record.arrays)
@@ -71,9 +104,9 @@ def verify(folder: RunFolder) -> list[str]:
     return wrong
 
 
-def agree(a: float | None, b: float | None) -> bool:
-    """Equal to RELATIVE; absent and non-finite values only equal each other."""
+def agree(a: float | None, b: float | None, tolerance: float = RELATIVE) -> bool:
+    """Equal to a relative `tolerance` (0: to the bit); absent and non-finite values only equal each other."""
     absent = (a is None or not math.isfinite(a), b is None or not math.isfinite(b))
     if any(absent) or a is None or b is None:
         return all(absent)
-    return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=1e-12)
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-12 if tolerance else 0.0)

@@ -1,6 +1,8 @@
 """Pictures of a cell: the sampler beside the reference, as PNG in the run folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +21,28 @@ REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
 
 
 def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
-    """Ramachandran, TICA and energy figures of a finished cell; returns the files written.
+    """Ramachandran, TICA, energy and free-energy figures of a finished cell, and how its annealing went.
+
+    Returns the files written.
 
     Raises:
         BgbenchError: if the arrays are missing or changed.
     """
-    if record.arrays is None or record.cell.system.startswith("analytic:"):
+    if record.arrays is None:
         return []
+    figures = {"smc": annealing(record.diagnostics["smc"])} if "smc" in record.diagnostics else {}
+    if not record.cell.system.startswith("analytic:"):
+        figures |= chemical(folder, record)
+    title = (
+        f"{record.cell.sampler} · {record.cell.estimator} · {record.cell.system} · seed {record.cell.seed}"
+    )
+    return [_save(figure, title, folder.figure_path(record.cell, kind)) for kind, figure in figures.items()]
+
+
+def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
+    """The figures of a peptide's cell, by kind."""
+    if record.arrays is None:
+        return {}
     suite = load_suite(record.cell.suite, folder.path)
     system = System.from_sequence(record.cell.system, record.cell.temperature, suite.forcefield)
     reference = find_reference(system, suite.id)
@@ -37,8 +54,49 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     }
     if reference.tica is not None:
         figures["tica"] = tica(system, ensemble, reference)
-    title = f"{record.cell.sampler} · {record.cell.estimator} · {system.name} · seed {record.cell.seed}"
-    return [_save(figure, title, folder.figure_path(record.cell, kind)) for kind, figure in figures.items()]
+    if record.diagnostics.get("free_energies"):
+        figures["free-energy"] = free_energies(record.diagnostics["free_energies"])
+    return figures
+
+
+def annealing(told: Mapping[str, Any]) -> Figure:
+    """What an annealed sampler did at each step: t, ESS, acceptance, step length, surviving ancestors."""
+    history = told["history"]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True).flatten()
+    drawn = (("t",), ("ess", "cess"), ("acceptance",), ("ancestors",))
+    for ax, names in zip(panels, drawn, strict=True):
+        for name in names:
+            steps = [k + 1 for k, value in enumerate(history[name]) if value is not None]
+            ax.plot(steps, [history[name][k - 1] for k in steps], ".-", label=name, markersize=3)
+        ax.set(ylabel=" and ".join(names), xlabel="increment of t")
+    panels[1].legend(frameon=False, fontsize=8)
+    panels[3].set_yscale("log")
+    panels[0].set_title(f"{told['particles']:,} particles, {told['steps']} evaluations each", fontsize=8)
+    panels[1].set_title(f"resampled {told['resamplings']} times, {told['resampling']}", fontsize=8)
+    return figure
+
+
+def free_energies(found: Mapping[str, Any]) -> Figure:
+    """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out."""
+    figure = Figure(figsize=(5.2, 1.2 + 0.5 * len(found)), layout="constrained")
+    ax = figure.subplots()
+    for side, shift, colour in (("delta_f", 0.12, SAMPLER), ("reference", -0.12, REFERENCE)):
+        error = "error" if side == "delta_f" else "reference_error"
+        rows = [k for k, state in enumerate(found.values()) if state[side] is not None]
+        states = list(found.values())
+        ax.errorbar(
+            [states[k][side] for k in rows],
+            [k + shift for k in rows],
+            xerr=[2 * (states[k][error] or 0.0) for k in rows],
+            fmt="o",
+            color=colour,
+            label="sampler" if side == "delta_f" else "reference",
+        )
+    ax.set_yticks(range(len(found)), list(found))
+    ax.set_xlabel("ΔF (kT), ± 2 standard errors")
+    ax.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def ramachandran(system: System, ensemble: Ensemble, reference: Reference) -> Figure:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,18 +12,21 @@ from torch import Tensor
 
 from bgbench.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Estimate, Task
 from bgbench.audit import audited
+from bgbench.chemistry.bonds import torn
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.energies.spotcheck import spot_check
-from bgbench.errors import NonFinite, Unsupported
+from bgbench.energies.spotcheck import false_energies, spot_check
+from bgbench.errors import BrokenContract, NonFinite, Unsupported
+from bgbench.guard import contained
 from bgbench.leakage import leakage
 from bgbench.plugins import energy, plugins
 from bgbench.protocols import Judgement, Protocol, get_protocol
 from bgbench.records import Cell
 from bgbench.references.providers import find_reference
+from bgbench.stages import Stages
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic_reference, analytic_system
-from bgbench.types import Card, Ensemble, Reference, System
+from bgbench.types import Card, Ensemble, Reference, Suite, System
 
 FORWARD_FRAMES = 512
 """Reference frames that −log q is taken over."""
@@ -39,6 +41,7 @@ class Bench:
     protocol: Protocol
     energy: AbstractEnergy
     oracle: MeteredEnergy
+    suite: Suite
 
 
 @dataclass(frozen=True)
@@ -53,36 +56,44 @@ class Outcome:
     notes: Mapping[str, Any]
 
 
-def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None]) -> Outcome:
+def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None], stages: Stages) -> Outcome:
     """Sampler → proposal → estimator → ensemble → metrics against the reference.
 
     Raises:
         Unsupported: if the sampler cannot sample this system.
+        BrokenContract: if it changed something global, printed, or gave samples of another system.
     """
     plugin = plugins().samplers[cell.sampler]
-    sampler = plugin.build(cell.options)
-    estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
-    refuse_unsupported(sampler, bench.system)
+    with stages("building"):
+        sampler = plugin.build(cell.options)
+        estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
+        refuse_unsupported(sampler, bench.system)
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
     task = Task(bench.system, bench.oracle, generator(cell), n_samples, bench.protocol.conventions, progress)
 
     progress(0)
-    began = time.perf_counter()
-    bench.energy.prepare(cell.budget)
-    started = time.perf_counter()
-    estimate = as_stored(estimator.estimate(sampler, task), bench.system.positions)
-    sampled = time.perf_counter()
-    refuse_short(estimate, task)
-    judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
-    judged = time.perf_counter()
+    with stages("preparing"):
+        bench.energy.prepare(cell.budget)
+    with stages("sampling"):
+        with contained():
+            drawn = estimator.estimate(sampler, task)
+        refuse_foreign(drawn, bench)
+        estimate = as_stored(drawn, bench.system.positions)
+        refuse_short(estimate, task)
+        refuse_false(estimate, bench)
+    with stages("judging"):
+        judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
+    card = plugin.card(cell.options)
+    with stages("auditing"), contained():
+        told = notes(sampler, task, bench, card)
 
     return Outcome(
         estimate=estimate,
         judgement=judgement,
-        card=plugin.card(cell.options),
+        card=card,
         energy={**bench.oracle.describe(), **checked_against_openmm(bench, estimate)},
-        seconds={"preparing": started - began, "sampling": sampled - started, "judging": judged - sampled},
-        notes=notes(sampler, task, bench, plugin.card(cell.options)),
+        seconds=stages.seconds,
+        notes=told,
     )
 
 
@@ -100,7 +111,8 @@ def open_bench(cell: Cell, folder: Path | None = None) -> Bench:
         system = System.from_sequence(cell.system, cell.temperature, suite.forcefield)
         reference = find_reference(system, suite.id)
     target = energy(system, cell.energy)
-    return Bench(system, reference, get_protocol(cell.protocol), target, MeteredEnergy(target, cell.budget))
+    oracle = MeteredEnergy(target, cell.budget)
+    return Bench(system, reference, get_protocol(cell.protocol), target, oracle, suite)
 
 
 def generator(cell: Cell, purpose: str = "sample") -> torch.Generator:
@@ -135,13 +147,43 @@ def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
         u=ensemble.u.masked_fill(bad, torch.inf),
         log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
     )
+    uncut = estimate.log_w_uncut
     count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
     proposal = (
         replace(estimate.proposal, x=mended.x) if len(estimate.proposal.x) == len(x) else estimate.proposal
     )
     return replace(
-        estimate, ensemble=mended, proposal=proposal, diagnostics={**estimate.diagnostics, **count}
+        estimate,
+        ensemble=mended,
+        proposal=proposal,
+        diagnostics={**estimate.diagnostics, **count},
+        log_w_uncut=None if uncut is None else uncut.masked_fill(bad, -torch.inf),
     )
+
+
+def refuse_foreign(estimate: Estimate, bench: Bench) -> None:
+    """Raise BrokenContract for samples of another system.
+
+    Those are samples of other atoms, or with every conformer torn that are whole ones of a system of the
+    suite with as many atoms.
+    """
+    system, x = bench.system, estimate.ensemble.x
+    if x.shape[1] != system.n_atoms:
+        raise BrokenContract(f"the sampler gave {x.shape[1]} atoms, {system.name} has {system.n_atoms}")
+    if not system.bonds or not bool(torn(system.bonds, system.positions, x).all()):
+        return
+    for name in bench.suite.systems:
+        other = System.from_sequence(name, system.temperature, system.forcefield)
+        alike = name != system.name and other.n_atoms == system.n_atoms
+        if alike and not bool(torn(other.bonds, other.positions, x).all()):
+            raise BrokenContract(f"the sampler gave conformers of {name}, {system.name} was asked for")
+
+
+def refuse_false(estimate: Estimate, bench: Bench) -> None:
+    """Raise BrokenContract if the energies that came with the samples are not theirs."""
+    share = false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
+    if share > 0.5:
+        raise BrokenContract(f"{share:.0%} of the energies looked at are not those of their conformers")
 
 
 def refuse_short(estimate: Estimate, task: Task) -> None:
@@ -179,7 +221,8 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
         return {}
     pick = torch.arange(0, reference.n_samples, max(1, reference.n_samples // FORWARD_FRAMES))
     with torch.no_grad():
-        parts = [sampler.log_prob(task, reference.x[part].double()) for part in pick.split(sampler.batch_size(task.system))]
+        batches = reference.x[pick].double().split(sampler.batch_size(task.system))
+        parts = [sampler.log_prob(task, x) for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[pick].double() - log_q
     log_ess = 2 * math.log(len(pick)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
@@ -210,6 +253,8 @@ def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]
             "grade": reference.grade,
             "sha256": reference.sha256,
             "frames": reference.n_samples,
+            "temperature": cell.temperature,
+            **{name: value for name, value in reference.certificate.items() if name == "reweighted"},
         },
         "card": asdict(outcome.card),
         "leakage": leakage(outcome.card, cell.system),

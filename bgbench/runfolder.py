@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,19 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from bgbench.errors import BgbenchError
-from bgbench.records import Cell, Record, Strict, digest, read_record, write_json
+from bgbench.provenance import versions
+from bgbench.records import UNFINISHED, Cell, Record, Strict, atomic_file, digest, read_record, write_json
+
+
+class Inputs(Strict):
+    """What determines the results besides the cells: hashes of data and weights, who made the plugins."""
+
+    references: dict[str, str] = Field(default_factory=dict)
+    weights_sha256: str = ""
+    plugins: dict[str, str] = Field(default_factory=dict)
+
+
+NOTHING = Inputs()
 
 
 class Plan(Strict):
@@ -28,13 +40,25 @@ class Plan(Strict):
     cells: list[Cell]
     created: str
     tracking_uri: str = ""
+    inputs: Inputs = NOTHING
+
+    def record_id(self, cell: Cell) -> str:
+        """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it."""
+        inputs = {
+            **self.inputs.model_dump(exclude={"references"}),
+            "suite": self.suite_sha256,
+            "reference": self.inputs.references.get(cell.system, ""),
+        }
+        return digest({"cell": cell.sha256, "inputs": inputs, "versions": versions()})
 
 
-def new_plan(cells: Sequence[Cell], suite_sha256: str, tracking_uri: str = "") -> Plan:
+def new_plan(
+    cells: Sequence[Cell], suite_sha256: str, tracking_uri: str = "", inputs: Inputs = NOTHING
+) -> Plan:
     """The plan of `cells`, which share sampler, suite, estimator, protocol and budget."""
     first = cells[0]
     return Plan(
-        id=digest([suite_sha256, *(cell.sha256 for cell in cells)]),
+        id=digest([suite_sha256, inputs.model_dump(), versions(), *(cell.sha256 for cell in cells)]),
         sampler=first.sampler,
         suite=first.suite,
         suite_sha256=suite_sha256,
@@ -44,6 +68,7 @@ def new_plan(cells: Sequence[Cell], suite_sha256: str, tracking_uri: str = "") -
         cells=list(cells),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         tracking_uri=tracking_uri,
+        inputs=inputs,
     )
 
 
@@ -55,14 +80,17 @@ class RunFolder:
         self.plan = plan
 
     @classmethod
-    def create(cls, path: Path, plan: Plan) -> "RunFolder":
-        """Start a run in `path`.
+    def create(cls, path: Path, plan: Plan, suite: Path | None = None) -> "RunFolder":
+        """Start a run in `path`, with a copy of its suite file beside the plan.
 
         Raises:
             BgbenchError: if the folder holds a run already or cannot be written.
         """
         if (path / "run.json").exists():
             raise BgbenchError(f"{path} holds a run already; add --resume to go on, or choose another --out")
+        if suite is not None:
+            with atomic_file(path / f"{plan.suite}.yaml") as stream:
+                stream.write(suite.read_bytes())
         write_json(path / "run.json", plan)
         return cls(path, plan)
 
@@ -84,6 +112,9 @@ class RunFolder:
     def record_path(self, cell: Cell) -> Path:
         return self.path / "cells" / f"{cell.name}.json"
 
+    def traceback_path(self, cell: Cell) -> Path:
+        return self.path / "cells" / f"{cell.name}.traceback.txt"
+
     def arrays_path(self, cell: Cell) -> Path:
         return self.path / "arrays" / f"{cell.name}.npz"
 
@@ -91,31 +122,64 @@ class RunFolder:
         return self.path / "figures" / f"{cell.name}-{kind}.png"
 
     def records(self) -> list[Record]:
-        """The records written so far, in the plan's order."""
-        paths = [self.record_path(cell) for cell in self.plan.cells]
-        return [read_record(path) for path in paths if path.exists()]
-
-    def missing(self, *, retry_failed: bool = False) -> list[Cell]:
-        """Cells of the plan without a record; with `retry_failed`, those that failed too."""
-        done = {record.cell.name for record in self.records() if record.status == "ok" or not retry_failed}
-        return [cell for cell in self.plan.cells if cell.name not in done]
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second process off this run. The system drops the lock when a process dies.
+        """The records written so far, in the plan's order.
 
         Raises:
-            BgbenchError: if another process holds it.
+            BgbenchError: for a damaged one.
         """
-        with (self.path / ".lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                stream.seek(0)
-                raise BgbenchError(
-                    f"{self.path} is in use by process {stream.read().strip() or '?'}; wait for it to end"
-                ) from error
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
-            yield
+        records, damaged = self.readable()
+        if damaged:
+            raise BgbenchError(f"{damaged[0]}; --resume runs its cell again")
+        return records
+
+    def readable(self) -> tuple[list[Record], list[str]]:
+        """The sound records in the plan's order, and a sentence for each damaged one."""
+        records, damaged = [], []
+        for cell in self.plan.cells:
+            path = self.record_path(cell)
+            if path.exists():
+                try:
+                    records.append(read_record(path))
+                except BgbenchError as error:
+                    damaged.append(str(error))
+        return records, damaged
+
+    def missing(self, *, retry_failed: bool = False) -> list[Cell]:
+        """Cells of the plan without a sound record; with `retry_failed`, those that failed too."""
+        records, _ = self.readable()
+        done = {record.cell.name for record in records if record.status == "ok" or not retry_failed}
+        return [cell for cell in self.plan.cells if cell.name not in done]
+
+    def sweep(self) -> None:
+        """Remove what a crash left half-written; only for the holder of the lock."""
+        for part in [*self.path.glob(f".*{UNFINISHED}"), *self.path.glob(f"*/.*{UNFINISHED}")]:
+            part.unlink(missing_ok=True)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep a second process off this run, see `locked`."""
+        return locked(self.path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep a second process off the run folder `path`. The system drops the lock when a process dies.
+
+    Raises:
+        BgbenchError: if another process holds it, or the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        stream = (path / ".lock").open("a+")
+    except OSError as error:
+        raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "?"
+            raise BgbenchError(f"{path} is in use by process {holder}; wait for it to end") from error
+        os.ftruncate(stream.fileno(), 0)
+        with suppress(OSError):
+            os.write(stream.fileno(), str(os.getpid()).encode())
+        yield

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ def load_suite(name: str, beside: Path | None = None) -> Suite:
     Raises:
         BgbenchError: for an unknown name, listing the known ones, or a file that is no suite.
     """
-    if beside is not None and (beside / f"{name}.yaml").is_file():
-        return read_suite(beside / f"{name}.yaml")
-    return read_suite(suite_path(name))
+    own = beside / f"{name}.yaml" if beside is not None else None
+    path = own if own is not None and own.is_file() else suite_path(name)
+    return _read_once(path, path.stat().st_mtime_ns) if path.is_file() else read_suite(path)
+
+
+@lru_cache(maxsize=64)
+def _read_once(path: Path, changed: int) -> Suite:
+    del changed
+    return read_suite(path)
 
 
 def suite_path(name: str) -> Path:

@@ -7,15 +7,19 @@ class TestMine(DensitySamplerLaws):
     def sampler(self): return MySampler()
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from bgbench.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
 from bgbench.audit import audit
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.types import System
+from bgbench.systems.analytic import AnalyticEnergy, analytic_system
+from bgbench.types import Proposal, System
 
 
 def peptide_task(sequence: str = "AA", budget: int = 400, seed: int = 0, n_samples: int = 50) -> Task:
@@ -23,6 +27,41 @@ def peptide_task(sequence: str = "AA", budget: int = 400, seed: int = 0, n_sampl
     system = System.from_sequence(sequence)
     oracle = MeteredEnergy(BatchedEnergy(system), budget)
     return Task(system, oracle, torch.Generator().manual_seed(seed), n_samples)
+
+
+WIDTHS = {
+    "analytic:harmonic": (0.12, 0.25, 0.5),
+    "analytic:double-well": (1.2, 0.35, 0.35),
+    "analytic:torus-mixture": (1.8, 1.8, 0.6),
+    "analytic:correlated": (0.35, 0.35, 0.3),
+}
+"""Of a normal that covers each analytic system, nm."""
+
+
+def analytic_task(name: str, budget: int, seed: int = 0) -> Task:
+    """A metered task on a system with known answers, at most 100 frames of it scored."""
+    system = analytic_system(name)
+    oracle = MeteredEnergy(AnalyticEnergy(system), budget)
+    return Task(system, oracle, torch.Generator().manual_seed(seed), min(budget, 100))
+
+
+class Wide(AbstractDensitySampler):
+    """A normal over one particle, to judge estimators by; `bias` makes its log q deliberately wrong."""
+
+    def __init__(self, widths: Sequence[float], bias: float = 0.0) -> None:
+        self.widths, self.bias = torch.tensor(widths, dtype=torch.float64), bias
+
+    def draw(self, task: Task, n_samples: int) -> Proposal:
+        noise = torch.randn(n_samples, 1, 3, generator=task.generator, dtype=torch.float64)
+        x = self.widths * noise
+        task.oracle.count("drawn", n_samples, 0.0)
+        return Proposal(x, self.log_prob(task, x))
+
+    def log_prob(self, task: Task, x: Tensor) -> Tensor:
+        z = x[:, 0] / self.widths
+        task.oracle.count("log_density", len(x), 0.0)
+        normal = -0.5 * z.square().sum(-1) - self.widths.log().sum() - 1.5 * math.log(2 * math.pi)
+        return normal + self.bias * z[:, 0]
 
 
 class SamplerLaws:

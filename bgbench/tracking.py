@@ -6,6 +6,7 @@ Records are the source. What was sent is found again by tags, so sending twice a
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +25,14 @@ def mirror_to_mlflow(path: Path, uri: str) -> None:
         Exception: whatever MLflow raises; the records stay where they are.
     """
     folder = RunFolder.open(path)
-    with _quiet_mlflow(uri):
+    with _quiet_mlflow(), patient(uri):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, uri)
         parent = _parent(client, experiment, folder)
         held = _held(client, experiment, parent)
-        for record in folder.records():
+        for record in folder.readable()[0]:
             item = _Item(folder, record, sha256_file(folder.record_path(record.cell)))
             stale = [run for run in held.get(record.cell.name, []) if not _is_complete(run, item)]
             for run in stale:
@@ -95,31 +96,40 @@ def _send(client: Any, experiment: str, parent: str, item: _Item) -> None:
         "leakage": record.leakage,
     }
     run = client.create_run(experiment, tags=tags, run_name=record.cell.name).info.run_id
-    for key, value in record.cell.model_dump().items():
-        client.log_param(run, key, json.dumps(value) if isinstance(value, dict) else value)
-    numbers = {**record.metrics, **{f"floor_{name}": value for name, value in record.floors.items()}}
-    numbers["budget_used"] = record.budget.used
-    for key, value in numbers.items():
-        if value is not None:
-            client.log_metric(run, key, value)
+    client.log_batch(run, metrics=_metrics(record), params=_params(record))
     client.log_artifact(run, str(item.folder.record_path(record.cell)))
+    traceback = item.folder.traceback_path(record.cell)
+    if traceback.exists():
+        client.log_artifact(run, str(traceback))
     for figure in sorted((item.folder.path / "figures").glob(f"{record.cell.name}-*.png")):
         client.log_artifact(run, str(figure), "figures")
     client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED")
 
 
+def _params(record: Record) -> list[Any]:
+    from mlflow.entities import Param
+
+    values = record.cell.model_dump().items()
+    return [Param(key, json.dumps(value) if isinstance(value, dict) else str(value)) for key, value in values]
+
+
+def _metrics(record: Record) -> list[Any]:
+    from mlflow.entities import Metric
+
+    numbers = {**record.metrics, **{f"floor_{name}": value for name, value in record.floors.items()}}
+    numbers["budget_used"] = record.budget.used
+    now = int(time.time() * 1000)
+    return [Metric(key, value, now, 0) for key, value in numbers.items() if value is not None]
+
+
 @contextmanager
-def _quiet_mlflow(uri: str) -> Iterator[None]:
-    """MLflow and alembic talk at INFO on a new store; a server that is down should fail soon."""
+def _quiet_mlflow() -> Iterator[None]:
+    """MLflow and alembic talk at INFO on a new store; MLflow reports home unless told not to."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: F401  (importing it resets its log level)
 
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-    added = {
-        key: value for key, value in patience.items() if uri.startswith("http") and key not in os.environ
-    }
-    os.environ.update(added)
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -127,5 +137,18 @@ def _quiet_mlflow(uri: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def patient(uri: str) -> Iterator[None]:
+    """A server that is down should fail soon: two more tries, 20 s a request."""
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+    added = {
+        key: value for key, value in patience.items() if uri.startswith("http") and key not in os.environ
+    }
+    os.environ.update(added)
+    try:
+        yield
+    finally:
         for key in added:
-            del os.environ[key]
+            os.environ.pop(key, None)

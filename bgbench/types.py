@@ -242,6 +242,37 @@ class Card:
     notes: str = ""
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """How a sampler learns from its own weighted samples: `steps` batches of `batch` at rate `lr`.
+
+    The loss is −log q per dimension plus `teacher` times the mean squared distance of the copy's noise from
+    the teacher's, per dimension.
+    """
+
+    steps: int = 100
+    batch: int = 64
+    lr: float = 1e-4
+    teacher: float = 0.5
+
+
+def tuned_card(card: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """A weights file's card after fine-tuning on `notes["system"]` with `notes["evaluations"]` energies.
+
+    What it learnt from is a training sequence from now on, what it cost a training cost.
+    """
+    sequences = {*card.get("training_sequences", ()), str(notes["system"])}
+    return {
+        **card,
+        "name": f"{card.get('name', 'weights')}-tuned",
+        "training_sequences": sorted(sequences),
+        "training_evaluations": int(card.get("training_evaluations", 0)) + int(notes["evaluations"]),
+        "training_hours": float(card.get("training_hours", 0.0)) + float(notes["hours"]),
+        "notes": f"fine-tuned from {card.get('name', 'weights')} on its own weighted samples",
+        "fine_tuned": dict(notes),
+    }
+
+
 def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
     """Raise ValueError unless `value` has `shape` (None matches any length)."""
     actual = tuple(value.shape)

@@ -1,14 +1,21 @@
-"""Importance weights: log Z with its error, cuts, systematic resampling."""
+"""Importance weights: log Z with its error, cuts, resampling, errors of weighted means."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from bgbench.pareto import pareto_smoothed
 from bgbench.types import Ensemble
 
 CUT_FRACTION = 0.002
 """The published cut: the top 0.2 % of the weights (arXiv 2508.18175)."""
+
+FEWEST_GROUPS = 5
+"""With less the spread between independent groups of points says nothing of the error."""
+
+CUTS = ("none", "truncate", "drop", "psis")
+SCHEMES = ("systematic", "stratified", "multinomial")
 
 
 def ess(log_w: Tensor) -> float:
@@ -39,14 +46,48 @@ def log_z(log_w: Tensor) -> tuple[float, float]:
     return mean, float(w.std()) / math.sqrt(n) if n > 1 else math.inf
 
 
+def grouped(values: Tensor, group: Tensor | None) -> Tensor:
+    """Sums of `values (n,)` over points of one `group (n,)`; each point for itself where there is none."""
+    if group is None:
+        return values
+    _, place = torch.unique(group, return_inverse=True)
+    return values.new_zeros(int(place.max()) + 1).index_add_(0, place, values)
+
+
+def mean_and_error(values: Tensor, weights: Tensor, group: Tensor | None = None) -> tuple[float, float]:
+    """Σ w f of `values (n,)` with normalised `weights (n,)`, and its standard error.
+
+    The error of a ratio by the delta method, √(Σ_g (Σ_{i in g} w (f − mean))² · G/(G − 1)): points of one
+    `group` may depend on each other, groups may not. Points of no weight may hold anything.
+    """
+    weights = weights.double()
+    values = torch.where(weights > 0, values.double(), 0.0)
+    mean = (weights * values).sum()
+    return float(mean), error_of_sum(weights * (values - mean), weights, group)
+
+
+def error_of_sum(parts: Tensor, weights: Tensor, group: Tensor | None) -> float:
+    """Standard error of the sum of `parts (n,)`, which have mean zero, of points with these `weights (n,)`.
+
+    Infinite where the weight sits in fewer than FEWEST_GROUPS effective groups.
+    """
+    if float(grouped(weights, group).square().sum()) * FEWEST_GROUPS > 1:
+        return math.inf
+    sums = grouped(parts, group)
+    return math.sqrt(float(sums.square().sum()) * len(sums) / (len(sums) - 1))
+
+
 def cut_weights(log_w: Tensor, rule: str) -> Tensor:
-    """`none`; `truncate`: weights above the (1 − 0.2 %) quantile become it; `drop`: they become zero.
+    """`none`; `truncate`: weights above the (1 − 0.2 %) quantile become it; `drop`: they become zero;
+    `psis`: the tail is Pareto-smoothed (arXiv 1507.02646).
 
     Raises:
         ValueError: for another rule.
     """
     if rule == "none":
         return log_w
+    if rule == "psis":
+        return pareto_smoothed(log_w)
     keep = log_w.shape[0] - math.ceil(CUT_FRACTION * log_w.shape[0])
     limit = torch.sort(log_w).values[max(keep - 1, 0)]
     if rule == "truncate":
@@ -54,16 +95,34 @@ def cut_weights(log_w: Tensor, rule: str) -> Tensor:
     if rule == "drop":
         order = torch.argsort(log_w, stable=True)
         return log_w.index_fill(0, order[max(keep, 1) :], -torch.inf)
-    raise ValueError(f"cuts are none, truncate and drop, not '{rule}'")
+    raise ValueError(f"cuts are {', '.join(CUTS)}, not '{rule}'")
+
+
+def resampling_places(n: int, generator: torch.Generator, scheme: str) -> Tensor:
+    """`n` places in [0, 1], float64: one offset for all (`systematic`), one each, or anywhere.
+
+    Source: Douc, Cappé, Moulines 2005.
+
+    Raises:
+        ValueError: for another scheme.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"resampling is {', '.join(SCHEMES)}, not '{scheme}'")
+    offsets = torch.rand(1 if scheme == "systematic" else n, generator=generator, dtype=torch.float64)
+    return offsets if scheme == "multinomial" else (torch.arange(n, dtype=torch.float64) + offsets) / n
+
+
+def points_at(weights: Tensor, places: Tensor) -> Tensor:
+    """Index `(n,)` of the point whose share of `weights (m,)` each of `places (n,)` in [0, 1] falls into.
+
+    Summed in float64 whatever the weights are, and never past the last point, nor to one of no weight.
+    """
+    edges = torch.cumsum(weights.double(), 0)
+    index = torch.searchsorted(edges, places * edges[-1], right=True)
+    return index.clamp_max(int(torch.nonzero(weights)[-1]))
 
 
 def resample(ensemble: Ensemble, n: int, generator: torch.Generator, scheme: str = "systematic") -> Ensemble:
-    """`n` points of equal weight, by `systematic` or `multinomial` resampling."""
-    edges = torch.cumsum(ensemble.weights, 0)
-    if scheme == "systematic":
-        offset = torch.rand(1, generator=generator, dtype=torch.float64)
-        places = (torch.arange(n, dtype=torch.float64) + offset) / n
-    else:
-        places = torch.rand(n, generator=generator, dtype=torch.float64)
-    index = torch.searchsorted(edges, places * edges[-1], right=True).clamp_max(len(edges) - 1)
+    """`n` points of equal weight, by `systematic`, `stratified` or `multinomial` resampling."""
+    index = points_at(ensemble.weights, resampling_places(n, generator, scheme))
     return Ensemble.unweighted(ensemble.x[index], ensemble.u[index])

@@ -1,14 +1,20 @@
 """Shared fixtures. Every random test takes `seed`, which pytest prints in the test's name."""
 
+import os
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from bgbench import Reference, System
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.plugins import plugins
 from bgbench.records import Cell
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
+from bgbench.systems.analytic import KINDS
 
 
 @pytest.fixture(params=[0], ids=lambda seed: f"seed{seed}")
@@ -84,3 +90,44 @@ def made_up_reference(folder, name, n=120):
     }
     reference = Reference(name, x, BatchedEnergy(system).energy(x), replica, certificate)
     return write_reference(folder / f"{name}.npz", system, reference)
+
+
+@pytest.fixture(scope="session")
+def troubles(tmp_path_factory):
+    """The samplers of `tests/troubles` as an installed distribution: here and in every child process."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copy(Path(__file__).parent / "troubles" / "bgbench_troubles.py", site)
+    info = site / "bgbench_troubles-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bgbench-troubles\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[bgbench]\ntroubles = bgbench_troubles\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        patch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        plugins.cache_clear()
+        yield site
+    plugins.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def analytic_suite(tmp_path_factory):
+    """Four systems with known answers, a hundred evaluations each."""
+    path = tmp_path_factory.mktemp("suites") / "analytic@1.yaml"
+    systems = ", ".join(f'"{name}"' for name in KINDS)
+    path.write_text(f"systems: [{systems}]\nenergy: analytic\nbudget: 100\nseeds: 1\n")
+    return str(path)
+
+
+def same_result(record):
+    """A record without times and memory, and without the state of a checkout that is being edited."""
+    told = record.model_dump(mode="json", exclude={"seconds": True, "provenance": {"peak_memory_mb", "git"}})
+    for kinds in told["budget"]["ledger"].values():
+        for row in kinds.values():
+            row.pop("seconds")
+    return told
+
+
+@pytest.fixture(scope="session")
+def timeless():
+    """Records by cell name, without times and memory."""
+    return lambda records: {record.cell.name: same_result(record) for record in records}

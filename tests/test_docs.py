@@ -61,5 +61,19 @@ def test_the_results_table_is_that_of_the_stored_records():
     assert results.rewritten(README, folder) == README
 
 
+def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    estimators = importlib.import_module("estimators")
+    assert README.index(estimators.START) < README.index(estimators.END)
+    monkeypatch.setattr("sys.argv", ["estimators.py", "prose", "--commands", "--only", "AA", "--seeds", "1"])
+    estimators.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    for line in lines:
+        test_commands_and_their_options_exist(line)
+    if estimators.KEPT.is_dir():
+        assert estimators.rewritten(README, estimators.KEPT, estimators.START, estimators.END) == README
+
+
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import bgbench
 from bgbench import BgbenchError, Ensemble, Proposal, Task
@@ -15,37 +17,18 @@ from bgbench.estimators.handedness import settle
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
 from bgbench.estimators.snis import SNIS
-from bgbench.systems.analytic import KINDS, AnalyticEnergy, analytic, analytic_reference, analytic_system
-from bgbench.weights import cut_weights, ess, log_z, resample
-
-
-class Wide(bgbench.AbstractDensitySampler):
-    """A normal that covers the target; `bias` makes its log q deliberately wrong."""
-
-    def __init__(self, scale, bias=0.0):
-        self.scale, self.bias = torch.tensor(scale, dtype=torch.float64), bias
-
-    def draw(self, task, n_samples):
-        x = self.scale * torch.randn(n_samples, 1, 3, generator=task.generator, dtype=torch.float64)
-        return Proposal(x, self.log_prob(task, x))
-
-    def log_prob(self, task, x):
-        z = x[:, 0] / self.scale
-        normal = -0.5 * z.square().sum(-1) - self.scale.log().sum() - 1.5 * math.log(2 * math.pi)
-        return normal + self.bias * z[:, 0]
-
-
-SCALES = {
-    "analytic:harmonic": [0.12, 0.25, 0.5],
-    "analytic:double-well": [1.2, 0.35, 0.35],
-    "analytic:torus-mixture": [1.8, 1.8, 0.6],
-}
-
-
-def task_of(name, budget, seed=0):
-    system = analytic_system(name)
-    generator = torch.Generator().manual_seed(seed)
-    return Task(system, MeteredEnergy(AnalyticEnergy(system), budget), generator, budget)
+from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
+from bgbench.testing import WIDTHS, Wide, analytic_task
+from bgbench.weights import (
+    SCHEMES,
+    cut_weights,
+    ess,
+    log_z,
+    mean_and_error,
+    points_at,
+    resample,
+    resampling_places,
+)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -63,7 +46,7 @@ def test_snis_recovers_log_z_and_moments(name):
     """Over 20 seeds, each within 4 of its own standard errors, and together as χ² says."""
     density, pulls = analytic(name), []
     for seed in range(20):
-        estimate = SNIS().estimate(Wide(SCALES[name]), task_of(name, 4000, seed))
+        estimate = SNIS().estimate(Wide(WIDTHS[name]), analytic_task(name, 4000, seed))
         found = estimate.diagnostics
         pulls.append((found["log_z"] - density.log_z) / found["log_z_error"])
         w = estimate.ensemble.weights
@@ -80,7 +63,7 @@ def test_snis_error_shrinks_as_one_over_root_n():
     spread = {}
     for n in (250, 4000):
         errors = [
-            SNIS().estimate(Wide(SCALES[name]), task_of(name, n, seed)).diagnostics["log_z"] - truth
+            SNIS().estimate(Wide(WIDTHS[name]), analytic_task(name, n, seed)).diagnostics["log_z"] - truth
             for seed in range(60)
         ]
         spread[n] = float(np.std(errors))
@@ -89,13 +72,13 @@ def test_snis_error_shrinks_as_one_over_root_n():
 
 def test_a_wrong_log_q_is_seen():
     name = "analytic:harmonic"
-    found = SNIS().estimate(Wide(SCALES[name], bias=0.5), task_of(name, 4000)).diagnostics
+    found = SNIS().estimate(Wide(WIDTHS[name], bias=0.5), analytic_task(name, 4000)).diagnostics
     assert abs(found["log_z"] - analytic(name).log_z) > 4 * found["log_z_error"]
 
 
 @pytest.mark.parametrize("budget", [1, 7, 1000])
 def test_snis_spends_exactly_its_budget(budget):
-    task = task_of("analytic:harmonic", budget)
+    task = analytic_task("analytic:harmonic", budget)
     estimate = SNIS().estimate(Wide([0.1, 0.2, 0.4]), task)
     assert task.oracle.remaining == 0
     assert estimate.ensemble.n_samples == budget
@@ -111,12 +94,12 @@ def test_snis_wants_a_density_and_finite_weights():
             return Proposal(torch.full((n_samples, 1, 3), torch.nan), torch.zeros(n_samples))
 
     with pytest.raises(BgbenchError, match="Blind has no density"):
-        SNIS().estimate(Blind(), task_of("analytic:harmonic", 10))
+        SNIS().estimate(Blind(), analytic_task("analytic:harmonic", 10))
     with pytest.raises(NonFinite, match="none of 10"):
-        SNIS().estimate(Broken([1.0, 1.0, 1.0]), task_of("analytic:harmonic", 10))
+        SNIS().estimate(Broken([1.0, 1.0, 1.0]), analytic_task("analytic:harmonic", 10))
     with pytest.raises(BgbenchError, match="returned no energies"):
-        MCMC().estimate(Blind(), task_of("analytic:harmonic", 10))
-    assert Plain().estimate(Blind(), task_of("analytic:harmonic", 10)).ensemble.n_samples == 10
+        MCMC().estimate(Blind(), analytic_task("analytic:harmonic", 10))
+    assert Plain().estimate(Blind(), analytic_task("analytic:harmonic", 10)).ensemble.n_samples == 10
 
 
 def test_mirrored_samples_are_zeroed_flipped_or_folded(alanine):
@@ -165,7 +148,7 @@ def test_cuts_do_what_they_are_called():
         cut_weights(log_w, "squeeze")
 
 
-@pytest.mark.parametrize("scheme", ["systematic", "multinomial"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_resampling_is_unbiased_and_stays_in_range(scheme, generator):
     log_w = torch.randn(1000, generator=generator)
     ensemble = Ensemble(torch.arange(3000.0).reshape(1000, 1, 3), torch.arange(1000.0), log_w)
@@ -176,6 +159,125 @@ def test_resampling_is_unbiased_and_stays_in_range(scheme, generator):
     assert ((counts - expected).abs() < 5 * sigma + 1e-5).all()
     spike = Ensemble(ensemble.x, ensemble.u, torch.where(torch.arange(1000) == 999, 0.0, -torch.inf))
     assert (resample(spike, 10_000, generator, scheme).u == 999).all()
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    seed=st.integers(0, 2**32),
+    log_spread=st.floats(0.0, 80.0),
+    zeros=st.sampled_from(["none", "first half", "last half", "all but one"]),
+    scheme=st.sampled_from(SCHEMES),
+)
+def test_a_million_float32_particles_never_give_an_index_out_of_range(seed, log_spread, zeros, scheme):
+    """Nor a point of no weight; and each point is drawn as often as its share says, to within one."""
+    n = 10**6
+    generator = torch.Generator().manual_seed(seed)
+    log_w = log_spread * torch.randn(n, generator=generator)
+    dead = {"none": slice(0, 0), "first half": slice(0, n // 2), "last half": slice(n // 2, n)}
+    log_w[dead.get(zeros, slice(1, n))] = -torch.inf
+    weights = torch.softmax(log_w, 0)
+    assert weights.dtype == torch.float32
+    index = points_at(weights, resampling_places(n, generator, scheme))
+    assert index.shape == (n,)
+    assert int(index.min()) >= 0
+    assert int(index.max()) < n
+    assert bool((weights[index] > 0).all())
+    if scheme == "systematic":
+        shares = weights.double() / weights.double().sum()
+        counts = torch.bincount(index, minlength=n)
+        assert bool(((counts - n * shares).abs() < 1 + 1e-6).all())
+
+
+def test_the_ends_of_the_unit_interval_fall_on_points_of_some_weight():
+    places = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    assert points_at(torch.tensor([0.0, 1.0, 1.0, 0.0]), places).tolist() == [1, 2, 2]
+    with pytest.raises(ValueError, match="resampling is systematic, stratified, multinomial, not 'residual'"):
+        resampling_places(3, torch.Generator(), "residual")
+
+
+@pytest.mark.parametrize("cut", ["truncate", "drop", "psis"])
+def test_a_cut_is_named_and_the_uncut_estimate_stands_beside_it(cut):
+    name = "analytic:double-well"
+    plain = SNIS().estimate(Wide(WIDTHS[name]), analytic_task(name, 2000))
+    found = SNIS.from_options({"cut": cut}).estimate(Wide(WIDTHS[name]), analytic_task(name, 2000))
+    assert found.diagnostics["cut"] == cut
+    assert torch.equal(found.log_w_uncut, plain.ensemble.log_w)
+    assert torch.equal(found.ensemble.log_w, cut_weights(plain.ensemble.log_w, cut))
+    for key in ("log_z", "log_z_error", "ess"):
+        assert found.diagnostics["uncut"][key] == plain.diagnostics[key]
+        assert found.diagnostics[key] != plain.diagnostics[key]
+    assert plain.log_w_uncut is None
+    assert "cut" not in plain.diagnostics
+
+
+def test_pareto_smoothing_mends_the_mean_of_a_heavy_tail():
+    """Weights of a Pareto with shape 0.6: no variance, mean known. Smoothed, the spread of the mean shrinks,
+    its bias stays within 4 standard errors, and the order of the weights and what is not tail stay."""
+    random = np.random.default_rng(3)
+    raw, smooth = [], []
+    for _ in range(200):
+        log_w = torch.from_numpy(np.log(random.pareto(1 / 0.6, 1000) + 1))
+        smoothed = cut_weights(log_w, "psis")
+        assert bool((smoothed[torch.argsort(log_w)].diff() >= 0).all())
+        assert float(smoothed.max()) <= float(log_w.max())
+        assert int((smoothed != log_w).sum()) <= math.ceil(3 * math.sqrt(1000))
+        raw.append(float(log_w.exp().mean()))
+        smooth.append(float(smoothed.exp().mean()))
+    assert np.std(smooth) < np.std(raw)
+    assert abs(np.mean(smooth) - 2.5) < 4 * np.std(smooth) / math.sqrt(200) + 0.05
+    flat = torch.zeros(100)
+    assert torch.equal(cut_weights(flat, "psis"), flat)
+
+
+def test_the_virial_controls_the_mean_energy_at_no_charge():
+    """Harmonic: u is half its virial, so that nothing is left to chance; and one evaluation is one."""
+    name = "analytic:harmonic"
+    task = analytic_task(name, 500)
+    found = SNIS.from_options({"control": "virial"}).estimate(Wide(WIDTHS[name]), task)
+    energy = found.diagnostics["mean_energy"]
+    assert task.oracle.used == 500
+    assert abs(energy["value"] - 1.5) < 4 * energy["error"]
+    assert energy["controlled"]["value"] == pytest.approx(1.5, abs=1e-9)
+    wrong = SNIS.from_options({"control": "virial"}).estimate(
+        Wide(WIDTHS[name], bias=0.5), analytic_task(name, 4000)
+    )
+    assert abs(wrong.diagnostics["mean_energy"]["virial"]["pull"]) > 4
+
+
+def test_the_hand_can_be_chosen_and_wrong_options_say_so(alanine):
+    x = torch.stack([alanine.positions, -alanine.positions])
+
+    class Two(bgbench.AbstractDensitySampler):
+        def draw(self, task, n_samples):
+            return Proposal(x, torch.zeros(2))
+
+        def log_prob(self, task, x):
+            return torch.zeros(len(x))
+
+    for rule, weights in (("zero", [1.0, 0.0]), ("fold", [0.5, 0.5]), ("protocol", [1.0, 0.0])):
+        task = Task(alanine, MeteredEnergy(bgbench.energy(alanine), 2), torch.Generator(), 2)
+        found = SNIS.from_options({"handedness": rule}).estimate(Two(), task).ensemble.weights
+        assert torch.allclose(found, torch.tensor(weights, dtype=torch.float64), atol=1e-3)
+    with pytest.raises(BgbenchError, match="cut is one of none, truncate, drop, psis, not 'clip'"):
+        SNIS.from_options({"cut": "clip"})
+    for estimator in (Plain, MCMC):
+        with pytest.raises(BgbenchError, match=r"has no options, got estimator\.cut"):
+            estimator.from_options({"cut": "drop"})
+
+
+def test_errors_are_taken_between_groups_and_refused_with_too_few(generator):
+    """Every point four times over tells no more, if it is known which belong together."""
+    values = torch.randn(400, generator=generator, dtype=torch.float64)
+    once = torch.full((400,), 1 / 400, dtype=torch.float64)
+    mean, error = mean_and_error(values, once)
+    again = values.repeat(4)
+    even = torch.full((1600,), 1 / 1600, dtype=torch.float64)
+    assert mean_and_error(again, even, torch.arange(400).repeat(4)) == pytest.approx((mean, error))
+    assert mean_and_error(again, even)[1] == pytest.approx(error / 2, rel=0.01)
+    assert mean_and_error(values, once, torch.arange(400) % 3)[1] == math.inf
+    spike = torch.zeros(400, dtype=torch.float64).index_fill_(0, torch.tensor([7]), 1.0)
+    values = torch.full_like(values, torch.inf).index_fill_(0, torch.tensor([7]), 2.0)
+    assert mean_and_error(values, spike) == (2.0, math.inf)
 
 
 def test_analytic_references_and_unknown_names():

@@ -69,7 +69,9 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
         record = Record.model_validate_json(path.read_text())
         told = {"density": {"verified": False, "checks": {"exact": {}}}}
         write_json(path, record.model_copy(update={"diagnostics": told}))
-    with pytest.raises(BgbenchError, match="log q is an estimate in .*two: compare such runs with each other"):
+    with pytest.raises(
+        BgbenchError, match=r"log q is an estimate in .*two: compare such runs with each other"
+    ):
         compare([one, two], "torus_w2")
     assert compare([two, RunFolder.open(tmp_path / "two")], "torus_w2").systems == ("AA", "DI")
     other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)

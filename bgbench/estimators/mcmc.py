@@ -1,13 +1,31 @@
 """`mcmc`: time averages of a sampler that walks; its frames, equally weighted."""
 
+from collections.abc import Mapping
+
+import torch
+
 from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.errors import BgbenchError
+from bgbench.estimators.controls import mean_energy
 from bgbench.estimators.handedness import settle
+from bgbench.estimators.options import nothing
 from bgbench.types import Ensemble
+
+BLOCKS = 20
+"""Stretches of the walk that errors are taken between."""
 
 
 class MCMC(AbstractEstimator):
-    """The sampler spends the budget on its walk and returns frames evenly over it, with energies."""
+    """The sampler spends the budget on its walk and returns frames evenly over it, with energies.
+
+    Frames near in time depend on each other: errors are taken between blocks of the walk.
+    """
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> "MCMC":
+        """No options; any is an error (BgbenchError)."""
+        nothing("mcmc", options)
+        return cls()
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         proposal = sampler.sample(task, min(task.n_samples, task.oracle.remaining))
@@ -16,4 +34,7 @@ class MCMC(AbstractEstimator):
                 f"{type(sampler).__name__} returned no energies: it does not walk; use --estimator none"
             )
         _, rates = settle(task.system, proposal, "zero")
-        return Estimate(Ensemble.unweighted(proposal.x, proposal.u), proposal, {"handedness": rates})
+        ensemble = Ensemble.unweighted(proposal.x, proposal.u)
+        block = torch.arange(len(proposal.x)) * BLOCKS // max(len(proposal.x), 1)
+        told = {"handedness": rates, "mean_energy": mean_energy(proposal.u, ensemble.weights, block)}
+        return Estimate(ensemble, proposal, told, group=block)

@@ -1,13 +1,22 @@
 """`none`: the proposal as it is, equal weights."""
 
+from collections.abc import Mapping
+
 from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.errors import NonFinite
 from bgbench.estimators.handedness import settle
+from bgbench.estimators.options import nothing
 from bgbench.types import Ensemble
 
 
 class Plain(AbstractEstimator):
     """As many samples as the protocol scores; their energies are charged like anyone's."""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> "Plain":
+        """No options; any is an error (BgbenchError)."""
+        nothing("none", options)
+        return cls()
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         n = min(task.n_samples, task.oracle.remaining)

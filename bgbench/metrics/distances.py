@@ -14,6 +14,9 @@ from bgbench.metrics.sides import Sides, refuse_constant, sides
 from bgbench.metrics.transport import exact_transport
 from bgbench.types import System, TicaModel
 
+CHUNK = 1_000
+"""Frames whose TICA features are held at a time."""
+
 
 def wasserstein_1d(a: Tensor, wa: Tensor | None, b: Tensor, power: int) -> float:
     """W_p of numbers `a (n,)` with weights against equally weighted `b (m,)`; +inf if weight sits at +inf."""
@@ -63,8 +66,9 @@ def torus_w2(case: MetricCase) -> Mapping[str, float]:
 
 
 def tica_points(system: System, model: TicaModel, x: Tensor) -> Tensor:
-    """The first two TICs, `(n, 2)`."""
-    return model.transform(tica_features(system, x.double()).to(model.mean))[:, :2]
+    """The first two TICs, `(n, 2)`; features are hundreds a frame, so a part of the frames at a time."""
+    parts = [model.transform(tica_features(system, part.double()).to(model.mean)) for part in x.split(CHUNK)]
+    return torch.cat(parts)[:, :2]
 
 
 def tica_w2(case: MetricCase) -> Mapping[str, float]:

@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 from bgbench.errors import BgbenchError
+from bgbench.references.reweight import reweighted
 from bgbench.references.store import read_reference
 from bgbench.resources import data_path
 from bgbench.types import Reference, System
 
 VARIABLE = "BGBENCH_REFERENCES"
+USUAL = 310.0
+"""K. References at this temperature are packaged."""
 
 
 def own_folder() -> Path:
@@ -18,23 +21,36 @@ def own_folder() -> Path:
 
 def reference_path(sequence: str, temperature: float) -> Path:
     """Path of a system's reference below a references folder."""
-    folder = "" if temperature == 310.0 else f"{temperature:g}K"
+    folder = "" if temperature == USUAL else f"{temperature:g}K"
     return Path(folder) / f"{sequence}.npz"
 
 
 def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
-    """The reference of a system: the user's own, else the packaged one.
+    """The reference of a system: the user's own, else the packaged one; at another temperature than 310 K,
+    else the one at 310 K reweighted.
 
     Raises:
-        BgbenchError: if neither exists, naming the two commands that get one.
+        BgbenchError: if none exists, naming the two commands that get one, or if the temperature is too far.
     """
+    found = stored_reference(system)
+    if found is not None:
+        return found
+    usual = stored_reference(system.at(USUAL))
+    if usual is not None:
+        return reweighted(usual, USUAL, system)
+    hot = "" if system.temperature == USUAL else f" --temperature {system.temperature:g}"
+    raise BgbenchError(
+        f"no reference for {system.name} at {system.temperature:g} K is at hand; simulate it with "
+        f"`bgbench data simulate {system.name}{hot}` or fetch it with "
+        f"`bgbench data fetch many-peptides-md --suite {suite_id}`"
+    )
+
+
+def stored_reference(system: System) -> Reference | None:
+    """The reference of exactly this system and temperature, where there is one."""
     name = reference_path(system.name, system.temperature)
     for folder in (own_folder(), data_path("references")):
         path = folder / name
         if path.is_file():
             return read_reference(path, system)
-    raise BgbenchError(
-        f"no reference for {system.name} at {system.temperature:g} K is at hand; simulate it with "
-        f"`bgbench data simulate {system.name}` or fetch it with "
-        f"`bgbench data fetch many-peptides-md --suite {suite_id}`"
-    )
+    return None

@@ -1,12 +1,14 @@
 """Systems whose log Z and moments are known in closed form: to judge samplers and estimators by.
 
 `analytic:harmonic` is one particle in an anisotropic well; `analytic:double-well` has a quartic axis;
-`analytic:torus-mixture` lives on angles of a particle, through coordinates wrapped at ±π.
+`analytic:torus-mixture` lives on angles of a particle, through coordinates wrapped at ±π;
+`analytic:correlated` is a normal density with correlated axes.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from scipy.integrate import quad
@@ -137,10 +139,32 @@ class TorusMixture(AbstractAnalytic):
         return torch.cat([wrapped, third], dim=1)
 
 
+class Correlated(AbstractAnalytic):
+    """u = ½ yᵀ Σ⁻¹ y with Σ = L Lᵀ: neighbouring axes are correlated."""
+
+    factor = torch.tensor([[0.3, 0.0, 0.0], [0.24, 0.18, 0.0], [0.0, 0.24, 0.1]], dtype=torch.float64)
+
+    def u(self, y: Tensor) -> Tensor:
+        z = torch.linalg.solve_triangular(self.factor.to(y), y.mT, upper=False)
+        return 0.5 * z.square().sum(0)
+
+    @property
+    def log_z(self) -> float:
+        return 1.5 * math.log(2 * math.pi) + float(self.factor.diagonal().log().sum())
+
+    @property
+    def second_moments(self) -> Tensor:
+        return self.factor.square().sum(1)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, 3, generator=generator, dtype=torch.float64) @ self.factor.mT
+
+
 KINDS: dict[str, Callable[[], AbstractAnalytic]] = {
     "analytic:harmonic": Harmonic,
     "analytic:double-well": DoubleWell,
     "analytic:torus-mixture": TorusMixture,
+    "analytic:correlated": Correlated,
 }
 
 
@@ -161,8 +185,9 @@ def analytic_system(name: str) -> System:
     return System(name, torch.zeros(1, 3, dtype=torch.float64))
 
 
+@cache
 def analytic_reference(name: str) -> Reference:
-    """Exact samples; drawn with a fixed seed."""
+    """Exact samples; drawn once a process, with a fixed seed."""
     density = analytic(name)
     y = density.draw(N_REFERENCE, torch.Generator().manual_seed(0))
     certificate = {"grade": "gold", "engine": "exact samples"}

@@ -49,7 +49,8 @@ def chosen(options: Mapping[str, str]) -> str:
 
 def build(options: Mapping[str, str]) -> ProseSampler:
     """The sampler with its weights."""
-    return ProseSampler(weights(chosen(options))[0], options.get("path", "plain"))
+    flow, told, _ = weights(chosen(options))
+    return ProseSampler(flow, options.get("path", "plain"), told)
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:

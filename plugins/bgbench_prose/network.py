@@ -1,5 +1,6 @@
 """Prose: an autoregressive affine flow over atoms, one token an atom (arXiv 2508.18175, 2412.06329)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -183,6 +184,12 @@ class Prose(nn.Module):
     def n_parameters(self) -> int:
         """Number of trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def log_prior(z: Tensor, beta: float) -> Tensor:
+    """log N(z; 0, I/β) `(batch,)` of `z (batch, tokens, 3)`."""
+    size = z.shape[1] * z.shape[2]
+    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * size * math.log(beta / (2 * math.pi))
 
 
 def widen(rows: Tensor, batch: int) -> Tensor:

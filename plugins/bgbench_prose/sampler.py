@@ -2,14 +2,19 @@
 
 import math
 import time
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import bgbench
 from bgbench_prose.fast import FastPath
-from bgbench_prose.network import Config, Prose, Tokens, tokens
+from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
+from bgbench_prose.tuning import Lesson, tuned
+from bgbench_prose.weights import save
 
 CACHE_BYTES = 1 << 30
 """Most that keys and values of one batch may take. Fixed, not read off the machine: samples follow from the
@@ -25,8 +30,9 @@ class ProseSampler(bgbench.AbstractDensitySampler):
     chunk = 512
     measure = "shape"
 
-    def __init__(self, flow: Prose, path: str = "plain") -> None:
+    def __init__(self, flow: Prose, path: str = "plain", card: Mapping[str, Any] | None = None) -> None:
         self.flow = flow.eval().requires_grad_(False)
+        self.card = dict(card or {})
         self._tokens = lru_cache(maxsize=8)(lambda atoms: tokens([atoms], flow.config))
         self._fast = FastPath(self.flow, path)
 
@@ -64,6 +70,16 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         z, log_det = self.flow(x / scale, self._tokens(task.system.atoms))
         return z, log_det - 3 * task.system.n_atoms * math.log(scale)
 
+    def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "ProseSampler":
+        started = time.perf_counter()
+        beta = TRAINED_AT / task.system.temperature
+        flow = tuned(self.flow, self._tokens(task.system.atoms), x, Lesson(tuning, beta, task.generator))
+        task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
+        return ProseSampler(flow, self._fast.path, self.card)
+
+    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
+        save(path, self.flow, bgbench.tuned_card(self.card, notes))
+
     def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
         """log q of scaled coordinates, centre of mass included."""
         t: Tokens = self._tokens(task.system.atoms)
@@ -82,12 +98,6 @@ class ProseSampler(bgbench.AbstractDensitySampler):
 def cache_bytes(config: Config, n_atoms: int) -> int:
     """Bytes of the keys and values of one sample in float32."""
     return config.n_layers * 2 * n_atoms * config.channels * 4
-
-
-def log_prior(z: Tensor, beta: float) -> Tensor:
-    """log N(z; 0, I/β) `(batch,)` of `z (batch, tokens, 3)`."""
-    size = z.shape[1] * z.shape[2]
-    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * size * math.log(beta / (2 * math.pi))
 
 
 def log_centre(c: Tensor, sigma: float, convention: str) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from bgbench_prose.data import TrainingSet
-from bgbench_prose.network import Prose
+from bgbench_prose.network import Prose, log_prior
 from bgbench_prose.recipe import SIZES, Recipe
-from bgbench_prose.sampler import log_prior
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
 from bgbench_training.curves import Curves

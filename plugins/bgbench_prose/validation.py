@@ -10,8 +10,8 @@ import torch
 import bgbench
 from bgbench_prose.data import turned
 from bgbench_prose.decode import invert
-from bgbench_prose.network import Config, Prose, tokens
-from bgbench_prose.sampler import log_centre, log_prior
+from bgbench_prose.network import Config, Prose, log_prior, tokens
+from bgbench_prose.sampler import log_centre
 from bgbench_training.batches import read_peptide
 from bgbench_training.files import validation_files
 from bgbench_training.values import mean, share

@@ -74,7 +74,7 @@ def quieten() -> None:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What a network was taught with: sequences, how many frames, and the card of the weights it started from."""
+    """What a network was taught with: sequences, number of frames, the card of the weights it began from."""
 
     names: Sequence[str]
     n_frames: int

@@ -18,7 +18,10 @@ Net = TypeVar("Net", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Schedule:
-    """Of AdamW (Muon has its own); a one-cycle cosine, 5 % warm-up from lr / `start`, down to lr / `start` / `end`."""
+    """Of AdamW (Muon has its own), and of the one-cycle cosine.
+
+    The rate rises from lr / `start` over 5 % of the steps and falls to lr / `start` / `end`.
+    """
 
     betas: tuple[float, float]
     weight_decay: float

@@ -17,8 +17,8 @@ class AbstractRecipe(ABC):
 
     `data`: folders of training peptides, separated by commas. `batch` frames are one gradient, made of
     `accumulate` passes on each of `devices`; `validation` is a folder of validation peptides, looked at
-    every `validate_every` steps; `track` is an MLflow address. `optimizer` is adamw or muon, which steps matrices
-    at `matrix_lr` and the rest at `lr`; `start` is a weights file to begin from instead of random weights.
+    every `validate_every` steps; `track` is an MLflow address. `optimizer` is adamw or muon, which steps
+    matrices at `matrix_lr` and the rest at `lr`; `start` is a weights file to begin from.
     """
 
     config: str = ""

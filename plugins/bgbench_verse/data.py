@@ -21,6 +21,7 @@ from bgbench_verse.chemistry import (
     table_keys,
     together,
 )
+from bgbench_verse.hydrogens import renamed
 from bgbench_verse.internal import internals
 from bgbench_verse.tree import CLOSURE, padded, plan
 from bgbench_verse.weights import Trained
@@ -53,9 +54,11 @@ class Peptide:
 
 
 def read_peptide(path: Path) -> Peptide:
-    """A training or validation file."""
+    """A training or validation file, its rival hydrogens named as the flow names them."""
     atoms, x = bgbench.read_frames(path)
     bonds = bonds_of(path.stem)
+    tree = plan([atom.element for atom in atoms], bonds)
+    x = renamed(x[:, tree.order], padded([tree]))[:, tree.place]
     return Peptide(path.stem, x, atoms, rotors(atoms, bonds), flips(atoms))
 
 

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 from bgbench_verse.chemistry import Molecules, expected_angle
+from bgbench_verse.hydrogens import allowed, chained, contested, outside
 from bgbench_verse.internal import at, axes, frames, internals, log_volume, placed, unit, widen
 from bgbench_verse.mixtures import Circular, Line
 from bgbench_verse.network import Verse
+
+LEAST = 1e-6
+"""Least probability that an arc may have: its logarithm stays a number."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,31 @@ def states(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Tensor:
 
 @dataclass(frozen=True)
 class Conditionals:
-    """p(φ), p(θ), p(r) of every atom of conformers, each given the atoms before it."""
+    """p(φ), p(θ), p(r) of every atom of conformers, each given the atoms before it.
+
+    `mass (n, N)`: what p(φ) leaves to the arc where the atom's rival allows it to be; 1 without a rival.
+    """
 
     dihedral: Circular
     angle: Line
     length: Line
+    mass: Tensor
 
 
 def conditionals(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Conditionals:
     """All at once, from `x (n, N, 3)` in placing order and its standardised coordinates."""
     state = states(net, x, m, s)
     dihedral = net.dihedral(state, widen(m.usual, len(x)))
-    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta))
+    arc = allowed(at(s.phi, m.tree.rival), widen(chained(m.tree), len(x)))
+    mass = torch.where(widen(contested(m.tree), len(x)), dihedral.mass(*arc).clamp_min(LEAST), 1.0)
+    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta), mass)
 
 
 def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
-    """log q `(n,)` over shapes of `x (n, N, 3)` nm in placing order: orientation and place are left out."""
+    """log q `(n,)` over shapes of `x (n, N, 3)` nm in placing order: orientation and place are left out.
+
+    Rival hydrogens must have the flow's names (`hydrogens.renamed`): of other namings it knows nothing.
+    """
     s, log_jacobian = standardised(x, m)
     p = conditionals(net, x, m, s)
     return ((_log_each(p, s) + log_jacobian) * widen(m.mask, len(x))).sum(-1)
@@ -75,7 +88,7 @@ def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
 def _log_each(p: Conditionals, s: Standard) -> Tensor:
     """log p of each atom's standardised coordinates `(n, N)`."""
     steps = torch.arange(s.r.shape[1], device=s.r.device)
-    each = torch.where(steps >= 3, p.dihedral.log_prob(s.phi), 0.0)
+    each = torch.where(steps >= 3, p.dihedral.log_prob(s.phi) - torch.log(p.mass), 0.0)
     each = each + torch.where(steps >= 2, p.angle.log_prob(s.theta), 0.0)
     return each + torch.where(steps >= 1, p.length.log_prob(s.r), 0.0)
 
@@ -89,7 +102,8 @@ def uniform(net: Verse, x: Tensor, m: Molecules) -> tuple[Tensor, Tensor]:
     s, log_jacobian = standardised(x, m)
     p = conditionals(net, x, m, s)
     parts = [x.mean(1), *_orientation(x, m)]
-    parts += [p.length.cdf(s.r)[:, 1:], p.angle.cdf(s.theta)[:, 2:], p.dihedral.cdf(s.phi)[:, 3:]]
+    turns = p.dihedral.cdf(s.phi) / p.mass
+    parts += [p.length.cdf(s.r)[:, 1:], p.angle.cdf(s.theta)[:, 2:], turns[:, 3:]]
     return torch.cat(parts, dim=1), (_log_each(p, s) + log_jacobian).sum(-1)
 
 
@@ -110,12 +124,14 @@ def draw(net: Verse, m: Molecules, n: int, generator: torch.Generator) -> tuple[
     """`n` conformers of one peptide (b = 1) `(n, N, 3)` nm in placing order, and their log q `(n,)`."""
     width = m.mask.shape[1]
     atom = net.atoms(m.codes)
-    x, log_q = atom.new_zeros(n, width, 3), atom.new_zeros(n)
+    x, log_q, phi = atom.new_zeros(n, width, 3), atom.new_zeros(n), atom.new_zeros(n, width)
     caches = [tuple(_room(part, n, width + 1) for part in keys) for keys in net.keys(net.nothing)]
     _remember(caches, net.keys(net.nothing), 0)
     for i in range(width):
         here = atom[:, i : i + 1].expand(n, -1, -1)
-        coordinates, log_p = _place(net, m, x, i, _state(net, m, x, i, here, caches), generator)
+        arc = _arc(m, phi, i)
+        coordinates, log_p = _place(net, m, x, i, (_state(net, m, x, i, here, caches), arc), generator)
+        phi[:, i] = coordinates[2]
         log_q += log_p
         _remember(caches, net.keys(net.token(here, *(part[:, None] for part in coordinates))), i + 1)
     return x, log_q
@@ -149,17 +165,42 @@ def _frame(m: Molecules, x: Tensor, i: int) -> tuple[Tensor, Tensor]:
     return p, torch.eye(3, dtype=x.dtype, device=x.device).expand(len(x), 3, 3)
 
 
+def _arc(m: Molecules, phi: Tensor, i: int) -> tuple[Tensor, Tensor] | None:
+    """Where the rival of atom i allows it to be, `(n, 1)` each; None without a rival."""
+    rival = int(m.tree.rival[0, i])
+    if rival == i:
+        return None
+    first = phi[:, rival : rival + 1]
+    return allowed(first, chained(m.tree)[:, i : i + 1].expand_as(first))
+
+
+def _turn(
+    dihedral: Circular, arc: tuple[Tensor, Tensor] | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """φ and its log probability, `(n, 1)` each: drawn again until it lies in the arc."""
+    phi = dihedral.draw(generator)
+    if arc is None:
+        return phi, dihedral.log_prob(phi)
+    while bool((out := outside(phi, *arc)).any()):
+        phi = torch.where(out, dihedral.draw(generator), phi)
+    return phi, dihedral.log_prob(phi) - torch.log(dihedral.mass(*arc).clamp_min(LEAST))
+
+
 def _place(
-    net: Verse, m: Molecules, x: Tensor, i: int, state: Tensor, generator: torch.Generator
+    net: Verse,
+    m: Molecules,
+    x: Tensor,
+    i: int,
+    given: tuple[Tensor, tuple[Tensor, Tensor] | None],
+    generator: torch.Generator,
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """Draw atom i into `x`; its standardised coordinates and log q, `(n,)` each."""
-    n, usual = len(x), m.usual[:, i : i + 1]
+    (state, arc), n, usual = given, len(x), m.usual[:, i : i + 1]
     nothing = x.new_zeros(n, 1)
     rs, ts, phi, log_p = nothing, nothing, nothing, nothing
     if i >= 3:
-        dihedral = net.dihedral(state, usual)
-        phi = dihedral.draw(generator)
-        log_p = log_p + dihedral.log_prob(phi)
+        phi, turn = _turn(net.dihedral(state, usual), arc, generator)
+        log_p = log_p + turn
     if i >= 2:
         angle = net.angle(state, phi)
         ts = angle.draw(generator)

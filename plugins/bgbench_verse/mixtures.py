@@ -42,6 +42,19 @@ class Circular:
         each = torch.where(even, phi[..., None] / (2 * math.pi), wrapped)
         return (torch.exp(self._log_share()) * each).sum(-1)
 
+    def mass(self, middle: Tensor, half: Tensor) -> Tensor:
+        """Probability `(…,)` of the arc from `middle` − `half` to `middle` + `half`, `half` ≤ π."""
+        width, even = self._widths()
+        gap = torch.remainder(middle[..., None] - self.centre + math.pi, 2 * math.pi) - math.pi
+        edge = half[..., None]
+        wrapped = sum(
+            torch.special.ndtr((gap + edge + 2 * math.pi * k) / width)
+            - torch.special.ndtr((gap - edge + 2 * math.pi * k) / width)
+            for k in IMAGES
+        )
+        each = torch.where(even, edge / math.pi, wrapped)
+        return (torch.exp(self._log_share()) * each).sum(-1)
+
     def draw(self, generator: torch.Generator) -> Tensor:
         """One φ in (−π, π] for each, `(…,)`."""
         pick = choose(self._log_share(), generator)

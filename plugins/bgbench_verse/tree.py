@@ -18,7 +18,8 @@ class Tree:
 
     `order (N,)`: the atom placed at each step. `parent`, `axis`, `third (N,)`: what atom i is placed against:
     r to the parent, θ from the axis at the parent, φ about that line from the third; 0 where there are fewer.
-    `kind (N,)`; `rank (N,)`, how many siblings were placed before.
+    `kind (N,)`; `rank (N,)`, how many siblings were placed before; `rival (N,)`, of two hydrogens that only
+    their names tell apart, the first, at the place of the second (elsewhere the atom itself).
     """
 
     order: Tensor
@@ -27,6 +28,7 @@ class Tree:
     third: Tensor
     kind: Tensor
     rank: Tensor
+    rival: Tensor
 
     @cached_property
     def place(self) -> Tensor:
@@ -46,6 +48,7 @@ class Trees:
     axis: Tensor
     third: Tensor
     kind: Tensor
+    rival: Tensor
 
 
 def padded(trees: Sequence[Tree]) -> Trees:
@@ -55,7 +58,9 @@ def padded(trees: Sequence[Tree]) -> Trees:
     def column(name: str) -> Tensor:
         return torch.stack([F.pad(getattr(tree, name), (0, width - tree.n_atoms)) for tree in trees])
 
-    return Trees(*(column(name) for name in ("parent", "axis", "third", "kind")))
+    places = torch.arange(width)
+    rival = torch.stack([torch.cat([tree.rival, places[tree.n_atoms :]]) for tree in trees])
+    return Trees(*(column(name) for name in ("parent", "axis", "third", "kind")), rival)
 
 
 def plan(elements: Sequence[str], bonds: Sequence[tuple[int, int]]) -> Tree:
@@ -74,7 +79,21 @@ def plan(elements: Sequence[str], bonds: Sequence[tuple[int, int]]) -> Tree:
     near = [sorted(place[b] for b in neighbours[atom]) for atom in order]
     rows = [_references(k, placed, near) for k in range(len(order))]
     parent, axis, third, kind, rank = (torch.tensor(column) for column in zip(*rows, strict=True))
-    return Tree(torch.tensor(order), parent, axis, third, kind, rank)
+    return Tree(torch.tensor(order), parent, axis, third, kind, rank, _rivals(order, elements, parent))
+
+
+def _rivals(order: Sequence[int], elements: Sequence[str], parent: Tensor) -> Tensor:
+    """Of two or three hydrogens on one atom the last has the one before it for a rival.
+
+    Of three, the first may be any: a third of a turn takes it to the others' places.
+    """
+    rival = torch.arange(len(order))
+    for k in range(1, len(order)):
+        before = [j for j in range(1, k) if parent[j] == parent[k] and elements[order[j]] == "H"]
+        after = [j for j in range(k + 1, len(order)) if parent[j] == parent[k]]
+        if elements[order[k]] == "H" and before and not after:
+            rival[k] = before[-1]
+    return rival
 
 
 def _breadth_first(elements: Sequence[str], neighbours: dict[int, list[int]]) -> list[int]:

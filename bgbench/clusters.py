@@ -1,0 +1,166 @@
+"""Dask clusters: on this machine, one that is there already, jobs of a queueing system."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+
+from bgbench.errors import BgbenchError
+from bgbench.records import atomic_file
+
+Cluster = Callable[[Path], AbstractContextManager[Client]]
+LOOPBACK = "127.0.0.1:0"
+"""Dask's status pages, which nobody asked for, answer to this machine only, at a free port."""
+
+PATIENCE = 60
+"""Seconds to wait for a scheduler and its first worker."""
+
+
+def local(n_workers: int) -> Cluster:
+    """A Dask cluster in this process: `n_workers` workers with one slot each.
+
+    The workers are threads that watch cell processes, so that each costs one Python, not two.
+    """
+
+    @contextmanager
+    def cluster(_: Path) -> Iterator[Client]:
+        quiet = {"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}
+        with (
+            dask.config.set(quiet),
+            LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                processes=False,
+                dashboard_address=LOOPBACK,
+                worker_dashboard_address=LOOPBACK,
+                silence_logs=logging.CRITICAL,
+            ) as here,
+            Client(here) as client,
+        ):
+            yield client
+
+    return cluster
+
+
+def existing(address: str) -> Cluster:
+    """The Dask cluster whose scheduler listens at `address` (`tcp://host:port`).
+
+    Raises, when entered:
+        BgbenchError: if nobody answers there, or no worker joins within a minute.
+    """
+
+    @contextmanager
+    def cluster(_: Path) -> Iterator[Client]:
+        try:
+            client = Client(address, timeout=PATIENCE // 4)
+        except (OSError, ValueError) as error:
+            raise BgbenchError(
+                f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"
+            ) from error
+        with client:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError as error:
+                raise BgbenchError(
+                    f"{address} has no workers; start some with `dask worker {address} --nthreads 1`"
+                ) from error
+            yield client
+
+    return cluster
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A job of one worker, as asked for with `--set cluster.KEY=VALUE`.
+
+    `memory` as Dask writes it (8GB), `walltime` as SLURM does. `gpu=1` asks for one, a worker a device.
+    `directives` are further lines for #SBATCH and `prologue` lines of shell before the worker starts,
+    separated by `;`.
+    """
+
+    queue: str = ""
+    account: str = ""
+    walltime: str = "24:00:00"
+    memory: str = "8GB"
+    cores: int = 1
+    gpu: int = 0
+    directives: str = ""
+    prologue: str = ""
+    interface: str = ""
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str]) -> "Slurm":
+        """From words.
+
+        Raises:
+            BgbenchError: for an unknown key or a number that is none.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise BgbenchError(
+                f"slurm has no option {', '.join(f'cluster.{key}' for key in unknown)}; "
+                f"it has {', '.join(f'cluster.{key}' for key in known)}"
+            )
+        try:
+            typed: dict[str, Any] = {
+                key: int(value) if known[key] is int else value for key, value in options.items()
+            }
+            job = cls(**typed)
+        except ValueError as error:
+            raise BgbenchError(f"--set cluster.…: {error}") from error
+        if job.gpu not in (0, 1):
+            raise BgbenchError(f"--set cluster.gpu={job.gpu}: 0 or 1, one worker a device")
+        return job
+
+    def keywords(self) -> dict[str, Any]:
+        """As dask-jobqueue takes them: one worker process a job."""
+        gpus = ["--gres=gpu:1"] if self.gpu else []
+        return {
+            "queue": self.queue or None,
+            "account": self.account or None,
+            "walltime": self.walltime,
+            "memory": self.memory,
+            "cores": 1,
+            "job_cpu": self.cores,
+            "processes": 1,
+            "interface": self.interface or None,
+            "job_extra_directives": [*gpus, *_lines(self.directives)],
+            "job_script_prologue": _lines(self.prologue),
+        }
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split(";") if line.strip()]
+
+
+def slurm(options: Mapping[str, str], n_jobs: int) -> Cluster:
+    """`n_jobs` SLURM jobs of one worker each; the job script is kept as `slurm.sh` in the run folder.
+
+    Raises:
+        BgbenchError: for an unknown option, or without dask-jobqueue.
+    """
+    job = Slurm.from_options(options)
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise BgbenchError("--cluster slurm needs dask-jobqueue: pip install 'bgbench[cluster]'") from error
+
+    @contextmanager
+    def cluster(path: Path) -> Iterator[Client]:
+        logs: dict[str, Any] = {"log_directory": str(path / "slurm")}
+        with SLURMCluster(
+            **job.keywords(), **logs, scheduler_options={"dashboard_address": LOOPBACK}
+        ) as there:
+            with atomic_file(path / "slurm.sh") as stream:
+                stream.write(there.job_script().encode())
+            there.scale(jobs=n_jobs)
+            with Client(there) as client:
+                yield client
+
+    return cluster

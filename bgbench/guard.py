@@ -1,0 +1,110 @@
+"""What a sampler may not touch while it samples: global generators, threads, dtype, folder, output.
+
+Whatever it changed is put back, so that the next cell of the process finds things as they were, and the
+cell fails with what was changed.
+"""
+
+import io
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from bgbench.errors import BrokenContract
+
+SHOWN = 200
+"""Characters of forbidden output that the error quotes."""
+
+
+@dataclass(frozen=True)
+class Global:
+    """Something global: how to read it, how to put it back, what to say where it was changed."""
+
+    read: Callable[[], Any]
+    restore: Callable[[Any], Any]
+    complaint: str
+
+
+GENERATOR = "drew from or seeded the global generator of {}; draw from task.generator"
+GLOBALS = (
+    Global(torch.get_rng_state, torch.set_rng_state, GENERATOR.format("torch")),
+    Global(
+        lambda: np.random.get_state(),  # noqa: NPY002
+        lambda state: np.random.set_state(state),  # noqa: NPY002
+        GENERATOR.format("numpy"),
+    ),
+    Global(random.getstate, random.setstate, GENERATOR.format("Python")),
+    Global(torch.get_num_threads, torch.set_num_threads, "changed torch's threads, which executors set"),
+    Global(torch.get_default_dtype, torch.set_default_dtype, "changed torch's default dtype"),
+    Global(torch.is_grad_enabled, torch.set_grad_enabled, "left gradients switched over"),
+    Global(os.getcwd, os.chdir, "changed the working folder"),
+)
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Run a sampler in here.
+
+    Raises:
+        BrokenContract: if the block ended well but changed something global or wrote to standard output.
+    """
+    before = [(kind, kind.read()) for kind in GLOBALS]
+    with tempfile.TemporaryFile() as sink:
+        try:
+            with _diverted(sink):
+                yield
+        finally:
+            changed = [kind.complaint for kind, value in before if _put_back(kind, value)]
+        printed = _written(sink)
+    if printed:
+        changed.append(f"wrote {printed!r} to standard output; report with task.progress")
+    if changed:
+        raise BrokenContract(f"the sampler {', and '.join(changed)}")
+
+
+def _put_back(kind: Global, value: Any) -> bool:
+    """Restore; True where it had been changed."""
+    if _same(kind.read(), value):
+        return False
+    kind.restore(value)
+    return True
+
+
+def _same(one: Any, two: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, two)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, two)
+    if isinstance(one, tuple):
+        return all(_same(a, b) for a, b in zip(one, two, strict=True))
+    return bool(one == two)
+
+
+@contextmanager
+def _diverted(sink: IO[bytes]) -> Iterator[None]:
+    """Standard output of Python and of C goes to `sink`."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(sink.fileno(), 1)
+    try:
+        with (
+            os.fdopen(os.dup(sink.fileno()), "wb") as raw,
+            io.TextIOWrapper(raw, write_through=True) as text,
+            redirect_stdout(text),
+        ):
+            yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _written(sink: IO[bytes]) -> str:
+    sink.seek(0)
+    return sink.read(SHOWN).decode(errors="replace")

@@ -1,0 +1,63 @@
+"""What a plugin registers: each kind of thing with its name, what it is, and how to build it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bgbench.abstract import AbstractEnergy, AbstractEstimator, AbstractSampler, MetricCase
+from bgbench.types import Card, System
+
+
+@dataclass(frozen=True)
+class SamplerPlugin:
+    """A sampler as registered: how to build it from `--set` options, train it, import weights."""
+
+    name: str
+    summary: str
+    build: Callable[[Mapping[str, str]], AbstractSampler]
+    card: Callable[[Mapping[str, str]], Card]
+    estimator: str = "none"
+    citation: str = ""
+    train: Callable[[Mapping[str, str]], Path] | None = None
+    import_weights: Callable[[Path, Path], Path] | None = None
+
+
+@dataclass(frozen=True)
+class EnergyPlugin:
+    """An energy backend as registered."""
+
+    name: str
+    summary: str
+    build: Callable[[System], AbstractEnergy]
+
+
+@dataclass(frozen=True)
+class EstimatorPlugin:
+    """An estimator as registered. `in_order`: its first points are what a smaller budget would buy."""
+
+    name: str
+    summary: str
+    build: Callable[[Mapping[str, str]], AbstractEstimator]
+    citation: str = ""
+    in_order: bool = True
+
+
+@dataclass(frozen=True)
+class MetricPlugin:
+    """A metric as registered. `compute` returns named values; `better` is `lower`, `higher` or ``."""
+
+    name: str
+    summary: str
+    compute: Callable[[MetricCase], Mapping[str, float]]
+    unit: str = ""
+    better: str = "lower"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class TrackerPlugin:
+    """A tracker as registered: mirrors a finished run folder to `uri`."""
+
+    name: str
+    summary: str
+    mirror: Callable[[Path, str], None]

@@ -1,0 +1,162 @@
+"""Cells on Dask workers, here or elsewhere; each worker watches a process in which its cells run."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, Worker, WorkerPlugin, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+
+from bgbench.cells import bury
+from bgbench.errors import BgbenchError
+from bgbench.executors import AbstractExecutor, Records
+from bgbench.records import Cell, Ending, Record, read_record
+from bgbench.runfolder import RunFolder
+from bgbench.subprocesses import Advanced, CellProcess, Limits
+
+REPORT_EVERY = 0.2
+"""Seconds between two reports of a cell's progress, at least."""
+
+
+class OnDask(AbstractExecutor):
+    """Dask workers, here or elsewhere; each runs its cells in a watched process of its own.
+
+    What a sampler breaks is that process, and so its own cell. A Dask worker that dies is replaced and its
+    cell run again, three times at most. The run folder must be on a file system that every worker sees.
+    `devices` are dealt out to workers numbered from 0, one each.
+    """
+
+    def __init__(
+        self,
+        cluster: Callable[[Path], AbstractContextManager[Client]],
+        limits: Limits,
+        devices: Sequence[str] = (),
+    ) -> None:
+        self._cluster = cluster
+        self._limits = limits
+        self._devices = tuple(devices)
+
+    def map(self, folder: RunFolder, cells: Sequence[Cell], advanced: Advanced) -> Records:
+        if not cells:
+            return
+        path = folder.path.resolve()
+        name = f"bgbench-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+        by_name = {cell.name: cell for cell in cells}
+
+        def heard(event: tuple[float, dict[str, Any]]) -> None:
+            advanced(by_name[event[1]["cell"]], event[1]["n"])
+
+        with self._cluster(path) as client:
+            client.register_plugin(CellRunner(path, self._limits, self._devices), name)
+            client.subscribe_topic(name, heard)
+            keys = {f"{name}-{cell.name}-{time.time_ns()}": cell for cell in cells}
+            futures = [
+                client.submit(run_here, name, cell.model_dump(), key=key, pure=False)
+                for key, cell in keys.items()
+            ]
+            try:
+                for future in as_completed(futures):
+                    yield record_of(future, keys[future.key], folder)
+            finally:
+                client.unsubscribe_topic(name)
+                client.cancel(futures)
+                client.unregister_worker_plugin(name)
+
+
+def record_of(future: "Future[Any]", cell: Cell, folder: RunFolder) -> Record:
+    """The record that a finished task left.
+
+    Raises:
+        BgbenchError: what a worker says a user must mend, or if the cluster was lost.
+    """
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, KilledWorker):
+        lost = Ending(status="crash", error=f"every Dask worker that ran it died: {error}", phase="running")
+        return bury(cell, lost, folder)
+    if error is not None:
+        raise error
+    if future.status != "finished":
+        raise BgbenchError(f"the Dask cluster was lost ({future.status}); go on with --resume")
+    return Record.model_validate_json(future.result())
+
+
+class CellRunner(WorkerPlugin):
+    """Lives in a Dask worker for the length of a run and holds its cell process."""
+
+    def __init__(self, path: Path, limits: Limits, devices: Sequence[str]) -> None:
+        self._path = path
+        self._limits = limits
+        self._devices = devices
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask when the worker joins."""
+        place = str(worker.name)
+        device = self._devices[int(place) % len(self._devices)] if self._devices else ""
+        self._worker = worker
+        self._stop = threading.Event()
+        self._busy = threading.Lock()
+        self._process = CellProcess(self._path, replace(self._limits, device=device))
+
+    def teardown(self, worker: Worker) -> None:
+        """Called by Dask when the run or the worker ends: so does the cell process."""
+        del worker
+        self._stop.set()
+        with self._busy:
+            self._process.close()
+
+    def run(self, name: str, cell: Cell) -> str:
+        """Run a cell into its record, whatever becomes of the process; the record's text.
+
+        Raises:
+            BgbenchError: if this machine does not see the run folder, or what else a user must mend.
+        """
+        if not (self._path / "run.json").is_file():
+            raise BgbenchError(
+                f"{self._path} is not there on worker {self._worker.address}: give an --out that all "
+                f"workers see"
+            )
+        reports = Throttled(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}))
+        with self._busy:
+            ending = self._process.run(cell, lambda _, n: reports.add(n), self._stop)
+        reports.flush()
+        if ending is None:
+            raise CancelledError(f"{cell.name} was stopped")
+        folder = RunFolder.open(self._path)
+        record = (
+            bury(cell, ending, folder) if ending.status != "ok" else read_record(folder.record_path(cell))
+        )
+        return record.model_dump_json()
+
+
+class Throttled:
+    """Adds numbers up and passes them on every REPORT_EVERY seconds; the first, 0, at once."""
+
+    def __init__(self, send: Callable[[int], None]) -> None:
+        self._send = send
+        self._sum = 0
+        self._last = float("-inf")
+
+    def add(self, n: int) -> None:
+        """Count n more."""
+        self._sum += n
+        if time.monotonic() - self._last >= REPORT_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what is held back."""
+        self._send(self._sum)
+        self._sum, self._last = 0, time.monotonic()
+
+
+def run_here(name: str, cell: dict[str, Any]) -> str:
+    """The task: run a cell by the `CellRunner` that this Dask worker holds for the run `name`."""
+    runner = get_worker().plugins[name]
+    if not isinstance(runner, CellRunner):
+        raise TypeError(f"{name} is no CellRunner but a {type(runner).__name__}")
+    return runner.run(name, Cell(**cell))

@@ -1,0 +1,35 @@
+"""How many threads libraries take. Executors call this for their workers; library code never does."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
+
+OPENMM = "OPENMM_CPU_THREADS"
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", OPENMM)
+
+
+def thread_variables(n: int) -> dict[str, str]:
+    """Environment of a process whose torch, BLAS, numba and OpenMM take `n` threads each.
+
+    Waiting threads sleep: spinning ones take whole cores from the other workers.
+    """
+    return {**{name: str(n) for name in VARIABLES}, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@contextmanager
+def limited(n: int) -> Iterator[None]:
+    """Inside the block torch, BLAS and OpenMP of this process take `n` threads, OpenMM's new contexts too."""
+    before = torch.get_num_threads(), os.environ.get(OPENMM)
+    torch.set_num_threads(n)
+    os.environ[OPENMM] = str(n)
+    try:
+        with threadpool_limits(n):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        del os.environ[OPENMM]
+        if before[1] is not None:
+            os.environ[OPENMM] = before[1]

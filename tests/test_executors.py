@@ -1,0 +1,282 @@
+"""Wherever cells run, the records are the same, and what a sampler breaks is its own cell."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+import bgbench
+from bgbench import BgbenchError
+from bgbench.api import Observer, executor
+from bgbench.clusters import Slurm, local, slurm
+from bgbench.executors import InProcess
+from bgbench.records import Cell
+from bgbench.remote import OnDask
+from bgbench.runfolder import RunFolder, new_plan
+from bgbench.subprocesses import CellProcess, Limits, environment
+
+HOSTILE = {
+    "budget": ("budget_exhausted", "1 evaluations asked for, 0 left of a budget of 100", "sampling"),
+    "nan": ("nonfinite", "none of 100 samples has a finite energy", "sampling"),
+    "shape": ("crash", "x has shape (100, 1, 2)", "sampling"),
+    "few": ("crash", "returned 50 frames, the protocol scores 100", "sampling"),
+    "foreign": ("crash", "x has shape (100, 23, 3)", "sampling"),
+    "seed": ("crash", "global generator of torch", "sampling"),
+    "threads": ("crash", "changed torch's threads", "sampling"),
+    "prints": ("crash", "look at me", "sampling"),
+    "hangs": ("timeout", "passed the limit of 20 s", "sampling"),
+    "segfault": ("crash", "the worker died (SIGSEGV)", "sampling"),
+    "raises": ("crash", "no luck today", "sampling"),
+    "memory": ("out_of_memory", "the limit is 2000 MB", "sampling"),
+    "energies": ("crash", "energies looked at are not those", "sampling"),
+    "numpy_seed": ("crash", "global generator of numpy", "sampling"),
+    "folder": ("crash", "changed the working folder", "sampling"),
+    "exits": ("crash", "SystemExit: 3", "sampling"),
+}
+
+
+@pytest.fixture
+def make_folder(tmp_path, troubles, analytic_suite):
+    """A run folder with a cell for every named sampler: seed k, system k of the suite."""
+
+    def make(name, samplers):
+        systems = ["analytic:harmonic", "analytic:double-well", "analytic:torus-mixture"]
+        cells = [
+            Cell(
+                sampler=sampler, estimator="none", protocol="bgbench@1", suite="analytic@1", budget=100,
+                system=systems[k % 3], seed=k, temperature=310.0, energy="analytic",
+            )
+            for k, sampler in enumerate(samplers)
+        ]  # fmt: skip
+        return RunFolder.create(tmp_path / name, new_plan(cells, "hash"), Path(analytic_suite))
+
+    return make
+
+
+def run_all(where, folder):
+    return list(where.map(folder, folder.plan.cells, lambda cell, n: None))
+
+
+def test_hostile_plugins_fail_as_their_own_cells_and_nothing_else(make_folder, timeless):
+    samplers = [name for trouble in HOSTILE for name in (trouble, "good")]
+    folder = make_folder("hostile", samplers)
+    limits = Limits(timeout=20, memory=2000)
+    records = {record.cell.sampler: record for record in run_all(OnDask(local(2), limits), folder)}
+    for name, (status, error, phase) in HOSTILE.items():
+        assert (records[name].status, records[name].phase) == (status, phase), name
+        assert error in records[name].error, name
+        told = folder.traceback_path(records[name].cell).exists()
+        assert told or status == "out_of_memory", name
+    assert "in hangs" in folder.traceback_path(records["hangs"].cell).read_text()
+    assert "in segfault" in folder.traceback_path(records["segfault"].cell).read_text()
+    untroubled = [record for record in folder.records() if record.cell.sampler == "good"]
+    assert [record.status for record in untroubled] == ["ok"] * len(HOSTILE)
+    alone = make_folder("alone", samplers)
+    good = [cell for cell in alone.plan.cells if cell.sampler == "good"][:3]
+    expected = timeless(InProcess().map(alone, good, lambda cell, n: None))
+    assert timeless(untroubled[:3]) == expected
+
+
+def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monkeypatch):
+    monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0.5")
+    folder = make_folder("killed", ["slow"])
+    (cell,) = folder.plan.cells
+    killed = []
+
+    def kill_once(_, n):
+        if n and not killed:
+            children = psutil.Process().children()
+            killed.extend(child.pid for child in children if "bgbench.worker" in child.cmdline())
+            os.kill(killed[0], signal.SIGKILL)
+
+    process = CellProcess(folder.path, Limits())
+    try:
+        ending = process.run(cell, kill_once, threading.Event())
+    finally:
+        process.close()
+    assert killed
+    assert ending.status == "ok"
+    assert folder.records()[0].status == "ok"
+
+
+def test_in_process_samplers_are_put_back_in_their_place(make_folder):
+    names = ["seed", "numpy_seed", "threads", "prints", "folder", "exits", "good"]
+    before = torch.get_rng_state(), torch.get_num_threads(), random.getstate(), os.getcwd()
+    records = run_all(InProcess(), make_folder("in", names))
+    assert [record.status for record in records] == ["crash"] * 6 + ["ok"]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (torch.get_num_threads(), random.getstate(), os.getcwd())
+
+
+class Killer(Observer):
+    """Kills a Dask worker under `roots` once two cells are amid their samples; counts what is told."""
+
+    def __init__(self, roots):
+        self.roots = roots
+        self.busy = set()
+        self.killed = 0
+        self.told = 0
+
+    def finished(self, record):
+        self.busy.discard(record.cell.name)
+
+    def advanced(self, cell, n):
+        self.told += n
+        if 0 < n < 100:
+            self.busy.add(cell.name)
+        if len(self.busy) == 2 and not self.killed:
+            self.killed = worker_under(self.roots)
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def worker_under(roots):
+    """The process id of a Dask worker that holds a cell process."""
+    below = [child for root in roots for child in psutil.Process(root).children(recursive=True)]
+    cells = [process for process in below if "bgbench.worker" in process.cmdline()]
+    return cells[0].parent().pid
+
+
+@pytest.fixture
+def dask_cluster(tmp_path, monkeypatch, troubles):
+    """A scheduler and two workers, each a process of its own: the address, and the process ids."""
+    monkeypatch.setenv("BGBENCH_TEST_SECONDS", "1")
+    file = tmp_path / "scheduler.json"
+    log = (tmp_path / "dask.log").open("ab")
+    quiet = {"stdout": log, "stderr": log, "start_new_session": True}
+    shared = ["--no-dashboard", "--scheduler-file", str(file)]
+    scheduler = ["dask_scheduler", "--port", "0", "--host", "127.0.0.1", *shared]
+    worker = ["dask_worker", "--nthreads", "1", "--local-directory", str(tmp_path), *shared]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{words[0]}", *words[1:]], **quiet)
+        for words in (scheduler, worker, worker)
+    ]
+    try:
+        yield address_in(file, processes[0]), [process.pid for process in processes]
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()
+
+
+def address_in(file, scheduler):
+    while scheduler.poll() is None and not (file.exists() and file.stat().st_size):
+        time.sleep(0.1)
+    return json.loads(file.read_text())["address"]
+
+
+def test_a_scheduler_and_two_workers_run_a_suite_and_replace_a_killed_worker(
+    dask_cluster, analytic_suite, tmp_path, timeless, monkeypatch
+):
+    asked = {"suite": analytic_suite, "seeds": 2, "tracking_uri": "none"}
+    address, processes = dask_cluster
+    killer = Killer(processes)
+    there = bgbench.run("slow", out=tmp_path / "there", scheduler=address, observer=killer, **asked)
+    assert killer.killed
+    assert killer.told > 800
+    assert [record.status for record in there] == ["ok"] * 8
+    monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
+    here = bgbench.run("slow", out=tmp_path / "here", workers=0, **asked)
+    assert timeless(there) == timeless(here)
+
+
+def test_slurm_jobs_are_described_and_run_cells_without_slurm(
+    tmp_path, monkeypatch, troubles, analytic_suite, timeless
+):
+    """`sbatch` is a script that runs the job at once."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    pid = tmp_path / "job.pid"
+    (tools / "sbatch").write_text(
+        f'#!/bin/sh\ncp "$1" {tmp_path}/job.sh\nsetsid sh {tmp_path}/job.sh >{tmp_path}/job.log 2>&1 &\n'
+        f"echo $! >{pid}\necho Submitted batch job 7\n"
+    )
+    (tools / "scancel").write_text(f"#!/bin/sh\nkill -9 -$(cat {pid}) || true\n")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    options = {"cluster.queue": "long", "cluster.walltime": "2:00:00", "cluster.gpu": "1"}
+    asked = {"suite": analytic_suite, "only": ("analytic:harmonic",), "tracking_uri": "none"}
+    there = bgbench.run(
+        "good", out=tmp_path / "r", cluster="slurm", workers=1, threads=3, options=options, **asked
+    )
+    script = (tmp_path / "r" / "slurm.sh").read_text()
+    for line in ("-p long", "-t 2:00:00", "--cpus-per-task=3", "--mem=8G", "--gres=gpu:1"):
+        assert f"#SBATCH {line}" in script
+    assert "--nthreads 1 " in script
+    here = bgbench.run("good", out=tmp_path / "here", workers=0, threads=3, **asked)
+    assert timeless(there) == timeless(here)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"quux": "1"}, r"no option cluster\.quux; it has cluster\.queue"),
+        ({"cores": "many"}, "many"),
+        ({"gpu": "2"}, "one worker a device"),
+    ],
+)
+def test_wrong_cluster_options_are_one_sentence(options, complaint):
+    with pytest.raises(BgbenchError, match=complaint):
+        slurm(options, 1)
+
+
+def test_slurm_options_reach_the_job(tmp_path):
+    from dask_jobqueue.slurm import SLURMJob
+
+    asked = {"account": "phys", "directives": "--exclusive; --nice=5", "prologue": "module load cuda"}
+    job = SLURMJob(scheduler="tcp://10.0.0.1:8786", name="w", **Slurm.from_options(asked).keywords())
+    script = job.job_script()
+    for line in ("-A phys", "--exclusive", "--nice=5", "--cpus-per-task=1"):
+        assert f"#SBATCH {line}\n" in script
+    assert script.index("module load cuda") < script.index("tcp://10.0.0.1:8786")
+
+
+def test_every_library_of_a_worker_is_told_its_threads_and_its_device():
+    told = environment(Limits(threads=3, device="1"))
+    for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
+        assert told[f"{name}_NUM_THREADS"] == "3"
+    assert told["OPENMM_CPU_THREADS"] == "3"
+    assert told["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert told["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+def test_devices_are_dealt_out_one_a_worker_and_recorded(make_folder):
+    """There is no GPU here: what a worker may see is, and what it found."""
+    folder = make_folder("devices", ["good"] * 6)
+    records = run_all(OnDask(local(2), Limits(threads=2), ("0", "5")), folder)
+    hosts = [record.provenance["host"] for record in records]
+    assert {host["visible_devices"] for host in hosts} == {"0", "5"}
+    assert {host["torch_threads"] for host in hosts} == {2}
+    assert {host["device"] for host in hosts} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "complaint"),
+    [
+        ({"workers": -1}, "--workers must be 0"),
+        ({"threads": 0}, "--threads must be at least 1, got 0"),
+        ({"timeout": 0.0}, "--timeout must be above 0"),
+        ({"workers": 0, "memory": 100.0}, "--memory needs worker processes"),
+        ({"scheduler": "tcp://h:1", "cluster": "slurm"}, "two places"),
+        ({"cluster": "pbs"}, "unknown cluster 'pbs'; known: slurm"),
+    ],
+)
+def test_impossible_executors_are_one_sentence(choices, complaint):
+    with pytest.raises(BgbenchError, match=complaint):
+        executor(choices)
+
+
+def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, troubles, analytic_suite, monkeypatch):
+    monkeypatch.setattr("bgbench.clusters.PATIENCE", 4)
+    with pytest.raises(BgbenchError, match="no Dask scheduler answers at tcp://127"):
+        bgbench.run("good", suite=analytic_suite, out=tmp_path / "r", scheduler="tcp://127.0.0.1:9")

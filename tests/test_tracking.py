@@ -1,0 +1,159 @@
+"""MLflow mirrors a run; a server that is down, or dies, costs no record and leaves no double."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+import bgbench
+from bgbench import mirroring
+from bgbench.api import Observer
+from bgbench.cli import app, guarded
+from bgbench.runfolder import RunFolder
+
+
+class Server:
+    """`mlflow server` on loopback with artifacts, to be stopped and started again."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
+        self._process = None
+
+    def start(self):
+        store, kept = f"sqlite:///{self._folder}/server.db", f"{self._folder}/kept"
+        words = ["--backend-store-uri", store, "--artifacts-destination", kept, "--workers", "1"]
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *words, "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        while self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health"):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError((self._folder / "server.log").read_text())
+
+    def stop(self):
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(tmp_path):
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def held(uri):
+    """The nested runs a store holds: names, statuses, artifacts."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("bgbench")
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    nested = {run.data.tags["mlflow.runName"]: run for run in runs if run not in parents}
+    assert len(nested) == len(runs) - 1
+    return client, parents[0], nested
+
+
+class StopsTheServer(Observer):
+    """Stops the server once it holds something and half of the cells are done."""
+
+    def __init__(self, server):
+        self.server = server
+        self.done = 0
+        self.before = 0
+        self.notices = []
+
+    def finished(self, record):
+        self.done += 1
+        if self.done == 6:
+            while not self.before:
+                time.sleep(0.3)
+                self.before = self._complete()
+            self.server.stop()
+
+    def _complete(self):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.server.uri)
+        experiment = client.get_experiment_by_name("bgbench")
+        if experiment is None:
+            return 0
+        runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'")
+        return len(runs)
+
+    def notice(self, message):
+        self.notices.append(message)
+
+
+def test_a_server_that_dies_halfway_is_completed_later_without_doubles(
+    server, tmp_path, troubles, analytic_suite, monkeypatch
+):
+    monkeypatch.setattr(mirroring, "REST", 0.2)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    out, observer = tmp_path / "run", StopsTheServer(server)
+    result = bgbench.run(
+        "good", suite=analytic_suite, seeds=3, out=out, workers=1, tracking_uri=server.uri, observer=observer
+    )
+    assert [record.status for record in result] == ["ok"] * 12
+    assert observer.before
+    assert "records are safe" in observer.notices[-1]
+    assert f"`bgbench track {out}`" in observer.notices[-1]
+    assert guarded(lambda **options: app(["track", str(out)], **options)) == 2
+    server.start()
+    for _ in range(2):
+        assert guarded(lambda **options: app(["track", str(out)], **options)) == 0
+        client, parent, nested = held(server.uri)
+        assert set(nested) == {cell.name for cell in RunFolder.open(out).plan.cells}
+    assert parent.info.status == "FINISHED"
+    for run in nested.values():
+        assert run.info.status == "FINISHED"
+        assert "energy_w2" in run.data.metrics
+        names = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
+        assert names == [f"{run.data.tags['mlflow.runName']}.json"]
+    kept = client.download_artifacts(run.info.run_id, names[0], tmp_path)
+    with open(kept, "rb") as stream:
+        assert stream.read() == (out / "cells" / names[0]).read_bytes()
+
+
+def test_a_record_that_changed_replaces_its_copy(tmp_path, troubles, analytic_suite):
+    out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
+    asked = {"suite": analytic_suite, "only": ("analytic:harmonic",), "out": out, "workers": 0}
+    bgbench.run("raises", tracking_uri=uri, **asked)
+    client, _, nested = held(uri)
+    (run,) = nested.values()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["status"] == "crash"
+    names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert names == {"analytic_harmonic-s0.json", "analytic_harmonic-s0.traceback.txt"}
+    bgbench.run("raises", resume=True, retry_failed=True, out=out, workers=0)
+    assert held(uri)[2].keys() == nested.keys()
+    assert held(uri)[2]["analytic_harmonic-s0"].info.run_id != run.info.run_id
+
+
+def test_an_untracked_run_is_told_where_to_go(tmp_path, troubles, analytic_suite, capsys):
+    out = tmp_path / "run"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    assert not (out / "mlflow.db").exists()
+    assert guarded(lambda **options: app(["track", str(out)], **options)) == 2
+    assert "--tracking-uri none; give one now" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+"""Samplers that misbehave, one a name, and one that is slow: they are put on the path by tests."""
+
+import ctypes
+import math
+import os
+import random
+import sys
+import time
+
+import numpy as np
+import torch
+
+import bgbench
+
+WIDTH = 0.2
+SLICES = 10
+
+
+def drawn(task, n):
+    """Normal around the start structure, with its density."""
+    start = task.system.positions
+    noise = torch.randn(n, *start.shape, generator=task.generator, dtype=start.dtype)
+    constant = 3 * task.system.n_atoms * (math.log(WIDTH) + 0.5 * math.log(2 * math.pi))
+    return bgbench.Proposal(start + WIDTH * noise, -0.5 * noise.square().sum((1, 2)) - constant)
+
+
+def good(task, n):
+    return drawn(task, n)
+
+
+def slow(task, n):
+    """Takes BGBENCH_TEST_SECONDS, in slices."""
+    for _ in range(SLICES):
+        time.sleep(float(os.environ.get("BGBENCH_TEST_SECONDS", "0")) / SLICES)
+        task.progress(n // SLICES)
+    return drawn(task, n)
+
+
+def budget(task, n):
+    task.oracle.energy(drawn(task, n).x)
+    task.oracle.energy(drawn(task, 1).x)
+    return drawn(task, n)
+
+
+def nan(task, n):
+    return bgbench.Proposal(drawn(task, n).x * math.nan)
+
+
+def shape(task, n):
+    return bgbench.Proposal(drawn(task, n).x[..., :2])
+
+
+def few(task, n):
+    return bgbench.Proposal(drawn(task, n).x[: n // 2])
+
+
+def foreign(task, n):
+    return bgbench.Proposal(bgbench.System.from_sequence("AA").positions.expand(n, -1, -1))
+
+
+def energies(task, n):
+    x = drawn(task, n).x
+    return bgbench.Proposal(x, u=torch.full((n,), -1e3, dtype=torch.float64))
+
+
+def seed(task, n):
+    torch.manual_seed(0)
+    return drawn(task, n)
+
+
+def numpy_seed(task, n):
+    np.random.seed(0)  # noqa: NPY002
+    random.random()
+    return drawn(task, n)
+
+
+def threads(task, n):
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    return drawn(task, n)
+
+
+def folder(task, n):
+    os.chdir("/")
+    return drawn(task, n)
+
+
+def prints(task, n):
+    print("look at me")
+    return drawn(task, n)
+
+
+def hangs(task, n):
+    time.sleep(3600)
+    return drawn(task, n)
+
+
+def segfault(task, n):
+    ctypes.string_at(0)
+    return drawn(task, n)
+
+
+def raises(task, n):
+    raise RuntimeError("no luck today")
+
+
+def exits(task, n):
+    sys.exit(3)
+
+
+def memory(task, n):
+    held = []
+    while len(held) < 60:
+        held.append(torch.ones(100 * 2**20 // 8, dtype=torch.float64))
+        time.sleep(0.02)
+    return drawn(task, n)
+
+
+KINDS = (
+    good, slow, budget, nan, shape, few, foreign, energies, seed, numpy_seed, threads, folder, prints, hangs,
+    segfault, raises, exits, memory,
+)  # fmt: skip
+
+
+class Trouble(bgbench.AbstractSampler):
+    def __init__(self, kind):
+        self.kind = kind
+
+    def sample(self, task, n_samples):
+        return self.kind(task, n_samples)
+
+
+@bgbench.hookimpl
+def bgbench_samplers():
+    return [
+        bgbench.SamplerPlugin(
+            name=kind.__name__,
+            summary="for tests",
+            build=lambda options, kind=kind: Trouble(kind),
+            card=lambda options, kind=kind: bgbench.Card(name=kind.__name__),
+        )
+        for kind in KINDS
+    ]
