@@ -50,7 +50,7 @@ def test_log_q_integrates_to_one(convention, generator):
     """∫ q over the conformers without mean, in an orthonormal basis of them.
 
     Of two particles there is one distance s = ‖x₁ − x₂‖/√2, and q turns with x: ∫ 4π s² q ds, Gauss–Legendre.
-    Of three, q against a Gaussian g twice as wide as the noise: E_g[q/g] = 1 within 5 standard errors.
+    Of three, q against a Gaussian g somewhat wider than the noise: E_g[q/g] = 1 within 5 standard errors.
     """
     field = random_field(size=0.3, step=0.1)
     n = 2 if convention.startswith("two") else 3
@@ -62,11 +62,11 @@ def test_log_q_integrates_to_one(convention, generator):
         total = float((4 * math.pi * grid**2 * log_q(field, x, m, solver).double().exp() * weight).sum())
         assert total == pytest.approx(1.0, abs=2e-4)
     else:
-        x = 2.0 * torch.randn(1000, 3, 3, generator=generator)
+        x = 1.2 * torch.randn(2000, 3, 3, generator=generator)
         x = x - x.mean(1, keepdim=True)
-        w = torch.exp(log_q(field, x, m, solver).double() - log_prior(x, 0.25).double())
+        w = torch.exp(log_q(field, x, m, solver).double() - log_prior(x, 1.2**-2).double())
         assert abs(float(w.mean()) - 1.0) < 5 * float(w.std()) / math.sqrt(len(w))
-        assert float(w.std()) / math.sqrt(len(w)) < 0.05
+        assert float(w.std()) / math.sqrt(len(w)) < 0.1
     moved = carried(field, x, m, solver, (1.0, 0.0))
     assert float((moved - x).abs().max()) > 0.2, "a flow that hardly moves would prove nothing"
 
