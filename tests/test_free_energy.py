@@ -10,7 +10,7 @@ import torch
 import bgbench
 from bgbench import BgbenchError, Ensemble, Estimate, Proposal, find_reference
 from bgbench.cli import app, guarded
-from bgbench.compare import labels
+from bgbench.compare import labels, refuse_unlike
 from bgbench.metrics.free_energy import basins, difference, free_energies
 from bgbench.references.reweight import reweighted
 from bgbench.runfolder import RunFolder, new_plan
@@ -107,11 +107,6 @@ def test_a_run_at_another_temperature_says_where_its_reference_came_from(tmp_pat
     assert record["cell"]["temperature"] == record["reference"]["temperature"] == 350.0
     assert record["reference"]["reweighted"]["from"] == 310.0
     assert record["diagnostics"]["unused"] == 0
-    cold = tmp_path / "cold"
-    assert command("run", "reference", *words[:4], "--out", cold) == 0
-    capsys.readouterr()
-    assert command("compare", out, cold, "--figure", tmp_path / "c.png") == 2
-    assert "temperature differs" in capsys.readouterr().err
     path.write_text("systems: ['analytic:harmonic']\nenergy: analytic\nbudget: 60\nseeds: 1\n")
     assert command("run", "reference", *words[:4], "--set", "temperature=350") == 2
     assert "analytic:harmonic has its own temperature" in capsys.readouterr().err
@@ -127,3 +122,7 @@ def test_runs_of_one_sampler_are_told_apart_by_their_estimators(tmp_path, make_c
     runs.append(folder("d", "prose", "snis"))
     assert labels(runs) == ["prose · snis (a)", "prose · smc-ula", "md", "prose · snis (d)"]
     assert labels([runs[0], runs[3]]) == ["prose (a)", "prose (d)"]
+    hot = RunFolder(tmp_path / "e", new_plan([make_cell(temperature=350.0)], "0"))
+    cold = RunFolder(tmp_path / "f", new_plan([make_cell()], "0"))
+    with pytest.raises(BgbenchError, match=r"temperature differs: .*350 K"):
+        refuse_unlike([hot, cold])

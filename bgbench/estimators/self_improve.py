@@ -8,6 +8,7 @@ estimate is exact however the rounds went; the sampler that was given is never c
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -154,18 +155,16 @@ def free(path: Path) -> Path:
     Raises:
         BgbenchError: if the folder cannot be written.
     """
-    number = 1
-    while True:
-        candidate = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        try:
-            candidate.parent.mkdir(parents=True, exist_ok=True)
-            candidate.touch(exist_ok=False)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another file") from error
-        else:
-            return candidate
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            candidate = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+            if not candidate.exists():
+                candidate.touch(exist_ok=False)
+                return candidate
+    except OSError as error:
+        raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another file") from error
+    raise BgbenchError(f"{path}: no free name")
 
 
 def padded(estimate: Estimate, wanted: int, told: Mapping[str, Any]) -> Estimate:

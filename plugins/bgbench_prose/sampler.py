@@ -52,8 +52,9 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         log_q = log_prior(z, beta) - log_det
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
-            mirrored = self._density(task, -x)
-            log_q = torch.logaddexp(log_q, mirrored)
+            started = time.perf_counter()
+            log_q = torch.logaddexp(log_q, self._density(task, -x))
+            task.oracle.count("log_density", n_samples, time.perf_counter() - started)
         return bgbench.Proposal(x * self.flow.config.scale, self._without_centre(task, x, log_q))
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:

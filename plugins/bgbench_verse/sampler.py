@@ -57,8 +57,10 @@ class VerseSampler(bgbench.AbstractDensitySampler):
         x = x @ rotations(n_samples, task.generator) + PLACE * noise
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
+            started = time.perf_counter()
             with torch.no_grad():
                 log_q = torch.logaddexp(log_q, log_density(self.net, renamed(-x, m.tree), m))
+            task.oracle.count("log_density", n_samples, time.perf_counter() - started)
         return bgbench.Proposal(x[:, place], self._around(task, x, log_q, m))
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
