@@ -1,4 +1,4 @@
-"""Proposals with likelihood a second: Prose against ECNF++, both at published size, beside the paper's 4,000 ×.
+"""Proposals with likelihood a second: Prose against ECNF++ at published size, beside the paper's 4,000 ×.
 
 Weights are random: time does not depend on them, but for the steps an adaptive solver takes. So the field is
 asked for what one evaluation costs, and a proposal is counted at a fixed number of evaluations, `STAGES`, as
