@@ -65,15 +65,6 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
     assert found.intervals["md"].mean == pytest.approx(0.15)
     assert found.pairs[0].difference.mean == pytest.approx(-0.3)
     assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
-    for path in (tmp_path / "two").glob("cells/*.json"):
-        record = Record.model_validate_json(path.read_text())
-        told = {"density": {"verified": False, "checks": {"exact": {}}}}
-        write_json(path, record.model_copy(update={"diagnostics": told}))
-    with pytest.raises(
-        BgbenchError, match=r"log q is an estimate in .*two: compare such runs with each other"
-    ):
-        compare([one, two], "torus_w2")
-    assert compare([two, RunFolder.open(tmp_path / "two")], "torus_w2").systems == ("AA", "DI")
     other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)
     with pytest.raises(BgbenchError, match="their budget differs"):
         compare([one, other], "torus_w2")
@@ -95,3 +86,19 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
     printed = capsys.readouterr().out
     assert "Wilcoxon" in printed
     assert (tmp_path / "f.png").stat().st_size > 3000
+
+
+def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path, make_cell):
+    exact, one, two = (
+        run_of(tmp_path / name, make_cell, {"AA": 0.1, "DI": 0.2}, sampler=name)
+        for name in ("md", "prose", "tbg")
+    )
+    for path in [*one.path.glob("cells/*.json"), *two.path.glob("cells/*.json")]:
+        record = Record.model_validate_json(path.read_text())
+        told = {"density": {"verified": False, "checks": {"exact": {}}}}
+        write_json(path, record.model_copy(update={"diagnostics": told}))
+    with pytest.raises(
+        BgbenchError, match=r"log q is an estimate in .*tbg: compare such runs with each other"
+    ):
+        compare([exact, two], "torus_w2")
+    assert compare([one, two], "torus_w2").systems == ("AA", "DI")

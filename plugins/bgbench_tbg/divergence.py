@@ -214,16 +214,15 @@ def others(layer: Layer, s: Slopes, h: Tensor) -> Tensor:
     b, n, c, _ = h.shape
     samples = max(1, ROOM // (n * c) ** 2)
     rows = max(1, ROOM // (n * c * c))
-    left, raw = (part.transpose(2, 3).contiguous()[..., None] for part in (s.left, s.raw))
+    left = s.left.transpose(2, 3).contiguous()[..., None]
     parts = []
     for k in range(0, b, samples):
         some, flat = slice(k, k + samples), h[k : k + samples].flatten(1, 2)
         done = []
         for i in range(0, n, rows):
             at = some, slice(i, i + rows)
-            block = left[at] * layer.edge_out.weight[:, None]
-            block.addcmul_(raw[at], s.gated[at][:, :, None])
-            block.mul_(s.right[at][:, :, None])
+            block = (left[at] * layer.edge_out.weight[:, None]).mul_(s.right[at][:, :, None])
             done.append(block.flatten(3, 4).flatten(1, 2) @ flat)
         parts.append(torch.cat(done, dim=1))
-    return torch.cat(parts).reshape(h.shape)
+    opened = (s.gated * s.right).transpose(1, 2) @ h
+    return torch.cat(parts).reshape(h.shape) + s.raw.transpose(2, 3) @ opened.transpose(1, 2)

@@ -93,11 +93,14 @@ def exact(field: Field, m: Molecules) -> Divergence:
 
 
 def hutchinson(field: Field, m: Molecules, noise: Tensor) -> Divergence:
-    """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: right on average, one pass forward, not the density."""
+    """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: right on average, one pass backward, not the density."""
 
     def divergence(x: Tensor, t: float) -> Tensor:
-        when = x.new_tensor(t)
-        change: Tensor = torch.func.jvp(lambda y: field(y, when, m), (x,), (noise,))[1]
+        remember = torch.is_grad_enabled() and x.requires_grad
+        with torch.enable_grad():
+            y = x if remember else x.detach().requires_grad_()
+            along = (noise * field(y, x.new_tensor(t), m)).sum()
+            (change,) = torch.autograd.grad(along, y, create_graph=remember)
         return (noise * change).sum((1, 2))
 
     return divergence
