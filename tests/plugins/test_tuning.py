@@ -89,6 +89,7 @@ def test_the_chain_from_improvement_to_a_sampler_of_its_own(command, own_referen
     record = json.loads((tmp_path / "a" / "cells" / "AA-s0.json").read_text())
     assert record["diagnostics"]["saved"] == str(saved)
     assert record["leakage"] == "unseen"
+    before = record["card"]["training_evaluations"]
     ledger = record["budget"]["ledger"]
     assert ledger["tune"]["energy"]["calls"] == 48
     assert ledger["tune"]["gradient"]["calls"] == 4 * 2 * 4
@@ -99,12 +100,12 @@ def test_the_chain_from_improvement_to_a_sampler_of_its_own(command, own_referen
     assert code == 0
     record = json.loads((tmp_path / "b" / "cells" / "AA-s0.json").read_text())
     assert record["leakage"] == "seen"
-    assert record["card"]["training_evaluations"] == 48
+    assert record["card"]["training_evaluations"] == before + 48
     ledger = record["budget"]["ledger"]
     assert ledger["refine"]["energy_and_force"]["calls"] == 40
     assert ledger["refine"]["gradient"]["calls"] == 40
     assert (tmp_path / "b" / "figures" / "AA-s0-smc.png").stat().st_size > 5000
-    assert (tmp_path / "b" / "figures" / "AA-s0-free-energy.png").stat().st_size > 5000
+    assert (tmp_path / "b" / "figures" / "AA-s0-free-energy.png").stat().st_size > 2000
     assert command("replay", tmp_path / "b")[0] == 0
     code, captured = command(
         "compare", tmp_path / "a", tmp_path / "b", "--metric", "torus_w2", "--figure", tmp_path / "c.png"
@@ -116,4 +117,4 @@ def test_the_chain_from_improvement_to_a_sampler_of_its_own(command, own_referen
     assert code == 0
     code, captured = command("run", "prior", *few, "--estimator", "self-improve", "--out", tmp_path / "e")
     assert code == 1
-    assert "Prior cannot be fine-tuned" in captured.out + captured.err or "crash" in captured.out
+    assert "unsupported" in captured.out
