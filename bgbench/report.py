@@ -81,18 +81,18 @@ def free_energies(found: Mapping[str, Any]) -> Figure:
     """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out."""
     figure = Figure(figsize=(5.2, 1.2 + 0.5 * len(found)), layout="constrained")
     ax = figure.subplots()
-    for side, shift, colour in (("delta_f", 0.12, SAMPLER), ("reference", -0.12, REFERENCE)):
-        error = "error" if side == "delta_f" else "reference_error"
-        rows = [k for k, state in enumerate(found.values()) if state[side] is not None]
-        states = list(found.values())
-        ax.errorbar(
-            [states[k][side] for k in rows],
-            [k + shift for k in rows],
-            xerr=[2 * (states[k][error] or 0.0) for k in rows],
-            fmt="o",
-            color=colour,
-            label="sampler" if side == "delta_f" else "reference",
+    sides = (
+        ("delta_f", "error", "sampler", SAMPLER, 0.12),
+        ("reference", "reference_error", "reference", REFERENCE, -0.12),
+    )
+    for side, error, label, colour, shift in sides:
+        rows = [(k, state) for k, state in enumerate(found.values()) if state[side] is not None]
+        ax.plot(
+            [state[side] for _, state in rows], [k + shift for k, _ in rows], "o", color=colour, label=label
         )
+        for k, state in rows:
+            reach = 2 * (state[error] or 0.0)
+            ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
     ax.set_yticks(range(len(found)), list(found))
     ax.set_xlabel("ΔF (kT), ± 2 standard errors")
     ax.legend(frameon=False, fontsize=8)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bgbench import AbstractDensitySampler, BgbenchError, Proposal, tuned_card
+from bgbench.errors import NonFinite, Unsupported
 from bgbench.estimators.self_improve import SelfImprove, Settings, free, tempering
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
@@ -118,7 +119,7 @@ def test_a_tuned_card_owns_up_to_its_lessons():
 
 
 def test_samplers_that_cannot_learn_and_wrong_options_say_so():
-    with pytest.raises(BgbenchError, match="Wide cannot be fine-tuned"):
+    with pytest.raises(Unsupported, match="Wide cannot be fine-tuned"):
         SelfImprove().estimate(Wide([0.1, 0.2, 0.4]), analytic_task("analytic:harmonic", 100))
     with pytest.raises(BgbenchError, match="Wide has no weights to write"):
         Wide([1.0]).save("x.safetensors", {})
@@ -133,8 +134,6 @@ def test_samplers_that_cannot_learn_and_wrong_options_say_so():
         def draw(self, task, n_samples):
             x = torch.full((n_samples, 1, 3), 10.0, dtype=torch.float64)
             return Proposal(x, self.log_prob(task, x))
-
-    from bgbench.errors import NonFinite
 
     with pytest.raises(NonFinite, match="none of 20"):
         SelfImprove().estimate(Hopeless([1.0] * 3), analytic_task("analytic:torus-mixture", 100))

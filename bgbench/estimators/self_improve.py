@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bgbench.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import BgbenchError, NonFinite
+from bgbench.errors import BgbenchError, NonFinite, Unsupported
 from bgbench.estimators.densities import with_density
 from bgbench.estimators.options import HANDS, chosen, refuse_outside, refuse_unless
 from bgbench.estimators.smc import copies
@@ -95,7 +95,7 @@ class SelfImprove(AbstractEstimator):
         """The copy after one round, and what the record keeps of it.
 
         Raises:
-            BgbenchError: for a sampler that cannot learn.
+            Unsupported: for a sampler that cannot learn.
         """
         settings = self.settings
         try:
@@ -109,7 +109,7 @@ class SelfImprove(AbstractEstimator):
         tuning = Tuning(settings.steps, settings.batch, settings.lr, settings.teacher)
         student = teacher.finetuned(task, x, tuning)
         if student is None:
-            raise BgbenchError(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
+            raise Unsupported(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
         return student, {
             "learnt": True,
             "ess": ess(log_w),
