@@ -6,7 +6,6 @@ Records are the source. What was sent is found again by tags, so sending twice a
 import json
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,22 +122,12 @@ def _metrics(record: Record) -> list[Any]:
     return [Metric(key, value, now, 0) for key, value in numbers.items() if value is not None]
 
 
-def _unhurried(connection: Any, _: Any) -> None:
-    """SQLite need not wait for the disk: what a power cut takes from a mirror is sent again."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous=OFF")
-
-
 @contextmanager
 def _quiet_mlflow() -> Iterator[None]:
     """MLflow and alembic talk at INFO on a new store; MLflow reports home unless told not to."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # noqa: F401  (importing it resets its log level)
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
 
-    if not event.contains(Engine, "connect", _unhurried):
-        event.listen(Engine, "connect", _unhurried)
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
