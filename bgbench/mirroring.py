@@ -15,7 +15,7 @@ NOWHERE = "none"
 REST = 5.0
 """Seconds between two sendings, at least; after a failure ten times as many."""
 
-BUSY = 5
+BUSY = 2
 """Sending takes at most one part in so many of a run's time."""
 
 
