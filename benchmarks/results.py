@@ -24,6 +24,7 @@ KEPT = ROOT / "benchmarks" / "results"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
 METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity")
 COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
+UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
 
@@ -82,11 +83,13 @@ def value(values: list[float | None], floor: float | None) -> str:
 
 
 def comparison_table(runs: list[RunFolder]) -> str:
-    """Means over systems with 95 % intervals and rank ranges."""
-    found = [compare(runs, metric) for metric in COMPARED]
-    lines = [row("sampler", *COMPARED), "|" + "---|" * (len(COMPARED) + 1)]
-    for name in labels(runs):
-        cells = []
+    """Means over systems with 95 % intervals and rank ranges; ESS, unranked, of those that have weights."""
+    found, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, "ess")
+    lines = [row("sampler", "ess", *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
+    for name, run in zip(labels(runs), runs, strict=True):
+        share = weights.intervals[name]
+        weighted = run.plan.estimator not in UNWEIGHTED
+        cells = [f"{share.mean:.3g} ({share.low:.3g} to {share.high:.3g})" if weighted else "–"]
         for item in found:
             number, (best, worst) = item.intervals[name], item.ranks[name]
             rank = f"{best}" if best == worst else f"{best}–{worst}"
