@@ -1,4 +1,4 @@
-"""Exact log-likelihood of TBG against the plain route, one pass backward a coordinate, at equal solver settings.
+"""Exact log-likelihood of TBG against one pass backward a coordinate, at equal solver settings.
 
 Weights are random: time does not depend on them, and the steps of the solver are fixed.
 """
