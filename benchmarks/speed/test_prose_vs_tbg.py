@@ -77,7 +77,7 @@ def test_proposals_with_likelihood_a_second(sequence):
     prose = prose_seconds(system)
     whole, guess, alone, asked = tbg_seconds(system)
     print(
-        f"\n{sequence}, {system.n_atoms} atoms, random weights, CPU: Prose {1 / prose:.3g} proposals a second; "
+        f"\n{sequence}, {system.n_atoms} atoms, random weights, CPU: Prose {1 / prose:.3g} proposals/s; "
         f"one evaluation of ECNF++ {whole:.2f} s with exact, {guess:.2f} s with stochastic trace"
     )
     for told, stages in ((f"{STAGES} evaluations", STAGES), (f"dopri5 at 1e-4, {asked}", asked)):
