@@ -97,8 +97,6 @@ def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path
         record = Record.model_validate_json(path.read_text())
         told = {"density": {"verified": False, "checks": {"exact": {}}}}
         write_json(path, record.model_copy(update={"diagnostics": told}))
-    with pytest.raises(
-        BgbenchError, match=r"log q is an estimate in .*tbg: compare such runs with each other"
-    ):
+    with pytest.raises(BgbenchError, match=r"log q is an estimate in .*tbg: compare such"):
         compare([exact, two], "torus_w2")
     assert compare([one, two], "torus_w2").systems == ("AA", "DI")
