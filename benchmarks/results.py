@@ -116,6 +116,7 @@ if __name__ == "__main__":
         if "--rejudge" in sys.argv:
             rejudge(source)
         take(source)
-    draw_curves(opened(KEPT), ["torus_w2", "energy_w2"], KEPT / "curves.png")
+    scored = [run for run in opened(KEPT) if (run.path / "curve.json").is_file()]
+    draw_curves(scored, ["torus_w2", "energy_w2"], KEPT / "curves.png")
     path = ROOT / "README.md"
     path.write_text(rewritten(path.read_text(), KEPT))
