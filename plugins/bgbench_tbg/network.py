@@ -57,7 +57,7 @@ def molecules(peptides: Sequence[tuple[bgbench.Atom, ...]], config: Config) -> M
     """Peptides of one batch.
 
     Raises:
-        BgbenchError: for a peptide longer or shorter than the field knows, or an atom without a code.
+        BgbenchError: for a peptide longer than the field knows, or an atom without a code.
     """
     rows = [features(atoms, config) for atoms in peptides]
     width = max(len(row) for row in rows)
@@ -66,10 +66,13 @@ def molecules(peptides: Sequence[tuple[bgbench.Atom, ...]], config: Config) -> M
 
 
 def features(atoms: tuple[bgbench.Atom, ...], config: Config) -> Tensor:
-    """`(atoms, n_features)`: one-hot atom type, residue position, residue type and sequence length."""
+    """`(atoms, n_features)`: one-hot atom type, residue position, residue type and sequence length.
+
+    A fragment shorter than any peptide the field knows is told no length.
+    """
     codes = bgbench.encode_atoms(atoms)
     length = codes.sequence_length
-    if length > config.longest or (config.lengths and length < config.shortest):
+    if length > config.longest:
         raise bgbench.BgbenchError(
             f"a peptide of {length} residues: this field knows {config.shortest} to {config.longest}"
         )
@@ -79,8 +82,8 @@ def features(atoms: tuple[bgbench.Atom, ...], config: Config) -> Tensor:
         F.one_hot(codes.residue_type - 1, RESIDUE_KINDS),
     ]
     if config.lengths:
-        told = torch.full_like(codes.atom_type, length - config.shortest)
-        parts.append(F.one_hot(told, config.lengths))
+        told = torch.arange(config.shortest, config.longest + 1) == length
+        parts.append(told.expand(len(atoms), -1))
     return torch.cat(parts, dim=1).float()
 
 
