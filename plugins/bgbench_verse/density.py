@@ -12,8 +12,11 @@ from bgbench_verse.internal import at, axes, frames, internals, log_volume, plac
 from bgbench_verse.mixtures import Circular, Line
 from bgbench_verse.network import Verse
 
-LEAST = 1e-6
-"""Least probability that an arc may have: its logarithm stays a number."""
+LEAST = 0.01
+"""Least probability that p(φ) may leave to an arc; where it leaves less, φ is uniform in the arc instead."""
+
+THIN = 1e-6
+"""rad. Half an arc at least: its logarithm stays a number."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,31 @@ def states(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Tensor:
 class Conditionals:
     """p(φ), p(θ), p(r) of every atom of conformers, each given the atoms before it.
 
-    `mass (n, N)`: what p(φ) leaves to the arc where the atom's rival allows it to be; 1 without a rival.
+    `mass (n, N)`: what p(φ) leaves to the arc where the atom's rival allows it to be, and `half` that arc's
+    length; 1 and π without a rival.
     """
 
     dihedral: Circular
     angle: Line
     length: Line
     mass: Tensor
+    half: Tensor
 
 
 def conditionals(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Conditionals:
     """All at once, from `x (n, N, 3)` in placing order and its standardised coordinates."""
     state = states(net, x, m, s)
     dihedral = net.dihedral(state, widen(m.usual, len(x)))
-    arc = allowed(at(s.phi, m.tree.rival), widen(chained(m.tree), len(x)))
-    mass = torch.where(widen(contested(m.tree), len(x)), dihedral.mass(*arc).clamp_min(LEAST), 1.0)
-    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta), mass)
+    middle, half = allowed(at(s.phi, m.tree.rival), widen(chained(m.tree), len(x)))
+    fought = widen(contested(m.tree), len(x))
+    mass = torch.where(fought, dihedral.mass(middle, half), 1.0)
+    half = torch.where(fought, half.clamp_min(THIN), math.pi)
+    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta), mass, half)
+
+
+def log_turn(log_p: Tensor, mass: Tensor, half: Tensor) -> Tensor:
+    """log density of φ in its arc, from that of the whole circle `log_p`."""
+    return torch.where(mass < LEAST, -torch.log(2 * half), log_p - torch.log(mass.clamp_min(LEAST)))
 
 
 def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
@@ -88,7 +100,7 @@ def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
 def _log_each(p: Conditionals, s: Standard) -> Tensor:
     """log p of each atom's standardised coordinates `(n, N)`."""
     steps = torch.arange(s.r.shape[1], device=s.r.device)
-    each = torch.where(steps >= 3, p.dihedral.log_prob(s.phi) - torch.log(p.mass), 0.0)
+    each = torch.where(steps >= 3, log_turn(p.dihedral.log_prob(s.phi), p.mass, p.half), 0.0)
     each = each + torch.where(steps >= 2, p.angle.log_prob(s.theta), 0.0)
     return each + torch.where(steps >= 1, p.length.log_prob(s.r), 0.0)
 
@@ -102,7 +114,8 @@ def uniform(net: Verse, x: Tensor, m: Molecules) -> tuple[Tensor, Tensor]:
     s, log_jacobian = standardised(x, m)
     p = conditionals(net, x, m, s)
     parts = [x.mean(1), *_orientation(x, m)]
-    turns = p.dihedral.cdf(s.phi) / p.mass
+    inside = p.dihedral.cdf(s.phi) / p.mass.clamp_min(LEAST)
+    turns = torch.where(p.mass < LEAST, s.phi / (2 * p.half), inside)
     parts += [p.length.cdf(s.r)[:, 1:], p.angle.cdf(s.theta)[:, 2:], turns[:, 3:]]
     return torch.cat(parts, dim=1), (_log_each(p, s) + log_jacobian).sum(-1)
 
@@ -181,9 +194,13 @@ def _turn(
     phi = dihedral.draw(generator)
     if arc is None:
         return phi, dihedral.log_prob(phi)
-    while bool((out := outside(phi, *arc)).any()):
+    (middle, half), mass = arc, dihedral.mass(*arc)
+    even = middle + half * (2 * torch.rand(phi.shape, generator=generator, dtype=phi.dtype) - 1)
+    even = torch.remainder(even + math.pi, 2 * math.pi) - math.pi
+    phi = torch.where(mass < LEAST, even, phi)
+    while bool((out := outside(phi, middle, half) & (mass >= LEAST)).any()):
         phi = torch.where(out, dihedral.draw(generator), phi)
-    return phi, dihedral.log_prob(phi) - torch.log(dihedral.mass(*arc).clamp_min(LEAST))
+    return phi, log_turn(dihedral.log_prob(phi), mass, half.clamp_min(THIN))
 
 
 def _place(

@@ -18,6 +18,7 @@ from bgbench_verse import VerseSampler
 from bgbench_verse.chemistry import molecule, together
 from bgbench_verse.data import Peptide, TrainingSet, exchanged, flips, read_peptide, rotors, survey
 from bgbench_verse.density import draw, log_density, standardised, states
+from bgbench_verse.hydrogens import renamed
 from bgbench_verse.internal import axes, frames, internals, placed
 from bgbench_verse.mixtures import Circular, Line
 from bgbench_verse.network import Config, Verse
@@ -49,7 +50,9 @@ def table_for(sequences):
     for name in sequences:
         system = System.from_sequence(name)
         thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
-        peptides.append(Peptide(name, shaken(system, 200), system.atoms, thirds, halves))
+        tree = plan([atom.element for atom in system.atoms], system.bonds)
+        x = renamed(shaken(system, 200)[:, tree.order], padded([tree]))[:, tree.place]
+        peptides.append(Peptide(name, x, system.atoms, thirds, halves))
     return survey(peptides)
 
 
