@@ -7,8 +7,6 @@ import torch
 
 from bgbench import Proposal, System
 from bgbench.audit import audit, audited, fragment, summary
-from bgbench.systems.analytic import KINDS, analytic_system
-from bgbench.testing import WIDTHS, Wide
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
 
@@ -56,15 +54,6 @@ def test_a_right_density_passes(peptide):
 def test_a_wrong_density_is_found_by_its_check(peptide, fault, found):
     failed = [check.name for check in audit(Wrong(**fault), peptide) if not check.passed]
     assert found in failed
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_wrong_log_q_of_an_analytic_flow_is_caught(name):
-    """What biases an estimator (tests/test_estimators.py) is caught before one is asked."""
-    system = analytic_system(name)
-    assert summary(audit(Wide(WIDTHS[name]), system))["verified"]
-    failed = [check.name for check in audit(Wide(WIDTHS[name], bias=0.5), system) if not check.passed]
-    assert failed == ["normalisation"]
 
 
 def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide):
