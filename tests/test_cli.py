@@ -64,7 +64,7 @@ def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
     assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
     assert cli("report", out, "--out", page)[0] == 0
     text = page.read_text()
-    assert text.count("data:image/png;base64") == 5
+    assert text.count("data:image/png;base64") == 7
     assert "http://" not in text
     assert "https://" not in text
     assert "<script" not in text
