@@ -15,11 +15,10 @@ from bgbench.estimators.langevin import AIMS, Step, adapted
 from bgbench.estimators.options import chosen
 from bgbench.estimators.schedule import by_conditional_ess, conditional_ess
 from bgbench.estimators.smc import SMC, Settings, copies, divided
-from bgbench.systems.analytic import analytic
+from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
 from bgbench.weights import mean_and_error
 
-NAMED = ("analytic:harmonic", "analytic:double-well", "analytic:torus-mixture")
 KERNELS = ("ula", "mala")
 SEEDS = 20
 
@@ -39,11 +38,12 @@ def within_chi_square(pulls):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", KINDS)
 def test_smc_recovers_log_z_and_moments(kernel, name):
+    """At 2,000 particles: the bias of self-normalised moments, O(1/N), lies well inside their errors."""
     pulls, moments = [], []
     for seed in range(SEEDS):
-        estimate, pull, _ = annealed(kernel, name, 8000, seed, steps=8)
+        estimate, pull, _ = annealed(kernel, name, 32_000, seed, steps=16)
         pulls.append(pull)
         y = estimate.ensemble.x[:, 0].square()
         for axis, truth in enumerate(analytic(name).second_moments):
