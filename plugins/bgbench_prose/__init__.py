@@ -9,7 +9,7 @@ import bgbench
 from bgbench_prose.network import Prose
 from bgbench_prose.sampler import ProseSampler
 from bgbench_prose.weights import load, read_published, save
-from bgbench_training.weights import declared, packaged, sha256
+from bgbench_training.weights import declared, obtained
 
 DEFAULT = "prose-mini"
 
@@ -21,17 +21,7 @@ def weights(named: str) -> tuple[Prose, dict[str, Any], str]:
     Raises:
         BgbenchError: if the file is not at hand, damaged, or no Prose weights.
     """
-    if bgbench.is_hub_address(named):
-        found = bgbench.fetch(named)
-        told = {"name": named, "notes": f"published weights, commit {found.commit}"}
-        return read_published(found.path), told, found.sha256
-    path = Path(named)
-    if path.suffix == ".pth":
-        return read_published(path), {"name": path.name, "notes": "published weights"}, sha256(path)
-    if path.suffix != ".safetensors":
-        path = packaged(named)
-    flow, told = load(path)
-    return flow, told, sha256(path)
+    return obtained(named, load, read_published)
 
 
 def chosen(options: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from bgbench_tbg.flow import Solver
 from bgbench_tbg.network import Field
 from bgbench_tbg.sampler import TBGSampler
 from bgbench_tbg.weights import load, read_published, save
-from bgbench_training.weights import declared, packaged, sha256
+from bgbench_training.weights import declared, obtained
 
 DEFAULT = "tbg-mini"
 OPTIONS = ("weights", "trace", "tolerance")
@@ -23,17 +23,7 @@ def weights(named: str) -> tuple[Field, dict[str, Any], str]:
     Raises:
         BgbenchError: if the file is not at hand, damaged, or no TBG weights.
     """
-    if bgbench.is_hub_address(named):
-        found = bgbench.fetch(named)
-        told = {"name": named, "notes": f"published weights, commit {found.commit}"}
-        return read_published(found.path), told, found.sha256
-    path = Path(named)
-    if path.suffix == ".pth":
-        return read_published(path), {"name": path.name, "notes": "published weights"}, sha256(path)
-    if path.suffix != ".safetensors":
-        path = packaged(named)
-    field, told = load(path)
-    return field, told, sha256(path)
+    return obtained(named, load, read_published)
 
 
 def chosen(options: Mapping[str, str]) -> str:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import bgbench
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
@@ -84,6 +86,30 @@ def sha256(path: Path) -> str:
 def packaged(name: str) -> Path:
     """Path of packaged weights."""
     return bgbench.data_path("weights", f"{name}.safetensors")
+
+
+def obtained(
+    named: str,
+    ours: Callable[[Path], tuple[Net, dict[str, Any]]],
+    published: Callable[[Path], Net],
+) -> tuple[Net, dict[str, Any], str]:
+    """A network, its card and the sha256 of its file: of a packaged name, a path, or a hub address.
+
+    `ours` reads our files, `published` a state dict under its published names.
+
+    Raises:
+        BgbenchError: if the file is not at hand, damaged, or not what the readers read.
+    """
+    if bgbench.is_hub_address(named):
+        found = bgbench.fetch(named)
+        told = {"name": named, "notes": f"published weights, commit {found.commit}"}
+        return published(found.path), told, found.sha256
+    path = Path(named)
+    if path.suffix == ".pth":
+        return published(path), {"name": path.name, "notes": "published weights"}, sha256(path)
+    path = path if path.suffix == ".safetensors" else packaged(named)
+    network, told = ours(path)
+    return network, told, sha256(path)
 
 
 def declared(told: Mapping[str, Any], sampler: str, n_parameters: int, digest: str) -> bgbench.Card:
