@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bgbench import Reference, System
+from bgbench.cli import app, guarded
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.plugins import plugins
 from bgbench.records import Cell
@@ -36,6 +37,18 @@ def rng(seed) -> np.random.Generator:
 def alanine() -> System:
     """AA: 23 atoms, the smallest peptide of the default suite."""
     return System.from_sequence("AA")
+
+
+@pytest.fixture
+def cli(capsys):
+    """Calls the command line in this process: exit code, what it printed, what it complained of."""
+
+    def call(*words):
+        code = guarded(lambda **options: app([str(word) for word in words], **options))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

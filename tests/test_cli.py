@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import bgbench
-from bgbench.cli import app, guarded
 
 ROOT = Path(__file__).parent.parent
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
@@ -20,16 +19,6 @@ def suite(tmp_path, own_references):
     path = tmp_path / "tiny@1.yaml"
     path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 60\nseeds: 1\n")
     return str(path)
-
-
-@pytest.fixture
-def cli(capsys):
-    def call(*words):
-        code = guarded(lambda **options: app([str(word) for word in words], **options))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_run_show_and_track(cli, suite, tmp_path):

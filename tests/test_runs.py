@@ -15,7 +15,6 @@ import pytest
 import bgbench
 from bgbench import BgbenchError
 from bgbench.api import Observer
-from bgbench.cli import app, guarded
 from bgbench.replay import replay, verify
 from bgbench.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
@@ -26,16 +25,6 @@ SECONDS = 0.6
 
 def command(*words):
     return [sys.executable, "-m", "bgbench", *[str(word) for word in words]]
-
-
-@pytest.fixture
-def cli(capsys):
-    def call(*words):
-        code = guarded(lambda **options: app([str(word) for word in words], **options))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def killed_at_random(moments, out, asked):
