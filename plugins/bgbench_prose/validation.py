@@ -57,5 +57,5 @@ class Validation:
         x, log_det = invert(flow, z, tokens([system.atoms], self._config))
         log_q = log_prior(z, 1.0) - log_det
         log_q = log_q - log_centre(x.mean(1), 1 / math.sqrt(system.n_atoms), "gaussian")
-        u = bgbench.energy(system).energy((x * self._config.scale).double())
+        u = bgbench.energy(system, "batched").energy((x * self._config.scale).double())
         return share(-u - log_q.double())

@@ -61,7 +61,7 @@ def weighed(
 ) -> tuple[Tensor, Tensor]:
     """Samples `(draws, atoms, 3)` nm in the peptide's own order, and log weights, the highest lowered."""
     one = molecule(peptide.atoms, peptide.bonds, start.vocabulary, start.table)
-    energy = bgbench.energy(bgbench.System.from_sequence(peptide.name))
+    energy = bgbench.energy(bgbench.System.from_sequence(peptide.name), "batched")
     m, parts = together([one]), []
     with torch.no_grad():
         for first in range(0, draws, BATCH):

@@ -53,5 +53,5 @@ class Validation:
     def _weights(net: Verse, name: str, m: Molecule) -> Tensor:
         system = bgbench.System.from_sequence(name)
         x, log_q = draw(net, together([m]), DRAWS, torch.Generator().manual_seed(0))
-        u = bgbench.energy(system).energy(x[:, m.tree.place].double())
+        u = bgbench.energy(system, "batched").energy(x[:, m.tree.place].double())
         return -u - log_q.double()
