@@ -27,6 +27,7 @@ class Mirror:
         self._uri = uri or folder.plan.tracking_uri
         self._news = threading.Event()
         self._over = threading.Event()
+        self._sent: dict[str, int] = {}
         self.complaint = ""
 
     def new_record(self) -> None:
@@ -39,8 +40,10 @@ class Mirror:
         if self._uri == NOWHERE:
             return
         try:
-            plugins().trackers["mlflow"].mirror(self._folder.path, self._uri)
+            plugins().trackers["mlflow"].mirror(self._folder.path, self._uri, self._sent)
         except Exception as error:
+            # One record may have got there in part: the tracker is asked again what it holds.
+            self._sent.clear()
             self.complaint = (
                 f"tracking to {self._uri} failed ({type(error).__name__}: {str(error).splitlines()[0]}); the "
                 f"records are safe in {self._folder.path}; send them later with "

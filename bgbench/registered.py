@@ -56,8 +56,12 @@ class MetricPlugin:
 
 @dataclass(frozen=True)
 class TrackerPlugin:
-    """A tracker as registered: mirrors a finished run folder to `uri`."""
+    """A tracker as registered: mirrors a run folder to a URI, again and again while the run goes on.
+
+    `mirror(folder, uri, sent)`: `sent` is empty at first; the tracker notes there what it need not look at
+    again, under the cell's name the time at which its record was written.
+    """
 
     name: str
     summary: str
-    mirror: Callable[[Path, str], None]
+    mirror: Callable[[Path, str, dict[str, int]], None]

@@ -8,38 +8,52 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bgbench.records import Record, sha256_file
+from bgbench.errors import BgbenchError
+from bgbench.records import Record, read_record, sha256_file
 from bgbench.runfolder import RunFolder
 
 EXPERIMENT = "bgbench"
 
 
-def mirror_to_mlflow(path: Path, uri: str) -> None:
+def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
     """Send every record of the run folder `path` that `uri` does not hold yet.
+
+    `sent` says when the record of each cell that this process has sent was written, and is kept up to date:
+    those are neither read nor asked for again.
 
     Raises:
         Exception: whatever MLflow raises; the records stay where they are.
     """
     folder = RunFolder.open(path)
-    with _quiet_mlflow(), patient(uri):
+    written = {cell.name: _written(folder.record_path(cell)) for cell in folder.plan.cells}
+    waiting = [cell for cell in folder.plan.cells if written[cell.name] not in (None, sent.get(cell.name))]
+    with _quiet_mlflow(), patient(uri), unhurried(uri):
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
         experiment = _experiment(client, uri)
         parent = _parent(client, experiment, folder)
-        held = _held(client, experiment, parent)
-        for record in folder.readable()[0]:
-            item = _Item(folder, record, sha256_file(folder.record_path(record.cell)))
-            stale = [run for run in held.get(record.cell.name, []) if not _is_complete(run, item)]
-            for run in stale:
-                client.delete_run(run.info.run_id)
-            if len(stale) == len(held.get(record.cell.name, [])):
-                _send(client, experiment, parent, item)
-        client.set_terminated(parent, "FINISHED" if not folder.missing() else "RUNNING")
+        new = sent and not any(cell.name in sent for cell in waiting)
+        held = {} if new else _held(client, experiment, parent)
+        for cell in waiting:
+            with suppress(BgbenchError):  # a damaged record is told of, and mended, by `--resume`
+                record = read_record(folder.record_path(cell))
+                item = _Item(folder, record, sha256_file(folder.record_path(cell)))
+                _replace(client, (experiment, parent), item, held.get(cell.name, []))
+                sent[cell.name] = written[cell.name] or 0
+        client.set_terminated(parent, "FINISHED" if len(sent) == len(folder.plan.cells) else "RUNNING")
+
+
+def _written(path: Path) -> int | None:
+    """When a record was written; records are replaced, never changed. None before the first."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 class _Item:
@@ -86,8 +100,17 @@ def _is_complete(run: Any, item: _Item) -> bool:
     return same and run.info.status in ("FINISHED", "FAILED")
 
 
-def _send(client: Any, experiment: str, parent: str, item: _Item) -> None:
-    record = item.record
+def _replace(client: Any, place: tuple[str, str], item: _Item, held: list[Any]) -> None:
+    """Send a record, unless one of the runs `held` for its cell is it; the others are deleted."""
+    stale = [run for run in held if not _is_complete(run, item)]
+    for run in stale:
+        client.delete_run(run.info.run_id)
+    if len(stale) == len(held):
+        _send(client, place, item)
+
+
+def _send(client: Any, place: tuple[str, str], item: _Item) -> None:
+    record, (experiment, parent) = item.record, place
     tags = {
         "mlflow.parentRunId": parent,
         "mlflow.runName": record.cell.name,
@@ -137,6 +160,28 @@ def _quiet_mlflow() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def unhurried(uri: str) -> Iterator[None]:
+    """A SQLite store does not wait for the disk at each of the seven commits a record takes.
+
+    What a crash of the machine could cost is the mirror, and `bgbench track` makes it again.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def opened(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    event.listen(Engine, "connect", opened)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", opened)
 
 
 @contextmanager
