@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from bgbench.abstract import Conventions, Estimate, MetricCase
 from bgbench.errors import BgbenchError
@@ -119,7 +119,7 @@ class Protocol:
         """
         found = [self._floor(system, reference, n, split=split) for split in range(SPLITS)]
         table = {name: np.array([floor[name] for floor in found]) for name in found[0]}
-        reach = float(student.ppf(0.975, SPLITS - 1)) * math.sqrt(1 + 1 / SPLITS)
+        reach = float(stdtrit(SPLITS - 1, 0.975)) * math.sqrt(1 + 1 / SPLITS)
         means = {name: float(values.mean()) for name, values in table.items()}
         return means, {name: means[name] + reach * float(v.std(ddof=1)) for name, v in table.items()}
 

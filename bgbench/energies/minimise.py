@@ -4,7 +4,6 @@ import contextlib
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from bgbench.abstract import AbstractEnergy, AbstractOracle
@@ -12,6 +11,8 @@ from bgbench.abstract import AbstractEnergy, AbstractOracle
 
 def minimise(energy: AbstractEnergy | AbstractOracle, start: Tensor, evaluations: int) -> Tensor:
     """Relax one conformer `(atoms, 3)` nm with at most `evaluations` energy+force calls."""
+    from scipy.optimize import minimize
+
     search = _Search(energy, start, evaluations)
     if evaluations > 0:
         with contextlib.suppress(StopIteration):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -20,6 +19,8 @@ CHUNK = 1_000
 
 def wasserstein_1d(a: Tensor, wa: Tensor | None, b: Tensor, power: int) -> float:
     """W_p of numbers `a (n,)` with weights against equally weighted `b (m,)`; +inf if weight sits at +inf."""
+    import ot
+
     weights = np.full(len(a), 1.0 / len(a)) if wa is None else wa.numpy()
     used = weights > 0
     values = a.double().numpy()[used]

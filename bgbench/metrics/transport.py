@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import ot
 from scipy.sparse import coo_array
 
 from bgbench.metrics.pricing import least_reduced, reduced_minimum
@@ -114,6 +113,8 @@ def _solve(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict
 
 
 def _dense(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict[str, float]]:
+    import ot
+
     matrix = problem.costs(np.arange(len(problem.a))[:, None], np.arange(len(problem.b))[None])
     cost, log = ot.emd2(problem.wa, problem.wb, matrix, numItermax=ITERATIONS, log=True)
     u, v = np.asarray(log["u"]), np.asarray(log["v"])
@@ -162,6 +163,8 @@ def _union(problem: Problem, one: Any, other: Any) -> tuple[np.ndarray, np.ndarr
 
 
 def _sparse(problem: Problem, arcs: Any, dual: Any) -> tuple[float, tuple[np.ndarray, np.ndarray]]:
+    import ot
+
     i, j = arcs
     # A stored zero would be taken for a missing arc.
     values = np.maximum(problem.costs(i, j), 1e-300)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
@@ -65,6 +64,8 @@ def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[
 
 def replica_floor(system: System, x: Tensor, replica: Tensor) -> dict[str, float]:
     """Torus-W2 (rad) between the two halves of the replicas, at FLOOR_FRAMES evenly taken frames a side."""
+    import ot
+
     names = torch.unique(replica)
     sides = [torch.isin(replica, half) for half in names.tensor_split(2)]
     angles = torsions(system, x.double())

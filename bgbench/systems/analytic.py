@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from scipy.integrate import quad
 from torch import Tensor
 
 from bgbench.abstract import AbstractEnergy
@@ -76,6 +75,8 @@ class DoubleWell(AbstractAnalytic):
         return 8.0 * (y.square() - 1.0).square() + 0.5 * y
 
     def _moment(self, power: int) -> float:
+        from scipy.integrate import quad
+
         def integrand(y: float) -> float:
             return float(y**power * math.exp(-8.0 * (y * y - 1.0) ** 2 - 0.5 * y))
 
