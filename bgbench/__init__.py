@@ -26,7 +26,7 @@ from bgbench.plugins import energy
 from bgbench.provenance import provenance
 from bgbench.references.providers import find_reference
 from bgbench.references.shards import published_atoms, published_frames
-from bgbench.references.store import read_frames
+from bgbench.references.store import evaluations_of, read_frames
 from bgbench.references.training import held_out
 from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.resources import data_path
@@ -77,6 +77,7 @@ __all__ = [
     "data_path",
     "encode_atoms",
     "energy",
+    "evaluations_of",
     "fetch",
     "find_reference",
     "held_out",

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from bgbench import cli_data, cli_runs
+from bgbench.choices import parse_settings
 from bgbench.cli_runs import RunDir
 from bgbench.errors import BgbenchError
 
@@ -201,21 +202,6 @@ def doctor() -> None:
     from bgbench.display import print_doctor
 
     print_doctor(out)
-
-
-def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` words as a dict.
-
-    Raises:
-        BgbenchError: for a word without `=` or an empty key.
-    """
-    parsed = {}
-    for word in settings or ():
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise BgbenchError(f"--set {word}: write KEY=VALUE")
-        parsed[key] = value
-    return parsed
 
 
 def main() -> None:

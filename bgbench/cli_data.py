@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bgbench.chemistry import parse_sequence
+from bgbench.choices import parse_settings
 from bgbench.errors import BgbenchError
 from bgbench.references.engines import ENGINES, Settings
 from bgbench.references.providers import own_folder, reference_path
@@ -39,6 +40,8 @@ def simulate_(
         float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
     ] = None,
     temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+    step: Annotated[float | None, typer.Option(help="fs; above 1, with heavier hydrogens")] = None,
+    hydrogen_mass: Annotated[float | None, typer.Option(help="Da; 0: as the force field has it")] = None,
     seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
@@ -60,7 +63,8 @@ def simulate_(
         refuse_held_out(names)
     quick = train or short
     settings = replace(TRAINING if quick else Settings(), engine=engine, seed=seed)
-    settings = settings if replicas is None else replace(settings, replicas=replicas)
+    chosen = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
+    settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     n = frames or (480 if quick else 10_000)
     if ns is not None:
         settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
@@ -68,6 +72,41 @@ def simulate_(
     for name in names:
         system = System.from_sequence(name, temperature)
         run_one(Job(system, settings, n, folder / reference_path(name, temperature)), resume, quick, quiet)
+
+
+@app.command("weigh")
+def weigh_(
+    sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
+    targets: Annotated[
+        list[str] | None, typer.Argument(help="sequences; default: --length and --count")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, the sampler's")] = None,
+    draws: Annotated[int, typer.Option(help="draws a peptide, one evaluation each")] = 4096,
+    frames: Annotated[int, typer.Option(help="frames kept of them")] = 640,
+    least: Annotated[float, typer.Option(help="effective samples below which a peptide is left out")] = 100.0,
+    seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    to: Annotated[Path, typer.Option("--out", help="folder")] = Path("training"),
+    length: Annotated[int, typer.Option(help="without sequences: residues")] = 2,
+    count: Annotated[int, typer.Option(help="without sequences: how many peptides")] = 100,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+) -> None:
+    """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
+    from bgbench.weighed import Weighing, weigh
+
+    names = expand(targets or training_sequences(length, count))
+    refuse_held_out(names)
+    plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
+    ready = plan.build()
+    for name in names:
+        path = to / reference_path(name, 310.0)
+        if path.exists():
+            continue
+        made = weigh(System.from_sequence(name), ready, plan, path)
+        if not quiet and isinstance(made, float):
+            out.print(f"{name}: {made:.0f} effective samples of {draws}, fewer than {least:.0f}: left out")
+        elif not quiet and not isinstance(made, float):
+            effective = made.certificate["weights"]["effective_samples"]
+            out.print(f"{name}: {made.n_samples} frames of {effective:.0f} effective samples → {path}")
 
 
 def spacing(settings: Settings, frames: int, ns: float) -> int:

@@ -100,6 +100,7 @@ def made_up_reference(folder, name, n=120):
         "replicas": 2,
         "temperatures": [310.0],
         "steps": 1,
+        "evaluations": 240,
     }
     reference = Reference(name, x, BatchedEnergy(system).energy(x), replica, certificate)
     return write_reference(folder / f"{name}.npz", system, reference)

@@ -169,3 +169,8 @@ def steps_per_walker(settings: Settings, frames: int) -> int:
     """Integration steps each walker takes for `frames` frames in all."""
     per_replica = math.ceil(frames / settings.replicas)
     return settings.round_steps * (settings.warm_up + settings.rounds_per_frame * per_replica)
+
+
+def evaluations(settings: Settings, frames: int) -> int:
+    """Energy evaluations of a simulation: its anneals, and the steps of every walker."""
+    return settings.replicas * (settings.anneal_steps + settings.rungs * steps_per_walker(settings, frames))

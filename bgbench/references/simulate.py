@@ -18,7 +18,14 @@ from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, digest
 from bgbench.references.broken import broken
 from bgbench.references.diagnostics import certify
-from bgbench.references.engines import ENGINES, AbstractEngine, OpenMMEngine, Settings, steps_per_walker
+from bgbench.references.engines import (
+    ENGINES,
+    AbstractEngine,
+    OpenMMEngine,
+    Settings,
+    evaluations,
+    steps_per_walker,
+)
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
 from bgbench.types import Reference, System, TicaModel
@@ -87,6 +94,7 @@ def _provenance(job: Job) -> dict[str, Any]:
         "replicas": job.settings.replicas,
         "temperature": job.system.temperature,
         "steps": steps_per_walker(job.settings, job.frames),
+        "evaluations": evaluations(job.settings, job.frames),
     }
 
 

@@ -96,6 +96,24 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     return atoms, torch.from_numpy(x)
 
 
+def evaluations_of(path: Path) -> int:
+    """Energy evaluations that a reference or training file cost, as its certificate says.
+
+    Raises:
+        BgbenchError: if the file is damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            told = json.loads(str(stored["certificate"]))
+        if "evaluations" in told:
+            return int(told["evaluations"])
+        # Files of before that entry: steps are of each walker, anneals not among them.
+        walkers = int(told["replicas"]) * len(told["temperatures"])
+        return walkers * int(told["steps"]) + int(told["replicas"]) * int(told["settings"]["anneal_steps"])
+    except DAMAGE as error:
+        raise BgbenchError(f"{path} has no readable certificate ({error}); simulate it again") from error
+
+
 REQUIRED = (
     "forcefield_sha256", "engine", "versions", "replicas", "temperatures", "steps", "frames", "rhat",
     "effective_samples", "floor", "grade",

@@ -81,6 +81,11 @@ class Lessons:
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
+def spent(recipe: AbstractRecipe) -> int:
+    """Energy evaluations that the training files of local simulations and draws cost."""
+    return sum(bgbench.evaluations_of(path) for folder in recipe.folders for path in folder.glob("*.npz"))
+
+
 def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
     """What the weights were trained on and how; what they had learnt before counts as theirs."""
     before = lessons.before
@@ -88,6 +93,7 @@ def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Cu
         "name": recipe.config,
         "training_sequences": sorted({*lessons.names, *before.get("training_sequences", ())}),
         "training_frames": lessons.n_frames,
+        "training_evaluations": spent(recipe) + int(before.get("training_evaluations", 0)),
         "n_parameters": n_parameters,
         **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
         "first_loss": curves.curve[0][1] if curves.curve else None,

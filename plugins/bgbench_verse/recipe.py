@@ -15,14 +15,13 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe(AbstractRecipe):
-    """How to train. `refine`: samples of `start` drawn for every peptide, weighted and learnt from too."""
+    """How to train."""
 
     config: str = "verse-mini"
     out: str = "verse-trained"
     steps: int = 10_000
     batch: int = 128
     lr: float = 2e-3
-    refine: int = 0
 
     @property
     def sizes(self) -> Collection[str]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-import bgbench
 from bgbench_training.curves import Curves
 from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
@@ -14,7 +12,6 @@ from bgbench_verse.data import TrainingSet
 from bgbench_verse.density import log_density
 from bgbench_verse.network import Verse
 from bgbench_verse.recipe import Recipe
-from bgbench_verse.refinement import refined
 from bgbench_verse.validation import Validation
 from bgbench_verse.weights import Trained, load, save
 
@@ -34,34 +31,11 @@ class Training(AbstractTraining[Verse]):
         return -(log_density(self.network, x, m) / (3 * present - 6)).mean()
 
 
-def refine(recipe: Recipe, data: TrainingSet, start: Trained | None) -> dict[str, Any]:
-    """Add weighted samples of `start` to the training frames, where asked for; what the card says of it.
-
-    Drawn from the seed: a resumed run draws and learns from the same ones.
-
-    Raises:
-        BgbenchError: without weights to sample from.
-    """
-    if not recipe.refine:
-        return {}
-    if start is None:
-        raise bgbench.BgbenchError("refine needs weights to sample from: add --set start=WEIGHTS")
-    found = refined(start, data.peptides, recipe.refine, recipe.seed)
-    data.peptides = found.peptides
-    before = int(start.card.get("training_evaluations", 0))
-    return {
-        "refined": found.taught,
-        "refine": recipe.refine,
-        "training_evaluations": before + found.evaluations,
-    }
-
-
 def train(options: Mapping[str, str]) -> Path:
     """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
     recipe = Recipe.from_options(options)
     start = load(Path(recipe.start)) if recipe.start else None
     data = TrainingSet(recipe.folders, recipe.seed, start)
-    refinement = refine(recipe, data, start)
     look = Validation(Path(recipe.validation), data).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
@@ -74,6 +48,6 @@ def train(options: Mapping[str, str]) -> Path:
         names = [peptide.name for peptide in data.peptides]
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
         lessons = Lessons(names, n_frames, start.card if start else {})
-        told = card(recipe, lessons, module.network.n_parameters(), curves) | refinement
+        told = card(recipe, lessons, module.network.n_parameters(), curves)
         save(path, Trained(module.averaged, data.vocabulary, data.table, told))
     return path

@@ -1,0 +1,113 @@
+"""Training files of a sampler's own draws: weighed by the target, resampled, and what they cost."""
+
+import numpy as np
+import pytest
+import torch
+
+from bgbench import BgbenchError, System, evaluations_of, read_frames
+from bgbench.abstract import AbstractDensitySampler
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.types import Proposal
+from bgbench.weighed import Weighing, weigh
+
+WIDTH = 0.002
+"""nm. Narrow enough that the weights of shaken start structures leave some effective samples."""
+
+
+class Shaken(AbstractDensitySampler):
+    """The start structure with Gaussian noise on every coordinate."""
+
+    def draw(self, task, n_samples):
+        start = task.system.positions
+        noise = torch.randn(n_samples, *start.shape, generator=task.generator, dtype=torch.float64)
+        x = start + WIDTH * noise
+        return Proposal(x, self.log_prob(task, x))
+
+    def log_prob(self, task, x):
+        return -0.5 * ((x - task.system.positions) / WIDTH).square().sum((1, 2))
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return Weighing("prior", draws=400, frames=100, least=1.5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def made(plan, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weighed") / "GG.npz"
+    return path, weigh(System.from_sequence("GG"), Shaken(), plan, path)
+
+
+def test_frames_are_draws_in_proportion_to_their_weights(plan, made):
+    path, _ = made
+    system = System.from_sequence("GG")
+    generator = torch.Generator().manual_seed(plan.seed)
+    x = system.positions + WIDTH * torch.randn(
+        plan.draws, system.n_atoms, 3, generator=generator, dtype=torch.float64
+    )
+    log_q = -0.5 * ((x - system.positions) / WIDTH).square().sum((1, 2))
+    log_w = -BatchedEnergy(system).energy(x) - log_q
+    # 0.2 % of 400 draws, rounded up, is one: it is lowered to the next.
+    log_w = log_w.clamp_max(float(log_w.sort().values[-2]))
+    expected = torch.softmax(log_w, 0) * plan.frames
+    _, kept = read_frames(path)
+    centred = (x - x.mean(1, keepdim=True)).float()
+    owner = torch.cdist(kept.flatten(1), centred.flatten(1)).argmin(1)
+    counts = torch.bincount(owner, minlength=plan.draws)
+    assert len(kept) == plan.frames
+    assert float((counts - expected).abs().max()) < 1.0 + 1e-6
+
+
+def test_the_certificate_tells_where_frames_come_from_and_what_they_cost(plan, made):
+    path, reference = made
+    told = reference.certificate
+    assert evaluations_of(path) == plan.draws
+    assert told["engine"] == "snis of prior"
+    assert told["grade"] == "bronze"
+    assert plan.least <= told["weights"]["effective_samples"] <= plan.draws
+    assert told["weights"]["uncut_ess"] * plan.draws <= told["weights"]["effective_samples"] + 1e-9
+
+
+def test_too_few_effective_samples_make_no_file(plan, tmp_path):
+    path = tmp_path / "GG.npz"
+    found = weigh(
+        System.from_sequence("GG"), Shaken(), Weighing("prior", draws=400, frames=100, least=399), path
+    )
+    assert isinstance(found, float)
+    assert found < 399
+    assert not path.exists()
+
+
+def test_test_and_validation_peptides_are_refused(cli):
+    code, _, complaint = cli("data", "weigh", "verse", "AA", "GG")
+    assert code == 2
+    assert "AA: test or validation peptides" in complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nonesuch", "GG"], "unknown sampler 'nonesuch'"),
+        (["md", "GG"], "density"),
+        (["verse", "GG", "--draws", "10"], "640 frames cannot be made of 10 draws"),
+    ],
+)
+def test_mistakes_are_one_line(cli, tmp_path, words, told):
+    code, _, complaint = cli("data", "weigh", *words, "--out", str(tmp_path))
+    assert code == 2
+    assert told in complaint
+
+
+def test_cost_of_a_file_from_before_it_was_written_down(tmp_path, make_reference):
+    make_reference(tmp_path, "GG")
+    path = tmp_path / "GG.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays["certificate"] = np.array(
+        '{"replicas": 32, "temperatures": [310, 400], "steps": 15000, "settings": {"anneal_steps": 10000}}'
+    )
+    np.savez(path, **arrays)
+    assert evaluations_of(path) == 32 * 2 * 15_000 + 32 * 10_000
+    path.write_bytes(b"no archive")
+    with pytest.raises(BgbenchError, match="no readable certificate"):
+        evaluations_of(path)
