@@ -26,7 +26,7 @@ from bgbench.plugins import energy
 from bgbench.provenance import provenance
 from bgbench.references.providers import find_reference
 from bgbench.references.shards import published_atoms, published_frames
-from bgbench.references.store import evaluations_of, read_frames
+from bgbench.references.store import evaluations_of, read_energies, read_frames
 from bgbench.references.training import held_out
 from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.resources import data_path
@@ -90,6 +90,7 @@ __all__ = [
     "provenance",
     "published_atoms",
     "published_frames",
+    "read_energies",
     "read_frames",
     "run",
     "torsions",

@@ -96,6 +96,19 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     return atoms, torch.from_numpy(x)
 
 
+def read_energies(path: Path) -> Tensor:
+    """Energies `(n,)` kT of the frames of a reference or training file, of their positions before rounding.
+
+    Raises:
+        BgbenchError: if the file is damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return torch.from_numpy(stored["energies"])
+    except DAMAGE as error:
+        raise BgbenchError(f"{path} holds no readable energies ({error}); simulate it again") from error
+
+
 def evaluations_of(path: Path) -> int:
     """Energy evaluations that a reference or training file cost, as its certificate says.
 

@@ -40,10 +40,11 @@ SWAPS = {
 
 @dataclass(frozen=True)
 class Peptide:
-    """Frames `(n, atoms, 3)` nm of a training peptide in its own order, with its equivalent atoms."""
+    """Frames `(n, atoms, 3)` nm of a peptide in its own order, energies `(n,)` kT, equivalent atoms."""
 
     name: str
     x: Tensor
+    u: Tensor
     atoms: tuple[bgbench.Atom, ...]
     thirds: tuple[tuple[int, int, int], ...]
     halves: tuple[tuple[tuple[int, int], ...], ...]
@@ -59,7 +60,9 @@ def read_peptide(path: Path) -> Peptide:
     bonds = bonds_of(path.stem)
     tree = plan([atom.element for atom in atoms], bonds)
     x = renamed(x[:, tree.order], padded([tree]))[:, tree.place]
-    return Peptide(path.stem, x, atoms, rotors(atoms, bonds), flips(atoms))
+    return Peptide(
+        path.stem, x, bgbench.read_energies(path).float(), atoms, rotors(atoms, bonds), flips(atoms)
+    )
 
 
 def rotors(
@@ -131,8 +134,11 @@ class TrainingSet:
             )
         return self._molecules[peptide.name]
 
-    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Molecules]:
-        """Batch number `step`, the same whenever it is asked for: `(size, N, 3)` in placing order."""
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tensor, Molecules]:
+        """Batch number `step`, the same whenever it is asked for.
+
+        Frames `(size, N, 3)` in placing order and their energies `(size,)` kT.
+        """
         random = randomness(self._seed, step, rank)
         groups = min(GROUPS, len(self.peptides))
         span = min(len(self.peptides), 4 * groups)
@@ -141,12 +147,13 @@ class TrainingSet:
         chosen = [self.peptides[first + k] for k in sorted(random.choice(span, groups, replace=False))]
         ready = [self.molecule(peptide) for peptide in chosen]
         m, each = together(ready), size // groups
-        x = torch.zeros(each * groups, m.mask.shape[1], 3)
+        x, u = torch.zeros(each * groups, m.mask.shape[1], 3), torch.zeros(each * groups)
         for k, (peptide, one) in enumerate(zip(chosen, ready, strict=True)):
             rows = torch.from_numpy(random.integers(0, len(peptide.x), each))
             order = exchanged(peptide, each, random)[:, one.tree.order]
-            x[k * each : (k + 1) * each, : len(peptide.atoms)] = peptide.x[rows[:, None], order]
-        return x, m
+            run = slice(k * each, (k + 1) * each)
+            x[run, : len(peptide.atoms)], u[run] = peptide.x[rows[:, None], order], peptide.u[rows]
+        return x, u, m
 
 
 def survey(peptides: Sequence[Peptide]) -> tuple[dict[str, int], dict[str, list[float]]]:

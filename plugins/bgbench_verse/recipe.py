@@ -15,13 +15,14 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe(AbstractRecipe):
-    """How to train."""
+    """How to train. `energies`: share in the loss of how uneven the weights e^(−u)/q of frames are."""
 
     config: str = "verse-mini"
     out: str = "verse-trained"
     steps: int = 10_000
     batch: int = 128
     lr: float = 2e-3
+    energies: float = 0.0
 
     @property
     def sizes(self) -> Collection[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_training.curves import Curves
@@ -15,9 +16,12 @@ from bgbench_verse.recipe import Recipe
 from bgbench_verse.validation import Validation
 from bgbench_verse.weights import Trained, load, save
 
+FAR = 3.0
+"""Nats."""
+
 
 class Training(AbstractTraining[Verse]):
-    """The network, its moving average, and −log q per degree of freedom."""
+    """The network, its moving average, and −log q per degree of freedom, with or without energies."""
 
     schedule = Schedule(betas=(0.9, 0.99), weight_decay=1e-4, start=100.0, end=100.0)
 
@@ -26,9 +30,22 @@ class Training(AbstractTraining[Verse]):
         self.data = data
 
     def loss(self, number: int) -> Tensor:
-        x, m = self.data.batch(number, self.recipe.part, self.global_rank)
-        present = m.mask.sum(1).repeat_interleave(len(x) // len(m.mask))
-        return -(log_density(self.network, x, m) / (3 * present - 6)).mean()
+        x, u, m = self.data.batch(number, self.recipe.part, self.global_rank)
+        log_q = log_density(self.network, x, m).unflatten(0, (len(m.mask), -1))
+        degrees = 3 * m.mask.sum(1, keepdim=True) - 6
+        fit = -(log_q / degrees).mean()
+        if not self.recipe.energies:
+            return fit
+        return fit + self.recipe.energies * (uneven(-u.view_as(log_q) - log_q) / degrees).mean()
+
+
+def uneven(log_w: Tensor) -> Tensor:
+    """Half the squared gaps of `log_w (peptides, frames)` to each peptide's mean.
+
+    On average half the log-variance divergence (Richter et al. 2020, arXiv 2010.10436): zero for q ∝ e^(−u)
+    and nothing else, whatever the frames are drawn from. Linear beyond `FAR`: one frame must not lead.
+    """
+    return F.huber_loss(log_w, log_w.mean(1, keepdim=True).expand_as(log_w), reduction="none", delta=FAR)
 
 
 def train(options: Mapping[str, str]) -> Path:

@@ -52,7 +52,7 @@ def table_for(sequences):
         thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
         tree = plan([atom.element for atom in system.atoms], system.bonds)
         x = renamed(shaken(system, 200)[:, tree.order], padded([tree]))[:, tree.place]
-        peptides.append(Peptide(name, x, system.atoms, thirds, halves))
+        peptides.append(Peptide(name, x, torch.zeros(len(x)), system.atoms, thirds, halves))
     return survey(peptides)
 
 
@@ -175,9 +175,8 @@ def test_equivalent_atoms_are_exchanged_and_energy_does_not_mind(rng):
     system = System.from_sequence("AF")
     from bgbench_verse.data import Peptide
 
-    peptide = Peptide(
-        "AF", shaken(system, 40), system.atoms, rotors(system.atoms, system.bonds), flips(system.atoms)
-    )
+    same = rotors(system.atoms, system.bonds), flips(system.atoms)
+    peptide = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same)
     assert len(peptide.thirds) == 2
     order = exchanged(peptide, 40, rng)
     assert (order.sort(1).values == torch.arange(system.n_atoms)).all()

@@ -110,6 +110,7 @@ def sampler():
             Peptide(
                 name,
                 shaken(system, 200, 0),
+                torch.zeros(200),
                 system.atoms,
                 rotors(system.atoms, system.bonds),
                 flips(system.atoms),
