@@ -1,0 +1,40 @@
+"""What is kept under `datasets/`: nothing was trained on that samplers are tested on."""
+
+from pathlib import Path
+
+import pytest
+
+from bgbench import evaluations_of, held_out, read_energies, read_frames
+from bgbench.plugins import plugins
+
+DATASETS = Path(__file__).parent.parent / "datasets"
+TAUGHT = sorted(DATASETS.glob("training*/*.npz"))
+TRAINED = ("prose", "tbg", "verse")
+
+
+def test_no_training_file_is_of_a_held_out_peptide():
+    assert len(TAUGHT) > 100
+    assert not {path.stem for path in TAUGHT} & held_out()
+
+
+def test_validation_files_are_of_validation_peptides():
+    found = {path.stem for path in (DATASETS / "validation").glob("*.npz")}
+    assert found
+    assert found <= held_out("validation")
+
+
+@pytest.mark.parametrize("sampler", TRAINED)
+def test_packaged_weights_have_seen_no_held_out_peptide(sampler):
+    card = plugins().samplers[sampler].card({})
+    assert card.training_sequences
+    assert not set(card.training_sequences) & held_out()
+    assert card.training_hours > 0
+
+
+@pytest.mark.parametrize("folder", ["training", "training-weighed", "validation"])
+def test_files_hold_frames_with_their_energies_and_say_what_they_cost(folder):
+    for path in sorted((DATASETS / folder).glob("*.npz"))[:3]:
+        atoms, x = read_frames(path)
+        assert x.shape[1:] == (len(atoms), 3)
+        assert len(read_energies(path)) == len(x)
+        assert evaluations_of(path) >= len(x)
