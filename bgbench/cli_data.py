@@ -10,6 +10,7 @@ from rich.console import Console
 from bgbench.chemistry import parse_sequence
 from bgbench.choices import parse_settings
 from bgbench.errors import BgbenchError
+from bgbench.protocols import get_protocol
 from bgbench.references.engines import ENGINES, Settings
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate
@@ -17,7 +18,7 @@ from bgbench.references.store import read_reference
 from bgbench.references.training import refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
-from bgbench.types import System
+from bgbench.types import Suite, System
 
 app = typer.Typer(help="References and training data.", no_args_is_help=True)
 out = Console(highlight=False)
@@ -176,6 +177,29 @@ def fetch_(
             continue
         reference = take_published(system, Source(folder, revision), target)
         out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {target}", soft_wrap=True)
+
+
+@app.command("compare")
+def compare_(
+    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
+    other: Annotated[
+        Path | None, typer.Option("--with", help="a folder; default: your own against the packaged ones")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+) -> None:
+    """Measure two references of a system against each other, beside the noise floors of both."""
+    from bgbench.agreement import both, gaps
+
+    protocol = get_protocol(Suite.protocol)
+    for name in expand(targets):
+        system = System.from_sequence(name, temperature)
+        first, second = both(system, other)
+        told = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
+        out.print(f"{name}: {told[0]} against {told[1]}")
+        for gap in gaps(system, (first, second), protocol):
+            verdict = "apart" if gap.apart else "within the floors"
+            floors = " and ".join(f"{floor:.3g}" for floor in gap.floors)
+            out.print(f"  {gap.metric} {gap.value:.3g}, floors {floors}: {verdict}")
 
 
 @app.command()

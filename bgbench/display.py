@@ -18,7 +18,9 @@ from bgbench.errors import BgbenchError
 from bgbench.pages import ARROWS, heading, headline
 from bgbench.plugins import Registry, plugins
 from bgbench.provenance import provenance
-from bgbench.records import Record
+from bgbench.records import Record, sha256_file
+from bgbench.references.providers import reference_path
+from bgbench.resources import data_path
 from bgbench.runfolder import RunFolder
 
 
@@ -48,7 +50,7 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    for line in reweighting(records):
+    for line in [*reweighting(records), *not_packaged(records)]:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
@@ -61,6 +63,20 @@ def reweighting(records: Sequence[Record]) -> list[str]:
         for record in {record.cell.system: record for record in records}.values()
         if (told := record.reference.get("reweighted"))
     ]
+
+
+def not_packaged(records: Sequence[Record]) -> list[str]:
+    """A line for each system judged against another reference than the packaged one it has."""
+    lines = []
+    for record in {record.cell.system: record for record in records}.values():
+        system, used = record.cell.system, str(record.reference.get("sha256", ""))
+        packaged = data_path("references") / reference_path(system, record.cell.temperature)
+        if used and packaged.is_file() and sha256_file(packaged) != used:
+            lines.append(
+                f"{system}: judged against a reference of your own ({used[:12]}), not the packaged one; "
+                f"`bgbench data compare {system}` measures them against each other"
+            )
+    return lines
 
 
 def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,78 @@
+"""Two references of one system: measured against each other, and told apart when a run uses one of them."""
+
+import shutil
+
+import pytest
+import torch
+
+from bgbench import System
+from bgbench.agreement import Gap, both, gaps
+from bgbench.protocols import get_protocol
+from bgbench.references.store import read_reference
+from bgbench.resources import data_path
+
+
+def test_a_made_up_reference_is_apart_from_the_packaged_one(own_references, cli):
+    code, told, _ = cli("data", "compare", "AA")
+    assert code == 0
+    assert "AA: made up, 120 frames, " in told
+    assert "against batched, 10000 frames, gold" in told
+    lines = [line for line in told.splitlines() if line.startswith("  ")]
+    assert {line.split()[0] for line in lines} >= {"energy_w2", "torus_w2", "mode_weights"}
+    assert all("floors" in line for line in lines)
+    assert next(line for line in lines if "mode_weights" in line).endswith("apart")
+
+
+def test_one_reference_in_two_halves_lies_within_its_floors():
+    """Floors are means of such distances: none is twice as large."""
+    system = System.from_sequence("AA")
+    whole = read_reference(data_path("references") / "AA.npz", system)
+    parts = []
+    for k in (0, 1):
+        mask = whole.replica % 2 == k
+        parts.append(
+            type(whole)(
+                whole.system, whole.x[mask], whole.u[mask], whole.replica[mask], whole.certificate, whole.tica
+            )
+        )
+    found = gaps(system, (parts[0], parts[1]), get_protocol("bgbench@1"))
+    assert {gap.metric for gap in found} >= {"energy_w2", "torus_w2", "tica_w2"}
+    assert all(gap.value < 2 * max(gap.floors) for gap in found)
+    assert Gap("torus_w2", 1.0, (0.2, 0.3)).apart
+
+
+def test_a_reference_is_not_compared_with_itself(tmp_path, cli):
+    shutil.copy(data_path("references") / "AA.npz", tmp_path)
+    code, _, complaint = cli("data", "compare", "AA", "--with", str(tmp_path))
+    assert code == 2
+    assert "the same file" in complaint
+
+
+def test_without_a_second_reference_there_is_nothing_to_compare(tmp_path, cli, monkeypatch):
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(tmp_path))
+    code, _, complaint = cli("data", "compare", "AA")
+    assert code == 2
+    assert "AA.npz does not exist; simulate AA, fetch it, or give --with FOLDER" in complaint
+
+
+def test_the_folder_given_comes_first(own_references, tmp_path):
+    system = System.from_sequence("AA")
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(data_path("references") / "AA.npz", other)
+    first, second = both(system, other)
+    assert first.n_samples == 10_000
+    assert second.n_samples == 120
+    assert not torch.equal(first.x[0], second.x[0])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_run_says_when_it_uses_a_reference_of_ones_own(own, tmp_path, cli, request):
+    if own:
+        request.getfixturevalue("own_references")
+    suite = tmp_path / "one@1.yaml"
+    suite.write_text("systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n")
+    words = ("run", "prior", "--suite", suite, "--workers", "0", "--out", tmp_path / "run")
+    code, told, _ = cli(*words, "--tracking-uri", "none")
+    assert code == 0
+    assert ("AA: judged against a reference of your own" in told) == own
