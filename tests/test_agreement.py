@@ -29,7 +29,8 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
     whole = read_reference(data_path("references") / "AA.npz", system)
     parts = []
     for k in (0, 1):
-        mask = whole.replica % 2 == k
+        # A tenth of the frames, of every replica: transport costs their square.
+        mask = (whole.replica % 2 == k) & (torch.arange(whole.n_samples) // 16 % 10 == 0)
         parts.append(
             type(whole)(
                 whole.system, whole.x[mask], whole.u[mask], whole.replica[mask], whole.certificate, whole.tica
