@@ -7,25 +7,44 @@ import torch
 from torch import Tensor
 
 from bgbench_verse.chemistry import Molecules, expected_angle
+from bgbench_verse.held import LEAST, Ends, Held
 from bgbench_verse.hydrogens import allowed, chained, contested, outside
 from bgbench_verse.internal import at, axes, frames, internals, log_volume, placed, unit, widen
-from bgbench_verse.mixtures import Circular, Line
+from bgbench_verse.mixtures import Circular
 from bgbench_verse.network import Verse
-
-LEAST = 0.01
-"""Least probability that p(φ) may leave to an arc; where it leaves less, φ is uniform in the arc instead."""
 
 THIN = 1e-6
 """rad. Half an arc at least: its logarithm stays a number."""
 
 
+SHORTEST, LONGEST = 0.001, 1.0
+"""nm. Bond lengths that can be drawn."""
+
+FLATTEST = 1e-4
+"""rad. How far bond angles stay off 0 and π."""
+
+
 @dataclass(frozen=True)
 class Standard:
-    """Standardised coordinates `(n, N)` of conformers, zero where an atom has none, and their widths."""
+    """Standardised coordinates `(n, N)` of conformers, zero where an atom has none; ends of r and θ."""
 
     r: Tensor
     theta: Tensor
     phi: Tensor
+    lengths: Ends
+    angles: Ends
+
+
+def length_ends(usual: Tensor) -> Ends:
+    """Standardised ends of r `(…,)` for table rows `usual (…, 7)`."""
+    low, high = ((end - usual[..., 0]) / usual[..., 1] for end in (SHORTEST, LONGEST))
+    return low, high
+
+
+def angle_ends(expected: Tensor, usual: Tensor) -> Ends:
+    """Standardised ends of θ `(…,)` about what is `expected (…,)`, rad, for table rows `usual (…, 7)`."""
+    low, high = ((end - expected) / usual[..., 3] for end in (FLATTEST, math.pi - FLATTEST))
+    return low, high
 
 
 def standardised(x: Tensor, m: Molecules) -> tuple[Standard, Tensor]:
@@ -38,6 +57,8 @@ def standardised(x: Tensor, m: Molecules) -> tuple[Standard, Tensor]:
         torch.where(steps >= 1, (r - usual[..., 0]) / usual[..., 1], 0.0),
         torch.where(steps >= 2, (theta - expected) / usual[..., 3], 0.0),
         torch.where(steps >= 3, phi, 0.0),
+        length_ends(usual),
+        angle_ends(expected, usual),
     )
     widths = torch.where(steps >= 1, torch.log(usual[..., 1]), 0.0)
     widths = widths + torch.where(steps >= 2, torch.log(usual[..., 3]), 0.0)
@@ -65,8 +86,8 @@ class Conditionals:
     """
 
     dihedral: Circular
-    angle: Line
-    length: Line
+    angle: Held
+    length: Held
     mass: Tensor
     half: Tensor
 
@@ -79,7 +100,9 @@ def conditionals(net: Verse, x: Tensor, m: Molecules, s: Standard) -> Conditiona
     fought = widen(contested(m.tree), len(x))
     mass = torch.where(fought, dihedral.mass(middle, half), 1.0)
     half = torch.where(fought, half.clamp_min(THIN), math.pi)
-    return Conditionals(dihedral, net.angle(state, s.phi), net.length(state, s.phi, s.theta), mass, half)
+    angle = Held(net.angle(state, s.phi), s.angles)
+    length = Held(net.length(state, s.phi, s.theta), s.lengths)
+    return Conditionals(dihedral, angle, length, mass, half)
 
 
 def log_turn(log_p: Tensor, mass: Tensor, half: Tensor) -> Tensor:
@@ -94,7 +117,7 @@ def log_density(net: Verse, x: Tensor, m: Molecules) -> Tensor:
     """
     s, log_jacobian = standardised(x, m)
     p = conditionals(net, x, m, s)
-    return ((_log_each(p, s) + log_jacobian) * widen(m.mask, len(x))).sum(-1)
+    return torch.where(widen(m.mask, len(x)), _log_each(p, s) + log_jacobian, 0.0).sum(-1)
 
 
 def _log_each(p: Conditionals, s: Standard) -> Tensor:
@@ -218,21 +241,19 @@ def _place(
     if i >= 3:
         phi, turn = _turn(net.dihedral(state, usual), arc, generator)
         log_p = log_p + turn
+    p, local = _frame(m, x, i)
+    axis = x[:, int(m.tree.axis[0, i])]
+    expected = expected_angle(p, axis, m.tree.kind[:, i], usual[:, 0])
     if i >= 2:
-        angle = net.angle(state, phi)
+        angle = Held(net.angle(state, phi), angle_ends(expected[:, None], usual))
         ts = angle.draw(generator)
         log_p = log_p + angle.log_prob(ts)
     if i >= 1:
-        length = net.length(state, phi, ts)
+        length = Held(net.length(state, phi, ts), length_ends(usual))
         rs = length.draw(generator)
         log_p = log_p + length.log_prob(rs)
-        p, local = _frame(m, x, i)
-        axis = x[:, int(m.tree.axis[0, i])]
-        expected = expected_angle(p, axis, m.tree.kind[:, i], usual[:, 0])
-        r = (usual[..., 0] + usual[..., 1] * rs)[:, 0].clamp_min(0.02)
-        theta = (
-            (expected + usual[:, 0, 3] * ts[:, 0]).clamp(0.01, math.pi - 0.01) if i >= 2 else nothing[:, 0]
-        )
+        r = (usual[..., 0] + usual[..., 1] * rs)[:, 0]
+        theta = expected + usual[:, 0, 3] * ts[:, 0] if i >= 2 else nothing[:, 0]
         if i == 2:
             local = axes(p, axis, axis + x.new_tensor([1.0, 0.0, 0.0]))
         x[:, i] = placed(p, local, r, theta, phi[:, 0])
