@@ -211,8 +211,7 @@ def each(weight: Tensor, h: Tensor) -> Tensor:
 
 def others(layer: Layer, s: Slopes, h: Tensor) -> Tensor:
     """Σ_j ∂m_ij/∂e_ij h_j of `h (b, n, channels, D)`."""
-    b, n, c, d = h.shape
-    by = by_directions if c > d else by_blocks
+    by = by_directions if h.shape[2] > h.shape[3] else by_blocks
     opened = (s.gated * s.right).transpose(1, 2) @ h
     return by(layer.edge_out.weight, s, h) + s.raw.transpose(2, 3) @ opened.transpose(1, 2)
 
