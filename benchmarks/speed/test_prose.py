@@ -102,7 +102,7 @@ def matmul_limit(flow: Prose, n_tokens: int) -> float:
 
 
 def timed(call) -> tuple[float, torch.Tensor]:
-    """Seconds and result of one call: of the CPU with one thread, for other work of the machine counts less."""
+    """Seconds and result of one call: CPU seconds with one thread, where other work counts less."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     started = clock()
     result = call()
