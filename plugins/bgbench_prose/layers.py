@@ -64,13 +64,13 @@ class AbstractLayer(nn.Module, ABC):
 
     def project(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values `(batch, heads, tokens, head_dim)` of `v (batch, tokens, channels)`."""
-        q, k, value = self.qkv(self.norm(v)).chunk(3, dim=-1)
+        q, k, value = times(self.qkv, self.norm(v)).chunk(3, dim=-1)
         return self._split(self.q_norm(q)), self._split(self.k_norm(k)), self._split(value)
 
     def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         """All that follows attention; `attended (batch, heads, tokens, head_dim)`."""
-        v = v + self.out(attended.transpose(1, 2).flatten(2))
-        return self.leave(h, v + self.mlp_out(F.gelu(self.mlp_in(self.mlp_norm(v)))), m)
+        v = v + times(self.out, attended.transpose(1, 2).flatten(2))
+        return self.leave(h, v + times(self.mlp_out, F.gelu(times(self.mlp_in, self.mlp_norm(v)))), m)
 
     def forward(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         """Causal pass over whole sequences: `h (batch, tokens, channels)`.
@@ -104,8 +104,8 @@ class Layer(AbstractLayer):
     def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         _, _, gate1, scale2, shift2, gate2 = m
         h = torch.addcmul(h, gate1, v)
-        first, second = self.swish_in(normed(h, scale2, shift2)).chunk(2, dim=-1)
-        return torch.addcmul(h, gate2, self.swish_out(first * F.silu(second)))
+        first, second = times(self.swish_in, normed(h, scale2, shift2)).chunk(2, dim=-1)
+        return torch.addcmul(h, gate2, times(self.swish_out, first * F.silu(second)))
 
 
 class PlainLayer(AbstractLayer):
@@ -122,6 +122,20 @@ class PlainLayer(AbstractLayer):
     def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         del h, m
         return v
+
+
+def times(linear: nn.Linear, x: Tensor) -> Tensor:
+    """`linear` of `x (batch, tokens, k)`; one token at a time, weights stand on the left.
+
+    The product is then wide where the batch is narrow, and what comes out lies as the next product wants it:
+    a third faster at 32 rows in MKL.
+    """
+    if x.shape[1] > 1 or torch.is_grad_enabled():
+        return linear(x)
+    columns = x[:, 0].t()
+    if linear.bias is None:
+        return torch.mm(linear.weight, columns).t()[:, None]
+    return torch.addmm(linear.bias[:, None], linear.weight, columns).t()[:, None]
 
 
 def normed(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -210,7 +210,26 @@ def each(weight: Tensor, h: Tensor) -> Tensor:
 
 
 def others(layer: Layer, s: Slopes, h: Tensor) -> Tensor:
-    """Σ_j ∂m_ij/∂e_ij h_j of `h (b, n, channels, D)`: the product with the states' Jacobian, by blocks."""
+    """Σ_j ∂m_ij/∂e_ij h_j of `h (b, n, channels, D)`."""
+    by = by_directions if h.shape[2] > h.shape[3] else by_blocks
+    opened = (s.gated * s.right).transpose(1, 2) @ h
+    return by(layer.edge_out.weight, s, h) + s.raw.transpose(2, 3) @ opened.transpose(1, 2)
+
+
+def by_directions(weight: Tensor, s: Slopes, h: Tensor) -> Tensor:
+    """Σ_j `left`·W·`right` h_j, one atom i after the other: W stands before all pairs and directions."""
+    b, n, c, d = h.shape
+    left, right = s.left.transpose(2, 3).contiguous(), s.right.transpose(2, 3).contiguous()
+    found = []
+    for k, told in enumerate(h.transpose(1, 2).contiguous()):
+        for i in range(n):
+            turned = weight @ (right[k, i, :, :, None] * told).flatten(1)
+            found.append(left[k, i, :, None] @ turned.reshape(c, n, d))
+    return torch.stack(found).reshape(b, n, c, d)
+
+
+def by_blocks(weight: Tensor, s: Slopes, h: Tensor) -> Tensor:
+    """The same as a product with the states' Jacobian, a block of it at a time."""
     b, n, c, _ = h.shape
     samples = max(1, ROOM // (n * c) ** 2)
     rows = max(1, ROOM // (n * c * c))
@@ -221,8 +240,7 @@ def others(layer: Layer, s: Slopes, h: Tensor) -> Tensor:
         done = []
         for i in range(0, n, rows):
             at = some, slice(i, i + rows)
-            block = (left[at] * layer.edge_out.weight[:, None]).mul_(s.right[at][:, :, None])
+            block = (left[at] * weight[:, None]).mul_(s.right[at][:, :, None])
             done.append(block.flatten(3, 4).flatten(1, 2) @ flat)
         parts.append(torch.cat(done, dim=1))
-    opened = (s.gated * s.right).transpose(1, 2) @ h
-    return torch.cat(parts).reshape(h.shape) + s.raw.transpose(2, 3) @ opened.transpose(1, 2)
+    return torch.cat(parts).reshape(h.shape)

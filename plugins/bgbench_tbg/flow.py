@@ -25,8 +25,13 @@ Divergence = Callable[[Tensor, float], Tensor]
 class Solver:
     """dopri5 of torchdiffeq at `tolerance`, absolute and relative; ∫ ∇·v to `nats`.
 
-    The published tolerance is 1e-4. There and back at it costs log q more than the density audit lets pass;
-    the path is cheap beside the divergence. `steps` > 0: that many steps of the classical Runge–Kutta rule
+    The published tolerance is 1e-4. There and back again, 32 draws of `tbg-mini` on AA return, at worst:
+
+    - at 1e-4 to 1e-2 in x and 0.4 nats in log q,
+    - at 1e-5 to 5e-4 and 0.02 nats,
+    - at 1e-6 to 3e-5 and 0.002 nats: the first that keeps the law, 1e-3 in x and 0.01 nats.
+
+    It makes a draw a fifth dearer, for the path is cheap beside the divergence. `steps` > 0: that many steps of the classical Runge–Kutta rule
     instead, and no halving of panels.
     """
 
