@@ -22,7 +22,6 @@ from bgbench.planning import (
 )
 from bgbench.provenance import cores, versions, visible_devices
 from bgbench.records import Cell, Record
-from bgbench.report import draw_cell
 from bgbench.runfolder import RunFolder, locked, new_plan
 from bgbench.subprocesses import Limits
 from bgbench.suites import suite_path
@@ -110,6 +109,8 @@ def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
     """Draw a cell's figures; one that fails costs a notice, never a record."""
     if record.status != "ok":
         return
+    from bgbench.report import draw_cell  # workers, who draw nothing, import this module too
+
     try:
         draw_cell(folder, record)
     except Exception as error:
