@@ -75,7 +75,8 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     for _ in range(kills):
         assert killed_at_random(moments, out, {"workers": 2, **asked})
         left.append(left_over(out))
-    print(f"seed {seed}: {kills} kills in {time.monotonic() - started:.0f} s, of {n_cells} cells left: {left}")
+    took = time.monotonic() - started
+    print(f"seed {seed}: {kills} kills in {took:.0f} s; of {n_cells} cells were left {left}")
     assert 0 < left[-1] < n_cells
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
     survived = bgbench.run("slow", out=out, resume=True, workers=2, **asked)
@@ -176,6 +177,33 @@ def test_changed_inputs_and_other_versions_do_not_mix_in_silence(finished):
     path.write_text(json.dumps(plan))
     with pytest.raises(BgbenchError, match=r"other plugins .*0\.9.*results would mix"):
         resumed(finished)
+
+
+@pytest.mark.parametrize("changed", ["references", "weights"])
+def test_data_changed_since_the_plan_stop_a_resume(changed, own_references, make_reference, tmp_path):
+    """The checksums in the plan are those of the files as they were read."""
+    weights = shutil.copy(next(bgbench.data_path("weights").rglob("prose-mini.safetensors")), tmp_path)
+    suite = tmp_path / "one@1.yaml"
+    suite.write_text("systems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
+    asked = {"out": tmp_path / "run", "workers": 0, "tracking_uri": "none", "options": {"weights": weights}}
+    bgbench.run("prose", suite=str(suite), **asked)
+    before = (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes()
+    if changed == "references":
+        make_reference(own_references, "AA", n=100)
+    else:
+        altered(weights)
+    with pytest.raises(BgbenchError, match=f"other {changed}.*results would mix"):
+        bgbench.run("prose", resume=True, **asked)
+    assert (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes() == before
+
+
+def altered(path):
+    """One weight of a safetensors file is another now."""
+    with open(path, "r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        last = stream.read(4)
+        stream.seek(-4, os.SEEK_END)
+        stream.write(bytes([last[0] ^ 1, *last[1:]]))
 
 
 def test_run_ids_follow_what_determines_the_result(finished, tmp_path, analytic_suite):
