@@ -22,7 +22,6 @@ from bgbench.planning import (
 )
 from bgbench.provenance import cores, versions, visible_devices
 from bgbench.records import Cell, Record
-from bgbench.report import draw_cell
 from bgbench.runfolder import RunFolder, locked, new_plan
 from bgbench.subprocesses import Limits
 from bgbench.suites import suite_path
@@ -92,7 +91,10 @@ def opened(sampler: str, choices: Choices) -> Iterator[RunFolder]:
 
 
 def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
-    """The cells to run now; damaged records are told of, set aside and run again."""
+    """The cells to run now, every system before any comes again: its floors are known then.
+
+    Damaged records are told of, set aside and run again.
+    """
     records, damaged = folder.readable()
     for sentence in damaged:
         observer.notice(f"{sentence}; its cell runs again")
@@ -103,13 +105,15 @@ def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
         observer.notice(f"{folder.path} holds records made with other library versions than today's")
     missing = folder.missing(retry_failed=choices.get("retry_failed", False))
     wanted = {cell.name for cell in only_of(folder.plan, choices.get("only", ()))}
-    return [cell for cell in missing if cell.name in wanted]
+    return sorted((cell for cell in missing if cell.name in wanted), key=lambda cell: cell.seed)
 
 
 def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
     """Draw a cell's figures; one that fails costs a notice, never a record."""
     if record.status != "ok":
         return
+    from bgbench.report import draw_cell  # workers, who draw nothing, import this module too
+
     try:
         draw_cell(folder, record)
     except Exception as error:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bgbench.errors import BudgetExhausted, NonFinite, Unsupported
+from bgbench.floors import shared_floors
 from bgbench.provenance import provenance
 from bgbench.records import Budget, Cell, Ending, Record, Status, atomic_file, write_arrays, write_json
 from bgbench.run import Bench, Outcome, evaluate, open_bench, stamps
@@ -32,7 +33,8 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
     try:
         with stages("opening"):
             bench = open_bench(cell, folder.path)
-        outcome = evaluate(cell, bench, watch.advanced, stages)
+        with shared_floors(folder.path):
+            outcome = evaluate(cell, bench, watch.advanced, stages)
     except (Exception, SystemExit) as error:
         fields = {**failure(error), "phase": stages.current, "seconds": stages.seconds}
         with atomic_file(folder.traceback_path(cell)) as stream:

@@ -134,27 +134,27 @@ class Protocol:
         n = min(n, first.n_samples, second.n_samples)
         effective = n if effective is None else min(effective, n)
         key = (f"floor {split}", self.name, reference.sha256, n, effective)
-        if not reference.sha256 or key not in _known():
+        if not reference.sha256 or key not in known_floors():
             ensemble = Ensemble.unweighted(first.x, first.u)
             if effective < n:
                 log_w = torch.full_like(ensemble.log_w, -torch.inf)
                 chosen = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(0))
                 log_w[chosen[:effective]] = 0.0
                 ensemble = Ensemble(first.x, first.u, log_w)
-            _known()[key] = self._against(system, ensemble, second, n, WITH_FLOOR)
-        return _known()[key]
+            known_floors()[key] = self._against(system, ensemble, second, n, WITH_FLOOR)
+        return known_floors()[key]
 
     def _controls(self, system: System, reference: Reference, n: int) -> dict[str, float]:
         """What the prior, which knows nothing but the start structure, scores against the reference."""
         key = ("control", self.name, reference.sha256, n, n)
-        if not reference.sha256 or key not in _known():
+        if not reference.sha256 or key not in known_floors():
             n = min(n, CONTROL_FRAMES)
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(n, *system.positions.shape, generator=generator)
             x = system.positions.float() + CONTROL_WIDTH * noise
             ensemble = Ensemble.unweighted(x, torch.zeros(n))
-            _known()[key] = self._against(system, ensemble, reference, n, WITH_SKILL)
-        return _known()[key]
+            known_floors()[key] = self._against(system, ensemble, reference, n, WITH_SKILL)
+        return known_floors()[key]
 
     def _against(
         self, system: System, ensemble: Ensemble, reference: Reference, n: int, names: tuple[str, ...]
@@ -175,8 +175,8 @@ def uncut(estimate: Estimate) -> Estimate:
 
 
 @lru_cache(maxsize=1)
-def _known() -> dict[tuple[str, str, str, int, int], dict[str, float]]:
-    """Floors and controls measured by this process: a reference's are the same for every cell."""
+def known_floors() -> dict[tuple[str, str, str, int, int], dict[str, float]]:
+    """Floors and controls this process knows, by kind, protocol, reference, frames and effective frames."""
     return {}
 
 

@@ -101,6 +101,7 @@ class CellRunner(WorkerPlugin):
         self._worker = worker
         self._stop = threading.Event()
         self._busy = threading.Lock()
+        self._folder: RunFolder | None = None
         self._process = CellProcess(self._path, replace(self._limits, device=device))
 
     def teardown(self, worker: Worker) -> None:
@@ -116,22 +117,27 @@ class CellRunner(WorkerPlugin):
         Raises:
             BgbenchError: if this machine does not see the run folder, or what else a user must mend.
         """
-        if not (self._path / "run.json").is_file():
-            raise BgbenchError(
-                f"{self._path} is not there on worker {self._worker.address}: give an --out that all "
-                f"workers see"
-            )
+        folder = self._opened()
         reports = Throttled(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}))
         with self._busy:
             ending = self._process.run(cell, lambda _, n: reports.add(n), self._stop)
         reports.flush()
         if ending is None:
             raise CancelledError(f"{cell.name} was stopped")
-        folder = RunFolder.open(self._path)
         record = (
             bury(cell, ending, folder) if ending.status != "ok" else read_record(folder.record_path(cell))
         )
         return record.model_dump_json()
+
+    def _opened(self) -> RunFolder:
+        """The run folder, read once: a plan of thousands of cells takes longer to read than one of them."""
+        if not (self._path / "run.json").is_file():
+            raise BgbenchError(
+                f"{self._path} is not there on worker {self._worker.address}: give an --out that all "
+                f"workers see"
+            )
+        self._folder = self._folder or RunFolder.open(self._path)
+        return self._folder
 
 
 class Throttled:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -154,10 +154,6 @@ class RunFolder:
         """Remove what a crash left half-written; only for the holder of the lock."""
         for part in [*self.path.glob(f".*{UNFINISHED}"), *self.path.glob(f"*/.*{UNFINISHED}")]:
             part.unlink(missing_ok=True)
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Keep a second process off this run, see `locked`."""
-        return locked(self.path)
 
 
 @contextmanager

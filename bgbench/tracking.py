@@ -118,15 +118,23 @@ def _send(client: Any, place: tuple[str, str], item: _Item) -> None:
         "status": record.status,
         "leakage": record.leakage,
     }
-    run = client.create_run(experiment, tags=tags, run_name=record.cell.name).info.run_id
-    client.log_batch(run, metrics=_metrics(record), params=_params(record))
-    client.log_artifact(run, str(item.folder.record_path(record.cell)))
-    traceback = item.folder.traceback_path(record.cell)
+    run = client.create_run(experiment, tags=tags, run_name=record.cell.name).info
+    client.log_batch(run.run_id, metrics=_metrics(record), params=_params(record))
+    _send_files(client.tracking_uri, run.artifact_uri, item)
+    client.set_terminated(run.run_id, "FINISHED" if record.status == "ok" else "FAILED")
+
+
+def _send_files(uri: str, place: str, item: _Item) -> None:
+    """Record, traceback and figures, to where the run just made says; `client.log_artifact` asks again."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    files, cell = get_artifact_repository(place, tracking_uri=uri), item.record.cell
+    files.log_artifact(str(item.folder.record_path(cell)))
+    traceback = item.folder.traceback_path(cell)
     if traceback.exists():
-        client.log_artifact(run, str(traceback))
-    for figure in sorted((item.folder.path / "figures").glob(f"{record.cell.name}-*.png")):
-        client.log_artifact(run, str(figure), "figures")
-    client.set_terminated(run, "FINISHED" if record.status == "ok" else "FAILED")
+        files.log_artifact(str(traceback))
+    for figure in sorted((item.folder.path / "figures").glob(f"{cell.name}-*.png")):
+        files.log_artifact(str(figure), "figures")
 
 
 def _params(record: Record) -> list[Any]:

@@ -51,12 +51,20 @@ def cli(capsys):
     return call
 
 
-@pytest.fixture
-def own_references(tmp_path, monkeypatch, make_reference):
-    """Small made-up references of AA and GS in a folder of their own: 120 shaken frames, two replicas."""
-    folder = tmp_path / "references"
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory):
+    """Small made-up references of AA and GS: 120 shaken frames, two replicas."""
+    folder = tmp_path_factory.mktemp("made-up")
     for name in ("AA", "GS"):
-        make_reference(folder, name)
+        made_up_reference(folder, name)
+    return folder
+
+
+@pytest.fixture
+def own_references(tmp_path, monkeypatch, made_up):
+    """A folder of one's own with copies of the made-up references, to be damaged."""
+    folder = tmp_path / "references"
+    shutil.copytree(made_up, folder)
     monkeypatch.setenv("BGBENCH_REFERENCES", str(folder))
     return folder
 

@@ -26,7 +26,7 @@ LAYERS = [
     {"systems", "references", "estimators", "metrics", "statistics", "leakage", "audit", "choices"},
     {"plugins"},
     {"protocols", "suites", "testing"},
-    {"run", "weighed", "agreement"},
+    {"run", "floors", "weighed", "agreement"},
     {"cells"},
     {"leaderboard", "report", "tracking", "worker", "compare", "replay"},
     {"curves", "executors", "mirroring", "planning"},

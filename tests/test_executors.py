@@ -86,6 +86,30 @@ def test_hostile_plugins_fail_as_their_own_cells_and_nothing_else(make_folder, t
     assert timeless(untroubled[:3]) == expected
 
 
+def test_conformers_of_another_peptide_of_the_suite_are_told_by_their_bonds(
+    troubles, own_references, make_reference, tmp_path
+):
+    make_reference(own_references, "AL")
+    suite = tmp_path / "pair@1.yaml"
+    suite.write_text("systems: [LA, AL]\nenergy: batched\nbudget: 60\nseeds: 1\n")
+    asked = {"suite": str(suite), "only": ("AL",), "workers": 0, "tracking_uri": "none"}
+    (record,) = bgbench.run("backwards", out=tmp_path / "run", **asked)
+    assert (record.status, record.phase) == ("crash", "sampling")
+    assert "the sampler gave conformers of LA, AL was asked for" in record.error
+
+
+def test_the_command_line_limits_a_cell_and_ends_with_one_where_one_failed(
+    cli, troubles, analytic_suite, tmp_path
+):
+    asked = ["--suite", analytic_suite, "--only", "analytic:harmonic", "--tracking-uri", "none"]
+    limits = ["--workers", 1, "--timeout", 1, "--memory", 5000]
+    code, printed, _ = cli("run", "hangs", "--out", tmp_path / "run", *limits, *asked)
+    assert code == 1
+    assert " timeout " in printed
+    (record,) = RunFolder.open(tmp_path / "run").records()
+    assert record.error == "passed the limit of 1 s"
+
+
 def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monkeypatch):
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0.5")
     folder = make_folder("killed", ["slow"])
@@ -258,6 +282,22 @@ def test_devices_are_dealt_out_one_a_worker_and_recorded(make_folder):
     assert {host["visible_devices"] for host in hosts} == {"0", "5"}
     assert {host["torch_threads"] for host in hosts} == {2}
     assert {host["device"] for host in hosts} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [(None, ("0", "1", "2")), ("4,7", ("4", "7")), ("GPU-8f1a", ("GPU-8f1a",))]
+)
+def test_by_default_there_is_a_worker_for_every_device(named, expected, monkeypatch):
+    """Three devices are made up: what counts is who is started with which."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr("bgbench.clusters.local", lambda n_workers: n_workers)
+    monkeypatch.setattr("bgbench.remote.OnDask", lambda *words: words)
+    workers, limits, devices = executor({})
+    assert (workers, limits.threads, devices) == (len(expected), 1, expected)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,11 @@ from bgbench.replay import replay, verify
 from bgbench.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
 
-SECONDS = 0.6
+SECONDS = 0.4
 """What a cell of a run that is to be killed takes, at least."""
+
+EARLY = 2.0
+"""Every fourth kill comes within so many seconds of the start, whatever the run is at by then."""
 
 
 def command(*words):
@@ -28,46 +31,56 @@ def command(*words):
 
 
 def killed_at_random(moments, out, asked):
-    """Start a run and kill it some time after its 0th, 1st or 2nd new record; whether it still ran.
+    """Start a run and kill it: in its first seconds, or some time after its 0th, 1st or 2nd new record;
+    whether it still ran.
 
-    It is forked off a process that has bgbench imported, to save the time. What counts is not the time but
-    what has been written: the test goes as far on a busy machine.
+    It is forked off a process that has bgbench imported, to save the time. What the later kills count is not
+    the time but what has been written: the test goes as far on a busy machine.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bgbench.worker"])
+    context.set_forkserver_preload(["bgbench.worker", "bgbench.remote"])
     ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
     process = context.Process(
         target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **asked}
     )
     process.start()
-    due = records + moments.randrange(3)
-    while process.is_alive() and not set(out.glob(".worker-*")) - ready:
-        time.sleep(0.01)
-    while process.is_alive() and len(list(out.glob("cells/*.json"))) < due:
-        time.sleep(0.01)
-    time.sleep(moments.uniform(0, SECONDS))
+    if moments.randrange(4) == 0:
+        time.sleep(moments.uniform(0, EARLY))
+    else:
+        due = records + moments.randrange(3)
+        while process.is_alive() and not set(out.glob(".worker-*")) - ready:
+            time.sleep(0.01)
+        while process.is_alive() and len(list(out.glob("cells/*.json"))) < due:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, SECONDS))
     process.kill()
     process.join()
     return process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(30, marks=pytest.mark.slow)])
+def left_over(out):
+    """Cells without a record; None before there is a plan."""
+    return len(RunFolder.open(out).missing()) if (out / "run.json").exists() else None
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     kills, seed, tmp_path, troubles, analytic_suite, timeless, monkeypatch
 ):
     moments = random.Random(seed)
-    asked = {"suite": analytic_suite, "seeds": 5 * kills // 4, "workers": 2, "tracking_uri": "none"}
+    asked = {"suite": analytic_suite, "seeds": kills, "tracking_uri": "none"}
     n_cells = len(KINDS) * asked["seeds"]
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", str(SECONDS))
-    out, left = tmp_path / "killed", []
+    out, left, started = tmp_path / "killed", [], time.monotonic()
     for _ in range(kills):
-        assert killed_at_random(moments, out, asked)
-        left.append(len(RunFolder.open(out).missing()))
-    print(f"seed {seed}: cells left after each kill: {left} of {n_cells}")
+        assert killed_at_random(moments, out, {"workers": 2, **asked})
+        left.append(left_over(out))
+    took = time.monotonic() - started
+    print(f"seed {seed}: {kills} kills in {took:.0f} s; of {n_cells} cells were left {left}")
     assert 0 < left[-1] < n_cells
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
-    survived = bgbench.run("slow", out=out, resume=True, **asked)
-    expected = bgbench.run("slow", out=tmp_path / "whole", **asked)
+    survived = bgbench.run("slow", out=out, resume=True, workers=2, **asked)
+    expected = bgbench.run("slow", out=tmp_path / "whole", workers=0, **asked)
     assert len(survived.records) == n_cells
     assert timeless(survived) == timeless(expected)
     assert verify(RunFolder.open(out)) == []
@@ -164,6 +177,33 @@ def test_changed_inputs_and_other_versions_do_not_mix_in_silence(finished):
     path.write_text(json.dumps(plan))
     with pytest.raises(BgbenchError, match=r"other plugins .*0\.9.*results would mix"):
         resumed(finished)
+
+
+@pytest.mark.parametrize("changed", ["references", "weights"])
+def test_data_changed_since_the_plan_stop_a_resume(changed, own_references, make_reference, tmp_path):
+    """The checksums in the plan are those of the files as they were read."""
+    weights = shutil.copy(next(bgbench.data_path("weights").rglob("prose-mini.safetensors")), tmp_path)
+    suite = tmp_path / "one@1.yaml"
+    suite.write_text("systems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
+    asked = {"out": tmp_path / "run", "workers": 0, "tracking_uri": "none", "options": {"weights": weights}}
+    bgbench.run("prose", suite=str(suite), **asked)
+    before = (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes()
+    if changed == "references":
+        make_reference(own_references, "AA", n=100)
+    else:
+        altered(weights)
+    with pytest.raises(BgbenchError, match=f"other {changed}.*results would mix"):
+        bgbench.run("prose", resume=True, **asked)
+    assert (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes() == before
+
+
+def altered(path):
+    """One weight of a safetensors file is another now."""
+    with open(path, "r+b") as stream:
+        stream.seek(-4, os.SEEK_END)
+        last = stream.read(4)
+        stream.seek(-4, os.SEEK_END)
+        stream.write(bytes([last[0] ^ 1, *last[1:]]))
 
 
 def test_run_ids_follow_what_determines_the_result(finished, tmp_path, analytic_suite):

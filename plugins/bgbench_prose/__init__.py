@@ -1,7 +1,6 @@
 """Prose: the autoregressive flow over atoms of arXiv 2508.18175, written anew."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ import bgbench
 from bgbench_prose.network import Prose
 from bgbench_prose.sampler import ProseSampler
 from bgbench_prose.weights import load, read_published, save
-from bgbench_training.weights import declared, obtained
+from bgbench_training.weights import declared, kept, obtained
 
 DEFAULT = "prose-mini"
 
 
-@lru_cache(maxsize=4)
+@kept
 def weights(named: str) -> tuple[Prose, dict[str, Any], str]:
     """The flow, its card and the sha256 of its file: a packaged name, a path, or a hub address.
 

@@ -1,7 +1,6 @@
 """TBG: the transferable continuous flow of arXiv 2406.14426, and its larger kin ECNF++, written anew."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ from bgbench_tbg.flow import Solver
 from bgbench_tbg.network import Field
 from bgbench_tbg.sampler import TBGSampler
 from bgbench_tbg.weights import load, read_published, save
-from bgbench_training.weights import declared, obtained
+from bgbench_training.weights import declared, kept, obtained
 
 DEFAULT = "tbg-mini"
 OPTIONS = ("weights", "trace", "tolerance")
 
 
-@lru_cache(maxsize=4)
+@kept
 def weights(named: str) -> tuple[Field, dict[str, Any], str]:
     """The field, its card and the sha256 of its file: a packaged name, a path, or a hub address.
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import bgbench
 
 Net = TypeVar("Net", bound=nn.Module)
+Found = TypeVar("Found")
 
 
 def write(path: Path, network: nn.Module, told: Mapping[str, Any]) -> None:
@@ -86,6 +88,22 @@ def sha256(path: Path) -> str:
 def packaged(name: str) -> Path:
     """Path of packaged weights."""
     return bgbench.data_path("weights", f"{name}.safetensors")
+
+
+def kept(read: Callable[[str], Found]) -> Callable[[str], Found]:
+    """`read`, remembered for the last four weights for as long as their files stay as they are."""
+
+    @lru_cache(maxsize=4)
+    def remembered(named: str, written: int) -> Found:
+        del written
+        return read(named)
+
+    @wraps(read)
+    def reading(named: str) -> Found:
+        path = Path(named)
+        return remembered(named, path.stat().st_mtime_ns if path.is_file() else 0)
+
+    return reading
 
 
 def obtained(

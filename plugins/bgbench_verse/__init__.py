@@ -1,18 +1,17 @@
 """Verse: an autoregressive flow over bond lengths, angles and dihedrals, in local frames."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import bgbench
-from bgbench_training.weights import declared, packaged
+from bgbench_training.weights import declared, kept, packaged
 from bgbench_verse.sampler import VerseSampler
 from bgbench_verse.weights import Trained, load
 
 DEFAULT = "verse-mini"
 
 
-@lru_cache(maxsize=4)
+@kept
 def weights(named: str) -> Trained:
     """The trained network: a packaged name or a path.
 

@@ -58,6 +58,12 @@ def foreign(task, n):
     return bgbench.Proposal(bgbench.System.from_sequence("AA").positions.expand(n, -1, -1))
 
 
+def backwards(task, n):
+    """Conformers of the peptide that is spelt the other way round: as many atoms, other bonds."""
+    start = bgbench.System.from_sequence(task.system.name[::-1]).positions
+    return bgbench.Proposal(start.expand(n, -1, -1))
+
+
 def energies(task, n):
     x = drawn(task, n).x
     return bgbench.Proposal(x, u=torch.full((n,), -1e3, dtype=torch.float64))
@@ -116,8 +122,8 @@ def memory(task, n):
 
 
 KINDS = (
-    good, slow, budget, nan, shape, few, foreign, energies, seed, numpy_seed, threads, folder, prints, hangs,
-    segfault, raises, exits, memory,
+    good, slow, budget, nan, shape, few, foreign, backwards, energies, seed, numpy_seed, threads, folder,
+    prints, hangs, segfault, raises, exits, memory,
 )  # fmt: skip
 
 
