@@ -27,6 +27,8 @@ WITH_SKILL = ("torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 """Metrics with a control: the prior, a Gaussian around the start structure. Energies have none: any sampler
 that relaxes a bond beats it there."""
 
+DIVERGENCES = ("torus_jsd", "tica_jsd")
+
 CONTROL_WIDTH = 0.02
 """Width of the prior, nm; the `prior` sampler's own."""
 
@@ -96,12 +98,17 @@ class Protocol:
         )
 
     def ranked(self, name: str, value: float, allowed: Mapping[str, float]) -> float:
-        """What samplers are ranked by: under `rank: excess` a distance less its floor at n_eff, else itself.
+        """What samplers rank by: under `rank: excess` value² − floor², the floor at n_eff, else `value`.
 
-        Few exact points score worse than many biased ones only by what exact draws of that number score.
-        `allowed` are the floors at n_eff; a metric without one is ranked as it is.
+        Bias and noise of a distance add up in squares (a divergence is a square already: value − floor), so
+        what is left is the bias, and fewer points neither cost rank nor buy it. Below `FEWEST_EFFECTIVE` the
+        floor grows no more. Never clipped. `allowed` are the floors at n_eff; a metric without one is ranked
+        as it is.
         """
-        return value - allowed.get(name, 0.0) if self.options.get("rank") == "excess" else value
+        if self.options.get("rank") != "excess" or name not in allowed:
+            return value
+        power = 1 if name in DIVERGENCES else 2
+        return float(value**power - allowed[name] ** power)
 
     def _measure(self, case: MetricCase, names: tuple[str, ...]) -> dict[str, float]:
         known = plugins().metrics

@@ -77,6 +77,31 @@ def test_exact_but_few_is_not_ranked_below_biased_but_many():
         assert ranked(few, metric) < ranked(biased, metric), metric
 
 
+@pytest.mark.parametrize("n", [5, 20, 100, 400])
+def test_fewer_points_buy_a_biased_sampler_no_rank(n, sides):
+    """Thinned to n points, the biased sampler's score does not fall below that of all its points."""
+    protocol = get_protocol("bgbench@1")
+    random = np.random.default_rng(7)
+    full = protocol.ranked("torus_w2", w2(sides["biased"], sides["truth"]), {"torus_w2": sides["floor at n"]})
+    scores = []
+    for _ in range(8):
+        thinned, _ = draws(random, n, minor=0.0)
+        floor = w2(draws(random, max(n, FEWEST_EFFECTIVE))[0], sides["truth"])
+        scores.append(protocol.ranked("torus_w2", w2(thinned, sides["truth"]), {"torus_w2": floor}))
+    error = np.std(scores, ddof=1) / np.sqrt(len(scores))
+    assert np.mean(scores) > full - 4 * error
+    if n < FEWEST_EFFECTIVE:
+        assert min(scores) > full + 0.1
+
+
+def test_ranks_are_of_squares_and_of_divergences_as_they_are():
+    ranked = get_protocol("bgbench@1").ranked
+    assert ranked("torus_w2", 0.5, {"torus_w2": 0.3}) == pytest.approx(0.16)
+    assert ranked("torus_jsd", 0.5, {"torus_jsd": 0.3}) == pytest.approx(0.2)
+    assert ranked("ess", 0.5, {"torus_w2": 0.3}) == 0.5
+    assert get_protocol("paper@1").ranked("torus_w2", 0.5, {"torus_w2": 0.3}) == 0.5
+
+
 def test_few_effective_points_earn_no_more_allowance_than_a_hundred():
     x = torch.randn(1000, 3, 3, generator=torch.Generator().manual_seed(0))
     one = Ensemble(x, torch.zeros(1000), torch.full((1000,), -torch.inf).index_fill(0, torch.tensor(3), 0.0))

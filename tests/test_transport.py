@@ -44,7 +44,7 @@ def test_sparse_certificate_is_true(monkeypatch, rng):
     monkeypatch.setattr(transport, "DENSE", 400)
     a, b = rng.standard_normal((150, 3)), rng.standard_normal((140, 3)) + 0.5
     problem = Problem(a, b, np.full(150, 1 / 150), np.full(140, 1 / 140), 0.0)
-    cost, (u, v), _ = transport._solve(problem)
+    cost, (u, v), _ = transport._solve(problem, transport.DENSE)
     slack = ((a[:, None] - b[None]) ** 2).sum(-1) - u[:, None] - v[None]
     assert slack.min() > -1e-8
     assert u.mean() + v.mean() == pytest.approx(cost, rel=1e-9)

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 
-from bgbench.metrics.pricing import least_reduced, reduced_minimum
+from bgbench.metrics.pricing import cost_matrix, least_reduced, reduced_minimum
 
 DENSE = 8_000_000
 """Problems of at most this many arcs are solved dense."""
 
+COARSE = DENSE // 8
+"""The same for thinned problems, whose dual is only a start."""
+
 NEIGHBOURS = 8
+"""Arcs of least reduced cost that every point starts with, and is given in a round at most."""
 TOLERANCE = 1e-10
 """Largest dual violation left, in units of the largest cost seen."""
 
@@ -72,7 +76,7 @@ def exact_transport(
     if left[0].shape[1] != right[0].shape[1]:
         raise ValueError(f"clouds have {left[0].shape[1]} and {right[0].shape[1]} dimensions")
     problem = Problem(left[0], right[0], left[1], right[1], period)
-    cost, _, certificate = _solve(problem)
+    cost, _, certificate = _solve(problem, DENSE)
     return Transport(max(cost, 0.0), certificate)
 
 
@@ -89,11 +93,11 @@ def _side(points: np.ndarray, weights: np.ndarray | None, period: float) -> tupl
     return (np.mod(points[used], period) if period else points[used]), w[used] / w.sum()
 
 
-def _solve(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict[str, float]]:
+def _solve(problem: Problem, dense: int) -> tuple[float, tuple[np.ndarray, np.ndarray], dict[str, float]]:
     n, m = len(problem.a), len(problem.b)
-    if n * m <= DENSE:
+    if n * m <= dense:
         return _dense(problem)
-    dual = _thinned_dual(problem)
+    dual = _thinned_dual(problem, dense)
     arcs = _candidates(problem, dual)
     scale = float(problem.costs(*arcs).max()) or 1.0
     rounds = 0
@@ -104,7 +108,7 @@ def _solve(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict
         bad = slack < -TOLERANCE * scale
         if not bad.any():
             break
-        rows = np.repeat(np.arange(n), NEIGHBOURS).reshape(n, NEIGHBOURS)
+        rows = np.broadcast_to(np.arange(n)[:, None], bad.shape)
         arcs = _union(problem, arcs, (rows[bad], columns[bad]))
     worst = float(min(slack.min(), 0.0))
     bound = float(problem.wa @ dual[0] + problem.wb @ dual[1])
@@ -115,7 +119,7 @@ def _solve(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict
 def _dense(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict[str, float]]:
     import ot
 
-    matrix = problem.costs(np.arange(len(problem.a))[:, None], np.arange(len(problem.b))[None])
+    matrix = cost_matrix(problem.a, problem.b, problem.period)
     cost, log = ot.emd2(problem.wa, problem.wb, matrix, numItermax=ITERATIONS, log=True)
     u, v = np.asarray(log["u"]), np.asarray(log["v"])
     slack = float((matrix - u[:, None] - v[None]).min())
@@ -124,13 +128,13 @@ def _dense(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict
     return float(cost), (u, v), certificate
 
 
-def _thinned_dual(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+def _thinned_dual(problem: Problem, dense: int) -> tuple[np.ndarray, np.ndarray]:
     """The dual of every fourth point, extended to all points by two c-transforms (feasible)."""
     generator = np.random.default_rng(0)
     i, j = (np.sort(generator.permutation(n)[: max(1, n // 4)]) for n in (len(problem.a), len(problem.b)))
     wa, wb = problem.wa[i], problem.wb[j]
     thinned = Problem(problem.a[i], problem.b[j], wa / wa.sum(), wb / wb.sum(), problem.period)
-    _, (u, _), _ = _solve(thinned)
+    _, (u, _), _ = _solve(thinned, min(dense, COARSE))
     v = reduced_minimum(problem.b, thinned.a, u, problem.period)
     return reduced_minimum(problem.a, problem.b, v, problem.period), v
 
