@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -64,7 +64,7 @@ def simulate_(
         refuse_held_out(names)
     quick = train or short
     settings = replace(TRAINING if quick else Settings(), engine=engine, seed=seed)
-    chosen = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
+    chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     n = frames or (480 if quick else 10_000)
     if ns is not None:

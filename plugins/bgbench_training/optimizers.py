@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bgbench
 from bgbench_training.recipe import OPTIMIZERS, AbstractRecipe
@@ -24,7 +24,7 @@ class MuonAdamW(torch.optim.Optimizer):
         super().__init__([{"params": group["params"]} for group in self._groups()], {})
         self.param_groups = self._groups()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Both steps, after `closure` has made the gradients."""
         loss = None
         if closure is not None:
@@ -80,7 +80,7 @@ def optimizer_of(
     return both, [recipe.matrix_lr, recipe.lr]
 
 
-def matrices_of(network: nn.Module) -> Iterable[nn.Parameter]:
+def matrices_of(network: nn.Module) -> Iterable[Tensor]:
     """Weights of the linear maps, but the narrow ones."""
     for module in network.modules():
         if isinstance(module, nn.Linear) and min(module.weight.shape) >= SMALLEST:

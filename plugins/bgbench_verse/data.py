@@ -120,7 +120,8 @@ class TrainingSet:
         if start is None:
             self.vocabulary, self.table = survey(self.peptides)
         else:
-            self.vocabulary, self.table = dict(start.vocabulary), dict(start.table)
+            self.vocabulary = dict(start.vocabulary)
+            self.table = {key: list(values) for key, values in start.table.items()}
         # Attention costs atoms²: every size gets about the same time.
         costs = np.array([len(peptide.atoms) ** -2.0 for peptide in self.peptides])
         self._chances = costs / costs.sum()

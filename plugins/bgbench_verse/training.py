@@ -27,16 +27,16 @@ class Training(AbstractTraining[Verse]):
 
     def __init__(self, recipe: Recipe, data: TrainingSet) -> None:
         super().__init__(recipe, "net", Verse(recipe.network(len(data.vocabulary))))
-        self.data = data
+        self.data, self.energies = data, recipe.energies
 
     def loss(self, number: int) -> Tensor:
         x, u, m = self.data.batch(number, self.recipe.part, self.global_rank)
         log_q = log_density(self.network, x, m).unflatten(0, (len(m.mask), -1))
         degrees = 3 * m.mask.sum(1, keepdim=True) - 6
         fit = -(log_q / degrees).mean()
-        if not self.recipe.energies:
+        if not self.energies:
             return fit
-        return fit + self.recipe.energies * (uneven(-u.view_as(log_q) - log_q) / degrees).mean()
+        return fit + self.energies * (uneven(-u.view_as(log_q) - log_q) / degrees).mean()
 
 
 def uneven(log_w: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def padded(trees: Sequence[Tree]) -> Trees:
 
     places = torch.arange(width)
     rival = torch.stack([torch.cat([tree.rival, places[tree.n_atoms :]]) for tree in trees])
-    return Trees(*(column(name) for name in ("parent", "axis", "third", "kind")), rival)
+    return Trees(column("parent"), column("axis"), column("third"), column("kind"), rival)
 
 
 def plan(elements: Sequence[str], bonds: Sequence[tuple[int, int]]) -> Tree:
