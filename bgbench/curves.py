@@ -59,15 +59,20 @@ def curve(folder: RunFolder) -> list[Point]:
         stored = json.loads(kept.read_bytes())
         if stored["records"] == stamp:
             return [Point(**point) for point in stored["points"]]
-    points = [
-        _mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)
-    ]
-    if not records:
+    points = measured(folder, records)
+    if not points:
         return []
     with atomic_file(kept) as stream:
         text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
         stream.write(text.encode())
     return points
+
+
+def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
+    """The points of finished cells, whatever the folder keeps."""
+    if not records:
+        return []
+    return [_mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)]
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
