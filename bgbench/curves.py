@@ -6,7 +6,7 @@ cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,13 @@ def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
-    bench = open_bench(record.cell, folder.path)
     share = min(1.0, evaluations / record.budget.used)
     seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
+    if share == 1.0:
+        return Point(evaluations, seconds, _told(record.metrics), _told(record.floors))
     if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
+    bench = open_bench(record.cell, folder.path)
     estimate = first_share(stored_estimate(folder, record), share)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
@@ -90,6 +92,10 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
         # A walk that has not moved yet, weights that are all zero: nothing to score at this point.
         return Point(evaluations, seconds, {}, {})
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
+
+
+def _told(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def first_share(estimate: Estimate, share: float) -> Estimate:

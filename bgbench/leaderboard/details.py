@@ -1,16 +1,16 @@
 """What the pages of one entry and of one system show."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system, rank_text
 from bgbench.plugins import plugins
-
-RECORDS = "https://spdx.org/licenses/"
 
 
 def entry_view(standing: Standing, table: Table, events: Sequence[Event], files: Sequence[str]) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def summary(standing: Standing) -> list[dict[str, str]]:
         }
         for name in SHOWN
         if (found := standing.intervals.get(name)) is not None
+        and not (name == "ess" and standing.opened.plan.estimator in UNWEIGHTED)
     ]
 
 
@@ -107,8 +108,9 @@ def _checked(opened: Opened) -> str:
 def commands(opened: Opened) -> list[str]:
     """What makes the entry again, and what checks it."""
     folder = f"leaderboard/records/{opened.name}"
+    package, _, commit = opened.entry.pin.partition(" @ ")
     return [
-        f"pip install '{opened.entry.pin.partition(' ')[0]}'",
+        f"pip install {shlex.quote(package)}" + (f"  # commit {commit}" if commit else ""),
         f"{opened.command} --out runs/{opened.name}",
         f"bgbench leaderboard validate {folder}",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
+from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.costs import paid_back, points_of
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.rules import RANKED, SHOWN
@@ -25,8 +26,10 @@ NAMES = {
 
 
 def number(value: float | None) -> str:
-    """Three digits; a dash for nothing."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+    """Three digits, no exponent for large ones; a dash for nothing."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
 def count(value: float | None) -> str:
@@ -89,7 +92,7 @@ def _row(
     standing: Standing, table: Table, scales: dict[str, Scale | None], styles: dict[str, int]
 ) -> dict[str, Any]:
     opened, costs = standing.opened, standing.costs
-    weighted = opened.plan.estimator not in ("none", "mcmc")
+    weighted = opened.plan.estimator not in UNWEIGHTED
     back = paid_back(opened, [other.opened for other in table.standings], CURVES[0])
     planned = len(opened.plan.cells)
     best = min(standing.ranks.values(), default=None)
