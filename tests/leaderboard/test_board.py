@@ -205,7 +205,7 @@ def test_the_gap_is_in_standard_errors(published, rng):
         ]
 
     near = [gap(shifted(0.0), shifted(0.0), "m") for _ in range(200)]
-    # Six cells of three seeds each: Student's spread with eight degrees of freedom is 1.15.
+    # Two systems, three seeds a side: Student with eight degrees of freedom spreads by 1.15.
     assert abs(np.mean(near)) < 5 * 1.3 / np.sqrt(200)
     assert 0.8 < np.std(near) < 2.0
     assert gap(shifted(0.0), shifted(2.0), "m") > 4
