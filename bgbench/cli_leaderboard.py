@@ -18,7 +18,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 BOARD = Path("leaderboard")
-Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger.json")]
+Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger/")]
 Elsewhere = Annotated[Path | None, typer.Option("--arrays", help="folder of arrays fetched by hand")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 
@@ -58,9 +58,13 @@ def submit(
 @app.command()
 def validate(
     folder: Annotated[Path, typer.Argument(help="a submission, or a board with records/")] = BOARD,
-    against: Annotated[Path | None, typer.Option(help="the board as it was: nothing may vanish or move")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="the board as it was: nothing may vanish or move")
+    ] = None,
     arrays: Elsewhere = None,
-    seed: Annotated[int | None, typer.Option(help="chooses the energies looked at; default: nobody knows")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="chooses the energies looked at; default: nobody knows")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Recompute everything with trusted code. Exit code 1 if anything is refused."""
@@ -111,8 +115,8 @@ def accept(
     with steps(err, "validating", quiet) as told:
         events = [(folder.name, take(folder, board, why, arrays, told)) for folder in folders]
     for name, event in [] if quiet else events:
-        told = f"{event.kind}, version {event.version}, {event.tier}" if event else "is on the board as it is"
-        out.print(f"{name}: {told}", soft_wrap=True, markup=False)
+        line = f"{event.kind}, version {event.version}, {event.tier}" if event else "is on the board as it is"
+        out.print(f"{name}: {line}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -131,7 +135,9 @@ def withdraw(
 @app.command()
 def reproduce(
     name: Annotated[str, typer.Argument(help="an entry")],
-    run: Annotated[Path | None, typer.Option(help="the run on fresh seeds; without it: how to make one")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="the run on fresh seeds; without it: how to make one")
+    ] = None,
     board: Board = BOARD,
 ) -> None:
     """Compare a maintainer's own run, on seeds fixed after the submission, and raise the entry's tier."""

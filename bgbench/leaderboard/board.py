@@ -1,13 +1,24 @@
-"""The board on disk: `records/ENTRY/` and `ledger.json`. Nothing published vanishes or moves unsaid."""
+"""The board on disk: `records/ENTRY/` and `ledger/`. Nothing published vanishes or moves unsaid."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bgbench.errors import BgbenchError
-from bgbench.leaderboard.entries import Opened, Verdict, open_entry
+from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import ENTRY, VERDICT
-from bgbench.leaderboard.ledger import RECORDS, Event, Ledger, now, publication, read_ledger, scores_of, write_ledger
+from bgbench.leaderboard.ledger import (
+    LEDGER,
+    RECORDS,
+    Event,
+    Ledger,
+    add,
+    file_name,
+    now,
+    publication,
+    read_ledger,
+    scores_of,
+)
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import SCORE_RELATIVE
 from bgbench.leaderboard.validate import SILENT, validate
@@ -44,7 +55,9 @@ def guard(board: Path, base: Path | None = None) -> list[Problem]:
         if event is None:
             problems.append(Problem("ledger", name, "was never published; use `bgbench leaderboard accept`"))
         elif opened.tier == "reproduced" and event.tier != "reproduced":
-            problems.append(Problem("verdict", name, "claims reproduced; the ledger knows of no reproduction"))
+            problems.append(
+                Problem("verdict", name, "claims reproduced; the ledger knows of no reproduction")
+            )
     if base is not None:
         problems += _carried_on(read_ledger(base), ledger)
         problems += [problem for problem in _held(read_ledger(base), entries) if problem not in problems]
@@ -52,13 +65,18 @@ def guard(board: Path, base: Path | None = None) -> list[Problem]:
 
 
 def _carried_on(before: Ledger, after: Ledger) -> Iterator[Problem]:
-    if after.events[: len(before.events)] != before.events:
-        yield Problem("ledger", "ledger.json", "events that were published are changed or gone")
-    for event in after.events[len(before.events) :]:
-        if event.kind == "withdrawn":
-            yield Problem("ledger", event.entry, "withdrawn: a maintainer has to do that")
-        if event.tier == "reproduced":
-            yield Problem("verdict", event.entry, "reproductions are made by maintainers")
+    if not set(map(file_name, before.events)) <= set(map(file_name, after.events)):
+        yield Problem("ledger", LEDGER, "events that were published are gone")
+    known = {file_name(event): event for event in before.events}
+    for event in after.events:
+        name = file_name(event)
+        if name in known:
+            if event != known[name]:
+                yield Problem("ledger", name, "was published, and is changed")
+        elif event.kind == "withdrawn":
+            yield Problem("ledger", name, "withdrawn: a maintainer has to do that")
+        elif event.tier == "reproduced":
+            yield Problem("verdict", name, "reproductions are made by maintainers")
 
 
 def _held(ledger: Ledger, entries: dict[str, Opened]) -> Iterator[Problem]:
@@ -112,9 +130,12 @@ def accept(
     verdict, opened = validation.required(), validation.opened
     ledger = read_ledger(board)
     before = ledger.latest().get(opened.name)
-    if before is not None and before.kind != "withdrawn" and before.digest == verdict.digest == _kept(board, opened):
-        if before.tier == verdict.tier:
-            return None
+    if (
+        before is not None
+        and before.kind != "withdrawn"
+        and before.digest == verdict.digest == _kept(board, opened)
+    ) and before.tier == verdict.tier:
+        return None
     if before is not None and not why:
         raise BgbenchError(f"{opened.name} was published before; say what changed with --why")
     target = board / RECORDS / opened.name
@@ -124,15 +145,13 @@ def accept(
     version = 1 if before is None else before.version + 1
     write_json(target / ENTRY, opened.entry.model_copy(update={"version": version}))
     write_json(target / VERDICT, verdict)
-    event = publication(open_entry(target), verdict.tier, "added" if before is None else "changed", why)
-    write_ledger(board, ledger.model_copy(update={"events": [*ledger.events, event]}))
+    event = publication(open_entry(target), verdict.tier, ledger.next_number(opened.name), why)
+    add(board, event)
     return event
 
 
 def _kept(board: Path, opened: Opened) -> str:
     """Digest of the entry of this name that the board holds."""
-    from bgbench.leaderboard.entries import digest_of
-
     folder = board / RECORDS / opened.name
     return digest_of(folder) if folder.is_dir() else ""
 
@@ -148,9 +167,16 @@ def withdraw(name: str, board: Path, why: str) -> Event:
     last = ledger.latest().get(name)
     if last is None or last.kind == "withdrawn" or not folder.is_dir():
         raise BgbenchError(f"the board in {board} has no entry '{name}'")
-    event = Event(date=now(), entry=name, version=last.version, kind="withdrawn", why=why)
+    event = Event(
+        date=now(),
+        entry=name,
+        number=ledger.next_number(name),
+        version=last.version,
+        kind="withdrawn",
+        why=why,
+    )
     shutil.rmtree(folder)
-    write_ledger(board, ledger.model_copy(update={"events": [*ledger.events, event]}))
+    add(board, event)
     return event
 
 

@@ -12,7 +12,12 @@ COLOURS = 8
 
 WIDTH, HEIGHT = 420, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42
-MARKERS = ("M-3.6,0a3.6,3.6 0 1,0 7.2,0a3.6,3.6 0 1,0 -7.2,0", "M-3.3,-3.3h6.6v6.6h-6.6z", "M0,-4.4L4,3.2H-4z", "M0,-4.6L4.6,0L0,4.6L-4.6,0z")  # fmt: skip
+MARKERS = (
+    "M-3.6,0a3.6,3.6 0 1,0 7.2,0a3.6,3.6 0 1,0 -7.2,0",
+    "M-3.3,-3.3h6.6v6.6h-6.6z",
+    "M0,-4.4L4,3.2H-4z",
+    "M0,-4.6L4.6,0L0,4.6L-4.6,0z",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,10 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> str:
         parts.append(f'<path class="grid" d="M{LEFT},{at}H{right}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{at + 3.5}" text-anchor="end">{short(value)}</text>')
     middle = (TOP + bottom) / 2
-    parts.append(f'<text class="axis" x="{(LEFT + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="axis" x="{(LEFT + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+    )
     parts.append(
         f'<text class="axis" x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">'
         f"{escape(y_label)}</text>"
@@ -93,7 +101,8 @@ def interval_bar(low: float, mean: float, high: float, floor: float | None, acro
     tick = f'<path class="tick" d="M{across(floor)},1V9"/>' if floor else ""
     return Markup(
         f'<svg class="bar" viewBox="0 0 84 10" aria-hidden="true">{tick}'
-        f'<path class="reach" d="M{across(low)},5H{across(high)}"/><circle cx="{across(mean)}" cy="5" r="2.6"/></svg>'
+        f'<path class="reach" d="M{across(low)},5H{across(high)}"/>'
+        f'<circle cx="{across(mean)}" cy="5" r="2.6"/></svg>'
     )
 
 
@@ -116,7 +125,12 @@ def dot_chart(
         parts.append(f'<text x="{left - 4}" y="{at + 4}" text-anchor="end">{escape(name[:7])}</text>')
         if name in floors:
             parts.append(f'<path class="tick" d="M{x(floors[name])},{at - 8}V{at + 8}"/>')
-        parts += [f'<circle class="dot" cx="{x(v)}" cy="{at}" r="3.6"><title>{v:.3g}</title></circle>' for v in values if v > 0]
+        parts += [
+            f'<circle class="dot" cx="{x(v)}" cy="{at}" r="3.6"><title>{v:.3g}</title></circle>'
+            for v in values
+            if v > 0
+        ]
     return Markup(
-        f'<svg class="dots" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}">{"".join(parts)}</svg>'
+        f'<svg class="dots" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}">'
+        f"{''.join(parts)}</svg>"
     )

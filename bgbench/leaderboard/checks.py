@@ -1,4 +1,5 @@
-"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, plausibility."""
+"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, and whether its
+numbers can be."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -110,7 +111,11 @@ def same_reference(opened: Opened) -> Iterator[Problem]:
             yield Problem("reference", name, f"the board lacks it: {error}")
             continue
         told = {opened.plan.inputs.references.get(name, "")}
-        told |= {r.reference.get("sha256", "") for r in opened.records if r.cell.system == name and r.status == "ok"}
+        told |= {
+            r.reference.get("sha256", "")
+            for r in opened.records
+            if r.cell.system == name and r.status == "ok"
+        }
         if told != {known}:
             yield Problem("reference", name, "judged on another reference than the board's")
 
@@ -165,7 +170,10 @@ def _odd(record: Record) -> Iterator[str]:
         yield "finished without arrays, ESS or energy distance"
     yield from _out_of_range(record)
     times = {name: value for name, value in record.seconds.items() if name != "total"}
-    if min(record.seconds.values(), default=-1.0) < 0 or sum(times.values()) > 1.01 * record.seconds["total"] + 1:
+    if (
+        min(record.seconds.values(), default=-1.0) < 0
+        or sum(times.values()) > 1.01 * record.seconds["total"] + 1
+    ):
         yield "its stages took longer than the whole, or less than nothing"
 
 

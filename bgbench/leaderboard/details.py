@@ -1,7 +1,7 @@
 """What the pages of one entry and of one system show."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bgbench.leaderboard.checks import UNWEIGHTED
@@ -13,7 +13,9 @@ from bgbench.leaderboard.views import count, curves_view, dots_view, number, per
 from bgbench.plugins import plugins
 
 
-def entry_view(standing: Standing, table: Table, events: Sequence[Event], files: Sequence[str]) -> dict[str, Any]:
+def entry_view(
+    standing: Standing, table: Table, events: Sequence[Event], files: Sequence[str]
+) -> dict[str, Any]:
     """Provenance, tables, pictures and commands of an entry."""
     opened = standing.opened
     return {
@@ -60,13 +62,12 @@ def _picture(path: str) -> dict[str, str]:
 
 def facts(standing: Standing) -> list[tuple[str, str]]:
     """Who, what, with which versions, on which machine."""
-    opened = standing.opened
-    plan, entry, costs = opened.plan, opened.entry, standing.costs
-    first = opened.records[0] if opened.records else None
-    provenance = first.provenance if first else {}
-    host, git = provenance.get("host", {}), provenance.get("git", {})
+    opened, costs = standing.opened, standing.costs
+    plan, entry = opened.plan, opened.entry
+    provenance = opened.records[0].provenance if opened.records else {}
     card = next((record.card for record in opened.records if record.status == "ok"), {})
-    libraries = provenance.get("libraries", {})
+    sequences = len(card.get("training_sequences", ()))
+    spent = f"{costs.training_hours:.3g} hours, {count(costs.training_evaluations)} evaluations"
     return [
         ("authors", ", ".join(entry.authors)),
         ("licence", entry.licence),
@@ -75,19 +76,28 @@ def facts(standing: Standing) -> list[tuple[str, str]]:
         ("source", entry.source or "in the plugin's distribution"),
         ("weights, sha256", plan.inputs.weights_sha256 or "none"),
         ("card", str(card.get("name", "–"))),
-        ("training", f"{costs.training_hours:.3g} hours, {count(costs.training_evaluations)} evaluations, "
-                     f"{len(card.get('training_sequences', ()))} sequences"),
+        ("training", f"{spent}, {sequences} sequences"),
         ("parameters", count(costs.parameters)),
         ("leakage", standing.leakage),
         ("suite, sha256", plan.suite_sha256),
         ("run", plan.id),
-        ("bgbench", f"{provenance.get('bgbench', '–')}" + (f", commit {git['commit'][:12]}" if git.get("commit") else "")
-                    + (" with uncommitted changes" if git.get("dirty") else "")),
-        ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
-        ("machine", f"{host.get('cpu', '–')}, GPU {host.get('gpu') or 'none'}, {host.get('torch_threads', '–')} threads"),
+        *_machine(provenance),
         ("note", entry.note or "–"),
         ("checked", _checked(opened)),
-    ]  # fmt: skip
+    ]
+
+
+def _machine(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    host, git = provenance.get("host", {}), provenance.get("git", {})
+    commit = f", commit {git['commit'][:12]}" if git.get("commit") else ""
+    dirty = " with uncommitted changes" if git.get("dirty") else ""
+    libraries = provenance.get("libraries", {})
+    threads = host.get("torch_threads", "–")
+    return [
+        ("bgbench", f"{provenance.get('bgbench', '–')}{commit}{dirty}"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
+        ("machine", f"{host.get('cpu', '–')}, GPU {host.get('gpu') or 'none'}, {threads} threads"),
+    ]
 
 
 def _checked(opened: Opened) -> str:
@@ -96,8 +106,8 @@ def _checked(opened: Opened) -> str:
         return "records only; the arrays were not at hand"
     done = sum(cell == "recomputed" for cell in verdict.cells.values())
     text = (
-        f"every metric of {done} cells recomputed with bgbench {verdict.bgbench}; {verdict.energies:,} energies "
-        f"evaluated again, off by {verdict.energy_difference:.2g} kT at most"
+        f"every metric of {done} cells recomputed with bgbench {verdict.bgbench}; {verdict.energies:,} "
+        f"energies evaluated again, off by {verdict.energy_difference:.2g} kT at most"
     )
     if verdict.reproduction:
         gaps = ", ".join(f"{name} {value:+.1f}" for name, value in verdict.reproduction.items())
@@ -133,10 +143,18 @@ def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, A
                 mean = sum(v for v in values if v is not None) / len(values) if values and whole else None
                 spread = [v for v in values if v is not None]
                 seeds = f"{number(min(spread))} to {number(max(spread))}" if mean is not None else ""
-                cells.append({"value": number(mean), "sort": "" if mean is None else repr(mean), "interval": seeds})
+                cells.append(
+                    {"value": number(mean), "sort": "" if mean is None else repr(mean), "interval": seeds}
+                )
             rows.append({"standing": standing, "cells": cells, "done": f"{len(finished)} of {len(records)}"})
         floors = next(
-            (r.floors for s in table.standings for r in s.opened.records if r.cell.system == system and r.floors), {}
+            (
+                r.floors
+                for s in table.standings
+                for r in s.opened.records
+                if r.cell.system == system and r.floors
+            ),
+            {},
         )
         blocks.append({"key": table.key, "rows": rows, "floors": {k: number(v) for k, v in floors.items()}})
     return {"suite": suite, "system": system, "blocks": blocks, "reference": reference}

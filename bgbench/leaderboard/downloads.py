@@ -54,7 +54,11 @@ def flat(standing: Standing, table: Table) -> dict[str, Any]:
             row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
         if name in RANKED:
             low, high = standing.ranks.get(name, (None, None))
-            row |= {f"{name}_rank_low": low, f"{name}_rank_high": high, f"{name}_floor": standing.floors.get(name)}
+            row |= {
+                f"{name}_rank_low": low,
+                f"{name}_rank_high": high,
+                f"{name}_floor": standing.floors.get(name),
+            }
     return row | {
         "evaluations": costs.evaluations,
         "seconds": costs.seconds,

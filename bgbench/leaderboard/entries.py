@@ -136,7 +136,9 @@ def open_entry(folder: Path) -> Opened:
     strays = set(files) - {f"{name}.json" for name in names}
     if strays:
         raise refuse("layout", f"cells/{min(strays)}", "is not a cell of the plan")
-    records = [read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in files]
+    records = [
+        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in files
+    ]
     return Opened(
         folder=folder,
         entry=read_model(folder / ENTRY, Entry),

@@ -58,6 +58,9 @@ def _known(path: Path, is_folder: bool) -> bool:
         return parts[0] in (ENTRY, VERDICT, PLAN, CURVE)
     suffix = {"cells": ".json", "arrays": ".npz"}.get(parts[0])
     name = parts[1]
-    return len(parts) == 2 and suffix is not None and name.endswith(suffix) and bool(
-        CELL.fullmatch(name.removesuffix(suffix))
+    return (
+        len(parts) == 2
+        and suffix is not None
+        and name.endswith(suffix)
+        and bool(CELL.fullmatch(name.removesuffix(suffix)))
     )

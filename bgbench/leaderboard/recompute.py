@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bgbench.abstract import Estimate
 from bgbench.errors import BgbenchError
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
@@ -27,7 +28,6 @@ from bgbench.replay import agree, differing, same_platform
 from bgbench.run import Bench, generator, open_bench
 from bgbench.threads import limited
 from bgbench.types import Ensemble, Proposal
-from bgbench.abstract import Estimate
 
 CLASH = 1e6
 """kT above which float32 positions say nothing of the energy."""
@@ -47,7 +47,11 @@ def array_file(opened: Opened, record: Record, elsewhere: Path | None) -> Path |
     own = opened.run.arrays_path(record.cell)
     if own.is_file() or elsewhere is None or record.arrays is None:
         return own if own.is_file() else None
-    places = [elsewhere / opened.name / own.name, elsewhere / f"{record.arrays.sha256}.npz", elsewhere / own.name]
+    places = [
+        elsewhere / opened.name / own.name,
+        elsewhere / f"{record.arrays.sha256}.npz",
+        elsewhere / own.name,
+    ]
     return next((path for path in places if path.is_file() and not path.is_symlink()), None)
 
 
@@ -66,20 +70,24 @@ def recompute(opened: Opened, record: Record, path: Path, random: np.random.Gene
             problems = tuple(check(record, stored, bench, opened.entry.control))
             if problems:
                 return Found(problems)
-        n, difference, wrong = energies(record, stored, bench, random)
+        n, difference, wrong = energies(stored, bench, random)
         if wrong:
             return Found((Problem("energies", where, wrong),), n, difference)
         return Found(tuple(metrics(record, stored, bench)), n, difference)
 
 
-def shapes(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool) -> Iterator[Problem]:
-    """As many finite conformers of the system as were paid for, everything else aligned with them."""
+def shapes(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
+    """No more finite conformers of the system than its budget, everything else aligned with them."""
     del control
     where = f"arrays/{record.cell.name}.npz"
     x = stored["x"]
     n = len(x)
-    if x.ndim != 3 or x.shape[1:] != (bench.system.n_atoms, 3) or not 2 <= n <= record.budget.used:
-        yield Problem("shape", where, f"x is {x.shape}: {bench.system.n_atoms} atoms, {record.budget.used:,} paid")
+    if x.ndim != 3 or x.shape[1:] != (bench.system.n_atoms, 3) or not 2 <= n <= record.cell.budget:
+        yield Problem(
+            "shape", where, f"x is {x.shape}: {bench.system.n_atoms} atoms, {record.cell.budget:,} allowed"
+        )
         return
     for name, values in stored.items():
         if name != "x" and values.shape != (n,):
@@ -98,7 +106,9 @@ def shapes(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, contr
         yield Problem("weights", where, "no point has a weight")
 
 
-def weights(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool) -> Iterator[Problem]:
+def weights(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
     """log w as the estimator's definition has it; of annealed particles it cannot be told."""
     del bench, control
     where = f"arrays/{record.cell.name}.npz"
@@ -121,7 +131,9 @@ def weights(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, cont
         yield Problem("weights", where, f"log w is not −u − log q: off by {wrong:.3g}")
 
 
-def samples(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool) -> Iterator[Problem]:
+def samples(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
     """Conformers that are not the reference's own."""
     if control or not bench.system.atoms:
         return
@@ -132,9 +144,9 @@ def samples(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, cont
 
 
 def energies(
-    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator
+    stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator
 ) -> tuple[int, float, str]:
-    """Energies of a random subset again, half of it drawn by weight: how many, largest |Δu| kT, what is wrong.
+    """Energies of a random subset again, half of it drawn by weight: how many, largest |Δu| kT, the fault.
 
     Claims of +inf are judged by what weight they kept: none, or the true energy is a clash.
     """
@@ -154,7 +166,9 @@ def energies(
     allowed = ENERGY_TOLERANCE + ENERGY_RELATIVE * np.abs(truth[both])
     largest = float(off.max(initial=0.0))
     false = int((off > allowed).sum() + hidden.sum() + (np.isfinite(claimed) & ~np.isfinite(truth)).sum())
-    wrong = f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
+    wrong = (
+        f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
+    )
     return len(pick), largest, wrong if false else ""
 
 
@@ -188,17 +202,21 @@ def _left_out(record: Record, judged: Judgement) -> Iterator[Problem]:
 
 
 def alike(told: Any, now: Any, tolerance: float) -> bool:
-    """Whether nested values agree, numbers to a relative `tolerance`; None stands for a number that is not."""
+    """Whether nested values agree, numbers to a relative `tolerance`; None stands for what is no number."""
     if isinstance(now, Mapping):
-        return isinstance(told, Mapping) and set(told) == set(map(str, now)) and all(
-            alike(told[str(key)], value, tolerance) for key, value in now.items()
+        return (
+            isinstance(told, Mapping)
+            and set(told) == set(map(str, now))
+            and all(alike(told[str(key)], value, tolerance) for key, value in now.items())
         )
     if isinstance(now, bool | str):
         return bool(told == now)
     if now is None or isinstance(now, int | float):
         return (told is None or isinstance(told, int | float)) and agree(told, now, tolerance)
     if isinstance(now, list | tuple):
-        return isinstance(told, list) and len(told) == len(now) and all(
-            alike(one, two, tolerance) for one, two in zip(told, now, strict=True)
+        return (
+            isinstance(told, list)
+            and len(told) == len(now)
+            and all(alike(one, two, tolerance) for one, two in zip(told, now, strict=True))
         )
     return alike(told, now.tolist(), tolerance)

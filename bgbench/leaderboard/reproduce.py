@@ -10,7 +10,7 @@ from bgbench.errors import BgbenchError
 from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.entries import Opened, Verdict, open_entry
 from bgbench.leaderboard.folders import VERDICT
-from bgbench.leaderboard.ledger import publication, read_ledger, write_ledger
+from bgbench.leaderboard.ledger import add, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
 from bgbench.records import Record, write_json
@@ -52,10 +52,9 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
         raise refuse("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
     verdict = opened.verdict.model_copy(update={"tier": "reproduced", "reproduction": told})
     write_json(folder / VERDICT, verdict)
-    ledger = read_ledger(board)
+    number = read_ledger(board).next_number(name)
     why = f"reproduced on seeds {', '.join(str(seed) for seed in sorted({r.cell.seed for r in records}))}"
-    event = publication(opened, "reproduced", "changed", why)
-    write_ledger(board, ledger.model_copy(update={"events": [*ledger.events, event]}))
+    add(board, publication(opened, "reproduced", number, why))
     return verdict
 
 
@@ -69,7 +68,9 @@ def refuse_unlike(opened: Opened, again: RunFolder) -> None:
     if (one.options, one.estimator_options) != (other.options, other.estimator_options):
         raise refuse("reproduction", again.path.name, "other options than the submission's")
     if {cell.seed for cell in mine.cells} & {cell.seed for cell in theirs.cells}:
-        raise refuse("reproduction", again.path.name, "seeds of the submission; they must be fixed afterwards")
+        raise refuse(
+            "reproduction", again.path.name, "seeds of the submission; they must be fixed afterwards"
+        )
     if {cell.system for cell in mine.cells} != {cell.system for cell in theirs.cells} or again.missing():
         raise refuse("reproduction", again.path.name, "not every system was run")
     if mine.created < theirs.created:

@@ -31,7 +31,7 @@ ARRAYS_BYTES = 300_000_000
 """Size of one array file unpacked, at most; checked before anything of it is read."""
 
 FOLDER_BYTES = 12_000_000
-"""Size of a submission in this repository, at most; larger arrays are published elsewhere, by URL and sha256."""
+"""Size of a submission in this repository, at most; larger arrays stand elsewhere, by URL and sha256."""
 
 FOLDER_FILES = 2_000
 """Files of a submission, at most."""

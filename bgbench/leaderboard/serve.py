@@ -18,6 +18,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
     def list_directory(self, path: Any) -> None:
         """Not found."""
+        del path
         self.send_error(404)
 
 

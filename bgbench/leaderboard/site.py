@@ -42,7 +42,12 @@ def build(board: Path, out: Path, url: str = "", told: Callable[[str], None] = S
     events = read_ledger(board).events
     clear(out)
     site = Site(out, {"tables": tables, "events": events, "url": url.rstrip("/")})
-    site.write("index.html", "index.html.j2", tables_shown=[table_view(t, FIRST) for t in tables], published=published())
+    site.write(
+        "index.html",
+        "index.html.j2",
+        tables_shown=[table_view(t, FIRST) for t in tables],
+        published=published(),
+    )
     for table in tables:
         told(table.key.title)
         _table_page(site, table)
@@ -104,7 +109,7 @@ def clear(out: Path) -> None:
 
 def slug(text: str) -> str:
     """`text` as part of a file name."""
-    return "".join(c if c.isalnum() and c.isascii() or c in "._-" else "-" for c in text)
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in text)
 
 
 def published() -> dict[str, Any]:

@@ -21,9 +21,11 @@ from bgbench.runfolder import Plan, RunFolder
 def default_name(plan: Plan) -> str:
     """Sampler, options, estimator, suite and budget, as a file name."""
     cell = plan.cells[0]
-    options = [value.rpartition("/")[2] for value in (*cell.options.values(), *cell.estimator_options.values())]
+    options = [
+        value.rpartition("/")[2] for value in (*cell.options.values(), *cell.estimator_options.values())
+    ]
     words = "-".join([plan.sampler, *options, plan.estimator, plan.suite, plan.protocol, str(plan.budget)])
-    return "".join(c if c.isalnum() and c.isascii() or c in "._-" else "-" for c in words.lower())[:100]
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in words.lower())[:100]
 
 
 def submit(
@@ -118,6 +120,8 @@ def public(opened: Opened) -> list[str]:
     host = first.provenance.get("host", {})
     cell = opened.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
+    remote = next(iter(opened.entry.remote.values()), None)
+    where = "in the folder" if remote is None else f"at {remote.url.rpartition('/')[0]}"
     return [
         f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
         f"{digest_of(opened.folder)[:16]}…",
@@ -127,6 +131,6 @@ def public(opened: Opened) -> list[str]:
         f"host: {host.get('system', '?')}, {host.get('cpu', '?')}, GPU {host.get('gpu') or 'none'}",
         f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
         f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
-        f"arrays: {'at ' + next(iter(opened.entry.remote.values())).url.rpartition('/')[0] if opened.entry.remote else 'in the folder'}",
+        f"arrays: {where}",
         *(f"failed: {name}: {why}" for name, why in opened.missing),
     ]

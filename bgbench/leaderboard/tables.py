@@ -1,7 +1,7 @@
 """Entries grouped into tables, one for each (suite, protocol, budget), and ranked.
 
-Only complete entries are ranked: a cell that is missing or failed takes its entry out of the ranks, not out of
-the table. Controls are never ranked. Densities that are not verified have tables of their own.
+Only complete entries are ranked: a cell that is missing or failed takes its entry out of the ranks, not out
+of the table. Controls are never ranked. Densities that are not verified have tables of their own.
 """
 
 import math
@@ -73,7 +73,7 @@ class Table:
 
     @property
     def floors(self) -> dict[str, float]:
-        """Noise floors of complete entries, means over cells: the same for all that compare as many frames."""
+        """Noise floors of a complete entry, means over cells: those of all that compare as many frames."""
         found = [standing.floors for standing in self.standings if not standing.missing]
         return found[0] if found else {}
 
@@ -130,7 +130,9 @@ def _standing(opened: Opened, ranks: dict[str, tuple[int, int]]) -> Standing:
 def has(opened: Opened, metric: str) -> bool:
     """Whether every planned cell is finished and has this metric: there are no means over some of them."""
     done = [
-        record for record in opened.records if record.status == "ok" and record.metrics.get(metric) is not None
+        record
+        for record in opened.records
+        if record.status == "ok" and record.metrics.get(metric) is not None
     ]
     return len(done) == len(opened.plan.cells)
 

@@ -137,7 +137,7 @@ def _verdict(opened: Opened, found: dict[str, Found]) -> Verdict:
 
 
 def _unearned(opened: Opened, earned: Verdict) -> Iterator[Problem]:
-    """A verdict in the folder may claim no more than was found now; reproductions are told apart by `guard`."""
+    """A verdict in the folder may claim no more than was found now; `guard` looks at reproductions."""
     kept = opened.verdict
     if kept is None:
         return

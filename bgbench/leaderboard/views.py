@@ -111,7 +111,9 @@ def _row(
         "evaluations": _sortable(costs.evaluations, count(costs.evaluations)),
         "seconds": _sortable(costs.seconds, number(costs.seconds)),
         "per_second": _sortable(costs.per_second, number(costs.per_second)),
-        "hours": _sortable(costs.training_hours, number(costs.training_hours) if costs.training_hours else "0"),
+        "hours": _sortable(
+            costs.training_hours, number(costs.training_hours) if costs.training_hours else "0"
+        ),
         "parameters": _sortable(costs.parameters, count(costs.parameters)),
         "back": _back(back),
         "done": f"{planned - len(standing.missing)} of {planned}",
@@ -127,7 +129,11 @@ def _cell(
         why = "no weights" if name == "ess" and found is not None else "not every cell has it"
         return {"value": "–", "sort": "", "interval": "", "rank": "", "bar": "", "first": False, "why": why}
     rank = standing.ranks.get(name)
-    bar = interval_bar(found.low, found.mean, found.high, table.floors.get(name), across) if across else Markup("")
+    bar = (
+        interval_bar(found.low, found.mean, found.high, table.floors.get(name), across)
+        if across
+        else Markup("")
+    )
     return {
         "value": number(found.mean),
         "sort": repr(found.mean),
@@ -158,15 +164,17 @@ def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
     styles = {only: 0} if only else styles_of(table)
     shown = []
     for metric in CURVES:
-        floors = next(
-            ([(p.evaluations, p.floors[metric]) for p in found if metric in p.floors] for found in points.values() if found),
-            [],
-        )  # fmt: skip
+        measured = next((found for found in points.values() if found), [])
+        floors = [(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
         for axis, x_label in AXES:
-            lines = [_line(standing, points[standing.name], metric, axis, styles) for standing in table.standings]
+            lines = [
+                _line(standing, points[standing.name], metric, axis, styles) for standing in table.standings
+            ]
             unit = plugins().metrics[metric].unit
             y_label = f"{NAMES[metric]} ({unit})" if unit else NAMES[metric]
-            told = f"{NAMES[metric]} against {x_label}, {len([line for line in lines if line.points])} entries"
+            told = (
+                f"{NAMES[metric]} against {x_label}, {len([line for line in lines if line.points])} entries"
+            )
             chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, told)
             if chart:
                 shown.append({"chart": chart, "metric": metric, "axis": axis})
@@ -246,5 +254,7 @@ def dots_view(opened: Opened) -> list[Markup]:
         unit = plugins().metrics[metric].unit
         title = f"{NAMES[metric]} ({unit})" if unit else NAMES[metric]
         if any(rows.values()):
-            charts.append(dot_chart(rows, floors, title, f"{title} of each system, a dot a seed, floor as a tick"))
+            charts.append(
+                dot_chart(rows, floors, title, f"{title} of each system, a dot a seed, floor as a tick")
+            )
     return charts

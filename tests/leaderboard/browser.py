@@ -57,7 +57,10 @@ def opened(browser: Any, **context: Any) -> Iterator[Watched]:
     made = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
     watched = Watched(made.new_page())
     watched.page.on("request", lambda request: watched.requests.append(request.url))
-    watched.page.on("console", lambda message: message.type in ("error", "warning") and watched.complaints.append(message.text))
+    watched.page.on(
+        "console",
+        lambda message: message.type in ("error", "warning") and watched.complaints.append(message.text),
+    )
     watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
     yield watched
     made.close()

@@ -8,8 +8,8 @@ import pytest
 
 from bgbench.cells import execute
 from bgbench.leaderboard.board import accept
-from bgbench.leaderboard.ledger import Ledger, publication, write_ledger
 from bgbench.leaderboard.entries import Entry, Verdict, digest_of, open_entry
+from bgbench.leaderboard.ledger import add, publication
 from bgbench.leaderboard.submit import submit
 from bgbench.planning import inputs_of, plan_cells
 from bgbench.plugins import plugins
@@ -55,7 +55,9 @@ def make_run(tiny_suite):
     def make(sampler: str, out: Path, **choices) -> Path:
         cells, suite = plan_cells(sampler, {"suite": tiny_suite, **choices})
         inputs = inputs_of(cells[0], list(dict.fromkeys(cell.system for cell in cells)), suite)
-        folder = RunFolder.create(out, new_plan(cells, suite.sha256, "sqlite:////home/somebody/mlflow.db", inputs))
+        folder = RunFolder.create(
+            out, new_plan(cells, suite.sha256, "sqlite:////home/somebody/mlflow.db", inputs)
+        )
         records = [execute(cell, folder) for cell in cells]
         assert all(record.status == "ok" for record in records), [record.error for record in records]
         return out
@@ -104,13 +106,11 @@ def clone_entries(published):
 
     def make(board: Path, count: int) -> Path:
         template = open_entry(published / "records" / "verse")
-        events = []
         for k in range(count):
             folder = board / "records" / f"entry-{k:03d}"
             clone(template, folder, k)
             opened = open_entry(folder)
-            events.append(publication(opened, "recomputed", "added", f"synthetic {k}"))
-        write_ledger(board, Ledger(events=events))
+            add(board, publication(opened, "recomputed", 1, f"synthetic {k}"))
         return board
 
     return make
@@ -127,7 +127,13 @@ def clone(template, folder: Path, k: int) -> None:
         changed = record.model_copy(update={"cell": cell, "metrics": metrics})
         if k % 10 == 9 and cell.seed == 0:
             changed = record.model_copy(
-                update={"cell": cell, "status": "crash", "error": "ValueError: <made up>", "metrics": {}, "arrays": None}
+                update={
+                    "cell": cell,
+                    "status": "crash",
+                    "error": "ValueError: <made up>",
+                    "metrics": {},
+                    "arrays": None,
+                }
             )
         write_json(folder / "cells" / f"{cell.name}.json", changed)
     curve = json.loads((template.folder / "curve.json").read_text())

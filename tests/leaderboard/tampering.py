@@ -98,7 +98,7 @@ def a_floor_raised(folder):
 
 @tampering("metrics")
 def a_skill_raised(folder):
-    record(folder, lambda r: r.update(skills={name: 0.99 for name in r["skills"]} or {"torus_w2": 0.99}))
+    record(folder, lambda r: r.update(skills=dict.fromkeys(r["skills"], 0.99) or {"torus_w2": 0.99}))
 
 
 @tampering("metrics")
@@ -168,7 +168,10 @@ def a_record_dropped(folder):
 
 @tampering("incomplete")
 def cells_dropped_from_the_plan(folder):
-    edit(folder / "run.json", lambda p: p.update(cells=[c for c in p["cells"] if c["seed"] != 1 or c["system"] != "GS"]))
+    edit(
+        folder / "run.json",
+        lambda p: p.update(cells=[c for c in p["cells"] if c["seed"] != 1 or c["system"] != "GS"]),
+    )
     (folder / "cells" / "GS-s1.json").unlink()
     (folder / "arrays" / "GS-s1.npz").unlink()
 
@@ -196,7 +199,10 @@ def another_budget_claimed(folder):
 
 @tampering("identity")
 def another_sampler_claimed(folder):
-    edit(folder / "run.json", lambda p: (p.update(sampler="mine"), [c.update(sampler="mine") for c in p["cells"]]))
+    edit(
+        folder / "run.json",
+        lambda p: (p.update(sampler="mine"), [c.update(sampler="mine") for c in p["cells"]]),
+    )
     every_record(folder, lambda r: r["cell"].update(sampler="mine"))
 
 
@@ -246,7 +252,10 @@ def a_suite_of_ones_own(folder):
 
 @tampering("suite")
 def another_suites_name(folder):
-    edit(folder / "run.json", lambda p: (p.update(suite="other@1"), [c.update(suite="other@1") for c in p["cells"]]))
+    edit(
+        folder / "run.json",
+        lambda p: (p.update(suite="other@1"), [c.update(suite="other@1") for c in p["cells"]]),
+    )
     every_record(folder, lambda r: r["cell"].update(suite="other@1"))
 
 
@@ -263,7 +272,10 @@ def a_hotter_target(folder):
 
 @tampering("protocol")
 def a_protocol_of_ones_own(folder):
-    edit(folder / "run.json", lambda p: (p.update(protocol="kind@1"), [c.update(protocol="kind@1") for c in p["cells"]]))
+    edit(
+        folder / "run.json",
+        lambda p: (p.update(protocol="kind@1"), [c.update(protocol="kind@1") for c in p["cells"]]),
+    )
     every_record(folder, lambda r: r["cell"].update(protocol="kind@1"))
 
 
@@ -282,7 +294,9 @@ def another_suites_reference(folder):
 
 @tampering("leakage")
 def a_seen_peptide_stamped_unseen(folder):
-    every_record(folder, lambda r: r["card"].update(training_sequences=[*r["card"]["training_sequences"], "AA"]))
+    every_record(
+        folder, lambda r: r["card"].update(training_sequences=[*r["card"]["training_sequences"], "AA"])
+    )
 
 
 @tampering("leakage")
@@ -447,7 +461,10 @@ def a_zip_bomb(folder):
     """A hundred kilobytes that unpack to a hundred gigabytes' claim: a gigabyte of zeros, many times over."""
 
     def write(path):
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as stream:
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("x.npy", "w") as stream,
+        ):
             header = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
             told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000, 23, 3), }"
             stream.write(header + told.ljust(117) + b"\n")
@@ -621,7 +638,9 @@ _script("the_pin", lambda f: edit(f / "entry.json", lambda e: e.update(pin=f"bgb
 _script("the_licence", lambda f: edit(f / "entry.json", lambda e: e.update(licence=SCRIPT)))
 _script("the_sampler", lambda f: edit(f / "run.json", lambda p: p.update(sampler=SCRIPT)))
 _script("an_option", lambda f: edit(f / "run.json", lambda p: p["cells"][0].update(options={"a": SCRIPT})))
-_script("an_options_name", lambda f: edit(f / "run.json", lambda p: p["cells"][0].update(options={SCRIPT: "a"})))
+_script(
+    "an_options_name", lambda f: edit(f / "run.json", lambda p: p["cells"][0].update(options={SCRIPT: "a"}))
+)
 _script("a_system", lambda f: edit(f / "run.json", lambda p: p["cells"][0].update(system=SCRIPT)))
 _script("a_metrics_name", lambda f: record(f, lambda r: r["metrics"].update({SCRIPT: 1.0})))
 _script("a_card", lambda f: record(f, lambda r: r["card"].update(name="<img src=x onerror=alert(1)>")))
@@ -649,7 +668,9 @@ def a_tier_that_was_not_earned(folder):
     """Arrays left out, said to be elsewhere, and a verdict that claims they were looked at."""
     from bgbench.leaderboard.entries import digest_of
 
-    hashes = {p.stem: json.loads(p.read_text())["arrays"]["sha256"] for p in (folder / "cells").glob("*.json")}
+    hashes = {
+        p.stem: json.loads(p.read_text())["arrays"]["sha256"] for p in (folder / "cells").glob("*.json")
+    }
     for path in (folder / "arrays").glob("*.npz"):
         path.unlink()
     remote = {c: {"url": "https://example.org/x.npz", "sha256": s, "size": 1} for c, s in hashes.items()}

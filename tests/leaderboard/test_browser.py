@@ -24,7 +24,14 @@ def load():
 
 web = load()
 TABLE = "tables/tiny-1-bgbench-1-100.html"
-PAGES = ("index.html", TABLE, "entries/entry-000.html", "entries/entry-009.html", "systems/tiny-1--AA.html", "rules.html")
+PAGES = (
+    "index.html",
+    TABLE,
+    "entries/entry-000.html",
+    "entries/entry-009.html",
+    "systems/tiny-1--AA.html",
+    "rules.html",
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,8 @@ def test_every_kind_of_page_opens_without_a_word_and_asks_nobody_else(browser, b
         assert found.page.evaluate("document.documentElement.dataset.ready") == "yes"
         assert found.page.locator("h1").count() == 1
         assert found.complaints == []
-        assert found.requests and found.strangers(base) == []
+        assert found.requests
+        assert found.strangers(base) == []
 
 
 def column(page, index):
@@ -82,7 +90,8 @@ def test_sorting_by_mouse_and_keyboard(browser, base):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == "ascending"
         values = [float(text) for text in column(page, 4) if text]
-        assert values == sorted(values) and len(values) == 19
+        assert values == sorted(values)
+        assert len(values) == 19
         assert column(page, 4)[-2:] == ["", ""], "entries without a number come last"
         head.locator("button").focus()
         page.keyboard.press("Enter")
@@ -92,7 +101,9 @@ def test_sorting_by_mouse_and_keyboard(browser, base):
         assert column(page, 4)[-2:] == ["", ""]
         page.locator("thead th").nth(0).locator("button").click()
         names = column(page, 1)
-        assert names[0] == "verse" and names[1].endswith("v0)") and names[-1].endswith("v19)"), "2 before 10"
+        assert names[0] == "verse"
+        assert names[1].endswith("v0)")
+        assert names[-1].endswith("v19)"), "2 comes before 10"
         assert page.locator("thead [aria-sort]").count() == 1
 
 
@@ -122,7 +133,8 @@ def test_the_theme_is_chosen_and_kept(browser, loopback):
         light = page.evaluate(colour)
         button = page.locator("[data-theme-button]")
         button.click()
-        assert button.inner_text() == "Theme: light" and page.evaluate(colour) == light
+        assert button.inner_text() == "Theme: light"
+        assert page.evaluate(colour) == light
         button.click()
         assert button.inner_text() == "Theme: dark"
         dark = page.evaluate(colour)
@@ -155,7 +167,8 @@ def test_from_the_first_page_to_an_entry_and_its_system(browser, base):
         page.go_back()
         page.go_back()
         assert page.url.endswith(TABLE)
-        assert found.complaints == [] and found.strangers(base) == []
+        assert found.complaints == []
+        assert found.strangers(base) == []
 
 
 def test_downloads(browser, loopback, tmp_path):
@@ -173,7 +186,9 @@ def test_downloads(browser, loopback, tmp_path):
 def test_no_page_scrolls_sideways_on_a_phone(browser, site, path):
     with web.opened(browser, viewport={"width": 390, "height": 800}) as found:
         found.page.goto(f"{site.as_uri()}/{path}")
-        widths = found.page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        widths = found.page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
         assert widths[0] <= widths[1] == 390
 
 
@@ -185,7 +200,11 @@ def test_axe_finds_no_serious_violation(browser, site, path, scheme):
     with web.opened(browser, color_scheme=scheme, bypass_csp=True) as found:
         found.page.goto(f"{site.as_uri()}/{path}")
         told = Axe().run(found.page).response["violations"]
-        bad = [(v["id"], [n["html"][:150] for n in v["nodes"][:3]]) for v in told if v["impact"] in ("serious", "critical")]
+        bad = [
+            (v["id"], [n["html"][:150] for n in v["nodes"][:3]])
+            for v in told
+            if v["impact"] in ("serious", "critical")
+        ]
         assert bad == []
 
 

@@ -14,7 +14,11 @@ TEXT = (ROOT / "leaderboard" / "rules.md").read_text()
 
 def table(heading):
     block = TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in block.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in block.splitlines()
+        if line.startswith("|")
+    ]
     return rows[2:]
 
 
@@ -74,6 +78,22 @@ def test_published_numbers_are_whole():
             assert len(sizes) == 3, name
             assert all(size is None or len(size) == 4 for size in sizes), name
     first, second = told["blocks"]
-    assert first["rows"][0] == ["Prose", [0.191, 0.371, 0.21, None], [0.071, 0.932, 0.752, 0.367], [0.011, 10.04, 2.456, 0.988]]
-    assert [row[0] for row in first["rows"]] == ["Prose", "TarFlow", "ECNF++", "ECNF (TBG)", "Timewarp", "BioEmu"]
-    assert second["rows"][2][1:] == [[None, 0.249, 0.147, None], [None, 0.653, 0.721, 0.4], [None, 7.672, 2.524, 1.086]]
+    assert first["rows"][0] == [
+        "Prose",
+        [0.191, 0.371, 0.21, None],
+        [0.071, 0.932, 0.752, 0.367],
+        [0.011, 10.04, 2.456, 0.988],
+    ]
+    assert [row[0] for row in first["rows"]] == [
+        "Prose",
+        "TarFlow",
+        "ECNF++",
+        "ECNF (TBG)",
+        "Timewarp",
+        "BioEmu",
+    ]
+    assert second["rows"][2][1:] == [
+        [None, 0.249, 0.147, None],
+        [None, 0.653, 0.721, 0.4],
+        [None, 7.672, 2.524, 1.086],
+    ]

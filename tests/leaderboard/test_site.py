@@ -1,4 +1,4 @@
-"""The built site without a browser: whole, self-contained, small, its downloads and feed as they should be."""
+"""The built site without a browser: whole, self-contained, small; its downloads and its feed."""
 
 import csv
 import io
@@ -49,7 +49,8 @@ def pages(site):
 def test_there_is_a_page_for_everything(site):
     names = {path.relative_to(site).as_posix() for path in pages(site)}
     assert names == {
-        "index.html", "rules.html", "tables/tiny-1-bgbench-1-100.html", "entries/verse.html", "entries/prior.html",
+        "index.html", "rules.html", "tables/tiny-1-bgbench-1-100.html",
+        "entries/verse.html", "entries/prior.html",
         "systems/tiny-1--AA.html", "systems/tiny-1--GS.html",
     }  # fmt: skip
 
@@ -59,7 +60,8 @@ def test_no_page_names_another_host_but_as_a_link_to_follow(site):
         for tag, address in Links(path.read_text()).found:
             assert not re.match(r"[a-z]+://|//", address) or tag == "a", f"{path.name}: {tag} {address}"
     for path in site.rglob("*.css"):
-        assert "url(" not in path.read_text() and "@import" not in path.read_text()
+        assert "url(" not in path.read_text()
+        assert "@import" not in path.read_text()
     for path in site.rglob("*.js"):
         assert not re.search(r"fetch\(|XMLHttpRequest|import\(|https?:", path.read_text())
 
@@ -80,13 +82,17 @@ def test_every_link_leads_somewhere(site):
 def test_pictures_have_words(site):
     text = (site / "entries" / "verse.html").read_text()
     found = Links(text)
-    assert len(found.images) >= 4 and all(found.images)
+    assert len(found.images) >= 4
+    assert all(found.images)
     assert all("aria-label" in svg or 'aria-hidden="true"' in svg for svg in re.findall(r"<svg[^>]*>", text))
 
 
 def test_an_entry_page_tells_how_to_make_it_again(site):
     text = (site / "entries" / "verse.html").read_text()
-    assert "bgbench run verse --suite tiny@1 --estimator snis --protocol bgbench@1 --budget 100 --seeds 3" in text
+    assert (
+        "bgbench run verse --suite tiny@1 --estimator snis --protocol bgbench@1 --budget 100 --seeds 3"
+        in text
+    )
     for word in ("CC-BY-4.0", "weights, sha256", "energies evaluated again", "torch"):
         assert word in text
 
@@ -120,8 +126,10 @@ def test_downloads_say_what_the_page_says(site):
     verse = table["entries"][place]
     assert float(rows[place]["torus_w2"]) == verse["torus_w2"]
     assert verse["torus_w2_low"] <= verse["torus_w2"] <= verse["torus_w2_high"]
-    assert verse["tier"] == "recomputed" and verse["leakage"] == "unseen"
-    assert len(verse["cells"]) == 6 and len(verse["cells"][0]["sha256"]) == 64
+    assert verse["tier"] == "recomputed"
+    assert verse["leakage"] == "unseen"
+    assert len(verse["cells"]) == 6
+    assert len(verse["cells"][0]["sha256"]) == 64
     assert f"{verse['torus_w2']:.3g}" in (site / "tables" / "tiny-1-bgbench-1-100.html").read_text()
     assert json.loads((site / "data" / "board.json").read_text())["tables"][0]["entries"] == names
 
@@ -156,7 +164,8 @@ def test_the_server_is_on_loopback_and_lists_nothing(site):
         assert running.server_address[0] == "127.0.0.1"
         address = f"http://127.0.0.1:{running.server_port}"
         with urllib.request.urlopen(f"{address}/index.html") as answer:
-            assert answer.status == 200 and b"leaderboard" in answer.read()
+            assert answer.status == 200
+            assert b"leaderboard" in answer.read()
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{address}/data/")
         running.shutdown()
@@ -164,17 +173,18 @@ def test_the_server_is_on_loopback_and_lists_nothing(site):
 
 def test_no_site_to_serve_is_one_line(cli, tmp_path):
     code, _, err = cli("leaderboard", "serve", tmp_path)
-    assert code == 2 and "leaderboard build" in err
+    assert code == 2
+    assert "leaderboard build" in err
 
 
 def test_sixty_entries_keep_pages_small_and_incomplete_ones_unranked(clone_entries, tmp_path, cli):
     board = clone_entries(tmp_path / "board", 60)
-    code, out, err = cli("leaderboard", "build", "--board", board, "--out", tmp_path / "site")
+    code, _out, err = cli("leaderboard", "build", "--board", board, "--out", tmp_path / "site")
     assert code == 0, err
     assert len(list((tmp_path / "site" / "entries").glob("*.html"))) == 60
     text = (tmp_path / "site" / "tables" / "tiny-1-bgbench-1-100.html").read_text()
     assert text.count("incomplete, unranked") == 6
     assert "<code>AA-s0</code> crash: ValueError: &lt;made up&gt;" in text
     largest = max(path.stat().st_size for path in (tmp_path / "site").rglob("*.html"))
-    # At 500 entries rows are all that grows; see benchmarks/speed/test_leaderboard.py for those.
+    # At 500 entries rows are all that grows; test_five_hundred.py (slow) has as many.
     assert largest / 60 * 500 < PAGE_BYTES

@@ -38,7 +38,16 @@ def test_nothing_private_is_packed(runs, packed):
 
 def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
     code, out, err = cli(
-        "leaderboard", "submit", runs["prior"], "--to", tmp_path, "--author", "Nobody", "--control", "--note", "a control"
+        "leaderboard",
+        "submit",
+        runs["prior"],
+        "--to",
+        tmp_path,
+        "--author",
+        "Nobody",
+        "--control",
+        "--note",
+        "a control",
     )
     assert code == 0, err
     assert "this will be public" in out
@@ -49,7 +58,8 @@ def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
     assert open_entry(folder).entry.control
     code, out, _ = cli("leaderboard", "validate", folder)
     assert code == 0
-    assert "sound" in out and "recomputed" in out
+    assert "sound" in out
+    assert "recomputed" in out
 
 
 def test_an_author_is_asked_for(cli, runs, tmp_path):
@@ -114,7 +124,13 @@ def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
 
     path = run / "cells" / "GS-s1.json"
     record = json.loads(path.read_text())
-    record |= {"status": "crash", "error": "ValueError: <class 'int'>", "metrics": {}, "floors": {}, "skills": {}}
+    record |= {
+        "status": "crash",
+        "error": "ValueError: <class 'int'>",
+        "metrics": {},
+        "floors": {},
+        "skills": {},
+    }
     record |= {"arrays": None, "card": {}, "reference": {}, "leakage": "unknown"}
     path.write_text(json.dumps(record))
     (run / "arrays" / "GS-s1.npz").unlink()
@@ -122,4 +138,6 @@ def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
     opened = submit(run, tmp_path / "to", SAID)
     assert opened.missing == [("GS-s1", "crash: ValueError: <class 'int'>")]
     (standing,) = tables_of([opened])[0].standings
-    assert not standing.ranked and not standing.ranks and not standing.intervals
+    assert not standing.ranked
+    assert not standing.ranks
+    assert not standing.intervals

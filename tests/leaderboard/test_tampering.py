@@ -89,7 +89,13 @@ for folder in sys.argv[1:]:
     print(problems[0].reason if problems else "sound")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
-HEAVY = ("a_zip_bomb", "json_without_end", "a_huge_record", "json_nested_without_end", "a_header_that_claims_a_terabyte")
+HEAVY = (
+    "a_zip_bomb",
+    "json_without_end",
+    "a_huge_record",
+    "json_nested_without_end",
+    "a_header_that_claims_a_terabyte",
+)
 
 
 def test_the_validator_stays_under_a_gigabyte(packed, tmp_path):
