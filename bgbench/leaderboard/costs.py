@@ -1,7 +1,7 @@
 """What an entry cost: its error-against-cost curve, seconds, training, and when that has paid."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +70,24 @@ def costs_of(opened: Opened) -> Costs:
     )
 
 
-def paid_back(mine: Opened, others: list[Opened], metric: str) -> tuple[str, float, bool] | None:
-    """The untrained entry that `mine` pays back against soonest: its name, after how many systems, and
-    whether that is an upper bound; None without training, curves or such an entry."""
-    hours = costs_of(mine).training_hours
+@dataclass(frozen=True)
+class Untrained:
+    """An entry without training, for trained ones to be paid back against: its name and its curve."""
+
+    name: str
+    points: Sequence[Point]
+
+
+def paid_back(
+    hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
+) -> tuple[str, float, bool] | None:
+    """The untrained entry against which `hours` of training are paid back soonest: its name, after how many
+    systems, and whether that is an upper bound; None without training, curves or such an entry."""
+    if not hours:
+        return None
     found = []
     for other in others:
-        if hours and not costs_of(other).training_hours and not other.entry.control:
-            until = systems_until(hours, points_of(mine), points_of(other), metric)
-            if until is not None:
-                found.append((other.name, *until))
+        until = systems_until(hours, mine, other.points, metric)
+        if until is not None:
+            found.append((other.name, *until))
     return min(found, key=lambda item: (math.isinf(item[1]), item[1]), default=None)

@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bgbench.leaderboard.costs import paid_back, points_of
-from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
+from bgbench.leaderboard.rules import RANKED, SHOWN
 from bgbench.leaderboard.tables import Standing, Table
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
@@ -32,7 +31,7 @@ def _safe(value: Any) -> Any:
 def flat(standing: Standing, table: Table) -> dict[str, Any]:
     """One entry of a table as flat values."""
     opened, costs = standing.opened, standing.costs
-    back = paid_back(opened, [other.opened for other in table.standings], ORDER)
+    back = standing.back
     row: dict[str, Any] = {
         "entry": standing.name,
         "sampler": standing.label,
@@ -85,7 +84,7 @@ def as_dict(table: Table) -> dict[str, Any]:
             {
                 **flat(standing, table),
                 "missing": [{"cell": cell, "why": why} for cell, why in standing.missing],
-                "curve": [vars(point) for point in points_of(standing.opened)],
+                "curve": [vars(point) for point in standing.points],
                 "cells": _cells(standing),
             }
             for standing in table.standings

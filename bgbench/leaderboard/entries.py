@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -79,13 +80,13 @@ class Opened:
     def run(self) -> RunFolder:
         return RunFolder(self.folder, self.plan)
 
-    @property
+    @cached_property
     def tier(self) -> Tier:
         """What was found of these very records; `reported` where nothing was."""
         sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
         return self.verdict.tier if self.verdict is not None and sound else "reported"
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether every density was verified: the others are biased, and share no table."""
         return all(
@@ -93,7 +94,7 @@ class Opened:
             for record in self.records
         )
 
-    @property
+    @cached_property
     def missing(self) -> list[tuple[str, str]]:
         """Cells that are not ok, and why."""
         found = {record.cell.name: record for record in self.records}

@@ -107,6 +107,8 @@ def refuse_text(text: str, where: str, key: str) -> None:
     found = (TAGS if key == "error" else MARKUP).search(text)
     if found:
         raise refuse("markup", where, f"{key}: {found[0]!r} looks like markup")
+    if text.isprintable():
+        return
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"), None)
     if odd is not None:
         raise refuse("markup", where, f"{key}: the control character U+{ord(odd):04X}")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bgbench.leaderboard.costs import Costs, costs_of
+from bgbench.curves import Point
+from bgbench.leaderboard.costs import Costs, Untrained, costs_of, paid_back, points_of
 from bgbench.leaderboard.entries import Opened, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.plugins import plugins
@@ -51,6 +52,8 @@ class Standing:
     ranks: dict[str, tuple[int, int]]
     floors: dict[str, float]
     costs: Costs
+    points: tuple[Point, ...]
+    back: tuple[str, float, bool] | None
     leakage: str
     missing: list[tuple[str, str]]
 
@@ -69,13 +72,8 @@ class Table:
 
     key: Key
     standings: tuple[Standing, ...]
-    better: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def floors(self) -> dict[str, float]:
-        """Noise floors of a complete entry, means over cells: those of all that compare as many frames."""
-        found = [standing.floors for standing in self.standings if not standing.missing]
-        return found[0] if found else {}
+    floors: dict[str, float] = field(default_factory=dict)
+    """Noise floors of a complete entry, means over cells: those of all that compare as many frames."""
 
 
 def tables_of(entries: Sequence[Opened]) -> list[Table]:
@@ -96,8 +94,17 @@ def _table(key: Key, entries: list[Opened]) -> Table:
         drawn = {o.name: draws(values(o, metric, ranked=True)) for o in ranked if has(o, metric)}
         for name, found in (rank_ranges(drawn, better[metric]) if drawn else {}).items():
             ranks.setdefault(name, {})[metric] = found
-    standings = [_standing(opened, ranks.get(opened.name, {})) for opened in entries]
-    return Table(key, tuple(sorted(standings, key=_order)), better)
+    points = {opened.name: tuple(points_of(opened)) for opened in entries}
+    untrained = [
+        Untrained(opened.name, points[opened.name])
+        for opened in entries
+        if not opened.entry.control and not costs_of(opened).training_hours
+    ]
+    standings = [
+        _standing(opened, ranks.get(opened.name, {}), points[opened.name], untrained) for opened in entries
+    ]
+    ordered = tuple(sorted(standings, key=_order))
+    return Table(key, ordered, next((found.floors for found in ordered if not found.missing), {}))
 
 
 def _order(standing: Standing) -> tuple[bool, bool, tuple[int, int], float, str]:
@@ -107,7 +114,12 @@ def _order(standing: Standing) -> tuple[bool, bool, tuple[int, int], float, str]
     return standing.opened.entry.control, bool(standing.missing), (low, high), mean, standing.name
 
 
-def _standing(opened: Opened, ranks: dict[str, tuple[int, int]]) -> Standing:
+def _standing(
+    opened: Opened,
+    ranks: dict[str, tuple[int, int]],
+    points: tuple[Point, ...],
+    untrained: Sequence[Untrained],
+) -> Standing:
     stamps = {record.leakage for record in opened.records if record.status == "ok"}
     finished = [record for record in opened.records if record.status == "ok"]
     floors = {
@@ -115,13 +127,16 @@ def _standing(opened: Opened, ranks: dict[str, tuple[int, int]]) -> Standing:
         for name in SHOWN
         if finished and all(record.floors.get(name) is not None for record in finished)
     }
+    costs = costs_of(opened)
     return Standing(
         opened=opened,
         label=label(opened),
         intervals={name: interval(values(opened, name)) for name in SHOWN if has(opened, name)},
         ranks=ranks,
         floors=floors,
-        costs=costs_of(opened),
+        costs=costs,
+        points=points,
+        back=paid_back(costs.training_hours, points, untrained, ORDER),
         leakage=next((stamp for stamp in WORST if stamp in stamps), "unknown"),
         missing=opened.missing,
     )

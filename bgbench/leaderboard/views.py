@@ -6,9 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bgbench.curves import Point
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
 from bgbench.leaderboard.checks import UNWEIGHTED
-from bgbench.leaderboard.costs import paid_back, points_of
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.rules import RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
@@ -93,7 +93,6 @@ def _row(
 ) -> dict[str, Any]:
     opened, costs = standing.opened, standing.costs
     weighted = opened.plan.estimator not in UNWEIGHTED
-    back = paid_back(opened, [other.opened for other in table.standings], CURVES[0])
     planned = len(opened.plan.cells)
     best = min(standing.ranks.values(), default=None)
     return {
@@ -115,7 +114,7 @@ def _row(
             costs.training_hours, number(costs.training_hours) if costs.training_hours else "0"
         ),
         "parameters": _sortable(costs.parameters, count(costs.parameters)),
-        "back": _back(back),
+        "back": _back(standing.back),
         "done": f"{planned - len(standing.missing)} of {planned}",
         "missing": [{"cell": name, "why": why} for name, why in standing.missing],
     }
@@ -159,32 +158,30 @@ def _back(found: tuple[str, float, bool] | None) -> dict[str, str]:
 
 
 def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
-    """Error against evaluations and seconds of each metric of CURVES; `only` one entry in colour."""
-    points = {standing.name: points_of(standing.opened) for standing in table.standings}
+    """Error against evaluations and seconds of each metric of CURVES; `only` one entry in colour, beside the
+    first of its table."""
     styles = {only: 0} if only else styles_of(table)
+    first = table.standings[:COLOURS] if only else table.standings
+    drawn = [*first, *(s for s in table.standings[COLOURS:] if s.name == only and only)]
+    measured: Sequence[Point] = next((standing.points for standing in drawn if standing.points), ())
     shown = []
     for metric in CURVES:
-        measured = next((found for found in points.values() if found), [])
         floors = [(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
         for axis, x_label in AXES:
-            lines = [
-                _line(standing, points[standing.name], metric, axis, styles) for standing in table.standings
-            ]
+            lines = [_line(standing, metric, axis, styles) for standing in drawn]
             unit = plugins().metrics[metric].unit
             y_label = f"{NAMES[metric]} ({unit})" if unit else NAMES[metric]
-            told = (
-                f"{NAMES[metric]} against {x_label}, {len([line for line in lines if line.points])} entries"
-            )
+            told = f"{NAMES[metric]} against {x_label}, {sum(bool(line.points) for line in lines)} entries"
             chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, told)
             if chart:
                 shown.append({"chart": chart, "metric": metric, "axis": axis})
     return shown
 
 
-def _line(standing: Standing, points: Sequence[Any], metric: str, axis: str, styles: dict[str, int]) -> Line:
+def _line(standing: Standing, metric: str, axis: str, styles: dict[str, int]) -> Line:
     found = [
         (float(getattr(point, axis)), point.metrics[metric])
-        for point in points
+        for point in standing.points
         if point.metrics.get(metric, 0.0) > 0 and getattr(point, axis) > 0
     ]
     name = f"{standing.label} · {standing.opened.plan.estimator}"
@@ -201,7 +198,7 @@ def curve_rows(table: Table) -> list[dict[str, str]]:
             **{metric: number(point.metrics.get(metric)) for metric in CURVES},
         }
         for standing in table.standings[:COLOURS]
-        for point in points_of(standing.opened)
+        for point in standing.points
     ]
 
 
