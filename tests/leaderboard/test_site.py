@@ -127,7 +127,7 @@ def test_downloads_say_what_the_page_says(site):
     assert float(rows[place]["torus_w2"]) == verse["torus_w2"]
     assert verse["torus_w2_low"] <= verse["torus_w2"] <= verse["torus_w2_high"]
     assert verse["tier"] == "recomputed"
-    assert verse["leakage"] == "unseen"
+    assert verse["leakage"] == "seen", "GS is one of its training peptides"
     assert len(verse["cells"]) == 6
     assert len(verse["cells"][0]["sha256"]) == 64
     assert f"{verse['torus_w2']:.3g}" in (site / "tables" / "tiny-1-bgbench-1-100.html").read_text()
