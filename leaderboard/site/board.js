@@ -27,6 +27,27 @@
     };
   }
 
+  // Long tables show their first rows until all are asked for: laying out hundreds takes seconds.
+  var FIRST = 100;
+
+  function trim(table) {
+    if (!table.classList.contains("board") || table.dataset.all === "yes") return;
+    var shown = 0;
+    Array.from(table.tBodies[0].rows).forEach(function (row) {
+      shown += !row.hidden;
+      row.classList.toggle("rest", !row.hidden && shown > FIRST);
+    });
+  }
+
+  function setUpMore(button) {
+    button.addEventListener("click", function () {
+      var table = document.querySelector("table.board");
+      table.dataset.all = "yes";
+      table.querySelectorAll("tr.rest").forEach(function (row) { row.classList.remove("rest"); });
+      button.remove();
+    });
+  }
+
   function setUpSorting(table) {
     var body = table.tBodies[0];
     Array.from(body.rows).forEach(function (row, place) { row.dataset.place = place; });
@@ -43,6 +64,7 @@
         var sorted = document.createDocumentFragment();
         rows.forEach(function (item) { sorted.appendChild(item.row); });
         body.appendChild(sorted);
+        trim(table);
       });
     });
   }
@@ -64,6 +86,7 @@
         row.hidden = !keep;
         shown += keep;
       });
+      trim(table);
       form.querySelector("[data-filter-count]").textContent = shown + " of " + rows.length + " entries";
     }
     form.addEventListener("input", apply);
@@ -74,5 +97,6 @@
   setUpTheme();
   document.querySelectorAll("table[data-sortable]").forEach(setUpSorting);
   document.querySelectorAll("[data-filters]").forEach(setUpFilters);
+  document.querySelectorAll("[data-more]").forEach(setUpMore);
   document.documentElement.dataset.ready = "yes";
 })();

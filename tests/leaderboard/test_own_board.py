@@ -1,4 +1,4 @@
-"""The board in this repository: whole, recomputed, small enough to clone; made by `leaderboard/entries.sh`."""
+"""The board in this repository: whole, recomputed, small. `leaderboard/entries.sh` makes it."""
 
 from pathlib import Path
 
