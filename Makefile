@@ -1,4 +1,4 @@
-.PHONY: run test lint bench
+.PHONY: run test lint bench entries site
 PYTHON ?= python
 
 run:
@@ -9,3 +9,8 @@ lint:
 	ruff check . && ruff format --check . && mypy
 bench:
 	pytest benchmarks/speed -m "" -s
+entries:
+	leaderboard/entries.sh
+site:
+	bgbench leaderboard validate leaderboard
+	bgbench leaderboard build --out site

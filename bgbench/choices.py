@@ -23,6 +23,7 @@ class Choices(TypedDict, total=False):
     protocol: str
     budget: int
     seeds: int
+    first_seed: int
     only: tuple[str, ...]
     options: Mapping[str, str]
     out: str | Path

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench import cli_data, cli_runs
+from bgbench import cli_data, cli_leaderboard, cli_runs
 from bgbench.choices import parse_settings
 from bgbench.cli_runs import RunDir
 from bgbench.errors import BgbenchError
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_runs.app)
+app.add_typer(cli_leaderboard.app, name="leaderboard")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -43,6 +44,7 @@ def run(
         int | None, typer.Option(help="energy evaluations a cell; default: the suite's")
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="seeds a system; default: the suite's")] = None,
+    first_seed: Annotated[int | None, typer.Option(help="the first of them; default: 0")] = None,
     only: Annotated[list[str] | None, typer.Option(help="only this system; repeat for more")] = None,
     settings: Set = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/…")] = None,
@@ -79,6 +81,7 @@ def run(
         "protocol": protocol,
         "budget": budget,
         "seeds": seeds,
+        "first_seed": first_seed,
         "only": tuple(only) if only else None,
         "options": parse_settings(settings),
         "threads": threads,

@@ -6,7 +6,7 @@ cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,8 @@ def curve(folder: RunFolder) -> list[Point]:
         stored = json.loads(kept.read_bytes())
         if stored["records"] == stamp:
             return [Point(**point) for point in stored["points"]]
-    points = [
-        _mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)
-    ]
-    if not records:
+    points = measured(folder, records)
+    if not points:
         return []
     with atomic_file(kept) as stream:
         text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
@@ -70,12 +68,21 @@ def curve(folder: RunFolder) -> list[Point]:
     return points
 
 
+def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
+    """The points of finished cells, whatever the folder keeps."""
+    if not records:
+        return []
+    return [_mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)]
+
+
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
-    bench = open_bench(record.cell, folder.path)
     share = min(1.0, evaluations / record.budget.used)
     seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
+    if share == 1.0:
+        return Point(evaluations, seconds, _told(record.metrics), _told(record.floors))
     if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
+    bench = open_bench(record.cell, folder.path)
     estimate = first_share(stored_estimate(folder, record), share)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
@@ -85,6 +92,10 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
         # A walk that has not moved yet, weights that are all zero: nothing to score at this point.
         return Point(evaluations, seconds, {}, {})
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
+
+
+def _told(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def first_share(estimate: Estimate, share: float) -> Estimate:

@@ -37,6 +37,9 @@ def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
         raise BgbenchError(f"--budget must be at least 1 energy evaluation, got {budget}")
     if seeds < 1:
         raise BgbenchError(f"--seeds must be at least 1, got {seeds}")
+    first = asked.get("first_seed", 0)
+    if first < 0:
+        raise BgbenchError(f"--first-seed must be 0 or more, got {first}")
     shared: Any = {
         "sampler": sampler,
         "estimator": asked.get("estimator") or plugin.estimator,
@@ -49,7 +52,8 @@ def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
         "estimator_options": prefixed(options, "estimator"),
     }
     systems = chosen(suite, asked.get("only", ()))
-    cells = [Cell(system=name, seed=seed, **shared) for name in systems for seed in range(seeds)]
+    drawn = range(first, first + seeds)
+    cells = [Cell(system=name, seed=seed, **shared) for name in systems for seed in drawn]
     check_choices(plugin, cells[0])
     return cells, suite
 

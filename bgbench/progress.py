@@ -83,3 +83,16 @@ def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callabl
             bars.update(task, description=name, completed=done, total=total, rate=f"{ns_per_day:,.0f} ns/day")
 
         yield progress
+
+
+@contextmanager
+def steps(console: Console, what: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A line that says which of many steps is under way; silent when quiet or when nobody looks."""
+    bars = bars_on(console, quiet=quiet)
+    with bars:
+        task = bars.add_task(what, total=None, rate="")
+
+        def told(step: str) -> None:
+            bars.update(task, description=f"{what} {step}", advance=1)
+
+        yield told

@@ -24,3 +24,8 @@ def data_path(*parts: str) -> Path:
 def site_path() -> Path:
     """The folder of page templates."""
     return _folder("site")
+
+
+def rules_path() -> Path:
+    """The rules of the leaderboard."""
+    return _PACKED / "rules.md" if _PACKED.is_dir() else _PACKAGE.parent / "leaderboard" / "rules.md"

@@ -70,10 +70,16 @@ def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, t
 
     All samplers see the same systems drawn. `better` is `lower` or `higher`.
     """
-    means = np.stack([draws(values) for values in tables.values()])
-    signed = means if better == "lower" else -means
-    ranks = 1 + (signed[:, None] > signed[None]).sum(1)
+    return rank_ranges({name: draws(values) for name, values in tables.items()}, better)
+
+
+def rank_ranges(drawn: Mapping[str, np.ndarray], better: str) -> dict[str, tuple[int, int]]:
+    """`rank_intervals` of bootstrap means `(DRAWS,)` that are at hand."""
+    from scipy.stats import rankdata
+
+    means = np.stack(list(drawn.values()))
+    ranks = rankdata(means if better == "lower" else -means, method="min", axis=0)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
     edges = zip(low.tolist(), high.tolist(), strict=True)
-    return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(tables, edges, strict=True)}
+    return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(drawn, edges, strict=True)}

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,20 @@ def openmm_system(system: System) -> Any:
     import openmm.unit as unit
 
     spec = _spec(system)
-    return app.ForceField(*spec.files).createSystem(
+    return _force_field(spec.files).createSystem(
         openmm_topology(system),
         nonbondedMethod=getattr(app, spec.nonbonded_method),
         nonbondedCutoff=spec.cutoff * unit.nanometer,
         constraints=getattr(app, spec.constraints) if spec.constraints else None,
     )
+
+
+@lru_cache(maxsize=4)
+def _force_field(files: tuple[str, ...]) -> Any:
+    """Reading the parameter files takes a second; systems share them."""
+    import openmm.app as app
+
+    return app.ForceField(*files)
 
 
 def _spec(system: System) -> ForceFieldSpec:

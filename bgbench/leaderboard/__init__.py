@@ -1,0 +1,1 @@
+"""The leaderboard: runs packed, checked by trusted code, and shown as static files."""

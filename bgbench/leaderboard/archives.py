@@ -1,0 +1,81 @@
+"""Arrays from strangers: an npz file whose sizes are checked before anything of it is unpacked.
+
+Only what `records.write_arrays` writes is read: few members of known names, numbers of known types, no
+objects. Nothing is unpickled, nothing is extracted to disk.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.rules import ARRAYS_BYTES
+
+TYPES: Mapping[str, str] = {"x": "<f4", "u": "<f8", "log_w": "<f8", "log_q": "<f8", "group": "<i4"}
+NEEDED = ("x", "u", "log_w")
+HEADER = 1_000
+"""Bytes of an npy header, at most."""
+
+
+def read_archive(path: Path, where: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file.
+
+    Raises:
+        Refused: if it is no such file, holds anything else, or unpacks to more than the rules allow.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            refuse_members(members, where)
+            found = {m.filename.removesuffix(".npy"): _member(archive, m, where) for m in members}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise refuse("archive", where, f"not a sound npz file: {error}") from error
+    missing = [name for name in NEEDED if name not in found]
+    if missing:
+        raise refuse("archive", where, f"without {', '.join(missing)}")
+    return found
+
+
+def refuse_members(members: list[zipfile.ZipInfo], where: str) -> None:
+    """Raise Refused for members of other names, twice the same, encrypted, or too large unpacked."""
+    names = [member.filename for member in members]
+    for name in names:
+        if name.startswith(("/", "\\")) or ".." in name:
+            raise refuse("path", where, f"the member {name[:60]!r} leads out of the archive")
+        if name not in {f"{known}.npy" for known in TYPES}:
+            raise refuse("archive", where, f"an unknown member {name[:60]!r}")
+    if len(set(names)) < len(names):
+        raise refuse("archive", where, "the same member twice")
+    total = sum(member.file_size for member in members)
+    if total > ARRAYS_BYTES:
+        raise refuse("size", where, f"unpacks to {total:,} bytes; {ARRAYS_BYTES:,} at most")
+    if any(member.flag_bits & 1 for member in members):
+        raise refuse("archive", where, "encrypted")
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
+    name = member.filename.removesuffix(".npy")
+    with archive.open(member) as stream:
+        shape, fortran, kind = _header(stream, where)
+        if kind.hasobject or kind.str != TYPES[name] or fortran:
+            raise refuse("archive", where, f"{name} is of type {kind.str}, not {TYPES[name]}")
+        if len(shape) > 3 or any(not 0 <= size < 10**9 for size in shape):
+            raise refuse("archive", where, f"{name} has the shape {shape}")
+        size = int(np.prod(shape, dtype=object)) * kind.itemsize
+        if size > member.file_size:
+            raise refuse("archive", where, f"{name} claims {size:,} bytes and has {member.file_size:,}")
+        data = stream.read(size + 1)
+    if len(data) != size:
+        raise refuse("archive", where, f"{name} holds {len(data):,} bytes, its shape asks for {size:,}")
+    return np.frombuffer(data, kind).reshape(shape).copy()
+
+
+def _header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = npy.read_magic(stream)
+    if version != (1, 0):
+        raise refuse("archive", where, f"npy version {version}")
+    return npy.read_array_header_1_0(stream, max_header_size=HEADER)

@@ -1,0 +1,201 @@
+"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, and whether its
+numbers can be."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from bgbench.errors import BgbenchError
+from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.problems import Problem
+from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
+from bgbench.leakage import leakage
+from bgbench.planning import reference_sha256
+from bgbench.plugins import plugins
+from bgbench.protocols import PROTOCOLS
+from bgbench.records import Record, digest
+from bgbench.suites import load_suite
+from bgbench.types import Card
+
+SHARES = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
+DISTANCES = ("energy_w2", "energy_w1", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
+UNWEIGHTED = ("none", "mcmc")
+
+
+def publishable(opened: Opened) -> Iterator[Problem]:
+    """The licence lets the board publish, and the pin names what the run says made it."""
+    if opened.entry.licence not in LICENCES:
+        yield Problem("licence", "entry.json", f"{opened.entry.licence!r}; known: {', '.join(LICENCES)}")
+    made_by = opened.plan.inputs.plugins.get("sampler", "")
+    distribution, _, version = made_by.partition(" ")
+    if not distribution or distribution not in opened.entry.pin or version not in opened.entry.pin:
+        yield Problem("pin", "entry.json", f"{opened.entry.pin!r} is not of {made_by or 'a known plugin'}")
+
+
+def known_terms(opened: Opened) -> Iterator[Problem]:
+    """Suite, version, energy, temperature, protocol and estimator are the board's."""
+    plan = opened.plan
+    if plan.suite not in plugins().suites:
+        yield Problem("suite", "run.json", f"unknown suite {plan.suite!r}")
+        return
+    suite = load_suite(plan.suite)
+    if plan.suite_sha256 != suite.sha256:
+        yield Problem("suite", "run.json", f"not the board's {plan.suite}: its sha256 differs")
+    for cell in plan.cells:
+        if (cell.energy, cell.temperature) != (suite.energy, suite.temperature):
+            yield Problem("suite", cell.name, f"{cell.energy} at {cell.temperature:g} K is not the suite's")
+    if plan.protocol not in PROTOCOLS:
+        yield Problem("protocol", "run.json", f"unknown protocol {plan.protocol!r}")
+    if plan.estimator not in plugins().estimators:
+        yield Problem("protocol", "run.json", f"unknown estimator {plan.estimator!r}")
+
+
+def same_identity(opened: Opened) -> Iterator[Problem]:
+    """Plan and records have the ids that follow from what they hold, and the records are of the plan."""
+    plan = opened.plan
+    for cell in plan.cells:
+        shared = (plan.sampler, plan.suite, plan.estimator, plan.protocol, plan.budget)
+        if (cell.sampler, cell.suite, cell.estimator, cell.protocol, cell.budget) != shared:
+            yield Problem("identity", cell.name, "is not of the plan's sampler, suite, protocol or budget")
+    parts = [plan.suite_sha256, plan.inputs.model_dump()]
+    cells = [cell.sha256 for cell in plan.cells]
+    if plan.id not in {digest([*parts, _versions(record), *cells]) for record in opened.records}:
+        yield Problem("identity", "run.json", "its id is not that of its cells and inputs")
+    planned = {cell.name: cell for cell in plan.cells}
+    for record in opened.records:
+        inputs = {
+            **plan.inputs.model_dump(exclude={"references"}),
+            "suite": plan.suite_sha256,
+            "reference": plan.inputs.references.get(record.cell.system, ""),
+        }
+        whole = {"cell": record.cell.sha256, "inputs": inputs, "versions": _versions(record)}
+        if planned.get(record.cell.name) != record.cell or record.id != digest(whole):
+            yield Problem("identity", record.cell.name, "its id is not that of its cell and inputs")
+        weights = record.card.get("weights_sha256", plan.inputs.weights_sha256)
+        if weights != plan.inputs.weights_sha256:
+            yield Problem("identity", record.cell.name, "its card names other weights than the plan")
+
+
+def _versions(record: Record) -> dict[str, str]:
+    return {"bgbench": record.provenance.get("bgbench", ""), **record.provenance.get("libraries", {})}
+
+
+def complete(opened: Opened) -> Iterator[Problem]:
+    """Every system of the suite with the same seeds, three at least, and a record for every cell."""
+    plan = opened.plan
+    suite = load_suite(plan.suite)
+    seeds = {cell.seed for cell in plan.cells}
+    if len(seeds) < FEWEST_SEEDS:
+        yield Problem("incomplete", "run.json", f"{len(seeds)} seeds a system; {FEWEST_SEEDS} at least")
+    planned = {(cell.system, cell.seed) for cell in plan.cells}
+    absent = sorted({(name, seed) for name in suite.systems for seed in seeds} - planned)
+    if absent:
+        yield Problem("incomplete", "run.json", f"the plan lacks {absent[0][0]}, seed {absent[0][1]}")
+    if planned - {(name, seed) for name in suite.systems for seed in seeds}:
+        yield Problem("suite", "run.json", f"cells of systems that are not in {suite.id}")
+    found = {record.cell.name for record in opened.records}
+    lacking = [cell.name for cell in plan.cells if cell.name not in found]
+    if lacking:
+        yield Problem("incomplete", f"cells/{lacking[0]}.json", "the cell of the plan has no record")
+    if not any(record.status == "ok" for record in opened.records):
+        yield Problem("incomplete", "cells", "no cell ended well")
+
+
+def same_reference(opened: Opened) -> Iterator[Problem]:
+    """Every cell was judged on the reference that the board has."""
+    suite = load_suite(opened.plan.suite)
+    for name in suite.systems:
+        cell = next(cell for cell in opened.plan.cells if cell.system == name)
+        try:
+            known = reference_sha256(name, cell, suite)
+        except BgbenchError as error:
+            yield Problem("reference", name, f"the board lacks it: {error}")
+            continue
+        told = {opened.plan.inputs.references.get(name, "")}
+        told |= {
+            r.reference.get("sha256", "")
+            for r in opened.records
+            if r.cell.system == name and r.status == "ok"
+        }
+        if told != {known}:
+            yield Problem("reference", name, "judged on another reference than the board's")
+
+
+def honest_leakage(opened: Opened) -> Iterator[Problem]:
+    """The stamp follows from the training sequences of the card, and all cells carry one card."""
+    finished = [record for record in opened.records if record.status == "ok"]
+    for record in finished:
+        try:
+            card = Card(**{**record.card, "training_sequences": tuple(record.card["training_sequences"])})
+            stamp = leakage(card, record.cell.system)
+        except (TypeError, KeyError) as error:
+            yield Problem("schema", record.cell.name, f"its card: {error}")
+            continue
+        if stamp != record.leakage:
+            yield Problem("leakage", record.cell.name, f"stamped {record.leakage}, its card says {stamp}")
+        if record.card != finished[0].card:
+            yield Problem("leakage", record.cell.name, "another card than the other cells")
+
+
+def plausible(opened: Opened) -> Iterator[Problem]:
+    """Numbers that can be: shares, distances, ledgers, times, dates."""
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    try:
+        created = datetime.fromisoformat(opened.plan.created)
+        early = created.tzinfo is not None and created > tomorrow
+    except ValueError:
+        early = True
+    if early:
+        yield Problem("implausible", "run.json", f"created {opened.plan.created[:40]!r}")
+    for record in opened.records:
+        for text in _odd(record):
+            yield Problem("implausible", record.cell.name, text)
+
+
+def _odd(record: Record) -> Iterator[str]:
+    budget = record.budget
+    if budget.limit != record.cell.budget or not 0 <= budget.used <= budget.limit:
+        yield f"{budget.used:,} evaluations of {budget.limit:,}, the cell has {record.cell.budget:,}"
+    if record.status != "ok":
+        if not record.error or record.metrics or record.arrays:
+            yield "failed, and yet with metrics or arrays, or without a cause"
+        return
+    calls = sum(
+        kinds.get(kind, {}).get("calls", 0.0)
+        for kinds in budget.ledger.values()
+        for kind in ("energy", "energy_and_force")
+    )
+    if calls != budget.used or budget.used == 0:
+        yield f"the ledger counts {calls:,.0f} evaluations, the budget {budget.used:,}"
+    if record.arrays is None or record.metrics.get("ess") is None or record.metrics.get("energy_w2") is None:
+        yield "finished without arrays, ESS or energy distance"
+    yield from _out_of_range(record)
+    times = {name: value for name, value in record.seconds.items() if name != "total"}
+    if (
+        min(record.seconds.values(), default=-1.0) < 0
+        or sum(times.values()) > 1.01 * record.seconds["total"] + 1
+    ):
+        yield "its stages took longer than the whole, or less than nothing"
+
+
+def _out_of_range(record: Record) -> Iterator[str]:
+    for name, value in record.metrics.items():
+        if value is not None and name in SHARES and not 0.0 <= value <= 1.0 + 1e-9:
+            yield f"{name} is {value:g}, a share"
+        if value is not None and name in DISTANCES and value < 0.0:
+            yield f"{name} is {value:g}, a distance"
+    floors = [value for value in record.floors.values() if value is not None]
+    if any(value < 0.0 for value in floors):
+        yield "a floor below zero"
+    ess = record.metrics.get("ess") or 0.0
+    if record.cell.estimator in UNWEIGHTED and abs(ess - 1.0) > 1e-9:
+        # Points of equal weight are all effective, by definition.
+        yield f"{record.cell.estimator} gives no weights, and ess is {ess:g}"
+
+
+STAGES: tuple[tuple[Callable[[Opened], Iterator[Problem]], ...], ...] = (
+    (publishable, known_terms),
+    (complete,),
+    (same_reference,),
+    (same_identity, honest_leakage, plausible),
+)
+"""In order: what fails in one stage is told before the next is looked at."""

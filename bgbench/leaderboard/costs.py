@@ -1,0 +1,93 @@
+"""What an entry cost: its error-against-cost curve, seconds, training, and when that has paid."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bgbench import curves
+from bgbench.breakeven import systems_until
+from bgbench.curves import Point
+from bgbench.leaderboard.entries import Opened
+from bgbench.runfolder import RunFolder
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Means over finished cells; None where nothing tells. `per_second`: effective points a second."""
+
+    evaluations: float | None
+    seconds: float | None
+    per_second: float | None
+    training_hours: float
+    training_evaluations: int
+    parameters: int
+
+
+def points_of(opened: Opened) -> list[Point]:
+    """The entry's stored curve, checked for form.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is none.
+    """
+    if opened.curve is None:
+        return []
+    if not isinstance(opened.curve, Mapping) or set(opened.curve) != {"records", "points"}:
+        raise ValueError("fields are records and points")
+    if opened.curve["records"] != [record.id for record in opened.records if record.status == "ok"]:
+        raise ValueError("it is of other records")
+    return [_point(told) for told in opened.curve["points"]]
+
+
+def _point(told: Mapping[str, Any]) -> Point:
+    tables = [{str(k): float(v) for k, v in told[name].items()} for name in ("metrics", "floors")]
+    point = Point(int(told["evaluations"]), float(told["seconds"]), *tables)
+    if len(told) != 4 or point.seconds < 0 or point.evaluations < 1:
+        raise ValueError("a point without evaluations or seconds")
+    return point
+
+
+def measured(run: RunFolder) -> list[Point]:
+    """The curve from the arrays of a run, whatever is stored."""
+    return curves.measured(run, [record for record in run.records() if record.status == "ok"])
+
+
+def costs_of(opened: Opened) -> Costs:
+    """What the records and the card say."""
+    finished = [record for record in opened.records if record.status == "ok"]
+    seconds = [r.seconds.get("preparing", 0.0) + r.seconds.get("sampling", 0.0) for r in finished]
+    effective = [float(r.diagnostics.get("effective_points") or 0.0) for r in finished]
+    card = finished[0].card if finished else {}
+    return Costs(
+        evaluations=float(np.mean([r.budget.used for r in finished])) if finished else None,
+        seconds=float(np.mean(seconds)) if finished else None,
+        per_second=sum(effective) / sum(seconds) if sum(seconds) > 0 else None,
+        training_hours=float(card.get("training_hours") or 0.0),
+        training_evaluations=int(card.get("training_evaluations") or 0),
+        parameters=int(card.get("n_parameters") or 0),
+    )
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """An entry without training, for trained ones to be paid back against: its name and its curve."""
+
+    name: str
+    points: Sequence[Point]
+
+
+def paid_back(
+    hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
+) -> tuple[str, float, bool] | None:
+    """The untrained entry against which `hours` of training are paid back soonest: its name, after how many
+    systems, and whether that is an upper bound; None without training, curves or such an entry."""
+    if not hours:
+        return None
+    found = []
+    for other in others:
+        until = systems_until(hours, mine, other.points, metric)
+        if until is not None:
+            found.append((other.name, *until))
+    return min(found, key=lambda item: (math.isinf(item[1]), item[1]), default=None)

@@ -1,0 +1,164 @@
+"""An entry of the board: a run's plan and records, who publishes it, and what trusted code found."""
+
+import hashlib
+import shlex
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
+from bgbench.leaderboard.guarded import read_json, read_model
+from bgbench.leaderboard.problems import refuse
+from bgbench.records import Record, Strict, sha256_file
+from bgbench.runfolder import Plan, RunFolder
+
+Tier = Literal["reported", "recomputed", "reproduced"]
+
+
+class Remote(Strict):
+    """An array file published elsewhere."""
+
+    url: str = Field(pattern=r"^https://[^\s\"'<>\\]+$", max_length=500)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=1)
+
+
+class Entry(Strict):
+    """What the publisher says of an entry. `pin` is what to install to get the sampler again.
+
+    `control`: a yardstick, shown beside the samplers and never ranked among them. `remote` holds the array
+    files that are not in the folder, by cell.
+    """
+
+    schema_version: Literal[1] = 1
+    version: int = Field(default=1, ge=1)
+    authors: list[str] = Field(min_length=1, max_length=50)
+    licence: str
+    pin: str = Field(min_length=1, max_length=300)
+    source: str = Field(default="", pattern=r"^$|^https://[^\s\"'<>\\]+$", max_length=300)
+    control: bool = False
+    note: str = Field(default="", max_length=500)
+    remote: dict[str, Remote] = Field(default_factory=dict)
+
+
+class Verdict(Strict):
+    """What `bgbench leaderboard validate` found, of the records with this `digest`.
+
+    `cells` says of each finished cell whether its metrics were recomputed; `energy_difference` is the
+    largest |Δu| (kT) of the energies evaluated again.
+    """
+
+    schema_version: Literal[1] = 1
+    tier: Tier
+    digest: str
+    bgbench: str
+    cells: dict[str, Literal["reported", "recomputed"]]
+    energies: int = 0
+    energy_difference: float = 0.0
+    reproduction: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An entry's files, read by guarded readers."""
+
+    folder: Path
+    entry: Entry
+    plan: Plan
+    records: tuple[Record, ...]
+    curve: object
+    verdict: Verdict | None
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.folder, self.plan)
+
+    @cached_property
+    def tier(self) -> Tier:
+        """What was found of these very records; `reported` where nothing was."""
+        sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
+        return self.verdict.tier if self.verdict is not None and sound else "reported"
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether every density was verified: the others are biased, and share no table."""
+        return all(
+            record.exact and record.diagnostics.get("density", {}).get("verified", True)
+            for record in self.records
+        )
+
+    @cached_property
+    def missing(self) -> list[tuple[str, str]]:
+        """Cells that are not ok, and why."""
+        found = {record.cell.name: record for record in self.records}
+        reasons = []
+        for cell in self.plan.cells:
+            record = found.get(cell.name)
+            if record is None:
+                reasons.append((cell.name, "no record"))
+            elif record.status != "ok":
+                reasons.append((cell.name, f"{record.status}: {record.error}"))
+        return reasons
+
+    @property
+    def command(self) -> str:
+        """The command that makes the run again."""
+        cell = self.plan.cells[0]
+        settings = [f"{key}={value}" for key, value in cell.options.items()]
+        settings += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
+        words = ["bgbench", "run", cell.sampler, "--suite", cell.suite, "--estimator", cell.estimator]
+        words += ["--protocol", cell.protocol, "--budget", str(cell.budget)]
+        words += ["--seeds", str(len({c.seed for c in self.plan.cells}))]
+        return shlex.join(words + [word for setting in settings for word in ("--set", setting)])
+
+
+def open_entry(folder: Path) -> Opened:
+    """Read an entry, guarding against everything a stranger may have put there.
+
+    Raises:
+        Refused: for the first thing wrong.
+    """
+    refuse_layout(folder)
+    plan = read_model(folder / PLAN, Plan)
+    names = [cell.name for cell in plan.cells]
+    for name in names:
+        if not CELL.fullmatch(name):
+            raise refuse("path", PLAN, f"the cell {name[:60]!r} cannot be a file name")
+    if len(set(names)) < len(names) or not names:
+        raise refuse("schema", PLAN, "no cell, or the same cell twice")
+    files = sorted(path.name for path in (folder / "cells").glob("*"))
+    strays = set(files) - {f"{name}.json" for name in names}
+    if strays:
+        raise refuse("layout", f"cells/{min(strays)}", "is not a cell of the plan")
+    records = [
+        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in files
+    ]
+    return Opened(
+        folder=folder,
+        entry=read_model(folder / ENTRY, Entry),
+        plan=plan,
+        records=tuple(records),
+        curve=read_json(folder / CURVE) if (folder / CURVE).is_file() else None,
+        verdict=read_model(folder / VERDICT, Verdict) if (folder / VERDICT).is_file() else None,
+    )
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 over plan, curve and records; what was published under which name is not part of it."""
+    parts = [folder / PLAN, folder / CURVE, *sorted((folder / "cells").glob("*.json"))]
+    lines = [f"{path.name} {sha256_file(path)}" for path in parts if path.is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def label(opened: Opened) -> str:
+    """Sampler with its options, as tables name it."""
+    cell = opened.plan.cells[0]
+    options = ", ".join(f"{key}={value}" for key, value in cell.options.items())
+    return f"{cell.sampler} ({options})" if options else cell.sampler

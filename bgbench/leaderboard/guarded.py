@@ -1,0 +1,114 @@
+"""JSON from strangers: small, shallow, finite, without duplicate keys, without markup in any string."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.rules import JSON_BYTES, JSON_DEPTH, STRING_LENGTH
+
+MARKUP = re.compile(r"<\s*[a-zA-Z!/?]|javascript\s*:|&#", re.IGNORECASE)
+TAGS = re.compile(
+    r"<\s*(!|/|\?|script|style|img|svg|iframe|object|embed|link|meta|base|form|input|a\s|a>|b>|i>|p>|div|body|"
+    r"html|video|audio)|javascript\s*:|&#",
+    re.IGNORECASE,
+)
+"""Of error texts, which may quote Python's `<class …>`; pages escape every string besides."""
+
+DIGITS = 25
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_model(path: Path, model: type[Model]) -> Model:
+    """A JSON file as a strict model.
+
+    Raises:
+        Refused: with the first thing wrong.
+    """
+    value = read_json(path)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise refuse("schema", path.name, f"{where}: {first['msg']}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        Refused: before reading if it is too large; else with the first thing wrong.
+    """
+    size = path.stat().st_size
+    if size > JSON_BYTES:
+        raise refuse("size", path.name, f"{size:,} bytes of JSON; {JSON_BYTES:,} at most")
+    name = path.name
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            keys = [key for key, _ in items]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise refuse("duplicate", name, f"the key {twice[:40]!r} stands twice in one object")
+        return found
+
+    def constant(word: str) -> Any:
+        raise refuse("nonfinite", name, f"{word} is no number")
+
+    def integer(word: str) -> int:
+        if len(word) > DIGITS:
+            raise refuse("json", name, f"an integer of {len(word):,} digits")
+        return int(word)
+
+    def number(word: str) -> float:
+        value = float(word)
+        if value in (float("inf"), -float("inf")):
+            raise refuse("nonfinite", name, f"{word[:40]} is beyond every finite number")
+        return value
+
+    try:
+        text = path.read_bytes().decode("utf-8")
+        value = json.loads(
+            text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number
+        )
+    except RecursionError as error:
+        raise refuse("json", name, f"nested deeper than {JSON_DEPTH} levels") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise refuse("json", name, f"not JSON: {error}") from error
+    refuse_strings(value, name)
+    return value
+
+
+def refuse_strings(value: Any, where: str, key: str = "", depth: int = 0) -> None:
+    """Raise Refused for a string, key or depth that no file of the board may have."""
+    if depth > JSON_DEPTH:
+        raise refuse("json", where, f"nested deeper than {JSON_DEPTH} levels")
+    if isinstance(value, str):
+        refuse_text(value, where, key)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            refuse_text(name, where, "key")
+            refuse_strings(item, where, name, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            refuse_strings(item, where, key, depth + 1)
+
+
+def refuse_text(text: str, where: str, key: str) -> None:
+    """Raise Refused for markup, control or direction characters, or a string too long."""
+    if len(text) > STRING_LENGTH:
+        raise refuse("size", where, f"{key}: a string of {len(text):,} characters")
+    found = (TAGS if key == "error" else MARKUP).search(text)
+    if found:
+        raise refuse("markup", where, f"{key}: {found[0]!r} looks like markup")
+    if text.isprintable():
+        return
+    odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"), None)
+    if odd is not None:
+        raise refuse("markup", where, f"{key}: the control character U+{ord(odd):04X}")

@@ -1,0 +1,115 @@
+"""What was published, when and why: the memory that guards the board, and the source of its feed."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from bgbench.leaderboard.entries import Opened, Tier, digest_of
+from bgbench.leaderboard.folders import NAME
+from bgbench.leaderboard.guarded import read_model
+from bgbench.leaderboard.problems import refuse
+from bgbench.records import Strict, write_json
+
+LEDGER, RECORDS = "ledger", "records"
+
+
+class Event(Strict):
+    """One publication, the `number`th of its entry.
+
+    `scores` holds each cell's metrics as they were published; None: it had failed.
+    """
+
+    date: str = Field(max_length=40)
+    entry: str = Field(pattern=rf"^{NAME.pattern}$")
+    number: int = Field(ge=1)
+    version: int = Field(ge=1)
+    kind: Literal["added", "changed", "withdrawn"]
+    why: str = Field(default="", max_length=500)
+    tier: Tier = "reported"
+    digest: str = ""
+    scores: dict[str, dict[str, float | None] | None] = Field(default_factory=dict)
+
+
+class Ledger:
+    """Every publication, oldest first; only ever added to."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.events = tuple(sorted(events, key=lambda event: (event.date, event.entry, event.number)))
+
+    def latest(self) -> dict[str, Event]:
+        """The last event of each entry, withdrawn ones too."""
+        ordered = sorted(self.events, key=lambda event: event.number)
+        return {event.entry: event for event in ordered}
+
+    def next_number(self, entry: str) -> int:
+        """The number of the entry's next event, from 1."""
+        last = self.latest().get(entry)
+        return 1 if last is None else last.number + 1
+
+
+def read_ledger(board: Path) -> Ledger:
+    """The ledger of the board in `board`; an empty one where there is none yet.
+
+    Raises:
+        Refused: if something in it is damaged, has no place there, or is not called by what it holds.
+    """
+    folder = board / LEDGER
+    events = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.is_symlink() or not path.is_file():
+            raise refuse("link", f"{LEDGER}/{path.name}", "not a plain file")
+        event = read_model(path, Event)
+        if path.name != file_name(event):
+            raise refuse("ledger", f"{LEDGER}/{path.name}", f"holds {file_name(event)}")
+        events.append(event)
+    return Ledger(events)
+
+
+def file_name(event: Event) -> str:
+    """A file an event, so that pull requests do not meet in one."""
+    return f"{event.entry}-{event.number:03d}.json"
+
+
+def add(board: Path, event: Event) -> Path:
+    """Keep an event.
+
+    Raises:
+        Refused: if one of its number is there already.
+    """
+    path = board / LEDGER / file_name(event)
+    if path.exists():
+        raise refuse("ledger", path.name, "is there already")
+    write_json(path, event)
+    return path
+
+
+def scores_of(opened: Opened) -> dict[str, dict[str, float | None] | None]:
+    """What is published of each cell."""
+    found = {record.cell.name: record for record in opened.records if record.status == "ok"}
+    return {
+        cell.name: dict(found[cell.name].metrics) if cell.name in found else None
+        for cell in opened.plan.cells
+    }
+
+
+def publication(opened: Opened, tier: Tier, number: int, why: str) -> Event:
+    """The event of publishing an entry now, its first or a later one."""
+    return Event(
+        date=now(),
+        entry=opened.name,
+        number=number,
+        version=opened.entry.version,
+        kind="added" if number == 1 else "changed",
+        why=why,
+        tier=tier,
+        digest=digest_of(opened.folder),
+        scores=scores_of(opened),
+    )
+
+
+def now() -> str:
+    """The time, to the second, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,31 @@
+"""What is wrong with a submission: a reason of the rules, where, and a sentence."""
+
+from dataclasses import dataclass
+
+from bgbench.errors import BgbenchError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`reason` is a key of `rules.REASONS`."""
+
+    reason: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text} [{self.reason}]"
+
+
+class Refused(BgbenchError):
+    """A submission that the board does not take, with everything found."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"refused: {problems[0]}{rest}")
+
+
+def refuse(reason: str, where: str, text: str) -> Refused:
+    """The refusal of one problem, to be raised."""
+    return Refused(Problem(reason, where, text))

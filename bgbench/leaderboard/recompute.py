@@ -1,0 +1,222 @@
+"""What trusted code finds in a cell's arrays: every metric again, and the energies of a random subset."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bgbench.abstract import Estimate
+from bgbench.errors import BgbenchError
+from bgbench.leaderboard.archives import read_archive
+from bgbench.leaderboard.checks import UNWEIGHTED
+from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.problems import Problem, Refused
+from bgbench.leaderboard.rules import (
+    COPIED_SHARE,
+    ENERGY_RELATIVE,
+    ENERGY_SUBSET,
+    ENERGY_TOLERANCE,
+    METRIC_RELATIVE,
+    WEIGHT_TOLERANCE,
+)
+from bgbench.protocols import Judgement, get_protocol
+from bgbench.records import Record, sha256_file
+from bgbench.replay import agree, differing, same_platform
+from bgbench.run import Bench, generator, open_bench
+from bgbench.threads import limited
+from bgbench.types import Ensemble, Proposal
+
+CLASH = 1e6
+"""kT above which float32 positions say nothing of the energy."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one cell: what is wrong, and the largest |Δu| (kT) of `energies` evaluated again."""
+
+    problems: tuple[Problem, ...]
+    energies: int = 0
+    energy_difference: float = 0.0
+
+
+def array_file(opened: Opened, record: Record, elsewhere: Path | None) -> Path | None:
+    """The cell's array file: in the folder, or among downloads in `elsewhere` (by name or sha256)."""
+    own = opened.run.arrays_path(record.cell)
+    if own.is_file() or elsewhere is None or record.arrays is None:
+        return own if own.is_file() else None
+    places = [
+        elsewhere / opened.name / own.name,
+        elsewhere / f"{record.arrays.sha256}.npz",
+        elsewhere / own.name,
+    ]
+    return next((path for path in places if path.is_file() and not path.is_symlink()), None)
+
+
+def recompute(opened: Opened, record: Record, path: Path, random: np.random.Generator) -> Found:
+    """Everything that follows from a cell's arrays; stops at the first kind of thing wrong."""
+    where = f"arrays/{record.cell.name}.npz"
+    if record.arrays is None or sha256_file(path) != record.arrays.sha256:
+        return Found((Problem("hash", where, "not the file that the record names"),))
+    try:
+        stored = read_archive(path, where)
+    except Refused as refused:
+        return Found(refused.problems)
+    with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
+        bench = open_bench(record.cell)
+        for check in (shapes, weights, samples):
+            problems = tuple(check(record, stored, bench, opened.entry.control))
+            if problems:
+                return Found(problems)
+        n, difference, wrong = energies(stored, bench, random)
+        if wrong:
+            return Found((Problem("energies", where, wrong),), n, difference)
+        return Found(tuple(metrics(record, stored, bench)), n, difference)
+
+
+def shapes(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
+    """No more finite conformers of the system than its budget, everything else aligned with them."""
+    del control
+    where = f"arrays/{record.cell.name}.npz"
+    x = stored["x"]
+    n = len(x)
+    if x.ndim != 3 or x.shape[1:] != (bench.system.n_atoms, 3) or not 2 <= n <= record.cell.budget:
+        yield Problem(
+            "shape", where, f"x is {x.shape}: {bench.system.n_atoms} atoms, {record.cell.budget:,} allowed"
+        )
+        return
+    for name, values in stored.items():
+        if name != "x" and values.shape != (n,):
+            yield Problem("shape", where, f"{name} is {values.shape}, not ({n},)")
+    scored = min(get_protocol(record.cell.protocol).n_samples, record.cell.budget, bench.reference.n_samples)
+    if n < scored:
+        yield Problem("shape", where, f"{n:,} conformers, the protocol scores {scored:,}")
+    if not np.isfinite(x).all():
+        yield Problem("nonfinite", where, "positions that are not finite")
+    for name in ("u", "log_w", "log_q"):
+        if name in stored and np.isnan(stored[name]).any():
+            yield Problem("nonfinite", where, f"{name} holds NaN")
+    if np.isneginf(stored["u"]).any() or np.isposinf(stored["log_w"]).any():
+        yield Problem("nonfinite", where, "an energy of −infinity or a weight of +infinity")
+    if not np.isfinite(stored["log_w"]).any():
+        yield Problem("weights", where, "no point has a weight")
+
+
+def weights(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
+    """log w as the estimator's definition has it; of annealed particles it cannot be told."""
+    del bench, control
+    where = f"arrays/{record.cell.name}.npz"
+    log_w, u = stored["log_w"], stored["u"]
+    some = np.isfinite(log_w)
+    if record.cell.estimator in UNWEIGHTED:
+        if np.ptp(log_w[some]) > WEIGHT_TOLERANCE:
+            yield Problem("weights", where, f"{record.cell.estimator} gives equal weights, these differ")
+        return
+    if record.cell.estimator != "snis" or record.cell.estimator_options.get("cut", "none") == "psis":
+        return
+    if "log_q" not in stored:
+        yield Problem("weights", where, "weights without log q")
+        return
+    truth = -u - stored["log_q"]
+    off = log_w[some] - truth[some]
+    cut = record.cell.estimator_options.get("cut", "none") != "none"
+    wrong = off.max() if cut else np.abs(off).max()
+    if not wrong <= WEIGHT_TOLERANCE * max(1.0, float(np.abs(truth[some]).max())):
+        yield Problem("weights", where, f"log w is not −u − log q: off by {wrong:.3g}")
+
+
+def samples(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
+) -> Iterator[Problem]:
+    """Conformers that are not the reference's own."""
+    if control or not bench.system.atoms:
+        return
+    known = {row.tobytes() for row in bench.reference.x.numpy().astype(np.float32)}
+    share = float(np.mean([row.tobytes() in known for row in stored["x"]]))
+    if share > COPIED_SHARE:
+        yield Problem("copied", f"arrays/{record.cell.name}.npz", f"{share:.0%} are frames of the reference")
+
+
+def energies(
+    stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator
+) -> tuple[int, float, str]:
+    """Energies of a random subset again, half of it drawn by weight: how many, largest |Δu| kT, the fault.
+
+    Claims of +inf are judged by what weight they kept: none, or the true energy is a clash.
+    """
+    x, u, log_w = stored["x"], stored["u"], stored["log_w"]
+    share = np.exp(log_w - log_w.max())
+    half = min(ENERGY_SUBSET // 2, len(x))
+    by_weight = random.choice(len(x), half, p=share / share.sum())
+    pick = np.unique(np.concatenate([random.choice(len(x), half, replace=False), by_weight]))
+    truth = bench.energy.energy(torch.from_numpy(x[pick])).double().cpu().numpy()
+    claimed = u[pick]
+    sane = np.isfinite(truth) & (np.abs(truth) < CLASH)
+    hidden = sane & np.isinf(claimed) & np.isfinite(log_w[pick])
+    start = bench.system.positions.float().numpy()
+    hidden &= ~np.array([np.array_equal(frame, start) for frame in x[pick]])
+    both = sane & np.isfinite(claimed)
+    off = np.abs(truth[both] - claimed[both])
+    allowed = ENERGY_TOLERANCE + ENERGY_RELATIVE * np.abs(truth[both])
+    largest = float(off.max(initial=0.0))
+    false = int((off > allowed).sum() + hidden.sum() + (np.isfinite(claimed) & ~np.isfinite(truth)).sum())
+    wrong = (
+        f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
+    )
+    return len(pick), largest, wrong if false else ""
+
+
+def metrics(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
+    """Metrics, floors, skills and what ranks rest on, judged again."""
+    tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
+    ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
+    proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
+    estimate = Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
+    protocol = get_protocol(record.cell.protocol)
+    try:
+        judged = protocol.judge(estimate, bench.reference, bench.system, generator(record.cell, "judge"))
+    except BgbenchError as error:
+        yield Problem("metrics", record.cell.name, f"cannot be judged: {error}")
+        return
+    for found in differing(record, judged):
+        text = f"{found.metric} is recorded as {found.recorded}, the arrays give {found.recomputed}"
+        yield Problem("metrics", record.cell.name, text)
+    yield from _left_out(record, judged)
+    tolerance = 0.0 if same_platform(record) else METRIC_RELATIVE
+    for name, value in judged.diagnostics.items():
+        if not alike(record.diagnostics.get(name), value, tolerance):
+            yield Problem("metrics", record.cell.name, f"the diagnostic {name} is not what the arrays give")
+
+
+def _left_out(record: Record, judged: Judgement) -> Iterator[Problem]:
+    pairs = ((record.metrics, judged.metrics), (record.floors, judged.floors), (record.skills, judged.skills))
+    for told, now in pairs:
+        for name in sorted(set(now) - set(told)):
+            yield Problem("metrics", record.cell.name, f"{name} was left out; the arrays give {now[name]}")
+
+
+def alike(told: Any, now: Any, tolerance: float) -> bool:
+    """Whether nested values agree, numbers to a relative `tolerance`; None stands for what is no number."""
+    if isinstance(now, Mapping):
+        return (
+            isinstance(told, Mapping)
+            and set(told) == set(map(str, now))
+            and all(alike(told[str(key)], value, tolerance) for key, value in now.items())
+        )
+    if isinstance(now, bool | str):
+        return bool(told == now)
+    if now is None or isinstance(now, int | float):
+        return (told is None or isinstance(told, int | float)) and agree(told, now, tolerance)
+    if isinstance(now, list | tuple):
+        return (
+            isinstance(told, list)
+            and len(told) == len(now)
+            and all(alike(one, two, tolerance) for one, two in zip(told, now, strict=True))
+        )
+    return alike(told, now.tolist(), tolerance)

@@ -1,0 +1,96 @@
+"""The third tier: a maintainer's run of the same plugin and weights on seeds chosen after the submission."""
+
+import math
+import secrets
+from pathlib import Path
+
+import numpy as np
+
+from bgbench.errors import BgbenchError
+from bgbench.leaderboard.board import entry_folders
+from bgbench.leaderboard.entries import Opened, Verdict, open_entry
+from bgbench.leaderboard.folders import VERDICT
+from bgbench.leaderboard.ledger import add, publication, read_ledger
+from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
+from bgbench.records import Record, write_json
+from bgbench.replay import replay, verify
+from bgbench.runfolder import RunFolder
+
+
+def fresh_seed() -> int:
+    """A first seed that nobody could know when submitting."""
+    return 1_000 + secrets.randbelow(9 * 10**8)
+
+
+def reproduce(name: str, board: Path, run: Path) -> Verdict:
+    """Compare the run folder `run` with the entry `name`, and raise the entry's tier if it agrees.
+
+    Raises:
+        Refused: if the run is of something else, of the submission's seeds or older than it, was edited, or
+            its means lie further from the submission's than their standard errors allow.
+    """
+    folder = next((path for path in entry_folders(board) if path.name == name), None)
+    if folder is None:
+        raise BgbenchError(f"the board in {board} has no entry '{name}'")
+    opened, again = open_entry(folder), RunFolder.open(run)
+    refuse_unlike(opened, again)
+    wrong = verify(again) or [str(found) for found in replay(again)]
+    if wrong:
+        raise refuse("reproduction", run.name, wrong[0])
+    records = [record for record in again.records() if record.status == "ok"]
+    gaps = {metric: gap(list(opened.records), records, metric) for metric in (*RANKED, "ess")}
+    told = {metric: value for metric, value in gaps.items() if value is not None}
+    far = [
+        Problem("reproduction", name, f"{metric} lies {value:.1f} standard errors from what was submitted")
+        for metric, value in told.items()
+        if abs(value) > REPRODUCED_ERRORS
+    ]
+    if far or not told:
+        raise Refused(*(far or [Problem("reproduction", name, "no metric in common")]))
+    if opened.verdict is None or opened.tier == "reported":
+        raise refuse("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
+    verdict = opened.verdict.model_copy(update={"tier": "reproduced", "reproduction": told})
+    write_json(folder / VERDICT, verdict)
+    number = read_ledger(board).next_number(name)
+    why = f"reproduced on seeds {', '.join(str(seed) for seed in sorted({r.cell.seed for r in records}))}"
+    add(board, publication(opened, "reproduced", number, why))
+    return verdict
+
+
+def refuse_unlike(opened: Opened, again: RunFolder) -> None:
+    """Raise Refused unless the run is of the same things, on other seeds, and later."""
+    mine, theirs = again.plan, opened.plan
+    for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget", "inputs"):
+        if getattr(mine, field) != getattr(theirs, field):
+            raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
+    one, other = mine.cells[0], theirs.cells[0]
+    if (one.options, one.estimator_options) != (other.options, other.estimator_options):
+        raise refuse("reproduction", again.path.name, "other options than the submission's")
+    if {cell.seed for cell in mine.cells} & {cell.seed for cell in theirs.cells}:
+        raise refuse(
+            "reproduction", again.path.name, "seeds of the submission; they must be fixed afterwards"
+        )
+    if {cell.system for cell in mine.cells} != {cell.system for cell in theirs.cells} or again.missing():
+        raise refuse("reproduction", again.path.name, "not every system was run")
+    if mine.created < theirs.created:
+        raise refuse("reproduction", again.path.name, "older than the submission")
+
+
+def gap(submitted: list[Record], again: list[Record], metric: str) -> float | None:
+    """Difference of the means over systems, in its standard error from the spread of seeds; None without."""
+    differences, variances = [], []
+    for system in sorted({record.cell.system for record in submitted}):
+        values = [_values(records, system, metric) for records in (submitted, again)]
+        if any(len(side) < 2 for side in values):
+            return None
+        differences.append(float(np.mean(values[1]) - np.mean(values[0])))
+        variances.append(sum(float(np.var(side, ddof=1)) / len(side) for side in values))
+    mean = float(np.mean(differences))
+    error = math.sqrt(sum(variances)) / len(variances)
+    return 0.0 if mean == 0.0 else mean / error if error > 0 else math.copysign(1e9, mean)
+
+
+def _values(records: list[Record], system: str, metric: str) -> list[float]:
+    found = [record.metrics.get(metric) for record in records if record.cell.system == system]
+    return [value for value in found if value is not None]

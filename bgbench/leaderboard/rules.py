@@ -1,0 +1,96 @@
+"""The rules of the board as constants. `leaderboard/rules.md` says the same; a test compares the two."""
+
+FEWEST_SEEDS = 3
+"""Seeds a system, at least."""
+
+LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "BSD-3-Clause")
+"""SPDX names under which records and arrays may be published."""
+
+TIERS = ("reported", "recomputed", "reproduced")
+"""From the record alone; recomputed by trusted code from the arrays; run again on seeds fixed afterwards."""
+
+RANKED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
+"""Metrics with rank ranges."""
+
+SHOWN = ("ess", *RANKED, "validity")
+"""Metrics with a column."""
+
+ORDER = "torus_w2"
+"""The metric whose rank range orders a table."""
+
+JSON_BYTES = 2_000_000
+"""Size of one JSON file, at most."""
+
+JSON_DEPTH = 12
+"""Levels of nesting in a JSON file, at most."""
+
+STRING_LENGTH = 20_000
+"""Characters of one string, at most."""
+
+ARRAYS_BYTES = 300_000_000
+"""Size of one array file unpacked, at most; checked before anything of it is read."""
+
+FOLDER_BYTES = 12_000_000
+"""Size of a submission in this repository, at most; larger arrays stand elsewhere, by URL and sha256."""
+
+FOLDER_FILES = 2_000
+"""Files of a submission, at most."""
+
+ENERGY_SUBSET = 64
+"""Conformers of a cell whose energies are evaluated again, drawn anew at every validation."""
+
+ENERGY_TOLERANCE = 0.05
+"""kT by which a stored energy may differ from the one evaluated again, besides its relative tolerance."""
+
+ENERGY_RELATIVE = 1e-4
+"""The relative tolerance of energies."""
+
+WEIGHT_TOLERANCE = 1e-6
+"""By which log w may differ from −u − log q where the estimator says that it is that."""
+
+METRIC_RELATIVE = 1e-6
+"""Agreement asked of recomputed metrics on another platform; on the record's own they agree to the bit."""
+
+SCORE_RELATIVE = {"torus_jsd": 1e-3, "tica_jsd": 1e-3, "other": 1e-6}
+"""By which a published score may move without a new version of its entry; k-means counts whole frames."""
+
+COPIED_SHARE = 0.01
+"""Share of conformers that are the reference's own to the bit, at most, but for controls."""
+
+REPRODUCED_ERRORS = 4.0
+"""Standard errors by which a reproduction may differ from what was submitted."""
+
+REASONS = {
+    "layout": "a file that has no place in a submission, or one that is missing",
+    "path": "a name that leads out of the folder",
+    "link": "a symbolic link, a device, anything but plain files and folders",
+    "size": "larger than the rules allow",
+    "json": "not JSON: broken, nested too deep, or numbers without end",
+    "duplicate": "the same key twice in one JSON object",
+    "nonfinite": "NaN or infinity where a finite number belongs",
+    "markup": "HTML, control or direction characters in a string",
+    "schema": "a field that is unknown, missing or of the wrong kind",
+    "licence": "no licence that lets the board publish",
+    "pin": "the plugin is not pinned to what the run says made it",
+    "identity": "ids that are not those of what they name",
+    "suite": "a suite, version or terms that the board does not know",
+    "protocol": "a protocol or estimator that the board does not know",
+    "incomplete": "cells, systems or seeds that are missing",
+    "reference": "judged on another reference than the board's",
+    "leakage": "a leakage stamp that does not follow from the card",
+    "implausible": "numbers that cannot be",
+    "archive": "not a plain npz file of known arrays",
+    "hash": "a file that is not the one its record names",
+    "shape": "arrays of the wrong shape, type or number",
+    "weights": "log w that does not follow from u and log q",
+    "energies": "stored energies that are not those of the conformers",
+    "metrics": "metrics, floors or skills that the arrays do not give",
+    "curve": "a curve that the arrays do not give",
+    "copied": "conformers of the reference passed off as samples",
+    "verdict": "a tier that was not earned",
+    "vanished": "a published entry or cell that is gone",
+    "moved": "a published score that moved without a new version",
+    "ledger": "the list of what was published rewritten, or not carried on",
+    "reproduction": "a run that does not reproduce what was submitted",
+}
+"""Why a submission is refused."""

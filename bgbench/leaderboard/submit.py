@@ -1,0 +1,136 @@
+"""Pack a run into a submission folder, ready for a pull request."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from bgbench.curves import curve
+from bgbench.leaderboard.entries import Entry, Opened, Remote, digest_of, open_entry
+from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
+from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.rules import FOLDER_BYTES
+from bgbench.leaderboard.validate import SILENT, validate
+from bgbench.records import Record, sha256_file, write_json
+from bgbench.runfolder import Plan, RunFolder
+
+
+def default_name(plan: Plan) -> str:
+    """Sampler, options, estimator, suite and budget, as a file name."""
+    cell = plan.cells[0]
+    options = [
+        value.rpartition("/")[2] for value in (*cell.options.values(), *cell.estimator_options.values())
+    ]
+    words = "-".join([plan.sampler, *options, plan.estimator, plan.suite, plan.protocol, str(plan.budget)])
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "._-" else "-" for c in words.lower())[:100]
+
+
+def submit(
+    run: Path, to: Path, said: Mapping[str, Any], arrays_url: str = "", told: Callable[[str], None] = SILENT
+) -> Opened:
+    """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
+
+    `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`.
+
+    Raises:
+        Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
+        BgbenchError: if there is no run, or the folder is there already.
+    """
+    source = RunFolder.open(run)
+    refuse_unfinished(source)
+    fields = dict(said)
+    name = fields.pop("name", "") or default_name(source.plan)
+    target = to / name
+    if not NAME.fullmatch(name):
+        raise refuse("path", name[:60], "entries are named in lower case: letters, digits, . _ -")
+    if target.exists():
+        raise refuse("layout", str(target), "is there already; choose another --name, or delete it")
+    try:
+        _pack(source, target, fields, arrays_url)
+        validate(target, source.path / "arrays", told=told).required()
+        return open_entry(target)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def refuse_unfinished(run: RunFolder) -> None:
+    """Raise Refused for damaged records, and for cells that never ran."""
+    records, damaged = run.readable()
+    if damaged:
+        raise Refused(*(Problem("schema", run.path.name, sentence) for sentence in damaged))
+    done = {record.cell.name for record in records}
+    absent = [cell.name for cell in run.plan.cells if cell.name not in done]
+    if absent:
+        text = f"{len(absent)} of {len(run.plan.cells)} cells never ran ({absent[0]} …); finish with --resume"
+        raise refuse("incomplete", run.path.name, text)
+
+
+def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: str) -> None:
+    records = source.records()
+    curve(source)
+    for folder in ("cells", "arrays"):
+        (target / folder).mkdir(parents=True)
+    write_json(target / PLAN, source.plan.model_copy(update={"tracking_uri": ""}))
+    for record in records:
+        shutil.copyfile(source.record_path(record.cell), target / "cells" / f"{record.cell.name}.json")
+    if (source.path / CURVE).is_file():
+        shutil.copyfile(source.path / CURVE, target / CURVE)
+    remote = _arrays(source, records, target, arrays_url)
+    made_by = source.plan.inputs.plugins.get("sampler", "")
+    commit = records[0].provenance.get("git", {}).get("commit", "")
+    pin = f"{made_by.replace(' ', '==')}" + (f" @ {commit}" if commit else "")
+    try:
+        write_json(target / ENTRY, Entry(**{"pin": pin, **fields, "remote": remote}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise refuse("schema", ENTRY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _arrays(source: RunFolder, records: list[Record], target: Path, url: str) -> dict[str, Remote]:
+    """Copy the arrays, or say where they will be."""
+    remote, total = {}, 0
+    for record in records:
+        path = source.arrays_path(record.cell)
+        if record.arrays is None:
+            continue
+        if not path.is_file() or sha256_file(path) != record.arrays.sha256:
+            raise refuse("hash", f"arrays/{path.name}", "missing, or changed since the run")
+        total += path.stat().st_size
+        if url:
+            address = f"{url.rstrip('/')}/{quote(path.name)}"
+            remote[record.cell.name] = Remote(
+                url=address, sha256=record.arrays.sha256, size=path.stat().st_size
+            )
+        elif total > FOLDER_BYTES:
+            text = f"more than {FOLDER_BYTES:,} bytes of arrays; publish them and give --arrays-url"
+            raise refuse("size", source.path.name, text)
+        else:
+            shutil.copyfile(path, target / "arrays" / path.name)
+    return remote
+
+
+def public(opened: Opened) -> list[str]:
+    """A line for each thing that a submission makes public."""
+    files = [path for path in opened.folder.rglob("*") if path.is_file()]
+    first = opened.records[0]
+    host = first.provenance.get("host", {})
+    cell = opened.plan.cells[0]
+    settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
+    remote = next(iter(opened.entry.remote.values()), None)
+    where = "in the folder" if remote is None else f"at {remote.url.rpartition('/')[0]}"
+    return [
+        f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
+        f"{digest_of(opened.folder)[:16]}…",
+        f"authors: {', '.join(opened.entry.authors)}; licence: {opened.entry.licence}",
+        f"plugin: {opened.entry.pin}" + (f", source {opened.entry.source}" if opened.entry.source else ""),
+        f"settings: {', '.join(f'{k}={v}' for k, v in settings.items()) or 'none'} (paths among them too)",
+        f"host: {host.get('system', '?')}, {host.get('cpu', '?')}, GPU {host.get('gpu') or 'none'}",
+        f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
+        f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
+        f"arrays: {where}",
+        *(f"failed: {name}: {why}" for name, why in opened.missing),
+    ]

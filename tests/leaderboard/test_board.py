@@ -1,0 +1,237 @@
+"""The board: nothing vanishes, nothing moves unsaid, ranks are ranges, incomplete entries have none."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from bgbench.errors import BgbenchError
+from bgbench.leaderboard.board import accept, entry_folders, guard, validate_board, withdraw
+from bgbench.leaderboard.entries import open_entry
+from bgbench.leaderboard.ledger import read_ledger
+from bgbench.leaderboard.problems import Refused
+from bgbench.leaderboard.reproduce import fresh_seed, gap, reproduce
+from bgbench.leaderboard.tables import tables_of
+
+ROOT_BOARD = "leaderboard"
+
+
+def reasons(problems):
+    return {problem.reason for problem in problems}
+
+
+def edit(path, change):
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def test_a_published_board_is_sound(board):
+    assert guard(board) == []
+    found = validate_board(board)
+    assert set(found) == {"verse", "prior", "ledger"}
+    assert not any(found.values())
+
+
+def test_an_entry_cannot_vanish(board):
+    shutil.rmtree(board / "records" / "prior")
+    assert reasons(guard(board)) == {"vanished"}
+
+
+def test_a_cell_cannot_vanish(board):
+    folder = board / "records" / "prior"
+    edit(folder / "run.json", lambda plan: plan["cells"].pop())
+    last = json.loads((folder / "run.json").read_text())["cells"][-1]
+    assert last["system"] == "GS"
+    assert last["seed"] == 1
+    (folder / "cells" / "GS-s2.json").unlink()
+    assert reasons(guard(board)) == {"vanished"}
+
+
+def test_a_score_cannot_move(board):
+    path = board / "records" / "prior" / "cells" / "AA-s1.json"
+    edit(path, lambda record: record["metrics"].update(torus_w2=record["metrics"]["torus_w2"] * (1 + 1e-5)))
+    (problem,) = guard(board)
+    assert problem.reason == "moved"
+    assert "torus_w2" in problem.text
+
+
+def test_a_score_may_move_within_its_tolerance(board):
+    path = board / "records" / "prior" / "cells" / "AA-s1.json"
+    edit(path, lambda record: record["metrics"].update(torus_jsd=record["metrics"]["torus_jsd"] * (1 + 1e-4)))
+    assert guard(board) == []
+
+
+def test_a_cell_cannot_fail_afterwards(board):
+    path = board / "records" / "prior" / "cells" / "AA-s1.json"
+    failed = {"status": "crash", "error": "ValueError: no", "metrics": {}, "arrays": None}
+    edit(path, lambda record: record.update(failed))
+    assert reasons(guard(board)) == {"moved"}
+
+
+def test_an_entry_without_an_event_is_not_on_the_board(board):
+    shutil.copytree(board / "records" / "prior", board / "records" / "again")
+    assert reasons(guard(board)) == {"ledger"}
+
+
+def test_a_pull_request_cannot_rewrite_the_ledger(board, published):
+    edit(board / "ledger" / "prior-001.json", lambda event: event["scores"]["AA-s0"].update(torus_w2=9.0))
+    assert "ledger" in reasons(guard(board, published))
+    (board / "ledger" / "prior-001.json").unlink()
+    assert "ledger" in reasons(guard(board, published))
+    assert guard(published, published) == []
+
+
+def test_a_pull_request_cannot_drop_an_entry_with_its_event(board, published):
+    shutil.rmtree(board / "records" / "prior")
+    (board / "ledger" / "prior-001.json").unlink()
+    assert reasons(guard(board, published)) == {"ledger", "vanished"}
+
+
+def test_a_pull_request_cannot_withdraw_or_reproduce(board, published):
+    withdraw("prior", board, "because")
+    assert "ledger" in reasons(guard(board, published))
+
+
+def test_a_pull_request_cannot_say_that_it_was_reproduced(board, published):
+    event = json.loads((board / "ledger" / "prior-001.json").read_text())
+    told = {**event, "number": 2, "kind": "changed", "tier": "reproduced"}
+    (board / "ledger" / "prior-002.json").write_text(json.dumps(told))
+    assert reasons(guard(board, published)) == {"verdict"}
+    (board / "ledger" / "prior-002.json").rename(board / "ledger" / "prior-007.json")
+    with pytest.raises(Refused, match="holds prior-002"):
+        guard(board, published)
+
+
+def test_a_new_version_needs_a_reason_and_gets_an_event(board, tmp_path):
+    folder = shutil.copytree(board / "records" / "verse", tmp_path / "verse")
+    assert accept(folder, board) is None
+    edit(
+        folder / "curve.json", lambda curve: curve["points"][0].update(seconds=curve["points"][0]["seconds"])
+    )
+    (folder / "verdict.json").unlink()
+    with pytest.raises(BgbenchError, match="--why"):
+        accept(folder, board)
+    event = accept(folder, board, why="the same run, written anew")
+    assert (event.kind, event.version) == ("changed", 2)
+    assert open_entry(board / "records" / "verse").entry.version == 2
+    assert guard(board) == []
+    assert len(read_ledger(board).events) == 3
+
+
+def test_a_withdrawn_entry_stays_in_the_ledger(board, cli):
+    code, _out, err = cli("leaderboard", "withdraw", "prior", "--why", "an error of ours", "--board", board)
+    assert code == 0, err
+    assert [event.kind for event in read_ledger(board).events if event.entry == "prior"] == [
+        "added",
+        "withdrawn",
+    ]
+    assert guard(board) == []
+    code, _, err = cli("leaderboard", "withdraw", "prior", "--why", "again", "--board", board)
+    assert code == 2
+    assert "has no entry" in err
+
+
+def test_tampering_is_told_by_name_and_exit_code(board, cli):
+    edit(board / "records" / "verse" / "cells" / "AA-s0.json", lambda r: r["metrics"].update(ess=0.99))
+    code, out, _ = cli("leaderboard", "validate", board)
+    assert code == 1
+    assert "verse: refused" in out
+    assert "[metrics]" in out
+    assert "[moved]" in out
+
+
+def test_a_refused_submission_is_not_accepted(submission, tmp_path, cli):
+    edit(submission / "cells" / "AA-s0.json", lambda r: r["metrics"].update(ess=0.99))
+    with pytest.raises(Refused):
+        accept(submission, tmp_path / "board")
+    assert not (tmp_path / "board").exists()
+    code, _, err = cli("leaderboard", "accept", submission, "--board", tmp_path / "board")
+    assert code == 2
+    assert "refused" in err
+
+
+def test_controls_and_incomplete_entries_are_not_ranked(published):
+    entries = [open_entry(folder) for folder in entry_folders(published)]
+    (table,) = tables_of(entries)
+    assert {standing.name for standing in table.standings if standing.ranked} == {"verse", "prior"}
+    control = entries[0].entry.model_copy(update={"control": True})
+    from dataclasses import replace
+
+    (table,) = tables_of([replace(entries[0], entry=control), entries[1]])
+    ranks = {standing.name: standing.ranks for standing in table.standings}
+    assert ranks["prior"] == {}
+    assert ranks["verse"]["torus_w2"] == (1, 1)
+    assert [standing.name for standing in table.standings] == ["verse", "prior"]
+
+
+def test_unverified_densities_have_a_table_of_their_own(published):
+    from dataclasses import replace
+
+    verse = open_entry(published / "records" / "verse")
+    unverified = {"density": {"verified": False, "error": "no"}}
+    records = tuple(
+        r.model_copy(update={"diagnostics": {**r.diagnostics, **unverified}}) for r in verse.records
+    )
+    first, second = tables_of([verse, replace(verse, records=records)])
+    assert first.key.exact
+    assert not second.key.exact
+    assert "not verified" in second.key.title
+
+
+def test_ranks_are_ranges_and_ties_overlap(published):
+    from dataclasses import replace
+
+    verse = open_entry(published / "records" / "verse")
+    twin = replace(verse, folder=verse.folder.parent / "twin")
+    (table,) = tables_of([verse, twin])
+    assert {standing.ranks["torus_w2"] for standing in table.standings} == {(1, 1)}
+
+
+def test_a_reproduction_on_fresh_seeds_raises_the_tier(board, make_run, tmp_path, cli):
+    code, out, _ = cli("leaderboard", "reproduce", "prior", "--board", board)
+    assert code == 0
+    assert "--first-seed" in out
+    again = make_run("prior", tmp_path / "again", first_seed=fresh_seed())
+    verdict = reproduce("prior", board, again)
+    assert verdict.tier == "reproduced"
+    assert all(abs(value) <= 4 for value in verdict.reproduction.values())
+    assert open_entry(board / "records" / "prior").tier == "reproduced"
+    assert guard(board) == []
+    assert read_ledger(board).events[-1].tier == "reproduced"
+
+
+def test_the_submissions_own_seeds_reproduce_nothing(board, runs):
+    with pytest.raises(Refused, match="fixed afterwards"):
+        reproduce("prior", board, runs["prior"])
+
+
+def test_another_samplers_run_reproduces_nothing(board, runs):
+    with pytest.raises(Refused, match="another sampler"):
+        reproduce("prior", board, runs["verse"])
+
+
+def test_numbers_too_far_apart_are_no_reproduction(board, make_run, tmp_path):
+    again = make_run("prior", tmp_path / "again", first_seed=500)
+    for path in (board / "records" / "prior" / "cells").glob("*.json"):
+        edit(path, lambda r: r["metrics"].update(torus_w2=r["metrics"]["torus_w2"] * 0.2))
+    with pytest.raises(Refused, match="torus_w2 lies"):
+        reproduce("prior", board, again)
+
+
+def test_the_gap_is_in_standard_errors(published, rng):
+    records = list(open_entry(published / "records" / "prior").records)
+
+    def shifted(by):
+        noise = 0.1 * rng.standard_normal(len(records))
+        return [
+            r.model_copy(update={"metrics": {"m": 1.0 + by + float(e)}})
+            for r, e in zip(records, noise, strict=True)
+        ]
+
+    near = [gap(shifted(0.0), shifted(0.0), "m") for _ in range(200)]
+    # Two systems, three seeds a side: Student with eight degrees of freedom spreads by 1.15.
+    assert abs(np.mean(near)) < 5 * 1.3 / np.sqrt(200)
+    assert 0.8 < np.std(near) < 2.0
+    assert gap(shifted(0.0), shifted(2.0), "m") > 4

@@ -1,0 +1,51 @@
+"""The board in this repository: whole, recomputed, small. `leaderboard/entries.sh` makes it."""
+
+from pathlib import Path
+
+import pytest
+
+from bgbench.leaderboard.board import entry_folders, guard, validate_board
+from bgbench.leaderboard.entries import open_entry
+from bgbench.leaderboard.rules import FEWEST_SEEDS
+
+ROOT = Path(__file__).parent.parent.parent
+BOARD = ROOT / "leaderboard"
+ENTRIES = [open_entry(folder) for folder in entry_folders(BOARD)]
+BYTES = 60_000_000
+
+
+def test_nothing_published_vanished_or_moved():
+    assert guard(BOARD) == []
+
+
+def test_samplers_and_controls_are_there():
+    samplers = {opened.plan.sampler for opened in ENTRIES if not opened.entry.control}
+    controls = {opened.plan.sampler for opened in ENTRIES if opened.entry.control}
+    assert {"verse", "prose", "md", "remd"} <= samplers
+    assert {"reference", "prior"} <= controls
+
+
+@pytest.mark.parametrize("opened", ENTRIES, ids=lambda opened: opened.name)
+def test_every_entry_is_complete_and_recomputed(opened):
+    assert opened.plan.suite == "dipeptides-mini@1"
+    assert len({cell.seed for cell in opened.plan.cells}) >= FEWEST_SEEDS
+    assert opened.missing == []
+    assert opened.tier in ("recomputed", "reproduced")
+
+
+def test_all_entries_together_are_small():
+    assert sum(path.stat().st_size for path in BOARD.rglob("*") if path.is_file()) < BYTES
+
+
+def test_the_script_names_every_entry_once():
+    script = (BOARD / "entries.sh").read_text()
+    names = [line.split()[1] for line in script.splitlines() if line.startswith("entry ")]
+    assert len(set(names)) == len(names) >= 8
+    assert {"verse", "prose", "tbg", "md", "remd", "reference", "prior"} <= set(names)
+    for opened in ENTRIES:
+        assert opened.name.rpartition("-")[0] in names
+
+
+@pytest.mark.slow
+def test_every_number_is_recomputed_once_more():
+    assert not any(validate_board(BOARD).values())

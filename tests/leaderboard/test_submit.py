@@ -1,0 +1,143 @@
+"""Packing runs: what goes in, what is told, what is refused."""
+
+import json
+import shutil
+
+import pytest
+
+from bgbench.leaderboard.entries import open_entry
+from bgbench.leaderboard.problems import Refused
+from bgbench.leaderboard.submit import submit
+from bgbench.leaderboard.validate import validate
+
+SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    return shutil.copytree(runs["verse"], tmp_path / "run")
+
+
+def test_a_sound_run_is_packed_and_recomputed(packed):
+    found = validate(packed["verse"])
+    assert found.problems == ()
+    assert found.verdict.tier == "recomputed"
+    assert set(found.verdict.cells.values()) == {"recomputed"}
+    assert found.verdict.energies > 6 * 32
+    assert found.verdict.energy_difference < 0.05
+
+
+def test_nothing_private_is_packed(runs, packed):
+    names = {path.name for path in packed["verse"].rglob("*")}
+    assert not {"mlflow.db", ".lock", "figures"} & names
+    plan = json.loads((packed["verse"] / "run.json").read_text())
+    assert plan["tracking_uri"] == ""
+    everything = "".join(path.read_text() for path in packed["verse"].rglob("*.json"))
+    assert str(runs["verse"]) not in everything
+
+
+def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
+    code, out, err = cli(
+        "leaderboard",
+        "submit",
+        runs["prior"],
+        "--to",
+        tmp_path,
+        "--author",
+        "Nobody",
+        "--control",
+        "--note",
+        "a control",
+    )
+    assert code == 0, err
+    assert "this will be public" in out
+    for word in ("authors: Nobody", "CC-BY-4.0", "bgbench==", "host:", "card:", "arrays: in the folder"):
+        assert word in out
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "prior-none-tiny-1-bgbench-1-100"
+    assert open_entry(folder).entry.control
+    code, out, _ = cli("leaderboard", "validate", folder)
+    assert code == 0
+    assert "sound" in out
+    assert "recomputed" in out
+
+
+def test_an_author_is_asked_for(cli, runs, tmp_path):
+    code, _, err = cli("leaderboard", "submit", runs["prior"], "--to", tmp_path)
+    assert code == 2
+    assert "--author" in err
+
+
+def refused(run, to, reason, **said):
+    with pytest.raises(Refused) as caught:
+        submit(run, to, {**SAID, **said})
+    assert caught.value.problems[0].reason == reason, caught.value
+    assert not to.exists() or not list(to.iterdir()), "a refused submission leaves nothing behind"
+
+
+def test_an_incomplete_run_is_refused(run, tmp_path):
+    (run / "cells" / "GS-s1.json").unlink()
+    refused(run, tmp_path / "to", "incomplete")
+
+
+def test_an_edited_record_is_refused(run, tmp_path):
+    path = run / "cells" / "GS-s1.json"
+    record = json.loads(path.read_text())
+    record["metrics"]["torus_w2"] *= 0.9
+    path.write_text(json.dumps(record))
+    refused(run, tmp_path / "to", "metrics")
+
+
+def test_a_damaged_record_is_refused(run, tmp_path):
+    (run / "cells" / "GS-s1.json").write_text("{")
+    refused(run, tmp_path / "to", "schema")
+
+
+def test_changed_arrays_are_refused(run, tmp_path):
+    shutil.copy(run / "arrays" / "GS-s0.npz", run / "arrays" / "GS-s1.npz")
+    refused(run, tmp_path / "to", "hash")
+
+
+def test_two_seeds_are_too_few(make_run, tmp_path):
+    refused(make_run("prior", tmp_path / "run", seeds=2), tmp_path / "to", "incomplete")
+
+
+def test_one_system_is_not_a_suite(make_run, tmp_path):
+    refused(make_run("prior", tmp_path / "run", only=("AA",)), tmp_path / "to", "incomplete")
+
+
+def test_an_unknown_licence_is_refused(run, tmp_path):
+    refused(run, tmp_path / "to", "licence", licence="all mine")
+
+
+def test_arrays_published_elsewhere_are_recomputed_only_where_they_are_at_hand(runs, tmp_path):
+    opened = submit(runs["verse"], tmp_path, {**SAID, "name": "far"}, arrays_url="https://example.org/verse/")
+    assert not list((opened.folder / "arrays").iterdir())
+    assert opened.entry.remote["AA-s0"].url == "https://example.org/verse/AA-s0.npz"
+    assert validate(opened.folder).verdict.tier == "reported"
+    assert validate(opened.folder, runs["verse"] / "arrays").verdict.tier == "recomputed"
+
+
+def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
+    """A cell that crashed keeps its row; its entry has no means and no rank."""
+    from bgbench.leaderboard.tables import tables_of
+
+    path = run / "cells" / "GS-s1.json"
+    record = json.loads(path.read_text())
+    record |= {
+        "status": "crash",
+        "error": "ValueError: <class 'int'>",
+        "metrics": {},
+        "floors": {},
+        "skills": {},
+    }
+    record |= {"arrays": None, "card": {}, "reference": {}, "leakage": "unknown"}
+    path.write_text(json.dumps(record))
+    (run / "arrays" / "GS-s1.npz").unlink()
+    (run / "curve.json").unlink(missing_ok=True)
+    opened = submit(run, tmp_path / "to", SAID)
+    assert opened.missing == [("GS-s1", "crash: ValueError: <class 'int'>")]
+    (standing,) = tables_of([opened])[0].standings
+    assert not standing.ranked
+    assert not standing.ranks
+    assert not standing.intervals
