@@ -1,4 +1,4 @@
-"""Samples with their likelihood a second: Verse against Prose, at published size and as `prose-mini`, one run.
+"""Samples with likelihood a second: Verse against Prose, at published size and as `prose-mini`, one run.
 
 The published Prose has random weights, on which time does not depend; one of its eight blocks is timed and
 counted eight times. Every sampler draws one batch in one thread; CPU seconds are compared.
