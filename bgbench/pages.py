@@ -144,11 +144,41 @@ def _row(number: int, folder: RunFolder, record: Record, columns: Sequence[str])
         "grade": record.reference.get("grade", "–"),
         "leakage": record.leakage,
         "figures": _figures(folder, record),
+        "ledger": _ledger(record),
+        "facts": _facts(record),
         "details": json.dumps(
             record.model_dump(include={"diagnostics", "budget", "energy", "card", "seconds", "provenance"}),
             indent=1,
         ),
     }
+
+
+def _ledger(record: Record) -> list[tuple[str, str, str, str]]:
+    """What was asked for, by phase and kind: calls and seconds."""
+    return [
+        (phase, kind.replace("_", " "), f"{row['calls']:,.0f}", f"{row['seconds']:.2f}")
+        for phase, kinds in record.budget.ledger.items()
+        for kind, row in kinds.items()
+    ]
+
+
+def _facts(record: Record) -> list[tuple[str, str]]:
+    """Where a record comes from, as names and values."""
+    told, card = record.provenance, record.card
+    libraries = {"bgbench": told.get("bgbench", ""), **told.get("libraries", {})}
+    git, host = told.get("git", {}), told.get("host", {})
+    facts = {
+        "record": record.id,
+        "commit": f"{git.get('commit') or 'unknown'}{', edited' if git.get('dirty') else ''}",
+        "versions": ", ".join(f"{name} {value}" for name, value in libraries.items()),
+        "host": ", ".join(str(host[name]) for name in ("cpu", "gpu", "system") if host.get(name)),
+        "weights": card.get("weights_sha256", ""),
+        "reference": f"{record.reference.get('sha256', '')}, {record.reference.get('grade', 'analytic')}",
+        "largest |Δu| to OpenMM (kT)": f"{record.energy.get('openmm_difference', 0.0):.2g}",
+        "seconds": ", ".join(f"{name} {value:.1f}" for name, value in record.seconds.items()),
+        "peak memory (MB)": f"{told.get('peak_memory_mb', 0.0):.0f}",
+    }
+    return [(name, value) for name, value in facts.items() if value]
 
 
 def _value(record: Record, name: str) -> dict[str, str]:

@@ -31,6 +31,8 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     if record.arrays is None:
         return []
     figures = {"smc": annealing(record.diagnostics["smc"])} if "smc" in record.diagnostics else {}
+    if "ess_against_n" in record.diagnostics:
+        figures["weights"] = hygiene(record.diagnostics["ess_against_n"], record.metrics)
     if not record.cell.system.startswith("analytic:"):
         figures |= chemical(folder, record)
     title = (
@@ -57,6 +59,21 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     if record.diagnostics.get("free_energies"):
         figures["free-energy"] = free_energies(record.diagnostics["free_energies"])
     return figures
+
+
+def hygiene(against_n: Mapping[str, float], told: Mapping[str, float]) -> Figure:
+    """ESS of the first n weights, all weights counted, and what else is known of them.
+
+    Even weights keep their share as n grows; heavy ones lose it.
+    """
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    ax = figure.subplots()
+    sizes = [int(n) for n in against_n]
+    ax.plot(sizes, list(against_n.values()), "o-", color=SAMPLER)
+    ax.set(xscale="log", yscale="log", xlabel="n, draws in their order", ylabel="ESS / n, all weights")
+    known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
+    ax.set_title(", ".join(f"{name} {told[name]:.3g}" for name in known if name in told), fontsize=7)
+    return figure
 
 
 def annealing(told: Mapping[str, Any]) -> Figure:
