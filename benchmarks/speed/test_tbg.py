@@ -1,15 +1,15 @@
 """Exact log-likelihood of TBG against one pass backward a coordinate, at equal solver settings.
 
-The reference is the usual loop: one torch.autograd.grad a coordinate, the graph kept between. It is run twice:
+The reference is the usual loop: one torch.autograd.grad a coordinate, the graph kept. It is run twice:
 over this package's field, whose products with states are taken once an atom, and over the layers as they are
-published, with [h_i, h_j, r, r₀] joined for every pair. The second is what people use, the first harder to beat.
+published, with [h_i, h_j, r, r₀] joined for every pair. The second is what people use.
 
-At published sizes one evaluation of velocity and divergence is timed. Both routes ask for the same evaluations at
+At published sizes one evaluation of velocity and divergence is timed. Both routes ask for the same ones at
 equal settings of the solver, so its ratio is the likelihood's where the path costs little beside the trace.
 
 Counted in products for n atoms, C channels, L layers: the loop needs 12 n³C² L floating-point operations over
-this package's field, the closed form 6 n³C² (L − 4) + 4 n³C²: its first and last layer need none, the second and
-the last but one a third. So where products are all that costs, it can win 3.2 × at 9 layers over that field.
+this package's field, the closed form 6 n³C² (L − 4) + 4 n³C²: its first and last layer need none, the second
+and the last but one a third. So where products are all that costs, it can win 3.2 × at 9 layers over it.
 
 Weights are random: time does not depend on them, and the steps of the solver are fixed.
 """
@@ -91,7 +91,7 @@ def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, 
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
     solver = Solver(steps=STEPS)
     ours, (x, grown) = timed(lambda: flown(field, z, m, solver, exact(field, m)))
-    told = f"\n{sequence}, {system.n_atoms} atoms, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
+    told = f"\n{sequence}, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
     for name, velocity in (
         ("this field", lambda x, t: field(x, t, m)),
         ("as published", published(field, m)),

@@ -8,7 +8,8 @@ forward at once. What it uses of the EGNN:
   matrix product of atoms · channels squared with the directions.
 - A step along a pair is a number times d: its derivative in e_ij is a vector, found backward once a pair.
 - Before the first layer states do not depend on x, so its Jacobian is that of pairs, without a product.
-  Behind it, h_j depends on x_k through ‖x_j − x_k‖² alone: the second layer carries one direction a pair, not three.
+  Behind it, h_j depends on x_k through ‖x_j − x_k‖² alone: the second layer carries one direction a pair
+  of atoms.
 - Of the last layer only the step of each atom along its own coordinates is asked for, and that needs h_j
   along d_ij of x_i alone: so of the layer before it, too, one direction a pair is asked for.
 
