@@ -1,12 +1,15 @@
 """Exact log-likelihood of TBG against one pass backward a coordinate, at equal solver settings.
 
-The reference is the usual loop: one torch.autograd.grad a coordinate, the graph kept between. It is run twice:
+The reference is the usual loop: one torch.autograd.grad a coordinate, the graph kept. It is run twice:
 over this package's field, whose products with states are taken once an atom, and over the layers as they are
-published, with [h_i, h_j, r, r₀] joined for every pair. The first is the harder to beat.
+published, with [h_i, h_j, r, r₀] joined for every pair. The second is what people use.
+
+At published sizes one evaluation of velocity and divergence is timed. Both routes ask for the same ones at
+equal settings of the solver, so its ratio is the likelihood's where the path costs little beside the trace.
 
 Counted in products for n atoms, C channels, L layers: the loop needs 12 n³C² L floating-point operations over
-this package's field (24 n³C² L as published), the closed form 6 n³C² (L − 2), for its first and last layer need
-none. So where products are all that costs, 2 L / (L − 2) is what the closed form can win: 2.6 × at 9 layers.
+this package's field, the closed form 6 n³C² (L − 4) + 4 n³C²: its first and last layer need none, the second
+and the last but one a third. So where products are all that costs, it can win 3.2 × at 9 layers over it.
 
 Weights are random: time does not depend on them, and the steps of the solver are fixed.
 """
@@ -77,9 +80,6 @@ def timed(call):
         ("AA", 32, 3, 4),
         ("WS", 32, 3, 4),
         ("AA", 64, 5, 2),
-        ("WS", 64, 5, 2),
-        ("AA", 128, 9, 1),
-        ("AA", 256, 9, 1),
     ],
 )
 def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, n_layers, batch):
@@ -91,7 +91,7 @@ def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, 
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
     solver = Solver(steps=STEPS)
     ours, (x, grown) = timed(lambda: flown(field, z, m, solver, exact(field, m)))
-    told = f"\n{sequence}, {system.n_atoms} atoms, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
+    told = f"\n{sequence}, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
     for name, velocity in (
         ("this field", lambda x, t: field(x, t, m)),
         ("as published", published(field, m)),
@@ -99,5 +99,27 @@ def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, 
         theirs, (same, expected) = timed(lambda v=velocity: flown(field, z, m, solver, plain(v)))
         assert torch.equal(x, same)
         assert torch.allclose(grown, expected, rtol=1e-3, atol=1e-3)
+        told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
+    print(told)
+
+
+@pytest.mark.parametrize("channels", [128, 256])
+@torch.no_grad()
+def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels):
+    system = System.from_sequence("AA")
+    field = Field(Config(channels, n_layers=9)).requires_grad_(False)
+    m = molecules([system.atoms], field.config)
+    x = torch.randn(1, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
+    x = x - x.mean(1, keepdim=True)
+    t = torch.tensor(0.5)
+    velocity_and_divergence(field, x, t, m)
+    ours, (_, divergence) = timed(lambda: velocity_and_divergence(field, x, t, m))
+    told = f"\nAA, {channels} channels, 9 layers, one evaluation: {ours:.2f} s"
+    for name, velocity in (
+        ("this field", lambda x, t: field(x, t, m)),
+        ("as published", published(field, m)),
+    ):
+        theirs, expected = timed(lambda v=velocity: plain(v)(x, 0.5))
+        assert torch.allclose(divergence, expected, rtol=1e-3)
         told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
     print(told)

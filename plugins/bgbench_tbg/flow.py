@@ -31,8 +31,8 @@ class Solver:
     - at 1e-5 to 5e-4 and 0.02 nats,
     - at 1e-6 to 3e-5 and 0.002 nats: the first that keeps the law, 1e-3 in x and 0.01 nats.
 
-    It makes a draw a fifth dearer, for the path is cheap beside the divergence. `steps` > 0: that many steps of the classical Runge–Kutta rule
-    instead, and no halving of panels.
+    It makes a draw a fifth dearer, for the path is cheap beside the divergence. `steps` > 0: that many steps
+    of the classical Runge–Kutta rule instead, and no halving of panels.
     """
 
     tolerance: float = 1e-6

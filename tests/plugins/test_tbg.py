@@ -64,7 +64,9 @@ def test_fixture_velocity_and_divergence(fixture):
     assert torch.allclose(divergence, io["divergence"], rtol=1e-4)
 
 
-@pytest.mark.parametrize(("channels", "n_layers"), [(12, 1), (12, 2), (12, 3), (12, 5), (56, 3)])
+@pytest.mark.parametrize(
+    ("channels", "n_layers"), [(12, 1), (12, 2), (12, 3), (12, 5), (56, 3), (56, 2), (56, 4), (56, 6)]
+)
 def test_divergence_is_that_of_one_pass_a_coordinate(channels, n_layers, generator):
     config = Config(channels, n_layers)
     field, m = loud(config, dtype=torch.float64), known("GG", config, torch.float64)
@@ -72,7 +74,22 @@ def test_divergence_is_that_of_one_pass_a_coordinate(channels, n_layers, generat
     t = torch.rand(3, generator=generator, dtype=torch.float64)
     v, divergence = velocity_and_divergence(field, x, t, m)
     assert torch.allclose(v, field(x, t, m), atol=1e-12)
-    assert torch.allclose(divergence, one_by_one(field, x, t, m), rtol=1e-9)
+    expected = one_by_one(field, x, t, m)
+    assert torch.allclose(divergence, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("channels", "n_layers"), [(12, 3), (56, 2), (56, 3), (56, 6)])
+def test_divergence_in_single_precision(channels, n_layers, generator):
+    """Against double precision; louder weights than these lose digits by themselves."""
+    config = Config(channels, n_layers)
+    field, m = Field(config).requires_grad_(False), known("GG", config)
+    for parameter in field.parameters():
+        width = parameter.shape[-1] ** -0.5
+        parameter.copy_(width * (2 * torch.rand(parameter.shape, generator=generator) - 1))
+    x, t = torch.randn(3, m.mask.shape[1], 3, generator=generator), torch.tensor(0.5)
+    single = velocity_and_divergence(field, x, t, m)[1]
+    expected = one_by_one(field.double(), x.double(), t.double(), known("GG", config, torch.float64))
+    assert float((single - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
 def test_divergence_in_blocks_is_the_same(generator, monkeypatch):
@@ -81,7 +98,7 @@ def test_divergence_in_blocks_is_the_same(generator, monkeypatch):
     x = torch.randn(5, m.mask.shape[1], 3, generator=generator)
     whole = velocity_and_divergence(field, x, torch.tensor(0.4), m)[1]
     for room in (1, 3 * 17 * 144, 2 * (17 * 12) ** 2):
-        monkeypatch.setattr("bgbench_tbg.divergence.ROOM", room)
+        monkeypatch.setattr("bgbench_tbg.products.ROOM", room)
         assert torch.allclose(velocity_and_divergence(field, x, torch.tensor(0.4), m)[1], whole, rtol=1e-4)
 
 
@@ -123,10 +140,12 @@ def test_field_follows_exchanged_atoms_and_has_no_mean(fixture, generator):
     assert float(v.mean(1).abs().max()) < 1e-5 * float(v.abs().max())
 
 
-def test_padding_changes_nothing(generator):
-    config = Config(channels=16, n_layers=3)
+@pytest.mark.parametrize(
+    ("channels", "n_layers", "names"), [(16, 3, ("GG", "GS", "ARIP")), (64, 5, ("GG", "GS", "GA"))]
+)
+def test_padding_changes_nothing(channels, n_layers, names, generator):
+    config = Config(channels, n_layers)
     field = loud(config)
-    names = ("GG", "GS", "ARIP")
     atoms = [System.from_sequence(name).atoms for name in names]
     m = molecules(atoms, config)
     x = torch.zeros(6, m.mask.shape[1], 3)
