@@ -21,6 +21,7 @@ from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
+CAPTION = "<!-- curves -->", "<!-- /curves -->"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
 METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity")
 COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
@@ -98,6 +99,21 @@ def comparison_table(runs: list[RunFolder]) -> str:
     return "\n".join(lines)
 
 
+def with_curves(runs: list[RunFolder]) -> list[RunFolder]:
+    """The runs that error against cost is known of."""
+    return [run for run in runs if (run.path / "curve.json").is_file()]
+
+
+def caption(runs: list[RunFolder]) -> str:
+    """What the figure shows, and of which runs."""
+    names = ", ".join(f"`{name}`" for name in labels(with_curves(runs)))
+    return (
+        f"Of {names}: error after 100, 1,000 … evaluations up to the budget, mean over cells "
+        "(`bgbench curve`); dotted: the floor at that number of frames. Points are left out while a walk has "
+        "not moved."
+    )
+
+
 def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -107,7 +123,12 @@ def rewritten(readme: str, folder: Path, start: str = START, end: str = END) -> 
     runs = opened(folder)
     before, _, rest = readme.partition(start)
     after = rest.partition(end)[2]
-    return f"{before}{start}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{end}{after}"
+    text = f"{before}{start}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{end}{after}"
+    if folder != KEPT:
+        return text
+    opening, closing = CAPTION
+    before, _, rest = text.partition(opening)
+    return f"{before}{opening}\n{caption(runs)}\n{closing}{rest.partition(closing)[2]}"
 
 
 if __name__ == "__main__":
@@ -116,7 +137,6 @@ if __name__ == "__main__":
         if "--rejudge" in sys.argv:
             rejudge(source)
         take(source)
-    scored = [run for run in opened(KEPT) if (run.path / "curve.json").is_file()]
-    draw_curves(scored, ["torus_w2", "energy_w2"], KEPT / "curves.png")
+    draw_curves(with_curves(opened(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
     path = ROOT / "README.md"
     path.write_text(rewritten(path.read_text(), KEPT))

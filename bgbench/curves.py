@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bgbench.abstract import Estimate
 from bgbench.compare import labels, refuse_unlike
@@ -141,6 +142,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
                 xs = [getattr(point, axis) for point in shown]
                 ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_yscale("log")
             ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
         _draw_floor(row[0], found, metric)

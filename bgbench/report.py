@@ -70,7 +70,10 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float]) -> Figure
     ax = figure.subplots()
     sizes = [int(n) for n in against_n]
     ax.plot(sizes, list(against_n.values()), "o-", color=SAMPLER)
+    ax.plot(sizes, [1 / n for n in sizes], ":", color="black", label="1 / n: one weight is all")
     ax.set(xscale="log", yscale="log", xlabel="n, draws in their order", ylabel="ESS / n, all weights")
+    ax.set_ylim(0.5 / sizes[-1], 1.5)
+    ax.legend(frameon=False, fontsize=8)
     known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
     ax.set_title(", ".join(f"{name} {told[name]:.3g}" for name in known if name in told), fontsize=7)
     return figure
@@ -187,7 +190,7 @@ def _density(ax: Axes, points: np.ndarray, weights: np.ndarray | None, box: np.n
     with np.errstate(divide="ignore"):
         free_energy = -np.log(counts.T)
     shifted = free_energy - np.min(free_energy, initial=np.inf, where=np.isfinite(free_energy))
-    image = np.ma.masked_invalid(np.clip(shifted, 0.0, 8.0))
+    image = np.ma.masked_invalid(np.where(counts.T > 0, np.clip(shifted, 0.0, 8.0), np.nan))
     ax.pcolormesh(x_edges, y_edges, image, cmap="viridis", vmin=0.0, vmax=8.0)
 
 
