@@ -4,8 +4,6 @@ Every array is float32 and has the samples last: `(channels, samples)`. All loop
 loops, sums over channels stay in order, and the products take and give the arrays as they lie.
 """
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
