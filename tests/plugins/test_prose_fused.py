@@ -15,7 +15,7 @@ def random_flow(generator, **sizes):
     flow = Prose(Config(**{"channels": 24, "n_blocks": 2, "n_layers": 2, "head_dim": 8, **sizes}))
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
     return flow.requires_grad_(False)
 
 
