@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bgbench_prose import kernels, products
 from bgbench_prose.layers import Layer
-from bgbench_prose.network import Block, Prepared, Prose, Tokens
+from bgbench_prose.network import Block, Prose, Tokens
 
 
 def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:

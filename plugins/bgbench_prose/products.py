@@ -1,4 +1,4 @@
-"""Matrix products for few samples on one thread of a CPU with AVX-512: weights packed once, and fetched ahead.
+"""Matrix products for few samples on one thread with AVX-512: weights packed once, and fetched ahead.
 
 With 32 samples a product waits for its weights: a block's do not fit into a core's cache, and the processor's
 own prefetching stops at every page. This one asks for them `AHEAD` numbers early. Speed: benchmarks/speed.
