@@ -112,7 +112,7 @@ def timed(call) -> tuple[float, torch.Tensor]:
 def test_sampler_against_the_published_algorithm():
     flow, t = published_size()
     z = torch.randn(BATCH, t.mask.shape[1], 3, generator=torch.Generator().manual_seed(1))
-    invert(flow, z[:2], t)
+    invert(flow, z, t)
     ours, x = timed(lambda: invert(flow, z, t)[0])
     theirs, reference = timed(lambda: plain_inverse(flow, z, each_row(t, BATCH)))
     assert torch.allclose(x, reference, atol=1e-4)

@@ -1,5 +1,8 @@
 """Noise → data, token by token: preallocated key/value cache, the conditioning computed once a system."""
 
+import importlib
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +13,11 @@ from bgbench_prose.network import Block, Prepared, Prose, Tokens
 
 def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
     """`z (batch, tokens, 3)` of one peptide (`t` with b = 1) → x, and log|det ∂x/∂z| `(batch,)`."""
+    fused = _fused(flow, z)
     with torch.inference_mode():
+        if fused is not None:
+            x, log_det = fused.invert(flow, z, t)
+            return x.clone(), log_det.clone()
         condition = flow.conditioning(t)
         log_det = z.new_zeros(z.shape[0])
         config = flow.config
@@ -30,6 +37,18 @@ def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
             z = z[:, torch.argsort(order[0])]
             log_det += total
     return z.clone(), log_det.clone()
+
+
+def _fused(flow: Prose, z: Tensor) -> ModuleType | None:
+    """The compiled way where it serves: float32 on a CPU, adaptive layers, no autocast, numba at hand."""
+    weight = next(flow.parameters())
+    float32 = z.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not float32 or z.device.type != "cpu" or flow.config.conditioning != "adaptive":
+        return None
+    try:
+        return importlib.import_module("bgbench_prose.fused")
+    except ImportError:
+        return None
 
 
 def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) -> tuple[Tensor, Tensor]:
