@@ -116,9 +116,9 @@ def swish(x):  # type: ignore[no-untyped-def]
 
 @jit
 def remember(qkv, bias, norms, cache, i):  # type: ignore[no-untyped-def]
-    """Biases onto qkv, norms onto queries and keys; key and value of token i into `cache (2, tokens, C, samples)`.
+    """Biases onto qkv, norms onto queries and keys; key and value of token i into the cache.
 
-    `norms (4, C)`: scale and shift of the queries', then of the keys'.
+    `cache (2, tokens, C, samples)`; `norms (4, C)`: scale and shift of the queries', then of the keys'.
     """
     n, width = qkv.shape[0] // 3, qkv.shape[1]
     for c in range(2 * n):

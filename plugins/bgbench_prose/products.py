@@ -39,10 +39,10 @@ def product(panels, x, out):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _tile(typing_context, weights, x, out, depth, width):  # type: ignore[no-untyped-def]
+def _tile(typing_context, weights, x, out, depth, width):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """ROWS × 2 LANES sums over depth, at addresses of float32; rows of x and out are `width` apart."""
 
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ARG001
         tile = _Tile(builder, args)
         sums = tile.loop(args[3])
         tile.store(sums)

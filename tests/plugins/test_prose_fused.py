@@ -1,5 +1,6 @@
 """The compiled inverse equals the plain one, and steps aside where it cannot serve."""
 
+import copy
 import importlib
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ def random_flow(generator, **sizes):
     flow = Prose(Config(**{"channels": 24, "n_blocks": 2, "n_layers": 2, "head_dim": 8, **sizes}))
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
     return flow.requires_grad_(False)
 
 
@@ -33,8 +34,11 @@ def test_compiled_inverse_equals_the_plain_one(generator, monkeypatch, sequence,
     t = tokens([System.from_sequence(sequence).atoms], flow.config)
     z = torch.randn(batch, t.mask.shape[1], 3, generator=generator)
     assert decode._fused(flow, z) is not None
-    for a, b in zip(decode.invert(flow, z, t), plain(monkeypatch, flow, z, t), strict=True):
-        assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
+    exact = plain(monkeypatch, copy.deepcopy(flow).double(), z.double(), t)
+    rounding = [(a - b).abs().max() for a, b in zip(plain(monkeypatch, flow, z, t), exact, strict=True)]
+    for found, truth, usual in zip(decode.invert(flow, z, t), exact, rounding, strict=True):
+        assert bool(torch.isfinite(truth).all())
+        assert float((found - truth).abs().max()) < 4 * float(usual) + 2e-6
 
 
 def test_other_flows_take_the_plain_way(generator, monkeypatch):
