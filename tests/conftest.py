@@ -69,6 +69,11 @@ def own_references(tmp_path, monkeypatch, made_up):
     return folder
 
 
+def pytest_collection_modifyitems(items):
+    """The board's tests last: their suite and references stay for the rest of the session."""
+    items.sort(key=lambda item: "leaderboard" in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def make_reference():
     """Writes a made-up reference of a peptide into a folder."""

@@ -13,7 +13,10 @@ from bgbench.runfolder import RunFolder
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    run("verse", only=("AA",), budget=200, seeds=1, workers=0, out=folder / "run", tracking_uri="none")
+    with pytest.MonkeyPatch.context() as patch:
+        # Other tests have references of their own, without a TICA model.
+        patch.setenv("BGBENCH_REFERENCES", str(folder))
+        run("verse", only=("AA",), budget=200, seeds=1, workers=0, out=folder / "run", tracking_uri="none")
     return write_report([RunFolder.open(folder / "run")], folder / "report.html").read_text()
 
 

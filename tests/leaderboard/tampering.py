@@ -306,7 +306,7 @@ def a_training_list_hidden_in_one_cell(folder):
 
 @tampering("leakage")
 def a_stamp_edited(folder):
-    record(folder, lambda r: r.update(leakage="similar"))
+    record(folder, lambda r: r.update(leakage="similar" if r["leakage"] == "unseen" else "unseen"))
 
 
 # What arrays hold

@@ -142,7 +142,10 @@ def test_the_feed_is_atom(site):
     entries = feed.findall(f"{ATOM}entry")
     assert len(entries) == 2
     assert len({entry.find(f"{ATOM}id").text for entry in entries}) == 2
-    assert entries[0].find(f"{ATOM}link").get("href") == "https://example.org/board/entries/prior.html"
+    links = {entry.find(f"{ATOM}link").get("href") for entry in entries}
+    assert links == {f"https://example.org/board/entries/{name}.html" for name in ("prior", "verse")}
+    dates = [entry.find(f"{ATOM}updated").text for entry in entries]
+    assert dates == sorted(dates, reverse=True)
 
 
 def test_a_folder_of_other_things_is_never_cleared(published, tmp_path):
