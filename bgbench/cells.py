@@ -1,6 +1,5 @@
 """Execute one cell into its record. A failure becomes a row with its cause; it never ends the run."""
 
-import resource
 import time
 import traceback
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ import torch
 
 from bgbench.errors import BudgetExhausted, NonFinite, Unsupported
 from bgbench.floors import shared_floors
+from bgbench.memory import peak_memory
 from bgbench.provenance import provenance
 from bgbench.records import Budget, Cell, Ending, Record, Status, atomic_file, write_arrays, write_json
 from bgbench.run import Bench, Outcome, evaluate, open_bench, stamps
@@ -113,8 +113,3 @@ def spent(cell: Cell, bench: Bench | None) -> Budget:
         return Budget(limit=cell.budget, used=0)
     oracle = bench.oracle
     return Budget(limit=oracle.limit, used=oracle.used, nonfinite=oracle.n_nonfinite, ledger=oracle.ledger)
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in MB (Linux reports kB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -61,7 +61,7 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     return figures
 
 
-def hygiene(against_n: Mapping[str, float], told: Mapping[str, float]) -> Figure:
+def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) -> Figure:
     """ESS of the first n weights, all weights counted, and what else is known of them.
 
     Even weights keep their share as n grows; heavy ones lose it.
@@ -75,7 +75,7 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float]) -> Figure
     ax.set_ylim(0.5 / sizes[-1], 1.5)
     ax.legend(frameon=False, fontsize=8)
     known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
-    ax.set_title(", ".join(f"{name} {told[name]:.3g}" for name in known if name in told), fontsize=7)
+    ax.set_title(", ".join(f"{name} {value:.3g}" for name in known if (value := told.get(name)) is not None), fontsize=7)
     return figure
 
 

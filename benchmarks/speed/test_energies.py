@@ -1,6 +1,5 @@
 """The batched energy against OpenMM's CPU platform (2 threads), the same conformers, the same run."""
 
-import resource
 import time
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from bgbench import System
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.memory import peak_memory
 
 GOALS = {("AA", False): 100, ("ARIP", False): 40, ("AA", True): 20, ("ARIP", True): 15}
 
@@ -56,7 +56,7 @@ def test_throughput_and_memory_are_flat():
         x = conformers(system, n)
         energy.energy_and_force(x)
         rates[n] = n / seconds(energy.energy_and_force, x)
-        peaks[n] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - x.nelement() * 8 / 2**20
+        peaks[n] = peak_memory() - x.nelement() * 8 / 2**20
     print("\nconformers/s:", {n: f"{rate:,.0f}" for n, rate in rates.items()})
     print("peak MB beyond positions and forces:", {n: round(mb) for n, mb in peaks.items()})
     assert min(rates[1_000], rates[10_000], rates[100_000]) > 0.5 * max(rates.values())

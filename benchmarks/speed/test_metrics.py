@@ -6,7 +6,6 @@ matrix, for the torus through the array of all differences, as published. Each r
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, System, TicaModel
+from bgbench.memory import peak_memory
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import sides
 from bgbench.plugins import plugins
@@ -99,5 +99,5 @@ if __name__ == "__main__":
     started = time.process_time()
     values = {"ours": ours, "direct": direct}[sys.argv[1]](given)
     cpu = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory()
     print(json.dumps({**values, "cpu": cpu, "MB": peak}))

@@ -165,13 +165,14 @@ def test_training_step_shares_its_conditioning():
 
 
 STREAM = """
-import resource, sys, torch
+import sys
+from bgbench.memory import peak_memory
 from bgbench.testing import peptide_task
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import ProseSampler
 sampler = ProseSampler(Prose(Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)))
 total = sum(float(part.log_q.sum()) for part in sampler.stream(peptide_task("AA"), int(sys.argv[1])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(round(peak_memory()))
 """
 
 

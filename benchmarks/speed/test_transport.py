@@ -1,6 +1,5 @@
 """Exact transport on six angles against the direct route: the whole cost matrix, POT's dense solver."""
 
-import resource
 import subprocess
 import sys
 import time
@@ -43,8 +42,8 @@ def test_ratio_to_the_direct_route(n):
 def test_peak_memory():
     """In a process of its own; the published route builds 4.8 GB at 10,000 × 10,000."""
     code = (
-        "from test_transport import cloud, exact_transport, peak\n"
-        "exact_transport(cloud(1, 10_000), cloud(2, 10_000), periodic=True)\nprint(peak())"
+        "from bgbench.memory import peak_memory\nfrom test_transport import cloud, exact_transport\n"
+        "exact_transport(cloud(1, 10_000), cloud(2, 10_000), periodic=True)\nprint(peak_memory())"
     )
     folder = __file__.rpartition("/")[0]
     found = subprocess.run(
@@ -52,8 +51,3 @@ def test_peak_memory():
     )
     print(f"peak {float(found.stdout):.0f} MB at 10,000 × 10,000")
     assert float(found.stdout) < 1500
-
-
-def peak() -> float:
-    """Peak resident MB of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -22,9 +22,9 @@ class Product:
     """`weight · x` into `out` for `x (depth, samples)`: packed where that helps, else torch's."""
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
+        self.weight = weight.detach()
         fits = weight.shape[0] % products.ROWS == 0 and torch.get_num_threads() == 1 and products.able()
-        self.packed = products.pack(weight.numpy()) if fits else None
+        self.packed = products.packed(weight) if fits else None
 
     def __call__(self, x: Tensor, out: Tensor) -> None:
         if self.packed is None or x.shape[1] % (2 * products.LANES):
@@ -65,7 +65,7 @@ class Step:
         self.norm, self.mlp_norm = (arrays(n.weight, n.bias) for n in (layer.norm, layer.mlp_norm))
         self.qk_norms = np.stack(arrays(*layer.q_norm.parameters(), *layer.k_norm.parameters()))
         linears = layer.qkv, layer.out, layer.mlp_in, layer.mlp_out, layer.swish_in, layer.swish_out
-        self.products = [Product(linear.weight.detach()) for linear in linears]
+        self.products = [Product(linear.weight) for linear in linears]
         self.biases = [arrays(linear.bias)[0] for linear in linears[:4]]
         self.one, self.zero = np.ones_like(self.biases[1]), np.zeros_like(self.biases[1])
 

@@ -7,6 +7,8 @@ loops, sums over channels stay in order, and the products take and give the arra
 import numpy as np
 from numba import njit
 
+from bgbench_prose.prefetch import prefetch
+
 jit = njit(fastmath={"nsz", "contract"}, error_model="numpy", nogil=True, cache=True)
 inlined = njit(fastmath={"nsz", "contract"}, error_model="numpy", inline="always")
 
@@ -14,6 +16,8 @@ _f, _i = np.float32, np.int32
 _ZERO, _HALF, _ONE = _f(0.0), _f(0.5), _f(1.0)
 EPSILON = _f(1e-5)
 """Of torch's layer norm."""
+AHEAD, LINE = 1024, 16
+"""How far ahead keys and values are fetched, and what one fetch brings, in float32."""
 
 
 @inlined
@@ -150,7 +154,10 @@ def attend(q, cache, scores, out):  # type: ignore[no-untyped-def]
         for b in range(width):
             out[c, b] = _ZERO
     for j in range(tokens):
+        start = cache[1, j].ctypes.data
         for c in range(q.shape[0]):
+            for b in range(0, width, LINE):
+                prefetch(start + 4 * (c * width + b + AHEAD))
             share, value, into = scores[c // wide, j], cache[1, j, c], out[c]
             for b in range(width):
                 into[b] += share[b] * value[b]
@@ -159,10 +166,12 @@ def attend(q, cache, scores, out):  # type: ignore[no-untyped-def]
 @jit
 def _score(q, k, score):  # type: ignore[no-untyped-def]
     """Σ q k over the channels of one head, two at a time: `score (samples,)`."""
-    width = score.shape[0]
+    width, start = score.shape[0], k.ctypes.data
     for b in range(width):
         score[b] = _ZERO
     for c in range(0, q.shape[0] - 1, 2):
+        for b in range(0, 2 * width, LINE):
+            prefetch(start + 4 * (c * width + b + AHEAD))
         q0, q1, k0, k1 = q[c], q[c + 1], k[c], k[c + 1]
         for b in range(width):
             score[b] += q0[b] * k0[b] + q1[b] * k1[b]

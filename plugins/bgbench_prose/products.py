@@ -11,6 +11,10 @@ from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from bgbench_prose.prefetch import prefetched
 
 ROWS, LANES, AHEAD = 12, 16, 4096
 """Rows of weights and samples (twice LANES) of a tile whose sums stay in registers; floats fetched ahead."""
@@ -21,10 +25,31 @@ def able() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
-def pack(weight: np.ndarray) -> np.ndarray:
+_PACKED = WeakTensorKeyDictionary()
+
+
+def packed(weight: Tensor) -> np.ndarray:
+    """`pack` of a network's weight, remembered while the weight lives and is not written to."""
+    state = weight._version, weight.data_ptr()
+    found = _PACKED.get(weight)
+    if found is None or found[0] != state:
+        found = state, pack(weight.detach().numpy())
+        _PACKED[weight] = found
+    panels: np.ndarray = found[1]
+    return panels
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def pack(weight):  # type: ignore[no-untyped-def]
     """`(rows, depth)` → `(rows / ROWS, depth, ROWS)`: a tile's weights in the order of their use."""
     rows, depth = weight.shape
-    return np.ascontiguousarray(weight.reshape(rows // ROWS, ROWS, depth).transpose(0, 2, 1))
+    out = np.empty((rows // ROWS, depth, ROWS), weight.dtype)
+    for p in range(rows // ROWS):
+        panel, into = weight[p * ROWS : (p + 1) * ROWS], out[p]
+        for k in range(depth):
+            for r in range(ROWS):
+                into[k, r] = panel[r, k]
+    return out
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -52,7 +77,6 @@ def _tile(typing_context, weights, x, out, depth, width):  # type: ignore[no-unt
 
 
 _FLOAT, _WORD, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_BYTES = ir.IntType(8).as_pointer()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
@@ -63,9 +87,7 @@ class _Tile:
         self.builder, self.width = builder, args[4]
         self.weights, self.x, self.out = (builder.inttoptr(a, _FLOAT.as_pointer()) for a in args[:3])
         fma = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        fetch = ir.FunctionType(ir.VoidType(), [_BYTES, _WORD, _WORD, _WORD])
         self.fma = cgutils.get_or_insert_function(builder.module, fma, f"llvm.fma.v{LANES}f32")
-        self.fetch = cgutils.get_or_insert_function(builder.module, fetch, "llvm.prefetch.p0")
 
     def loop(self, depth: Any) -> list[list[Any]]:
         """The loop over depth; its ROWS × 2 sums."""
@@ -90,8 +112,7 @@ class _Tile:
 
     def _step(self, k: Any, sums: list[list[Any]]) -> list[list[Any]]:
         b, first = self.builder, self.builder.mul(k, _INDEX(ROWS))
-        ahead = b.bitcast(b.gep(self.weights, [b.add(first, _INDEX(AHEAD))]), _BYTES)
-        b.call(self.fetch, [ahead, _WORD(0), _WORD(3), _WORD(1)])
+        prefetched(b, b.gep(self.weights, [b.add(first, _INDEX(AHEAD))]))
         x = [b.load(self._vector(self.x, k, half), align=4) for half in range(2)]
         nothing, zeros = (
             ir.Constant(_VECTOR, ir.Undefined),

@@ -125,10 +125,10 @@ class Spread:
         """Behind a layer that came from states `h`; narrowed to the last layer's d `toward`, if given."""
         change = change_of(layer, h, e)
         if self.h is None:
-            thin = change(slim(p.h + p.h0, p.d), None)
-            full = widened(thin, p.d)
+            slender = change(slim(p.h + p.h0, p.d), None)
+            full = widened(slender, p.d)
             full = full if toward is None else narrowed(full, toward)
-            return Spread(self.x + straight(p.x + p.x0), full, thin)
+            return Spread(self.x + straight(p.x + p.x0), full, slender)
         here, there, _ = layer.blocks
         from_here, from_there = each(here, self.h), each(there, self.h)
         sums = straight(along(p.h0, p.d0)) + pulled(along(p.h, p.d), self.x) + own(layer, s) @ from_here

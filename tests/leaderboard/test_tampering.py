@@ -23,8 +23,8 @@ def load():
 
 
 tampered = load()
-COSTLY = 1_000_000_000
-"""Bytes of memory that the validator stays under."""
+COSTLY = 1_000
+"""MB of memory that the validator stays under."""
 
 
 def problems_of(folder):
@@ -77,17 +77,18 @@ def test_frames_of_the_reference_are_no_samples(submission):
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.validate import validate
+from bgbench.memory import peak_memory
 for folder in sys.argv[1:]:
     try:
         problems = validate(Path(folder)).problems
     except Refused as refused:
         problems = refused.problems
     print(problems[0].reason if problems else "sound")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_memory())
 """
 HEAVY = (
     "a_zip_bomb",
@@ -111,4 +112,4 @@ def test_the_validator_stays_under_a_gigabyte(packed, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     *reasons, peak = done.stdout.split()
     assert reasons == wanted
-    assert int(peak) < COSTLY
+    assert float(peak) < COSTLY

@@ -4,11 +4,12 @@ import copy
 import importlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from bgbench import System
-from bgbench_prose import decode
+from bgbench_prose import decode, products
 from bgbench_prose.network import Config, Prose, tokens
 
 
@@ -64,3 +65,12 @@ def test_every_product_equals_torchs(generator):
     out = torch.empty(36, 64)
     products.product(products.pack(weight.numpy()), x.numpy(), out.numpy())
     assert torch.allclose(out, weight @ x, atol=1e-5)
+
+
+def test_weights_written_to_are_packed_again():
+    linear = torch.nn.Linear(8, 24, bias=False)
+    before = products.packed(linear.weight)
+    assert products.packed(linear.weight) is before
+    with torch.no_grad():
+        linear.weight.mul_(2)
+    assert np.array_equal(products.packed(linear.weight), 2 * before)
