@@ -75,7 +75,8 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) ->
     ax.set_ylim(0.5 / sizes[-1], 1.5)
     ax.legend(frameon=False, fontsize=8)
     known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
-    ax.set_title(", ".join(f"{name} {value:.3g}" for name in known if (value := told.get(name)) is not None), fontsize=7)
+    values = [f"{name} {value:.3g}" for name in known if (value := told.get(name)) is not None]
+    ax.set_title(", ".join(values), fontsize=7)
     return figure
 
 
