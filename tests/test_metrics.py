@@ -80,6 +80,14 @@ def test_published_definitions_to_the_digit(published, protocol, system, referen
     assert COMPUTE[metric](case)[key] == pytest.approx(META["metrics"][published], rel=1e-4)
 
 
+def test_the_published_protocol_as_runs_use_it_gives_the_published_numbers(system, reference, stored):
+    case = case_of(system, reference, stored["samples"], stored["samples_energy_kT"])
+    judged = get_protocol("paper@1").judge(case.estimate, reference, system, case.generator)
+    expected = {PUBLISHED[name][1]: value for name, value in META["metrics"].items()}
+    assert len(expected) == len(META["metrics"]) == 6
+    assert {name: judged.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
 def test_tica_features_are_the_published_ones(system, reference, stored):
     from bgbench.chemistry.features import tica_features
 

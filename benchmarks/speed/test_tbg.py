@@ -4,9 +4,9 @@ The reference is the usual loop: one torch.autograd.grad a coordinate, the graph
 over this package's field, whose products with states are taken once an atom, and over the layers as they are
 published, with [h_i, h_j, r, r₀] joined for every pair. The second is what people use.
 
-A whole log-likelihood is also timed as it is published: position and log-density are one state of the solver,
-so each evaluation needs a trace. Ours follows the path with the same solver at the same settings, and asks for
-traces at 15 times.
+A whole log-likelihood is also timed as it is published: position and log-density are one state of the
+solver, so each evaluation needs a trace. Ours follows the path with the same solver at the same settings, and
+asks for traces at 15 times.
 
 At published sizes one evaluation of velocity and divergence is timed too: what the closed form alone gains.
 
