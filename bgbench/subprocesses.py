@@ -96,6 +96,7 @@ class CellProcess:
         deadline = time.monotonic() + STARTING
         while not stop.is_set():
             for report in self._read():
+                advanced(cell, int(report.get("advanced", 0)))
                 if "error" in report:
                     raise BgbenchError(str(report["error"]))
                 if "done" in report:
@@ -103,7 +104,6 @@ class CellProcess:
                 if self._stage == "starting":
                     deadline = time.monotonic() + self._limits.timeout
                 self._stage = report.get("entered", self._stage)
-                advanced(cell, int(report.get("advanced", 0)))
             cause = self._cause_of_death(process, deadline)
             if cause is not None:
                 killed = process.poll() == -signal.SIGKILL

@@ -3,9 +3,11 @@
 import ctypes
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,16 +37,38 @@ def main(folder_path: str, threads: str) -> None:
 def serve(cell: Cell, folder: RunFolder, reports: IO[str]) -> None:
     """Run one cell and report how it went."""
 
-    def report(**message: Any) -> None:
-        reports.write(json.dumps(message) + "\n")
-
-    watch = Watch(lambda n: report(advanced=n), lambda stage: report(entered=stage))
+    report = Reports(reports)
+    watch = Watch(report.advanced, lambda stage: report.send(entered=stage))
     try:
         execute(cell, folder, watch)
     except BgbenchError as error:
-        report(error=str(error))
+        report.send(error=str(error))
     else:
-        report(done=cell.name)
+        report.send(done=cell.name)
+
+
+class Reports:
+    """Messages to the executor. Progress goes out ten times a second: thousands of wake-ups take its core."""
+
+    EVERY = 0.1
+    """Seconds."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._advanced = 0
+        self._sent = -math.inf
+
+    def advanced(self, n: int) -> None:
+        """Count work done, and tell of it if it is time."""
+        self._advanced += n
+        if time.monotonic() >= self._sent + self.EVERY:
+            self.send()
+            self._sent = time.monotonic()
+
+    def send(self, **message: Any) -> None:
+        """A message now, with the work done since the last one."""
+        self._stream.write(json.dumps({"advanced": self._advanced, **message}) + "\n")
+        self._advanced = 0
 
 
 def die_with_the_parent(parent: int) -> None:

@@ -1,5 +1,6 @@
 """Wherever cells run, the records are the same, and what a sampler breaks is its own cell."""
 
+import io
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from bgbench.records import Cell
 from bgbench.remote import OnDask
 from bgbench.runfolder import RunFolder, new_plan
 from bgbench.subprocesses import CellProcess, Limits, environment
+from bgbench.worker import Reports
 
 HOSTILE = {
     "budget": ("budget_exhausted", "1 evaluations asked for, 0 left of a budget of 100", "sampling"),
@@ -130,6 +132,19 @@ def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monke
     assert killed
     assert ending.status == "ok"
     assert folder.records()[0].status == "ok"
+
+
+def test_progress_is_told_seldom_and_whole():
+    sent = io.StringIO()
+    reports = Reports(sent)
+    for _ in range(10_000):
+        reports.advanced(3)
+    reports.send(done="cell")
+    messages = [json.loads(line) for line in sent.getvalue().splitlines()]
+    assert sum(message["advanced"] for message in messages) == 30_000
+    assert messages[0] == {"advanced": 3}
+    assert messages[-1]["done"] == "cell"
+    assert len(messages) < 100
 
 
 def test_in_process_samplers_are_put_back_in_their_place(make_folder):

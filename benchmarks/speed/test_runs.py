@@ -12,8 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bgbench import System
-from bgbench.plugins import energy
 from bgbench.runfolder import RunFolder
 
 CELLS = 2_000
@@ -95,8 +93,8 @@ def test_two_thousand_cells_in_two_minutes_and_a_gigabyte(tmp_path):
 
 
 def test_two_workers_against_one(tmp_path):
-    """Molecular dynamics on the default suite, start-up and figures included, the kernels compiled before."""
-    energy(System.from_sequence("AA"), "batched").prepare(10_000)
+    """Molecular dynamics on the default suite, start-up and figures included, after a small run that compiles."""
+    watched("run", "md", "--budget", "1000", "--seeds", "1", "--quiet", "--out", str(tmp_path / "first"))
     cost = {}
     for workers in (1, 2):
         out = tmp_path / str(workers)

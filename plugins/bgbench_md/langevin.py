@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 
 import bgbench
+from bgbench_md.onecore import OneCore, threads
 
 FRICTION = 0.3
 STEP = 0.001
@@ -54,14 +55,17 @@ class LangevinMD(bgbench.AbstractSampler):
         seed = int(torch.randint(1, 2**31 - 1, (1,), generator=task.generator))
         walk = _Walk(task.system, start, seed)
         frames, energies, done = [], [], 0
-        for k in range(n):
-            due = max(0, (k + 1) * total // n - spent)
-            task.oracle.charge(due - done)
-            x, u = walk.advance(due - done)
-            task.progress(due - done)
-            frames.append(x)
-            energies.append(u)
-            done = due
+        try:
+            for k in range(n):
+                due = max(0, (k + 1) * total // n - spent)
+                task.oracle.charge(due - done)
+                x, u = walk.advance(due - done)
+                task.progress(due - done)
+                frames.append(x)
+                energies.append(u)
+                done = due
+        finally:
+            walk.core.release()
         x = torch.stack(frames) if frames else torch.zeros(0, task.system.n_atoms, 3)
         return bgbench.Proposal(x, u=torch.tensor(energies, dtype=torch.float64))
 
@@ -75,7 +79,9 @@ class _Walk:
         integrator.setRandomNumberSeed(seed)
         platform = openmm.Platform.getPlatformByName("CPU")
         properties = {"Threads": "1", "DeterministicForces": "true"}
+        before = threads()
         self._context = openmm.Context(bgbench.openmm_system(system), integrator, platform, properties)
+        self.core = OneCore(threads() - before)
         self._context.setPositions(start.numpy())
         self._context.setVelocitiesToTemperature(system.temperature, seed)
 
@@ -83,6 +89,7 @@ class _Walk:
         """Positions (nm) and u (kT) after `steps` more; a walk that blew up gives +inf."""
         import openmm
 
+        self.core.renew()
         try:
             self._context.getIntegrator().step(steps)
             state = self._context.getState(getPositions=True, getEnergy=True)
