@@ -1,7 +1,7 @@
 """OpenMM's one thread and its caller on one core: between two they wake each other, several times a step.
 
-Waking a core that sleeps takes tens of microseconds, more than the pass it is woken for: 38 atoms made 606 steps a
-second beside an idle core and 3,170 on one core together.
+Waking a core that sleeps takes tens of microseconds, more than the pass it is woken for: 38 atoms made 606 steps
+a second beside an idle core and 3,170 on one core together.
 """
 
 import os
@@ -13,7 +13,7 @@ TASKS = Path("/proc/self/task")
 SPAN = 0.2
 """Seconds after which a core is chosen anew."""
 OWN = 0.8
-"""A core that gives less than this share of its time is somebody else's too: leave the choice to the system."""
+"""A core that gives less of its time than this works for others too: leave the choice to the system."""
 PROCESSOR = 36
 """The field of `/proc/…/stat` after the name with the core a thread ran on last."""
 

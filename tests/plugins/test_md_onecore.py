@@ -33,7 +33,8 @@ def test_threads_share_one_core_after_a_span_and_are_let_go(pool, monkeypatch):
     allowed, here = os.sched_getaffinity(0), threading.get_native_id()
     core = OneCore(pool)
     core.renew()
-    assert cores(*pool) == cores(here) and len(os.sched_getaffinity(here)) == 1
+    assert cores(*pool) == cores(here)
+    assert len(os.sched_getaffinity(here)) == 1
     core.release()
     assert cores(here, *pool) == [allowed, allowed]
 
