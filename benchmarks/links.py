@@ -1,8 +1,8 @@
-"""How Verse does on peptides nobody trained on, by length and by how much of their chain it met in training.
+"""How Verse does on peptides nobody trained on, by length and by how much of them it met in training.
 
-`python benchmarks/links.py` draws 1,024 conformers each of random peptides that are in no training, validation
-or test list, and writes `benchmarks/results/verse-links.md`. A link is two neighbours and their places in the
-chain (first, inner, last): what a network must know to make the bond between them.
+`python benchmarks/links.py` draws 1,024 conformers each of random peptides that are in no training,
+validation or test list, and writes `benchmarks/results/verse-links.md`. A link is two neighbours and their
+places in the chain (first, inner, last): what a network must know to make the bond between them.
 """
 
 import math
@@ -64,8 +64,9 @@ def drawn(trained: Trained, sequence: str) -> dict[str, float]:
 
 def table(rows: list[dict[str, float]]) -> str:
     """A line for each length and number of links met."""
-    lines = ["| residues | links never met | peptides | ESS, median (mean) | cut ESS, median | broken, median (worst) |"]
-    lines += ["|---|---|---|---|---|---|"]
+    counts = ("residues", "links never met", "peptides")
+    heads = (*counts, "ESS, median (mean)", "cut ESS, median", "broken, median (worst)")
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
     for key in sorted({(row["length"], row["missing"]) for row in rows}):
         group = [row for row in rows if (row["length"], row["missing"]) == key]
         ess, cut, broken = ([row[name] for row in group] for name in ("ess", "cut", "broken"))

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Unpack
 
+from bgbench.chemistry.residues import heavy_atoms
 from bgbench.choices import Choices, Observer
 from bgbench.errors import BgbenchError
 from bgbench.executors import AbstractExecutor, InProcess
@@ -93,6 +94,7 @@ def opened(sampler: str, choices: Choices) -> Iterator[RunFolder]:
 def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
     """The cells to run now, every system before any comes again: its floors are known then.
 
+    Large systems come first: workers that end with small ones wait less for each other.
     Damaged records are told of, set aside and run again.
     """
     records, damaged = folder.readable()
@@ -105,7 +107,8 @@ def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
         observer.notice(f"{folder.path} holds records made with other library versions than today's")
     missing = folder.missing(retry_failed=choices.get("retry_failed", False))
     wanted = {cell.name for cell in only_of(folder.plan, choices.get("only", ()))}
-    return sorted((cell for cell in missing if cell.name in wanted), key=lambda cell: cell.seed)
+    asked = (cell for cell in missing if cell.name in wanted)
+    return sorted(asked, key=lambda cell: (cell.seed, -heavy_atoms(cell.system)))
 
 
 def draw(folder: RunFolder, record: Record, observer: Observer) -> None:

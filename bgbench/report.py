@@ -66,8 +66,7 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) ->
 
     Even weights keep their share as n grows; heavy ones lose it.
     """
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    ax = figure.subplots()
+    figure, (ax,) = sheet(5.2, 3.4)
     sizes = [int(n) for n in against_n]
     ax.plot(sizes, list(against_n.values()), "o-", color=SAMPLER)
     ax.plot(sizes, [1 / n for n in sizes], ":", color="black", label="1 / n: one weight is all")
@@ -83,8 +82,7 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) ->
 def annealing(told: Mapping[str, Any]) -> Figure:
     """What an annealed sampler did at each step: t, ESS, acceptance, step length, surviving ancestors."""
     history = told["history"]
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True).flatten()
+    figure, panels = sheet(7.2, 4.8, 2, 2)
     drawn = (("t",), ("ess", "cess"), ("acceptance",), ("ancestors",))
     for ax, names in zip(panels, drawn, strict=True):
         for name in names:
@@ -100,8 +98,7 @@ def annealing(told: Mapping[str, Any]) -> Figure:
 
 def free_energies(found: Mapping[str, Any]) -> Figure:
     """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out."""
-    figure = Figure(figsize=(5.2, 1.2 + 0.5 * len(found)), layout="constrained")
-    ax = figure.subplots()
+    figure, (ax,) = sheet(5.2, 1.0 + 0.5 * len(found), top=0.35)
     sides = (
         ("delta_f", "error", "sampler", SAMPLER, 0.12),
         ("reference", "reference_error", "reference", REFERENCE, -0.12),
@@ -115,6 +112,7 @@ def free_energies(found: Mapping[str, Any]) -> Figure:
             reach = 2 * (state[error] or 0.0)
             ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
     ax.set_yticks(range(len(found)), list(found))
+    ax.set_ylim(-0.5, len(found) - 0.5)
     ax.set_xlabel("ΔF (kT), ± 2 standard errors")
     ax.legend(frameon=False, fontsize=8)
     return figure
@@ -124,8 +122,8 @@ def ramachandran(system: System, ensemble: Ensemble, reference: Reference) -> Fi
     """Weighted φ/ψ densities, one row for each (φ, ψ) pair; degrees."""
     ours, truth = torsions(system, ensemble.x), torsions(system, reference.x)
     rows = ours.phi.shape[1]
-    figure = Figure(figsize=(7.2, 3.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+    figure, panels = sheet(7.2, 3.4 * rows, rows, 2, same_y=True)
+    axes = panels.reshape(rows, 2)
     weights = ensemble.weights.numpy()
     for row in range(rows):
         _angles(axes[row, 0], truth.phi[:, row], truth.psi[:, row], None)
@@ -148,8 +146,7 @@ def tica(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
     low, high = truth.min(0), truth.max(0)
     margin = 0.15 * (high - low)
     box = np.stack([low - margin, high + margin], axis=1)
-    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, (left, right) = sheet(7.2, 3.4, 1, 2, same_y=True)
     _density(left, truth, None, box)
     _density(right, ours, ensemble.weights.numpy(), box)
     left.set(title=f"reference ({reference.grade})", xlabel="TIC 1", ylabel="TIC 2")
@@ -159,14 +156,14 @@ def tica(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
 
 def energies(ensemble: Ensemble, reference: Reference) -> Figure:
     """Histograms of u (kT): reference, proposal, weighted ensemble."""
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    ax = figure.subplots()
+    figure, (ax,) = sheet(5.2, 3.4, top=0.35)
     truth = reference.u.numpy()
     spread = max(float(truth.std()), 1e-3)
     bins = np.linspace(truth.min() - 3 * spread, truth.max() + 12 * spread, 90).tolist()
     u = ensemble.u.numpy()
     inside = np.clip(np.nan_to_num(u, posinf=bins[-1]), bins[0], bins[-1])
-    ax.hist(truth, bins, density=True, color=REFERENCE, alpha=0.45, label="reference")
+    heights, _ = np.histogram(truth, bins, density=True)
+    ax.stairs(heights, bins, fill=True, color=REFERENCE, alpha=0.45, label="reference")
     for weights, style, label in (
         (None, ":", "sampler, unweighted"),
         (ensemble.weights.numpy(), "-", "sampler, weighted"),
@@ -174,9 +171,29 @@ def energies(ensemble: Ensemble, reference: Reference) -> Figure:
         heights, _ = np.histogram(inside, bins, weights=weights)
         scale = heights.sum() * np.diff(bins)
         ax.stairs(heights / np.maximum(scale, 1e-300), bins, color=SAMPLER, linestyle=style, label=label)
-    ax.set(xlabel="u (kT); the last bin holds everything above", ylabel="density")
+    ax.set(xlabel="u (kT); the bins at the ends hold everything beyond", ylabel="density")
     ax.legend(frameon=False, fontsize=8)
     return figure
+
+
+def sheet(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, top: float = 0.65, same_y: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """A figure of so many inches and its axes, row by row, below `top` inches for titles.
+
+    The margins are given: to find them matplotlib would draw every figure twice, beside busy workers.
+    """
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=same_y)
+    left, right, bottom = 0.7, 0.15, 0.5
+    beside, below = 0.5 if same_y else 0.8, 0.5
+    wide = (width - left - right - beside * (columns - 1)) / columns
+    tall = (height - top - bottom - below * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width, right=1 - right / width, bottom=bottom / height, top=1 - top / height,
+        wspace=beside / wide, hspace=below / tall,
+    )  # fmt: skip
+    return figure, axes.flatten()
 
 
 def _angles(ax: Axes, phi: torch.Tensor, psi: torch.Tensor, weights: np.ndarray | None) -> None:
@@ -192,7 +209,16 @@ def _density(ax: Axes, points: np.ndarray, weights: np.ndarray | None, box: np.n
         free_energy = -np.log(counts.T)
     shifted = free_energy - np.min(free_energy, initial=np.inf, where=np.isfinite(free_energy))
     image = np.ma.masked_invalid(np.where(counts.T > 0, np.clip(shifted, 0.0, 8.0), np.nan))
-    ax.pcolormesh(x_edges, y_edges, image, cmap="viridis", vmin=0.0, vmax=8.0)
+    ax.imshow(
+        image,
+        cmap="viridis",
+        vmin=0.0,
+        vmax=8.0,
+        origin="lower",
+        aspect="auto",
+        extent=(x_edges[0], x_edges[-1], y_edges[0], y_edges[-1]),
+        interpolation="nearest",
+    )
 
 
 def _save(figure: Figure, title: str, path: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 import bgbench
 from bgbench import BgbenchError
-from bgbench.api import Observer
+from bgbench.api import Observer, due, opened
 from bgbench.replay import replay, verify
 from bgbench.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
@@ -146,6 +146,15 @@ def test_resume_runs_what_is_missing_or_failed_of_the_systems_named(finished):
     assert resumed(finished, retry_failed=True)[0] == [torus.system]
     with pytest.raises(BgbenchError, match=r"--only AA: not in this run \(analytic:"):
         resumed(finished, only=("AA",))
+
+
+def test_large_systems_come_first_and_each_before_any_comes_again(tmp_path):
+    choices = {"suite": "dipeptides-mini", "seeds": 2, "out": tmp_path / "run", "tracking_uri": "none"}
+    with opened("prior", choices) as folder:
+        cells = due(folder, choices, Observer())
+    assert [(cell.system, cell.seed) for cell in cells] == [
+        (system, seed) for seed in (0, 1) for system in ("WS", "HM", "DI", "AA")
+    ]
 
 
 @pytest.mark.parametrize(

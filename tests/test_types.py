@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, Suite, System, TicaModel
+from bgbench.chemistry.residues import heavy_atoms
 
 
 def test_values_are_frozen_and_check_their_shapes():
@@ -49,6 +50,7 @@ def test_suite_refuses_nothing_and_twice():
 def test_bad_sequences_say_what_is_wrong(sequence):
     with pytest.raises(BgbenchError, match="peptide"):
         System.from_sequence(sequence)
+    assert heavy_atoms("analytic:harmonic") == 0
 
 
 def test_every_residue_builds_at_both_ends_and_in_the_middle():
@@ -62,6 +64,7 @@ def test_every_residue_builds_at_both_ends_and_in_the_middle():
         assert (2, "OXT") in names
         assert len({(a.residue, a.name) for a in system.atoms}) == system.n_atoms
         assert torch.isfinite(system.positions).all()
+        assert heavy_atoms(first + middle + last) == sum(a.element != "H" for a in system.atoms)
         if middle == "H":
             assert (1, "HE2") in names
             assert (1, "HD1") not in names

@@ -93,12 +93,12 @@ def test_two_thousand_cells_in_two_minutes_and_a_gigabyte(tmp_path):
 
 
 def test_two_workers_against_one(tmp_path):
-    """Molecular dynamics on the default suite, start-up and figures included, after a run that compiles."""
+    """Molecular dynamics on the default suite, three seeds, start-up and figures included, after a run."""
     watched("run", "md", "--budget", "1000", "--seeds", "1", "--quiet", "--out", str(tmp_path / "first"))
     cost = {}
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        words = ("--workers", str(workers), "--tracking-uri", "none", "--quiet")
+        words = ("--seeds", "3", "--workers", str(workers), "--tracking-uri", "none", "--quiet")
         cost[workers] = watched("run", "md", "--out", str(out), *words)
         cells = sum(record.seconds["total"] for record in RunFolder.open(out).records())
         print(f"\n{workers} workers: {cost[workers]}, cells {cells:.0f} s")

@@ -58,7 +58,7 @@ def published(field, m):
 def plain(velocity):
     """∇·v by one pass backward a coordinate."""
 
-    def divergence(x: torch.Tensor, t: float) -> torch.Tensor:
+    def divergence(x: torch.Tensor, t: float, _: object = None) -> torch.Tensor:
         with torch.enable_grad():
             x = x.clone().requires_grad_()
             v = velocity(x, x.new_tensor(t))

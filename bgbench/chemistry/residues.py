@@ -11,6 +11,12 @@ ONE_TO_THREE = {
 }  # fmt: skip
 """One-letter → three-letter residue codes."""
 
+HEAVY_ATOMS = {
+    "G": 4, "A": 5, "S": 6, "C": 6, "T": 7, "V": 7, "P": 7, "D": 8, "N": 8, "I": 8, "L": 8, "M": 8,
+    "E": 9, "Q": 9, "K": 9, "H": 10, "F": 11, "R": 11, "Y": 12, "W": 14,
+}  # fmt: skip
+"""Atoms of a residue within a chain, hydrogens not counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Atom:
@@ -38,3 +44,9 @@ def parse_sequence(sequence: str) -> str:
     if len(letters) < 2:
         raise BgbenchError(f"peptide '{sequence}' has {len(letters)} residue(s); at least 2 are needed")
     return letters
+
+
+def heavy_atoms(sequence: str) -> int:
+    """Atoms of a zwitterionic peptide, hydrogens not counted; 0 for a name that is no sequence."""
+    known = [HEAVY_ATOMS.get(letter, 0) for letter in sequence]
+    return sum(known) + 1 if known and all(known) else 0

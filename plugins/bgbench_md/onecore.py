@@ -1,7 +1,7 @@
 """OpenMM's one thread and its caller on one core: between two they wake each other, several times a step.
 
-Waking a core that sleeps takes tens of microseconds, more than the pass it is woken for: 38 atoms made 606 steps
-a second beside an idle core and 3,170 on one core together.
+Waking a core that sleeps takes tens of microseconds, more than the pass it is woken for: 38 atoms made 606
+steps a second beside an idle core and 3,170 on one core together.
 """
 
 import os

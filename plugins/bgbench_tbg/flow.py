@@ -1,8 +1,8 @@
 """Noise → conformer → noise along the field, and the change of density on the way (arXiv 2406.14426)."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,13 @@ PART = 1 << 20
 CACHED = 1 << 19
 """Numbers of one kind at pairs that an evaluation of the field may hold: a processor's caches keep them."""
 
-Divergence = Callable[[Tensor, float], Tensor]
+ALL = slice(None)
+
+
+class Divergence(Protocol):
+    """∇·v `(k,)` at `x (k, atoms, 3)` and time `t`; x are the `rows` of a batch."""
+
+    def __call__(self, x: Tensor, t: float, rows: Tensor | slice = ALL, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -71,20 +77,22 @@ def carried(field: Field, x: Tensor, m: Molecules, solver: Solver, way: tuple[fl
 def flown(
     field: Field, z: Tensor, m: Molecules, solver: Solver, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """Conformers at t = 1 of noise z, and ∫ ∇·v dt `(n,)` along their paths.
+    """Conformers at t = 1 of noise z of one molecule, and ∫ ∇·v dt `(n,)` along their paths.
 
     The path costs one evaluation of the field a stage; the divergence, dearer by far, is asked for only
-    where its integral needs it.
+    where its integral needs it, and only of the samples that do.
     """
     ends = []
 
-    def values(times: Tensor) -> Tensor:
-        when = torch.cat([times.new_zeros(1), times, times.new_ones(1)])
-        _, *path, end = solver.path(field, z, m, when)
-        ends.append(end)
-        return torch.stack([divergence(y, float(t)) for y, t in zip(path, times, strict=True)])
+    def values(times: Tensor, rows: Tensor) -> Tensor:
+        when = torch.cat([times.new_zeros(1), times, times.new_ones(0 if ends else 1)])
+        path = solver.path(field, z[rows], m, when)[1:]
+        if not ends:
+            ends.append(path[-1])
+        stops = zip(path[: len(times)], times, strict=True)
+        return torch.stack([divergence(y, float(t), rows) for y, t in stops])
 
-    grown = integral(values, (0.0, 1.0), math.inf if solver.steps else solver.nats)
+    grown = integral(values, len(z), (0.0, 1.0), math.inf if solver.steps else solver.nats)
     return ends[0], grown
 
 
@@ -96,7 +104,7 @@ def exact(field: Field, m: Molecules) -> Divergence:
     def part(y: Tensor, t: Tensor) -> Tensor:
         return velocity_and_divergence(field, y, t, m)[1]
 
-    def divergence(x: Tensor, t: float) -> Tensor:
+    def divergence(x: Tensor, t: float, _: Tensor | slice = ALL) -> Tensor:
         when = x.new_tensor(t)
         if torch.is_grad_enabled() and x.requires_grad:
             return checkpoint(part, x, when, use_reentrant=False)
@@ -108,13 +116,13 @@ def exact(field: Field, m: Molecules) -> Divergence:
 def hutchinson(field: Field, m: Molecules, noise: Tensor) -> Divergence:
     """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: right on average, but not the density."""
 
-    def divergence(x: Tensor, t: float) -> Tensor:
+    def divergence(x: Tensor, t: float, rows: Tensor | slice = ALL) -> Tensor:
         remember = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
             y = x if remember else x.detach().requires_grad_()
-            along = (noise * field(y, x.new_tensor(t), m)).sum()
+            along = (noise[rows] * field(y, x.new_tensor(t), m)).sum()
             (change,) = torch.autograd.grad(along, y, create_graph=remember)
-        return (noise * change).sum((1, 2))
+        return (noise[rows] * change).sum((1, 2))
 
     return divergence
 

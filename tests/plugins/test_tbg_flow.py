@@ -127,15 +127,17 @@ def test_kronrods_points_are_right_and_panels_are_halved_where_they_must(seed):
     assert not torch.allclose(coarse[14:], 1 / (degree[14:, 0] + 1), rtol=1e-14)
     asked = []
 
-    def spike(t):
-        asked.append(len(t))
-        return (1e-2 / ((t - 0.7) ** 2 + 1e-4))[:, None]
+    def spikes(t, rows):
+        asked.append(rows.tolist())
+        widths = torch.tensor([1e-4, 1e2, 1e-3], dtype=torch.float64)[rows]
+        return 1e-2 / ((t[:, None] - 0.7) ** 2 + widths)
 
-    truth = math.atan(30.0) + math.atan(70.0)
-    assert float(integral(spike, (0.0, 1.0), 1e-6)) == pytest.approx(truth, abs=1e-6)
-    assert len(asked) > 3
+    truth = [1e-2 / w * (math.atan(0.3 / w) + math.atan(0.7 / w)) for w in (1e-2, 1e1, math.sqrt(1e-3))]
+    assert integral(spikes, 3, (0.0, 1.0), 1e-6).tolist() == pytest.approx(truth, abs=1e-6)
+    assert asked[0] == [0, 1, 2], "all at first, then only those that need it"
+    assert {1} == set(asked[0]) - {row for rows in asked[1:] for row in rows}
     with pytest.raises(ArithmeticError, match="did not settle"):
-        integral(lambda t: torch.rand(15, 1, dtype=torch.float64), (0.0, 1.0), 1e-9)
+        integral(lambda t, rows: torch.rand(15, len(rows), dtype=torch.float64), 2, (0.0, 1.0), 1e-9)
 
 
 def test_hutchinson_is_right_on_average_and_says_that_it_is_no_density(generator):
