@@ -18,12 +18,10 @@ from bgbench_prose.network import Prose, tokens
 from bgbench_prose.sampler import log_prior
 from bgbench_tbg.flow import exact, hutchinson
 from bgbench_tbg.network import Config, Field, molecules
+from bgbench_tbg.quadrature import n_points
 
 STAGES = 120
 """Evaluations a proposal at a fixed number: 20 steps of dopri5."""
-
-PANEL = 15
-"""Divergences that one Kronrod panel asks for."""
 
 CLAIM = 4_000
 PROSE_BLOCKS, PROSE_DRAWS = 1, 8
@@ -84,7 +82,7 @@ def test_proposals_with_likelihood_a_second(sequence):
         for trace, cost in (("exact", whole), ("stochastic", guess)):
             rate, ratio = 1 / (cost * stages), cost * stages / prose
             print(f"  {told}, {trace}: ECNF++ {rate:.3g}/s, Prose {ratio:.3g} × as fast; paper: {CLAIM} ×")
-    here = asked * alone + PANEL * whole
-    print(f"  as this package does it, {PANEL} divergences a path: Prose {here / prose:.3g} × as fast")
+    here = asked * alone + n_points() * whole
+    print(f"  as this package does it, {n_points()} divergences a path: Prose {here / prose:.3g} × as fast")
     assert prose > 0
     assert whole > alone

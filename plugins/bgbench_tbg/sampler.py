@@ -12,7 +12,6 @@ from bgbench_tbg.flow import (
     TRACES,
     Divergence,
     Solver,
-    carried,
     exact,
     flown,
     hutchinson,
@@ -67,8 +66,7 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         m = self._molecules(task.system.atoms)
         x = x.to(next(self.field.parameters()))
         scaled = centred(x) / self.field.config.scale
-        z = carried(self.field, scaled, m, self.solver, (1.0, 0.0))
-        _, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
+        z, grown = flown(self.field, scaled, m, self.solver, self._divergence(task, m, scaled), back=True)
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
         return self._around(task, x, log_prior(z, TRAINED_AT / task.system.temperature) - grown)
 
@@ -76,8 +74,9 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         m = self._molecules(task.system.atoms)
         scaled = x / self.field.config.scale
         place = scaled.mean(1, keepdim=True)
-        z = carried(self.field, scaled - place, m, self.solver, (1.0, 0.0))
-        _, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
+        z, grown = flown(
+            self.field, scaled - place, m, self.solver, self._divergence(task, m, scaled), back=True
+        )
         return z + place, -grown - 3 * task.system.n_atoms * math.log(self.field.config.scale)
 
     def _divergence(self, task: bgbench.Task, m: Molecules, like: Tensor) -> Divergence:

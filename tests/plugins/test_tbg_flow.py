@@ -12,9 +12,9 @@ from bgbench.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.flow import Solver, carried, exact, flown, log_prior
+from bgbench_tbg.flow import Solver, exact, flown, log_prior
 from bgbench_tbg.network import Config, Field, Molecules
-from bgbench_tbg.quadrature import integral, pair, points
+from bgbench_tbg.quadrature import FIFTEEN, SEVEN, integral
 from bgbench_tbg.weights import save
 
 
@@ -79,6 +79,11 @@ def legendre(n, low, high):
     return (low + high) / 2 + (high - low) / 2 * at, (high - low) / 2 * weight
 
 
+def carried(field, x, m, solver, way):
+    """`x` carried from one time of `way` to the other."""
+    return solver.path(field, x, m, torch.tensor(way, dtype=torch.float64))[-1]
+
+
 def log_q(field, x, m, solver):
     z = carried(field, x, m, solver, (1.0, 0.0))
     return log_prior(z, 1.0) - flown(field, z, m, solver, exact(field, m))[1]
@@ -118,26 +123,33 @@ def test_integral_along_the_path_is_that_of_both_together(generator):
     assert torch.allclose(grown, together, atol=1e-2)
 
 
-def test_kronrods_points_are_right_and_panels_are_halved_where_they_must(seed):
-    degree = torch.arange(23, dtype=torch.float64)[:, None]
-    powers = points(0.0, 1.0) ** degree
-    fine, coarse = pair(powers.T, 0.0, 1.0)
-    assert torch.allclose(fine, 1 / (degree[:, 0] + 1), rtol=1e-14)
-    assert torch.allclose(coarse[:14], 1 / (degree[:14, 0] + 1), rtol=1e-14)
-    assert not torch.allclose(coarse[14:], 1 / (degree[14:, 0] + 1), rtol=1e-14)
+@pytest.mark.parametrize(("rule", "fine", "coarse"), [(SEVEN, 11, 5), (FIFTEEN, 23, 13)])
+def test_kronrods_points_and_weights_are_right(rule, fine, coarse):
+    """Each rule is exact up to its degree, and not beyond."""
+    degree = torch.arange(fine + 2, dtype=torch.float64)[:, None]
+    powers = rule.points(-1.0, 1.0) ** degree
+    exact = (1 + (-1) ** degree[:, 0]) / (degree[:, 0] + 1)
+    for found, limit in zip(rule.pair(powers.T, -1.0, 1.0), (fine, coarse), strict=True):
+        assert torch.allclose(found[: limit + 1], exact[: limit + 1], atol=1e-14)
+        assert abs(float(found[limit + 1] - exact[limit + 1])) > 1e-10
+
+
+def test_panels_are_halved_where_they_must_and_only_for_whom(seed):
     asked = []
 
-    def spikes(t, rows):
-        asked.append(rows.tolist())
-        widths = torch.tensor([1e-4, 1e2, 1e-3], dtype=torch.float64)[rows]
-        return 1e-2 / ((t[:, None] - 0.7) ** 2 + widths)
+    def spikes(panels):
+        asked.append([rows.tolist() for _, rows in panels])
+        times = torch.cat([t for t, _ in panels])
+        assert bool((times.diff() > 0).all())
+        widths = torch.tensor([1e-4, 1e2, 1e-3], dtype=torch.float64)
+        return [1e-2 / ((t[:, None] - 0.7) ** 2 + widths[rows]) for t, rows in panels]
 
     truth = [1e-2 / w * (math.atan(0.3 / w) + math.atan(0.7 / w)) for w in (1e-2, 1e1, math.sqrt(1e-3))]
-    assert integral(spikes, 3, (0.0, 1.0), 1e-6).tolist() == pytest.approx(truth, abs=1e-6)
-    assert asked[0] == [0, 1, 2], "all at first, then only those that need it"
-    assert {1} == set(asked[0]) - {row for rows in asked[1:] for row in rows}
+    assert integral(spikes, 3, 1e-6).tolist() == pytest.approx(truth, abs=1e-6)
+    assert asked[0] == [[0, 1, 2]] * 2
+    assert {row for panels in asked[1:] for rows in panels for row in rows} == {0, 2}
     with pytest.raises(ArithmeticError, match="did not settle"):
-        integral(lambda t, rows: torch.rand(15, len(rows), dtype=torch.float64), 2, (0.0, 1.0), 1e-9)
+        integral(lambda p: [torch.rand(len(t), len(r), dtype=torch.float64) for t, r in p], 2, 1e-9)
 
 
 def test_hutchinson_is_right_on_average_and_says_that_it_is_no_density(generator):
