@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,28 @@ def _version(name: str) -> str:
 
 
 def _cpu() -> str:
+    """Name of the processor and, where Linux tells, what else chooses the code that libraries run on it.
+
+    Virtual machines call many generations by one name; their vector instructions sum in another order.
+    """
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    if not info.is_file():
+        return platform.processor()
+    return described(info.read_text())
+
+
+def described(cpuinfo: str) -> str:
+    """A processor by the first entry of /proc/cpuinfo: name, family, model, stepping, digest of its features."""
+    first = cpuinfo.strip().partition("\n\n")[0].splitlines()
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    name = known.get("model name") or platform.processor()
+    places = [
+        f"{key.split()[-1]} {known[key]}" for key in ("cpu family", "model", "stepping") if key in known
+    ]
+    features = known.get("flags") or known.get("Features", "")
+    if features:
+        places.append(f"features {sha256(' '.join(sorted(features.split())).encode()).hexdigest()[:8]}")
+    return ", ".join([name, *places])
 
 
 def _git(folder: Path) -> dict[str, Any]:

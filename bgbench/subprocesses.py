@@ -18,7 +18,7 @@ import psutil
 
 from bgbench.errors import BgbenchError
 from bgbench.records import UNFINISHED, Cell, Ending, Status, atomic_file
-from bgbench.threads import thread_variables
+from bgbench.threads import memory_variables, thread_variables
 
 LOOK_EVERY = 0.2
 LAST_WORDS = 0.5
@@ -47,7 +47,7 @@ def environment(limits: Limits) -> dict[str, str]:
     """Environment of a worker process."""
     device = {"CUDA_VISIBLE_DEVICES": limits.device} if limits.device else {}
     inherited = {key: os.environ.get(key, "") for key in list(os.environ)}
-    return {**inherited, **thread_variables(limits.threads), **device}
+    return {**memory_variables(), **inherited, **thread_variables(limits.threads), **device}
 
 
 class CellProcess:

@@ -1,4 +1,4 @@
-"""How many threads libraries take. Executors call this for their workers; library code never does."""
+"""What libraries take: threads and memory. Executors call this for workers; library code never does."""
 
 import os
 from collections.abc import Iterator
@@ -17,6 +17,18 @@ def thread_variables(n: int) -> dict[str, str]:
     Waiting threads sleep: spinning ones take whole cores from the other workers.
     """
     return {**{name: str(n) for name in VARIABLES}, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+KEPT = 1 << 30
+"""Bytes up to which a worker keeps freed memory for the next array."""
+
+
+def memory_variables() -> dict[str, str]:
+    """Environment of a process that keeps what it frees, as glibc reads it.
+
+    Given back and asked for again, memory is cleared page by page each time: a sixth of a cell's seconds.
+    """
+    return {"MALLOC_MMAP_THRESHOLD_": str(KEPT), "MALLOC_TRIM_THRESHOLD_": str(KEPT)}
 
 
 @contextmanager

@@ -282,6 +282,7 @@ def test_slurm_options_reach_the_job(tmp_path):
 
 def test_every_library_of_a_worker_is_told_its_threads_and_its_device():
     told = environment(Limits(threads=3, device="1"))
+    assert int(told["MALLOC_TRIM_THRESHOLD_"]) >= 2**30
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
         assert told[f"{name}_NUM_THREADS"] == "3"
     assert told["OPENMM_CPU_THREADS"] == "3"

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from bgbench import BgbenchError, Ensemble, Proposal
+from bgbench.provenance import described
 from bgbench.records import (
     Budget,
     Cell,
@@ -126,3 +127,15 @@ def test_cell_hash_follows_what_determines_the_result():
     assert a_cell().sha256 == a_cell().sha256
     assert a_cell().sha256 != a_cell(seed=1).sha256
     assert a_cell().sha256 != a_cell(options={"a": "b"}).sha256
+
+
+def test_processors_of_one_name_are_told_apart_by_generation_and_features():
+    """Virtual machines call Sapphire and Emerald Rapids the same; sums differ in the last bit between them."""
+    sapphire = "model name : Xeon\ncpu family : 6\nmodel : 143\nstepping : 8\nflags : sse avx512f amx_tile\n"
+    two_cores = f"{sapphire}\n{sapphire}"
+    assert described(sapphire) == described(two_cores)
+    assert described(sapphire).startswith("Xeon, family 6, model 143, stepping 8, features ")
+    assert described(sapphire) == described(sapphire.replace("sse avx512f", "avx512f sse"))
+    emerald = sapphire.replace("143", "207")
+    assert len({described(text) for text in (sapphire, emerald, sapphire.replace(" amx_tile", ""))}) == 3
+    assert "features" in described("Features : fp asimd")
