@@ -82,7 +82,7 @@ def _cpu() -> str:
 
 
 def described(cpuinfo: str) -> str:
-    """A processor by the first entry of /proc/cpuinfo: name, family, model, stepping, digest of its features."""
+    """The first processor of /proc/cpuinfo: name, family, model, stepping, a digest of its features."""
     first = cpuinfo.strip().partition("\n\n")[0].splitlines()
     known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
     name = known.get("model name") or platform.processor()

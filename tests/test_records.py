@@ -130,7 +130,7 @@ def test_cell_hash_follows_what_determines_the_result():
 
 
 def test_processors_of_one_name_are_told_apart_by_generation_and_features():
-    """Virtual machines call Sapphire and Emerald Rapids the same; sums differ in the last bit between them."""
+    """Virtual machines call generations by one name; sums differ in the last bit between them."""
     sapphire = "model name : Xeon\ncpu family : 6\nmodel : 143\nstepping : 8\nflags : sse avx512f amx_tile\n"
     two_cores = f"{sapphire}\n{sapphire}"
     assert described(sapphire) == described(two_cores)

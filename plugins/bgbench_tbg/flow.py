@@ -1,8 +1,8 @@
 """Noise → conformer → noise along the field, and the change of density on the way (arXiv 2406.14426)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,11 +22,8 @@ CACHED = 1 << 19
 
 ALL = slice(None)
 
-
-class Divergence(Protocol):
-    """∇·v `(k,)` at `x (k, atoms, 3)` and time `t`; x are the `rows` of a batch."""
-
-    def __call__(self, x: Tensor, t: float, rows: Tensor | slice = ALL, /) -> Tensor: ...
+Divergence = Callable[[Tensor, float, Tensor | slice], Tensor]
+"""∇·v `(k,)` at `x (k, atoms, 3)`, time t and `rows` of a batch."""
 
 
 @dataclass(frozen=True)
