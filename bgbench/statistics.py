@@ -26,11 +26,18 @@ class Interval:
 
 
 def draws(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Bootstrap means `(DRAWS,)` of `values (systems, seeds)`; the same `seed` draws the same systems."""
+    """Bootstrap means `(DRAWS,)` of `values (systems, seeds)`; the same `seed` draws the same systems.
+
+    Where a system has fewer seeds, its row ends in NaN and as many are drawn as it has.
+    """
     random = np.random.default_rng(seed)
     n, k = values.shape
     systems = random.integers(0, n, (DRAWS, n))
     seeds = random.integers(0, k, (DRAWS, n, k))
+    present = np.isfinite(values).sum(axis=1)[systems][..., None]
+    if (present < k).any():
+        among = (random.random(seeds.shape) * present).astype(int)
+        seeds = np.where(present == k, seeds, np.where(np.arange(k) < present, among, k - 1))
     return np.nanmean(np.nanmean(values[systems[..., None], seeds], axis=2), axis=1)
 
 

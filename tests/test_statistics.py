@@ -8,7 +8,7 @@ from bgbench.cli import app, guarded
 from bgbench.compare import compare
 from bgbench.records import Budget, Record, write_json
 from bgbench.runfolder import RunFolder, new_plan
-from bgbench.statistics import difference, holm, interval, rank_intervals, wilcoxon
+from bgbench.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say(rng):
@@ -18,6 +18,19 @@ def test_intervals_cover_the_truth_as_often_as_they_say(rng):
         found = interval(systems + 0.3 * rng.standard_normal((30, 3)))
         covered += found.low <= 0.0 <= found.high
     assert abs(covered / 200 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_a_system_with_fewer_seeds_counts_with_those_it_has(rng):
+    """As many are drawn as there are: one seed has no spread of its own, and nothing becomes NaN."""
+    ragged = np.array([[1.0, 2.0, 3.0], [5.0, 7.0, np.nan], [9.0, np.nan, np.nan]])
+    found = draws(ragged)
+    assert np.isfinite(found).all()
+    assert found.mean() == pytest.approx((2 + 6 + 9) / 3, abs=0.05)
+    alone = draws(np.array([[5.0, 7.0, np.nan]]))
+    assert sorted(set(alone.tolist())) == [5.0, 6.0, 7.0]
+    assert np.mean(alone == 6.0) == pytest.approx(0.5, abs=0.05)
+    assert set(draws(np.array([[9.0, np.nan]])).tolist()) == {9.0}
+    assert interval(ragged).mean == pytest.approx(17 / 3)
 
 
 def test_holm_by_hand():
