@@ -26,7 +26,7 @@ KEPT = 1 << 30
 def memory_variables() -> dict[str, str]:
     """Environment of a process that keeps what it frees, as glibc reads it.
 
-    Given back and asked for again, memory is cleared page by page each time: a sixth of a cell's seconds.
+    Given back and asked for again, memory is cleared page by page each time: a tenth of a cell's seconds.
     """
     return {"MALLOC_MMAP_THRESHOLD_": str(KEPT), "MALLOC_TRIM_THRESHOLD_": str(KEPT)}
 
