@@ -152,7 +152,9 @@ def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
     runner = engine
     if not isinstance(engine, OpenMMEngine):
-        single = replace(job.settings, rungs=1, round_steps=1000, warm_up=0, anneal_steps=0)
+        single = replace(
+            job.settings, rungs=1, round_steps=round(1000 / job.settings.step), warm_up=0, anneal_steps=0
+        )
         runner = ENGINES["batched"](job.system, single)
         runner.thaw({**runner.freeze(), "x": engine.cold()})
     series = []
