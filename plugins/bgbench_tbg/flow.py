@@ -30,16 +30,10 @@ Divergence = Callable[[Tensor, float, Tensor | slice], Tensor]
 class Solver:
     """dopri5 of torchdiffeq at `tolerance`, absolute and relative; `nats` as in `quadrature.integral`.
 
-    `nats` is how far two rules of different order may lie apart, not the error: at 0.3, 24 draws of
-    `tbg-mini` on AL and on HV needed 22 divergences a path and erred by 0.006 nats at most.
-
-    The published tolerance is 1e-4. There and back again, 24 paths of `tbg-mini` each on AL and HV return,
-    at worst:
-
-    - at 1e-4 to 2.6 in x (units of `scale`) and 37 nats in log q,
-    - at 1e-5 to 0.2 and 0.96 nats,
-    - at 1e-6 to 2.2e-3 and 0.013 nats,
-    - at 3e-7 to 9e-4 and 0.007 nats: the first that keeps the law, 1e-3 in x and 0.01 nats.
+    `nats` is how far two rules of different order may lie apart, not the error: that, and what other
+    tolerances cost, is printed by `benchmarks/speed/test_tbg.py` (kept in `benchmarks/results/speed-tbg.md`).
+    The published tolerance is 1e-4, at which paths do not come back; 3e-7 is the first that keeps the law,
+    there and back within 0.01 nats in log q (and 2e-3 in x, in units of `scale`) for `tbg-mini` on AL and HV.
 
     It costs little, for the path is cheap beside the divergence. `steps` > 0: that many steps of the
     classical Runge–Kutta rule instead, and no halving of panels.

@@ -85,8 +85,8 @@ def carried(field, x, m, solver, way):
 
 
 def log_q(field, x, m, solver):
-    z = carried(field, x, m, solver, (1.0, 0.0))
-    return log_prior(z, 1.0) - flown(field, z, m, solver, exact(field, m))[1]
+    z, grown = flown(field, x, m, solver, exact(field, m), back=True)
+    return log_prior(z, 1.0) - grown
 
 
 def test_there_and_back_is_where_one_was(generator):
