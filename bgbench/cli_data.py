@@ -11,7 +11,7 @@ from bgbench.chemistry import parse_sequence
 from bgbench.choices import parse_settings
 from bgbench.errors import BgbenchError
 from bgbench.protocols import get_protocol
-from bgbench.references.engines import ENGINES, Settings
+from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate
 from bgbench.references.store import read_reference
@@ -34,7 +34,9 @@ TRAINING = Settings(
 @app.command("simulate")
 def simulate_(
     targets: Annotated[list[str] | None, typer.Argument(help="suites or sequences")] = None,
-    engine: Annotated[str, typer.Option(help="batched (parallel tempering) or openmm")] = "batched",
+    engine: Annotated[
+        str, typer.Option(help="batched, softened (best for references) or openmm")
+    ] = "batched",
     replicas: Annotated[int | None, typer.Option(help="independent starts")] = None,
     frames: Annotated[int | None, typer.Option(help="frames a system, over all replicas")] = None,
     ns: Annotated[
@@ -63,7 +65,8 @@ def simulate_(
     if train:
         refuse_held_out(names)
     quick = train or short
-    settings = replace(TRAINING if quick else Settings(), engine=engine, seed=seed)
+    usual = TRAINING if quick else SOFTENED if engine == "softened" else Settings()
+    settings = replace(usual, engine=engine, seed=seed)
     chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     n = frames or (480 if quick else 10_000)

@@ -55,23 +55,30 @@ class Tempering:
 
     def exchange(self, u: np.ndarray) -> np.ndarray:
         """Metropolis exchange of neighbouring rungs, even pairs and odd pairs in turn; energies follow."""
-        first = self.rounds % 2
-        random = np.random.default_rng([self.seed, 1, self.rounds])
-        self.rounds += 1
-        low = np.arange(first, self.rungs - 1, 2)
-        if not len(low):
-            return u
         ladders = u.reshape(-1, self.rungs)
         beta = 1.0 / self.walkers.kt.astype(np.float64).reshape(-1, self.rungs)
-        gain = (beta[:, low] - beta[:, low + 1]) * (ladders[:, low] - ladders[:, low + 1])
-        accept = np.log(random.random(gain.shape)) < gain
-        order = np.arange(len(u)).reshape(-1, self.rungs)
-        swapped = order.copy()
-        for column, k in enumerate(low):
-            rows = accept[:, column]
-            swapped[rows, k], swapped[rows, k + 1] = order[rows, k + 1], order[rows, k]
+        order, low, accept = metropolis(ladders, beta, self.seed, self.rounds)
+        self.rounds += 1
         self.tried[low] += len(ladders)
         self.taken[low] += accept.sum(0)
-        flat = swapped.reshape(-1)
+        flat = (np.arange(len(ladders))[:, None] * self.rungs + order).reshape(-1)
         self.walkers.take(flat)
         return u[flat]
+
+
+def metropolis(
+    u: np.ndarray, beta: np.ndarray, seed: int, rounds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which rung each rung takes over from, `(ladders, rungs)`, for energies u at inverse temperatures beta.
+
+    Even pairs in even rounds, odd pairs in odd ones; also the lower rungs of the pairs tried, and
+    `(ladders, pairs)`: where they swapped. Random numbers come from (seed, rounds) alone.
+    """
+    low = np.arange(rounds % 2, u.shape[1] - 1, 2)
+    gain = (beta[:, low] - beta[:, low + 1]) * (u[:, low] - u[:, low + 1])
+    accept = np.log(np.random.default_rng([seed, 1, rounds]).random(gain.shape)) < gain
+    order = np.tile(np.arange(u.shape[1]), (len(u), 1))
+    for column, k in enumerate(low):
+        rows = accept[:, column]
+        order[rows, k], order[rows, k + 1] = k + 1, k
+    return order, low, accept

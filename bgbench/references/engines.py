@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
+from bgbench.dynamics.softening import AROUND, TURNS, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import pack
@@ -102,21 +103,76 @@ class TemperingEngine(AbstractEngine):
         return self._tempering.cold.copy()
 
     def freeze(self) -> dict[str, np.ndarray]:
-        t = self._tempering
-        w = t.walkers
-        counts = {"rounds": np.array(t.rounds), "tried": t.tried, "taken": t.taken}
-        return {"x": w.x, "v": w.v, "random": w.random, "kt": w.kt, **counts}
+        return frozen(self._tempering)
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        walkers = Walkers(*(state[name].copy() for name in ("x", "v", "random", "kt")))
         t = self._tempering
-        counts = (state["tried"].copy(), state["taken"].copy())
-        self._tempering = Tempering(walkers, t.rungs, t.seed, int(state["rounds"]), *counts)
+        t.walkers, t.rounds, t.tried, t.taken = thawed(state)
 
     def notes(self) -> dict[str, Any]:
         t = self._tempering
         rates = (t.taken / np.maximum(t.tried, 1)).tolist()
         return {"temperatures": self.temperatures.tolist(), "swap_rates": rates}
+
+
+class SofteningEngine(AbstractEngine):
+    """Replica exchange with softened terms: rung k feels as if its torsions and contacts were at T_k.
+
+    `high` is the temperature whose Boltzmann factor B has at the top. Starts are annealed there.
+    """
+
+    def __init__(self, system: System, settings: Settings) -> None:
+        energy = BatchedEnergy(system, "compiled")
+        p = energy.parameters
+        masses = p.masses
+        if settings.hydrogen_mass:
+            masses = with_hydrogen_mass(masses, p.bonds, settings.hydrogen_mass)
+        self._settings = settings
+        self._integrator = Integrator(masses, settings.step / 1000)
+        scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
+        r, kts = settings.replicas, np.full(settings.replicas * settings.rungs, kt(system.temperature))
+        x = np.repeat(minimise(energy, system.positions, RELAX)[None].float().numpy(), r, axis=0)
+        starts = Walkers.start(x, kts[:r], masses, settings.seed + 1)
+        top = pack(softened(p, Turns.of(system, p.torsions), float(scales[-1])), np.float32)
+        self._integrator.advance(starts, settings.anneal_steps, top, torch.get_num_threads())
+        walkers = Walkers.start(np.tile(starts.x, (settings.rungs, 1, 1)), kts, masses, settings.seed)
+        self._softening = Softening.start(system, p, walkers, scales, settings.seed)
+
+    def advance(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self._softening.round(self._integrator, self._settings.round_steps, torch.get_num_threads())
+
+    def cold(self) -> np.ndarray:
+        return self._softening.cold.copy()
+
+    def freeze(self) -> dict[str, np.ndarray]:
+        return {**frozen(self._softening), "turned": self._softening.turned}
+
+    def thaw(self, state: Mapping[str, np.ndarray]) -> None:
+        s = self._softening
+        s.walkers, s.rounds, s.tried, s.taken = thawed(state)
+        s.turned = state["turned"].copy()
+
+    def notes(self) -> dict[str, Any]:
+        s = self._softening
+        return {
+            "scales": s.scales.tolist(),
+            "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
+            "turn_rates": (s.turned / max(1, TURNS * s.replicas * s.rounds)).tolist(),
+        }
+
+
+def frozen(ladders: Tempering | Softening) -> dict[str, np.ndarray]:
+    """Walkers and counts of ladders, as arrays."""
+    w = ladders.walkers
+    counts = {"rounds": np.array(ladders.rounds), "tried": ladders.tried, "taken": ladders.taken}
+    return {"x": w.x, "v": w.v, "random": w.random, "kt": w.kt, **counts}
+
+
+def thawed(state: Mapping[str, np.ndarray]) -> tuple[Walkers, int, np.ndarray, np.ndarray]:
+    """Walkers, rounds, and swaps tried and taken of a frozen state."""
+    walkers = Walkers(*(state[name].copy() for name in ("x", "v", "random", "kt")))
+    return walkers, int(state["rounds"]), state["tried"].copy(), state["taken"].copy()
 
 
 class OpenMMEngine(AbstractEngine):
@@ -159,8 +215,12 @@ class OpenMMEngine(AbstractEngine):
         return {"temperatures": [self._temperature]}
 
 
+SOFTENED = Settings(engine="softened", rungs=4, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200)
+"""Settings of `softened`: hydrogens of 3 Da allow 2 fs; swaps and turns every 0.1 ps."""
+
 ENGINES: dict[str, Callable[[System, Settings], AbstractEngine]] = {
     "batched": TemperingEngine,
+    "softened": SofteningEngine,
     "openmm": OpenMMEngine,
 }
 
@@ -172,5 +232,8 @@ def steps_per_walker(settings: Settings, frames: int) -> int:
 
 
 def evaluations(settings: Settings, frames: int) -> int:
-    """Energy evaluations of a simulation: its anneals, and the steps of every walker."""
-    return settings.replicas * (settings.anneal_steps + settings.rungs * steps_per_walker(settings, frames))
+    """Energy evaluations of a simulation: anneals, steps of every walker, turns and swaps."""
+    steps = steps_per_walker(settings, frames)
+    if settings.engine == "softened":
+        steps += steps // settings.round_steps * (TURNS + AROUND)
+    return settings.replicas * (settings.anneal_steps + settings.rungs * steps)

@@ -1,0 +1,206 @@
+"""Replica exchange with softened terms (Wang, Friesner and Berne 2011, REST2, here of the whole molecule).
+
+Rung k feels A + s_k · B at the target temperature: B holds the torsions about bonds that turn, all non-bonded
+terms and generalised Born; A holds bonds, angles, rings, peptide bonds, planes and the surface. Stiff terms
+stay cold, so few rungs span a wide range of s, and neither chirality nor peptide bonds flip at the top.
+What heat alone crosses seldom, φ > 0 above all, is met by rigid turns about free bonds, accepted by
+Metropolis at every rung.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.transform import Rotation
+
+from bgbench.chemistry.features import torsion_atoms
+from bgbench.dynamics.langevin import Integrator, Walkers
+from bgbench.dynamics.tempering import metropolis
+from bgbench.energies.compiled import Packed, energy_sweep, force_sweep, pack
+from bgbench.energies.parameters import Parameters
+from bgbench.types import System
+
+TURNS = 4
+"""Turns a walker tries between two exchanges; each costs an energy."""
+
+AROUND = 3
+"""Energies a walker is asked for around them: before, after, and B for the exchange."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Turns about φ and ψ: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side of each.
+
+    `torsions (n,)` tells which torsion terms of the energy are about any bond that is free to turn: of no
+    ring and no peptide bond; planes are not.
+    """
+
+    axes: np.ndarray
+    moved: np.ndarray
+    torsions: np.ndarray
+
+    @classmethod
+    def of(cls, system: System, torsions: np.ndarray) -> "Turns":
+        """Those of `system`, whose energy has torsion terms about `torsions (n, 4)`."""
+        bonds = {frozenset(pair) for pair in system.bonds}
+        named = {name: rows[:, 1:3].tolist() for name, rows in torsion_atoms(system).items()}
+        stiff = {frozenset(pair) for pair in named["omega"]}
+        sides = {bond: _side(bonds, bond, system.n_atoms) for bond in bonds - stiff}
+        free = {bond: side for bond, side in sides.items() if side.any()}
+        terms = [
+            frozenset((j, k)) in free and frozenset((i, j)) in bonds and frozenset((k, m)) in bonds
+            for i, j, k, m in torsions.tolist()
+        ]
+        axes = [pair for pair in named["phi"] + named["psi"] if frozenset(pair) in free]
+        moved = np.array([free[frozenset(pair)] for pair in axes], bool).reshape(-1, system.n_atoms)
+        return cls(np.array(axes, np.int64).reshape(-1, 2), moved, np.array(terms, bool))
+
+    def rotations(self, x: np.ndarray, which: np.ndarray, angle: np.ndarray) -> np.ndarray:
+        """`(n, 3, 3)`: by `angle (n,)` rad about the axes of bonds `which (n,)` in `x (n, atoms, 3)`."""
+        rows = np.arange(len(x))
+        axis = x[rows, self.axes[which, 1]] - x[rows, self.axes[which, 0]]
+        return Rotation.from_rotvec(axis * (angle / np.linalg.norm(axis, axis=-1))[:, None]).as_matrix()
+
+    def turned(self, x: np.ndarray, which: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+        """`x (n, atoms, 3)` with one side of bonds `which (n,)` turned about them."""
+        origin = x[np.arange(len(x)), self.axes[which, 1]][:, None]
+        y = np.einsum("nij,naj->nai", rotations, x - origin) + origin
+        return np.where(self.moved[which][..., None], y, x).astype(x.dtype)
+
+
+def _side(bonds: set[frozenset[int]], bond: frozenset[int], n_atoms: int) -> np.ndarray:
+    """Atoms `(atoms,)` on the smaller side of a bond; none of a bond in a ring."""
+    i, j = np.array([sorted(pair) for pair in bonds - {bond}]).reshape(-1, 2).T
+    _, part = connected_components(coo_array((np.ones(len(i)), (i, j)), (n_atoms, n_atoms)))
+    first, second = (part == part[atom] for atom in sorted(bond))
+    if (first == second).all():
+        return np.zeros(n_atoms, bool)
+    return first if first.sum() <= second.sum() else second
+
+
+def softened(p: Parameters, turns: Turns, s: float, stiff: float = 1.0) -> Parameters:
+    """`p` with B scaled by s and A by `stiff`; the constant of torsions belongs to neither and is dropped."""
+    born = p.born and replace(
+        p.born,
+        self_energy=s * p.born.self_energy,
+        pair_scale=s * p.born.pair_scale,
+        surface=stiff * p.born.surface,
+    )
+    return replace(
+        p,
+        bond_values=p.bond_values * [1.0, stiff],
+        angle_values=p.angle_values * [1.0, stiff],
+        torsion_coefficients=p.torsion_coefficients * np.where(turns.torsions, s, stiff)[:, None],
+        torsion_constant=0.0,
+        pair_charge=s * p.pair_charge,
+        pair_c12=s * p.pair_c12,
+        pair_c6=s * p.pair_c6,
+        exception_values=s * p.exception_values,
+        born=born,
+    )
+
+
+@dataclass
+class Softening:
+    """`replicas` independent ladders, all at one temperature; walker k·replicas + r is replica r at rung k.
+
+    `scales (rungs,)` fall from 1. Swaps of round m draw from a stream of (seed, m).
+    """
+
+    walkers: Walkers
+    scales: np.ndarray
+    packed: list[Packed]
+    soft: Packed
+    turns: Turns
+    seed: int
+    rounds: int = 0
+    tried: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    taken: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    turned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def start(
+        cls, system: System, p: Parameters, walkers: Walkers, scales: np.ndarray, seed: int
+    ) -> "Softening":
+        """Ladders of `walkers`, `len(scales)` for each replica, rung by rung."""
+        turns = Turns.of(system, p.torsions)
+        packed = [pack(softened(p, turns, float(s)), np.float32) for s in scales]
+        soft = pack(softened(p, turns, 1.0, stiff=0.0), np.float32)
+        none = np.zeros(len(scales) - 1, np.int64)
+        return cls(
+            walkers, scales, packed, soft, turns, seed, 0, none, none.copy(), np.zeros(len(scales), np.int64)
+        )
+
+    @property
+    def replicas(self) -> int:
+        return len(self.walkers.x) // len(self.scales)
+
+    @property
+    def cold(self) -> np.ndarray:
+        """Positions under the full energy `(replicas, atoms, 3)`."""
+        return self.walkers.x[: self.replicas]
+
+    def round(self, integrator: Integrator, steps: int, threads: int) -> None:
+        """`steps` of dynamics, `TURNS` turns of every walker, then one exchange between neighbours."""
+        b = np.empty(len(self.walkers.x))
+
+        def rung(k: int) -> None:
+            rows = slice(k * self.replicas, (k + 1) * self.replicas)
+            w = self.walkers
+            mine = Walkers(w.x[rows], w.v[rows], w.random[rows], w.kt[rows])
+            integrator.advance(mine, steps, self.packed[k], 1)
+            self._turn(integrator, mine, k)
+            energy_sweep(mine.x, b[rows], self.soft)
+
+        everywhere(rung, len(self.scales), threads)
+        self.exchange(b)
+
+    def _turn(self, integrator: Integrator, walkers: Walkers, k: int) -> None:
+        """Rigid turns of backbone bonds by random angles, accepted by Metropolis at rung k.
+
+        Between steps the integrator's velocities lag half a kick behind the positions. They are brought
+        level first, for there they do not depend on positions, and are turned with their atoms: stiff bonds
+        then feel no blow. Turns that leave velocities alone heat the molecule.
+        """
+        n, random = len(walkers.x), np.random.default_rng([self.seed, 2, self.rounds, k])
+        u, new, force = np.empty(n), np.empty(n), np.empty_like(walkers.x)
+        half = (0.5 * integrator.step / integrator.masses[:, None]).astype(walkers.x.dtype)
+        force_sweep(walkers.x, u, force, self.packed[k])
+        walkers.v += half * force
+        for _ in range(TURNS if len(self.turns.axes) else 0):
+            which, angle = random.integers(0, len(self.turns.axes), n), random.uniform(-np.pi, np.pi, n)
+            rotations = self.turns.rotations(walkers.x, which, angle)
+            y = self.turns.turned(walkers.x, which, rotations)
+            energy_sweep(y, new, self.packed[k])
+            accept = np.log(random.random(n)) < (u - new) / walkers.kt
+            moved = accept[:, None] & self.turns.moved[which]
+            walkers.v[moved] = np.einsum("nij,naj->nai", rotations, walkers.v)[moved]
+            walkers.x[accept] = y[accept]
+            u = np.where(accept, new, u)
+            self.turned[k] += accept.sum()
+        force_sweep(walkers.x, u, force, self.packed[k])
+        walkers.v -= half * force
+
+    def exchange(self, b: np.ndarray) -> None:
+        """Metropolis exchange of neighbouring rungs by B `(walkers,)` in kJ/mol."""
+        ladders = b.reshape(len(self.scales), -1).T
+        beta = self.scales / self.walkers.kt.astype(np.float64).reshape(len(self.scales), -1).T
+        order, low, accept = metropolis(ladders, beta, self.seed, self.rounds)
+        self.rounds += 1
+        self.tried[low] += len(ladders)
+        self.taken[low] += accept.sum(0)
+        rows = np.arange(len(ladders))[:, None] + order * len(ladders)
+        self.walkers.take(rows.T.reshape(-1))
+
+
+def everywhere(task: Callable[[int], None], n: int, threads: int) -> None:
+    """`task(k)` for every k below n, on several threads."""
+    if threads < 2:
+        for k in range(n):
+            task(k)
+        return
+    with ThreadPoolExecutor(min(threads, n)) as pool:
+        list(pool.map(task, range(n)))
