@@ -129,14 +129,16 @@ def test_training_peptides_are_never_held_out():
 
 SIMULATE = [
     sys.executable, "-m", "bgbench", "data", "simulate", "GG", "--train", "--replicas", "3",
-    "--frames", "300", "--out",
+    "--frames", "300",
 ]  # fmt: skip
 
 
-def test_a_killed_simulation_goes_on_to_the_same_arrays(tmp_path):
-    subprocess.run([*SIMULATE, str(tmp_path / "whole")], check=True, capture_output=True)
+@pytest.mark.parametrize("engine", ["batched", "softened"])
+def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
+    simulate = [*SIMULATE, "--engine", engine, "--out"]
+    subprocess.run([*simulate, str(tmp_path / "whole")], check=True, capture_output=True)
     work = tmp_path / "killed" / "GG.work"
-    process = subprocess.Popen([*SIMULATE, str(tmp_path / "killed")], stderr=subprocess.PIPE)
+    process = subprocess.Popen([*simulate, str(tmp_path / "killed")], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not (work / "chunk00001.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -144,10 +146,10 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(tmp_path):
     process.communicate()
     assert work.exists()
     assert not (tmp_path / "killed" / "GG.npz").exists()
-    again = subprocess.run([*SIMULATE, str(tmp_path / "killed")], capture_output=True, text=True, check=False)
+    again = subprocess.run([*simulate, str(tmp_path / "killed")], capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "add --resume" in again.stderr
-    subprocess.run([*SIMULATE, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    subprocess.run([*simulate, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     with np.load(tmp_path / "whole" / "GG.npz") as one, np.load(tmp_path / "killed" / "GG.npz") as two:
         assert one["positions"].shape == (300, 17, 3)
         for name in one.files:

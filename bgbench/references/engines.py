@@ -127,7 +127,7 @@ class SofteningEngine(AbstractEngine):
         masses = p.masses
         if settings.hydrogen_mass:
             masses = with_hydrogen_mass(masses, p.bonds, settings.hydrogen_mass)
-        self._settings = settings
+        self._settings, self._temperature = settings, system.temperature
         self._integrator = Integrator(masses, settings.step / 1000)
         scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
         r, kts = settings.replicas, np.full(settings.replicas * settings.rungs, kt(system.temperature))
@@ -156,6 +156,7 @@ class SofteningEngine(AbstractEngine):
     def notes(self) -> dict[str, Any]:
         s = self._softening
         return {
+            "temperatures": [self._temperature] * len(s.scales),
             "scales": s.scales.tolist(),
             "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
             "turn_rates": (s.turned / max(1, TURNS * s.replicas * s.rounds)).tolist(),
