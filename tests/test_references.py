@@ -13,6 +13,7 @@ import torch
 from bgbench import BgbenchError, System
 from bgbench.references.broken import broken_fractions
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
+from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference
 from bgbench.references.store import REQUIRED, read_frames, read_reference
 from bgbench.references.tica import fit_tica
@@ -39,12 +40,26 @@ def test_positions_survive_to_a_tenth_of_a_picometre(own_references, alanine):
 
 
 def test_nothing_depends_on_the_files_atom_order(own_references, alanine, generator):
+    """Written as files were before `packing`, which must be read for ever."""
     path = own_references / "AA.npz"
     before = read_reference(path, alanine)
     order = torch.randperm(23, generator=generator).numpy()
     with np.load(path) as stored:
-        change(path, positions=stored["positions"][:, order], atoms=stored["atoms"][order])
+        arrays = {name: stored[name] for name in stored.files if not name.startswith(("steps_", "parents"))}
+        q = unpack(stored)[:, order].astype(np.int16)
+    np.savez_compressed(path, **{**arrays, "positions": q, "atoms": arrays["atoms"][order]})
     assert torch.equal(read_reference(path, alanine).x, before.x)
+
+
+def test_packed_positions_come_back_to_the_bit(generator):
+    q = torch.randint(-9000, 9000, (50, 7, 3), generator=generator).numpy().astype(np.int16)
+    for bonds in ([], [(0, 1), (1, 2), (5, 1), (6, 5)], [(i, (i + 3) % 7) for i in range(7)]):
+        packed = pack(q, bonds)
+        assert np.array_equal(unpack(packed), q)
+        assert (packed["parents"] >= 0).sum() == min(len(bonds), 6)
+    packed["parents"][:] = np.roll(np.arange(7), 1)
+    with pytest.raises(ValueError, match="no forest"):
+        unpack(packed)
 
 
 def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine):
@@ -151,7 +166,7 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
     assert "add --resume" in again.stderr
     subprocess.run([*simulate, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     with np.load(tmp_path / "whole" / "GG.npz") as one, np.load(tmp_path / "killed" / "GG.npz") as two:
-        assert one["positions"].shape == (300, 17, 3)
+        assert one["steps_low"].shape == (300, 17, 3)
         for name in one.files:
             assert np.array_equal(one[name], two[name]), name
     assert not work.exists()

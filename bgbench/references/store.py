@@ -1,4 +1,4 @@
-"""Reference files: one npz a system, positions as int16, with energies, replicas, TICA and certificate."""
+"""Reference files: one npz a system, positions in whole steps, energies, replicas, TICA, certificate."""
 
 import json
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from torch import Tensor
 from bgbench.chemistry import Atom
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, plain, sha256_file
+from bgbench.references.packing import pack, unpack
 from bgbench.types import Reference, System, TicaModel
 
 DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
@@ -37,7 +38,7 @@ def write_reference(path: Path, system: System, reference: Reference) -> Referen
     if float(np.abs(x).max()) / 32767 > RESOLUTION:
         raise BgbenchError(f"{system.name} is too long for int16 positions at {RESOLUTION} nm")
     arrays: dict[str, Any] = {
-        "positions": np.round(x / scale).astype(np.int16),
+        **pack(np.round(x / scale).astype(np.int16), system.bonds),
         "scale": np.float64(scale),
         "energies": reference.u.double().numpy(),
         "replica": reference.replica.numpy().astype(np.int16),
@@ -63,7 +64,7 @@ def read_reference(path: Path, system: System) -> Reference:
             arrays = {name: stored[name] for name in stored.files}
         certificate = json.loads(str(arrays["certificate"]))
         order = _order(system, [str(name) for name in arrays["atoms"]], path)
-        x = torch.from_numpy(arrays["positions"][:, order].astype(np.float32) * np.float32(arrays["scale"]))
+        x = torch.from_numpy(_positions(arrays)[:, order])
         reference = Reference(
             system=system.name,
             x=x,
@@ -89,7 +90,7 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             names = [str(name).split(":") for name in stored["atoms"]]
-            x = stored["positions"].astype(np.float32) * np.float32(stored["scale"])
+            x = _positions(stored)
     except DAMAGE as error:
         raise BgbenchError(f"{path} holds no readable frames ({error}); simulate it again") from error
     atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
@@ -138,6 +139,12 @@ def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in REQUIRED if certificate.get(name) in (None, "", {}, [])]
     if missing:
         raise BgbenchError(f"the certificate of {path} lacks {', '.join(missing)}; simulate it again")
+
+
+def _positions(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Positions `(n, atoms, 3)` float32 nm; files of before `packing` hold them as they are."""
+    q = arrays["positions"] if "positions" in arrays else unpack(arrays)
+    return q.astype(np.float32) * np.float32(arrays["scale"])
 
 
 def _order(system: System, stored: list[str], path: Path) -> list[int]:
