@@ -23,7 +23,7 @@ from bgbench.energies.compiled import Packed, energy_sweep, force_sweep, pack
 from bgbench.energies.parameters import Parameters
 from bgbench.types import System
 
-TURNS = 4
+TURNS = 12
 """Turns a walker tries between two exchanges; each costs an energy."""
 
 AROUND = 3

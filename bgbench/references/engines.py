@@ -216,7 +216,9 @@ class OpenMMEngine(AbstractEngine):
         return {"temperatures": [self._temperature]}
 
 
-SOFTENED = Settings(engine="softened", rungs=4, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200)
+SOFTENED = Settings(
+    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200
+)
 """Settings of `softened`: hydrogens of 3 Da allow 2 fs; swaps and turns every 0.1 ps."""
 
 ENGINES: dict[str, Callable[[System, Settings], AbstractEngine]] = {
