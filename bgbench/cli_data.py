@@ -163,11 +163,13 @@ def fetch_(
     data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
     suite: Annotated[str, typer.Option(help="whose systems")],
     folder: Annotated[Path | None, typer.Option("--from", help="a folder in the published layout")] = None,
-    revision: Annotated[str, typer.Option(help="revision of the data set; the commit is recorded")] = "main",
+    revision: Annotated[
+        str | None, typer.Option(help="revision of the data set; default: a pinned commit")
+    ] = None,
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
 ) -> None:
     """Fetch published references and make them ours; those at hand are skipped."""
-    from bgbench.references.published import Source, take_published
+    from bgbench.references.published import PINNED, Source, take_published
 
     if data_set != "many-peptides-md":
         raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
@@ -178,7 +180,7 @@ def fetch_(
         if target.is_file():
             err.print(f"{name}: ready in {target}")
             continue
-        reference = take_published(system, Source(folder, revision), target)
+        reference = take_published(system, Source(folder, revision or PINNED), target)
         out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {target}", soft_wrap=True)
 
 

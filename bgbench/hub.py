@@ -34,7 +34,7 @@ def fetch(address: str) -> HubFile:
     The revision defaults to `main`; the commit it stood for is returned, and belongs in the record.
 
     Raises:
-        BgbenchError: for another form of address, a file the hub does not have, or no network.
+        BgbenchError: for another form of address, a file the hub lacks, a wrong checksum, or no network.
     """
     match = ADDRESS.fullmatch(address)
     if match is None:
@@ -59,7 +59,26 @@ def fetch(address: str) -> HubFile:
     except Exception as error:
         raise BgbenchError(unreachable(address)) from error
     commit = Path(path).parts[Path(path).parts.index("snapshots") + 1]
-    return HubFile(Path(path), address, commit, sha256_file(Path(path)))
+    return HubFile(Path(path), address, commit, checked(Path(path), address))
+
+
+def checked(path: Path, address: str) -> str:
+    """The sha256 of a fetched file, which is what the hub said it is.
+
+    The hub's cache names a large file by the sha256 the hub gave for it. Another file than that is deleted.
+
+    Raises:
+        BgbenchError: if it is another.
+    """
+    found, promised = sha256_file(path), path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", promised) and promised != found:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise BgbenchError(
+            f"{address}: sha256 {found[:12]}… instead of {promised[:12]}…, damaged on its way or on disk; "
+            "it is deleted, fetch it again"
+        )
+    return found
 
 
 def unreachable(address: str) -> str:

@@ -23,6 +23,8 @@ from bgbench.references.store import DAMAGE, write_reference
 from bgbench.types import Reference, System, TicaModel
 
 REPOSITORY = "hf:datasets/transferable-samplers/many-peptides-md"
+PINNED = "1af9336878122eb1d62894fe2fb3ff4b801a3216"
+"""The commit a public comparison of samplers pins; `--revision main` gives the newest."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Source:
     """Gives a file of the published layout: from a folder, or from the hub at a revision."""
 
     folder: Path | None = None
-    revision: str = "main"
+    revision: str = PINNED
 
     def file(self, name: str) -> tuple[Path, str]:
         """A local path of `name`, and where it came from.

@@ -127,6 +127,17 @@ def test_hub_weights_are_fetched_pinned_and_hashed(hub, state_dict):
         assert torch.equal(sampler.flow.state_dict()[name], value)
 
 
+def test_a_file_that_is_not_what_the_hub_promised_is_deleted(hub):
+    path = fetch(f"{ADDRESS}@{COMMIT}").path
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.resolve().write_bytes(damaged)
+    with pytest.raises(BgbenchError, match=r"sha256 .* instead of .*fetch it again"):
+        fetch(f"{ADDRESS}@{COMMIT}")
+    assert not path.exists()
+    assert fetch(f"{ADDRESS}@{COMMIT}").sha256 == hashlib.sha256(Hub.content).hexdigest()
+
+
 def test_without_a_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
