@@ -13,7 +13,7 @@ from statistics import median
 import torch
 
 import bgbench
-from bgbench.references.training import held_out
+from bgbench.references.training import held_out, links
 from bgbench_training.values import share
 from bgbench_verse.chemistry import molecule, together
 from bgbench_verse.density import draw
@@ -25,12 +25,6 @@ WEIGHTS = ROOT / "datasets" / "weights" / "verse-mini.safetensors"
 DRAWS, PEPTIDES, RESIDUES = 1024, {2: 0, 3: 24, 4: 48}, "ACDEFGHIKLMNPQRSTVWY"
 BROKEN = 1_000.0
 """kT over the best draw: no temperature mends what lies above."""
-
-
-def links(sequence: str) -> set[tuple[str, str, bool, bool]]:
-    """Neighbours, whether the left one is first, whether the right one is last."""
-    last = len(sequence) - 2
-    return {(sequence[k], sequence[k + 1], k == 0, k == last) for k in range(last + 1)}
 
 
 def unseen(trained: Trained) -> dict[int, list[str]]:

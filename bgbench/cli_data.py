@@ -15,7 +15,7 @@ from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate
 from bgbench.references.store import read_reference
-from bgbench.references.training import refuse_held_out, training_sequences
+from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
 from bgbench.types import Suite, System
@@ -29,6 +29,26 @@ TRAINING = Settings(
     warm_up=30, anneal_steps=10_000,
 )  # fmt: skip
 """Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
+
+
+Cover = Annotated[
+    list[Path] | None,
+    typer.Option(help="training peptides: choose sequences with neighbours those lack; repeat for more"),
+]
+
+
+def to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
+    """Training sequences in their drawn order, or those that cover what the folders' peptides lack.
+
+    Raises:
+        BgbenchError: for a folder without peptides, or if there are not so many sequences.
+    """
+    if not cover:
+        return training_sequences(length, count)
+    for folder in cover:
+        if not any(folder.glob("*.npz")):
+            raise BgbenchError(f"--cover {folder}: no training peptides in it")
+    return covering_sequences(length, count, [path.stem for folder in cover for path in folder.glob("*.npz")])
 
 
 @app.command("simulate")
@@ -54,12 +74,13 @@ def simulate_(
     ] = False,
     length: Annotated[int, typer.Option(help="with --train and no sequences: residues")] = 2,
     count: Annotated[int, typer.Option(help="with --train and no sequences: how many peptides")] = 100,
+    cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Simulate references, or with --train a training set; ready systems are skipped."""
     if engine not in ENGINES:
         raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    names = expand(targets or (training_sequences(length, count) if train else []))
+    names = expand(targets or (to_train_on(length, count, cover) if train else []))
     if not names:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
@@ -92,12 +113,13 @@ def weigh_(
     to: Annotated[Path, typer.Option("--out", help="folder")] = Path("training"),
     length: Annotated[int, typer.Option(help="without sequences: residues")] = 2,
     count: Annotated[int, typer.Option(help="without sequences: how many peptides")] = 100,
+    cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
     from bgbench.weighed import Weighing, weigh
 
-    names = expand(targets or training_sequences(length, count))
+    names = expand(targets or to_train_on(length, count, cover))
     refuse_held_out(names)
     plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
     ready = plan.build()

@@ -17,7 +17,13 @@ from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference
 from bgbench.references.store import REQUIRED, read_frames, read_reference
 from bgbench.references.tica import fit_tica
-from bgbench.references.training import held_out, refuse_held_out, training_sequences
+from bgbench.references.training import (
+    covering_sequences,
+    held_out,
+    links,
+    refuse_held_out,
+    training_sequences,
+)
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
 
@@ -140,6 +146,20 @@ def test_training_peptides_are_never_held_out():
         training_sequences(2, 400)
     with pytest.raises(BgbenchError, match="AA: test or validation"):
         refuse_held_out(["AA", "GS"])
+
+
+def test_covering_sequences_meet_more_links_than_drawn_ones():
+    met = training_sequences(4, 5)
+    before = set().union(*map(links, met))
+    chosen = covering_sequences(4, 100, met)
+    assert len(set(chosen)) == 100
+    assert not set(chosen) & (held_out() | set(met))
+    new = [len(set().union(*map(links, some)) - before) for some in (chosen, training_sequences(4, 105)[5:])]
+    assert new[0] == 300, "three links each, none met twice"
+    assert new[1] < 290
+    assert len(covering_sequences(2, 359, met)) == 359
+    with pytest.raises(BgbenchError, match="more training peptides"):
+        covering_sequences(2, 360, training_sequences(2, 1))
 
 
 SIMULATE = [

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,9 @@ from omegaconf import OmegaConf
 from bgbench.chemistry import ONE_TO_THREE
 from bgbench.errors import BgbenchError
 from bgbench.resources import data_path
+
+POOL = 8_000
+"""Random sequences that covering ones are chosen from."""
 
 
 @lru_cache(maxsize=4)
@@ -38,6 +42,36 @@ def training_sequences(length: int, count: int, seed: int = 0) -> list[str]:
     if count > len(allowed):
         raise BgbenchError(f"there are {len(allowed)} training peptides of {length} residues, not {count}")
     return allowed[:count]
+
+
+def links(sequence: str) -> set[tuple[str, str, bool, bool]]:
+    """Neighbours, whether the left one is first, whether the right one is last: what a network must know to
+    make the bond between them."""
+    last = len(sequence) - 2
+    return {(sequence[k], sequence[k + 1], k == 0, k == last) for k in range(last + 1)}
+
+
+def covering_sequences(length: int, count: int, met: Iterable[str], seed: int = 0) -> list[str]:
+    """`count` training sequences, each with the most links that neither `met` nor those before it have.
+
+    Taken from `POOL` random ones (all there are, of up to three residues); ties go to the first drawn.
+
+    Raises:
+        BgbenchError: if there are not so many.
+    """
+    most = 20**length - sum(len(name) == length for name in held_out())
+    taken = set(met)
+    pool = [name for name in training_sequences(length, min(POOL, most), seed) if name not in taken]
+    if count > len(pool):
+        raise BgbenchError(f"there are {len(pool)} more training peptides of {length} residues, not {count}")
+    known = set[tuple[str, str, bool, bool]]().union(*map(links, taken))
+    chosen: list[str] = []
+    while len(chosen) < count:
+        best = max(pool, key=lambda name: len(links(name) - known))
+        pool.remove(best)
+        chosen.append(best)
+        known |= links(best)
+    return chosen
 
 
 def refuse_held_out(sequences: list[str]) -> None:
