@@ -158,6 +158,7 @@ class SofteningEngine(AbstractEngine):
         return {
             "temperatures": [self._temperature] * len(s.scales),
             "scales": s.scales.tolist(),
+            "turns": TURNS,
             "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
             "turn_rates": (s.turned / max(1, TURNS * s.replicas * s.rounds)).tolist(),
         }
