@@ -9,7 +9,7 @@ from bgbench.errors import BgbenchError
 from bgbench.plugins import Registry, plugins
 from bgbench.protocols import get_protocol
 from bgbench.records import Cell
-from bgbench.references.providers import find_reference
+from bgbench.references.providers import MissingReference, find_reference, missing
 from bgbench.registered import SamplerPlugin
 from bgbench.runfolder import Inputs, Plan
 from bgbench.suites import load_suite
@@ -70,10 +70,10 @@ def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:
     """Hashes of the references and the weights, and who made the plugins.
 
     Raises:
-        BgbenchError: for the first system whose reference is missing or damaged.
+        BgbenchError: for a damaged reference, or for all systems that have none.
     """
     return Inputs(
-        references={name: reference_sha256(name, cell, suite) for name in systems},
+        references=references(cell, systems, suite),
         weights_sha256=plugins().samplers[cell.sampler].card(cell.options).weights_sha256,
         plugins={
             "sampler": origin(plugins().samplers, cell.sampler),
@@ -81,6 +81,26 @@ def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:
             "energy": origin(plugins().energies, cell.energy),
         },
     )
+
+
+def references(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str]:
+    """Hashes of all references.
+
+    Raises:
+        MissingReference: naming every system that has none, and what runs without.
+    """
+    found, absent = dict[str, str](), list[str]()
+    for name in systems:
+        try:
+            found[name] = reference_sha256(name, cell, suite)
+        except MissingReference:
+            absent.append(name)
+    if not absent:
+        return found
+    told = missing(absent, cell.temperature, suite.id)
+    if found:
+        told += f"; or run what is at hand: {' '.join(f'--only {name}' for name in found)}"
+    raise MissingReference(told)
 
 
 def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:

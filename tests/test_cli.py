@@ -190,7 +190,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("run", "prior", "--seeds", "0"), "got 0"),
         (("run", "prior", "--budget", "many"), "--budget"),
         (("run", "prior", "--out", "/proc/nowhere"), "cannot write"),
-        (("run", "prior", "--suite", "tetrapeptides30"), "no reference for ARIP"),
+        (("run", "prior", "--suite", "octapeptides30"), "no reference for ANKSMIEA, CGSWHKQR, CLCCGQWN"),
         (("run", "prior", "--protocol", "mine@1"), "unknown protocol"),
         (("run", "prior", "--estimator", "magic"), "unknown estimator"),
         (("run", "prior", "--set", "width"), "write KEY=VALUE"),
@@ -200,7 +200,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("run", "prior", "--only", "YY"), "not in dipeptides-mini@1"),
         (("run", "prose", "--set", "weights=/nowhere/w.safetensors"), "holds no Prose weights"),
         (("data", "simulate", "AXB"), "'X'"),
-        (("data", "simulate", "GS", "--engine", "magic"), "choose one of batched, openmm"),
+        (("data", "simulate", "GS", "--engine", "magic"), "choose one of batched, softened, openmm"),
         (("data", "simulate"), "name suites or sequences"),
         (("data", "simulate", "AA", "--train"), "never to be trained on"),
         (("data", "verify", "/nowhere"), "holds no reference"),
@@ -251,6 +251,16 @@ def test_doctor_tells_versions_and_platforms(cli):
     code, printed, _ = cli("doctor")
     assert code == 0
     assert "OpenMM platforms: Reference, CPU" in printed
+
+
+def test_missing_references_are_all_named_and_what_runs_without(cli, tmp_path):
+    suite = tmp_path / "some@1.yaml"
+    suite.write_text("systems: [YY, AA, GGY]\n")
+    code, _, told = cli("run", "prior", "--suite", suite)
+    assert code == 2
+    assert "no reference for YY, GGY at 310 K" in told
+    assert "data simulate YY GGY --engine softened" in told
+    assert "--only AA" in told
 
 
 def test_data_verify_checks_the_packaged_references(cli):

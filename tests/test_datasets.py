@@ -23,6 +23,17 @@ def test_validation_files_are_of_validation_peptides():
     assert found <= held_out("validation")
 
 
+@pytest.mark.parametrize(("length", "megabytes"), [(2, 20), (4, 60)])
+def test_packaged_references_are_of_test_peptides_and_small(length, megabytes):
+    paths = [path for path in (DATASETS / "references").glob("*.npz") if len(path.stem) == length]
+    assert {path.stem for path in paths} <= held_out("test")
+    assert len(paths) >= 4
+    assert sum(path.stat().st_size for path in paths) <= megabytes * 1_000_000
+    assert len(read_frames(min(paths, key=lambda path: path.stat().st_size))[1]) >= (
+        2000 if length == 2 else 5000
+    )
+
+
 @pytest.mark.parametrize("sampler", TRAINED)
 def test_packaged_weights_have_seen_no_held_out_peptide(sampler):
     card = plugins().samplers[sampler].card({})

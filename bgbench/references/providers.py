@@ -14,6 +14,10 @@ USUAL = 310.0
 """K. References at this temperature are packaged."""
 
 
+class MissingReference(BgbenchError):
+    """No reference of a system is at hand."""
+
+
 def own_folder() -> Path:
     """The user's references: `$BGBENCH_REFERENCES`, else `~/.cache/bgbench/references`."""
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "bgbench" / "references")
@@ -30,7 +34,8 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
     else the one at 310 K reweighted.
 
     Raises:
-        BgbenchError: if none exists, naming the two commands that get one, or if the temperature is too far.
+        MissingReference: if none exists, naming the two commands that get one.
+        BgbenchError: if the temperature is too far.
     """
     found = stored_reference(system)
     if found is not None:
@@ -38,10 +43,15 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
     usual = stored_reference(system.at(USUAL))
     if usual is not None:
         return reweighted(usual, USUAL, system)
-    hot = "" if system.temperature == USUAL else f" --temperature {system.temperature:g}"
-    raise BgbenchError(
-        f"no reference for {system.name} at {system.temperature:g} K is at hand; simulate it with "
-        f"`bgbench data simulate {system.name}{hot}` or fetch it with "
+    raise MissingReference(missing([system.name], system.temperature, suite_id))
+
+
+def missing(names: list[str], temperature: float, suite_id: str) -> str:
+    """What to do about systems without a reference."""
+    hot = "" if temperature == USUAL else f" --temperature {temperature:g}"
+    return (
+        f"no reference for {', '.join(names)} at {temperature:g} K is at hand; simulate with "
+        f"`bgbench data simulate {' '.join(names)} --engine softened{hot}` or fetch with "
         f"`bgbench data fetch many-peptides-md --suite {suite_id}`"
     )
 

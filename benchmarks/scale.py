@@ -1,0 +1,87 @@
+"""What suites cost, from records: `python benchmarks/scale.py RUN…` rewrites the table of `scale.md`.
+
+RUN are run folders with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
+in a worker of one thread, so sums are CPU hours. GB are those of float32 positions, energy and log q of every
+draw, which is what an array file holds. Exponents are slopes of log seconds against log atoms over systems.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+import bgbench
+from bgbench.compare import labels
+from bgbench.records import Record
+from bgbench.runfolder import RunFolder
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "benchmarks" / "scale.md"
+START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
+PHASES = ("sampling", "judging", "auditing")
+HEADS = (
+    "sampler", "suite", "budget", "cells", "CPU hours", *(f"{name} s" for name in PHASES), "atoms^",
+    "GB", "peak MB",
+)  # fmt: skip
+NUMBERS = 4 * 5
+"""Bytes of a draw beside its positions: float32 log q and log w, float64 energy, rounded up."""
+
+
+def kept() -> list[RunFolder]:
+    """Every run whose records are kept in the repository."""
+    return [RunFolder.open(path.parent) for path in sorted((ROOT / "benchmarks").glob("*/**/run.json"))]
+
+
+def atoms(name: str) -> int:
+    """Atoms of a peptide."""
+    return bgbench.System.from_sequence(name).n_atoms
+
+
+def exponent(records: Iterable[Record], sizes: dict[str, int]) -> str:
+    """Slope of log sampling seconds against log atoms; a dash for fewer than three sizes."""
+    times = defaultdict(list)
+    for record in records:
+        times[sizes[record.cell.system]].append(record.seconds["sampling"])
+    if len(times) < 3:
+        return "–"
+    slope = np.polyfit(np.log(list(times)), np.log([np.mean(t) for t in times.values()]), 1)[0]
+    return f"{slope:.1f}"
+
+
+def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
+    """One run: hours, seconds a cell by phase, growth with atoms, gigabytes, memory."""
+    records = [record for record in run.records() if record.status == "ok"]
+    means = [np.mean([record.seconds.get(phase, 0.0) for record in records]) for phase in PHASES]
+    stored = sum((12 * sizes[r.cell.system] + NUMBERS) * r.budget.used for r in records)
+    cells = [
+        name,
+        run.plan.suite,
+        f"{run.plan.budget:,}",
+        str(len(records)),
+        f"{sum(record.seconds['total'] for record in records) / 3600:.2f}",
+        *(f"{mean:.1f}" for mean in means),
+        exponent(records, sizes),
+        f"{stored / 1e9:.3f}",
+        f"{max(record.provenance['peak_memory_mb'] for record in records):.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def table(runs: list[RunFolder]) -> str:
+    """All runs, by suite and budget."""
+    sizes = {name: atoms(name) for run in runs for name in {cell.system for cell in run.plan.cells}}
+    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+    key = lambda run: (run.plan.suite, run.plan.budget)  # noqa: E731
+    for _, group in groupby(sorted(runs, key=key), key):
+        found = list(group)
+        lines += [row(name, run, sizes) for name, run in zip(labels(found), found, strict=True)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    runs = [RunFolder.open(Path(argument)) for argument in sys.argv[1:]] or kept()
+    before, _, rest = PAGE.read_text().partition(START)
+    PAGE.write_text(f"{before}{START}\n{table(runs)}\n{END}{rest.partition(END)[2]}")
