@@ -3,7 +3,7 @@
 Rung k feels A + s_k · B at the target temperature: B holds the torsions about bonds that turn, all non-bonded
 terms and generalised Born; A holds bonds, angles, rings, peptide bonds, planes and the surface. Stiff terms
 stay cold, so few rungs span a wide range of s, and neither chirality nor peptide bonds flip at the top.
-What heat alone crosses seldom, φ > 0 above all, is met by rigid turns about free bonds, accepted by
+What heat alone crosses seldom, φ > 0 above all, is met by rigid turns about φ and ψ, accepted by
 Metropolis at every rung.
 """
 
