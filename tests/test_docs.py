@@ -75,5 +75,19 @@ def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkey
         assert estimators.rewritten(README, estimators.KEPT, estimators.START, estimators.END) == README
 
 
+def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    headline = importlib.import_module("headline")
+    suites = [path.name for path in headline.KEPT.iterdir() if path.is_dir()]
+    assert "dipeptides30" in suites
+    for suite in suites:
+        assert headline.markers(suite)[0] in README
+        assert headline.rewritten(README, suite) == README
+    monkeypatch.setattr("sys.argv", ["headline.py", "tetrapeptides30", "--commands"])
+    headline.main()
+    for line in capsys.readouterr().out.splitlines():
+        test_commands_and_their_options_exist(line)
+
+
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80
