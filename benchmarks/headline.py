@@ -1,7 +1,7 @@
-"""A suite by every sampler at one budget: the README's headline tables.
+"""A suite by several samplers at one budget: the README's headline tables.
 
-`python benchmarks/headline.py dipeptides30` runs samplers and controls one after another into
-`runs/headline/` (what is there already is gone on with), keeps their records in
+`python benchmarks/headline.py dipeptides30` runs samplers and controls (or those of `--samplers`) one after
+another into `runs/headline/` (what is there already is gone on with), keeps their records in
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md` and the README's table.
 `--commands` prints what it would run; `--tables` writes tables of what is kept, and runs nothing.
 """
@@ -15,13 +15,13 @@ from results import ROOT, comparison_table, opened, systems_table, take
 import bgbench
 
 KEPT = ROOT / "benchmarks" / "headline"
-SAMPLERS = {
-    "verse": "verse",
-    "prose": "prose",
-    "md": "md",
-    "remd": "remd",
-    "reference": "reference",
-    "mode-deleted": "reference --set variant=mode-deleted",
+SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
+    "verse": ("verse", {}),
+    "prose": ("prose", {}),
+    "md": ("md", {}),
+    "remd": ("remd", {}),
+    "reference": ("reference", {}),
+    "mode-deleted": ("reference", {"variant": "mode-deleted"}),
 }
 
 
@@ -40,7 +40,9 @@ def arguments() -> argparse.Namespace:
 
 def command(given: argparse.Namespace, name: str) -> str:
     """One run as it would be typed."""
-    words = ["bgbench", "run", *SAMPLERS[name].split(), "--suite", given.suite, "--seeds", str(given.seeds)]
+    sampler, options = SAMPLERS[name]
+    words = ["bgbench", "run", sampler, "--suite", given.suite, "--seeds", str(given.seeds)]
+    words += [word for option in options.items() for word in ("--set", "=".join(option))]
     words += ["--workers", str(given.workers), "--out", str(folder(given, name)), "--resume"]
     return shlex.join(words)
 
@@ -58,6 +60,8 @@ def markers(suite: str) -> tuple[str, str]:
 def rewritten(readme: str, suite: str) -> str:
     """The README with a fresh table of what is kept of `suite`."""
     start, end = markers(suite)
+    if start not in readme:
+        raise SystemExit(f"the README has no place for {suite}; put {start} and {end} there")
     before, _, rest = readme.partition(start)
     return f"{before}{start}\n{comparison_table(opened(KEPT / suite))}\n{end}{rest.partition(end)[2]}"
 
@@ -84,13 +88,13 @@ def main() -> None:
         print(typed, flush=True)
         if given.commands:
             continue
-        sampler, *options = SAMPLERS[name].replace("--set ", "").split()
+        sampler, options = SAMPLERS[name]
         bgbench.run(
             sampler,
             suite=given.suite,
             seeds=given.seeds,
             workers=given.workers,
-            options=dict(option.split("=", 1) for option in options),
+            options=options,
             out=folder(given, name),
             resume=True,
         )

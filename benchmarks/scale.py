@@ -1,7 +1,7 @@
 """What suites cost, from records: `python benchmarks/scale.py RUN…` rewrites the table of `scale.md`.
 
 RUN are run folders with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
-in a worker of one thread, so sums are CPU hours. GB are those of float32 positions, energy and log q of every
+in a worker of one thread; hours are their sum. GB are those of float32 positions, energy and log q of every
 draw, which is what an array file holds. Exponents are slopes of log seconds against log atoms over systems.
 """
 
@@ -23,7 +23,7 @@ PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
 PHASES = ("sampling", "judging", "auditing")
 HEADS = (
-    "sampler", "suite", "budget", "cells", "CPU hours", *(f"{name} s" for name in PHASES), "atoms^",
+    "sampler", "suite", "budget", "cells", "hours", *(f"{name} s" for name in PHASES), "atoms^",
     "GB", "peak MB",
 )  # fmt: skip
 NUMBERS = 4 * 5
@@ -41,11 +41,11 @@ def atoms(name: str) -> int:
 
 
 def exponent(records: Iterable[Record], sizes: dict[str, int]) -> str:
-    """Slope of log sampling seconds against log atoms; a dash for fewer than three sizes."""
+    """Slope of log sampling seconds against log atoms; a dash for fewer than ten sizes."""
     times = defaultdict(list)
     for record in records:
         times[sizes[record.cell.system]].append(record.seconds["sampling"])
-    if len(times) < 3:
+    if len(times) < 10:
         return "–"
     slope = np.polyfit(np.log(list(times)), np.log([np.mean(t) for t in times.values()]), 1)[0]
     return f"{slope:.1f}"

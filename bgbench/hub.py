@@ -1,5 +1,6 @@
 """Files from the Hugging Face hub, by a pinned revision, hashed; one clear sentence without a network."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -65,20 +66,28 @@ def fetch(address: str) -> HubFile:
 def checked(path: Path, address: str) -> str:
     """The sha256 of a fetched file, which is what the hub said it is.
 
-    The hub's cache names a large file by the sha256 the hub gave for it. Another file than that is deleted.
+    The hub's cache names a file by what the hub promised: large ones by their sha256, small ones by git's
+    hash of a blob. Another file than that is deleted.
 
     Raises:
         BgbenchError: if it is another.
     """
     found, promised = sha256_file(path), path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", promised) and promised != found:
+    here = found if len(promised) == 64 else git_hash(path) if len(promised) == 40 else promised
+    if re.fullmatch(r"[0-9a-f]+", promised) and promised != here:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise BgbenchError(
-            f"{address}: sha256 {found[:12]}… instead of {promised[:12]}…, damaged on its way or on disk; "
+            f"{address}: hash {here[:12]}… instead of {promised[:12]}…, damaged on its way or on disk; "
             "it is deleted, fetch it again"
         )
     return found
+
+
+def git_hash(path: Path) -> str:
+    """What git calls a file of this content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def unreachable(address: str) -> str:

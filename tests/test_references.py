@@ -66,6 +66,11 @@ def test_packed_positions_come_back_to_the_bit(generator):
     packed["parents"][:] = np.roll(np.arange(7), 1)
     with pytest.raises(ValueError, match="no forest"):
         unpack(packed)
+    with pytest.raises(ValueError, match="other atoms"):
+        unpack({**packed, "parents": np.zeros(8, np.int16)})
+    q[0, :2, 0] = 32767, -32767
+    with pytest.raises(ValueError, match="too long"):
+        pack(q, [(0, 1)])
 
 
 def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine):
@@ -158,7 +163,7 @@ def test_covering_sequences_meet_more_links_than_drawn_ones():
     assert new[0] == 300, "three links each, none met twice"
     assert new[1] < 290
     assert len(covering_sequences(2, 359, met)) == 359
-    with pytest.raises(BgbenchError, match="more training peptides"):
+    with pytest.raises(BgbenchError, match="training peptides of 2 residues are left"):
         covering_sequences(2, 360, training_sequences(2, 1))
 
 

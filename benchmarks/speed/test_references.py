@@ -20,7 +20,7 @@ SETTINGS = {
     "batched": Settings(step=2.0, hydrogen_mass=3.0, warm_up=50),
     "softened": SOFTENED,
 }
-FRAMES, APART = 240, 400
+FRAMES, APART_FS = 240, 400
 
 
 @pytest.mark.parametrize("sequence", ["GNFL"])
@@ -31,7 +31,7 @@ def test_effective_samples_a_second(sequence):
         engine.advance(settings.warm_up)
         started, rows = time.process_time(), []
         for _ in range(FRAMES):
-            engine.advance(APART // 2 // settings.round_steps)
+            engine.advance(round(APART_FS / settings.step / settings.round_steps))
             rows.append(engine.cold())
         seconds = time.process_time() - started
         kept = {"x": torch.from_numpy(np.concatenate(rows)), "replica": torch.arange(16).repeat(FRAMES)}

@@ -9,7 +9,7 @@ Metropolis at every rung.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -23,11 +23,8 @@ from bgbench.energies.compiled import Packed, energy_sweep, force_sweep, pack
 from bgbench.energies.parameters import Parameters
 from bgbench.types import System
 
-TURNS = 12
-"""Turns a walker tries between two exchanges; each costs an energy."""
-
 AROUND = 3
-"""Energies a walker is asked for around them: before, after, and B for the exchange."""
+"""Energies a walker is asked for around its turns: before, after, and B for the exchange."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,8 @@ def softened(p: Parameters, turns: Turns, s: float, stiff: float = 1.0) -> Param
 class Softening:
     """`replicas` independent ladders, all at one temperature; walker k·replicas + r is replica r at rung k.
 
-    `scales (rungs,)` fall from 1. Swaps of round m draw from a stream of (seed, m).
+    `scales (rungs,)` fall from 1; `tries` turns a walker and round, each an energy. Random numbers of round m
+    come from streams of (seed, m). `tried`, `taken` count swaps of neighbours, `turns_taken` turns of a rung.
     """
 
     walkers: Walkers
@@ -115,23 +113,35 @@ class Softening:
     packed: list[Packed]
     soft: Packed
     turns: Turns
+    tries: int
     seed: int
-    rounds: int = 0
-    tried: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    taken: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    turned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    rounds: int
+    tried: np.ndarray
+    taken: np.ndarray
+    turns_taken: np.ndarray
 
     @classmethod
     def start(
-        cls, system: System, p: Parameters, walkers: Walkers, scales: np.ndarray, seed: int
+        cls, system: System, p: Parameters, walkers: Walkers, scales: np.ndarray, tries: int, seed: int
     ) -> "Softening":
-        """Ladders of `walkers`, `len(scales)` for each replica, rung by rung."""
+        """Ladders of `walkers`, `len(scales)` for each replica, rung by rung; `tries` turns a round."""
         turns = Turns.of(system, p.torsions)
         packed = [pack(softened(p, turns, float(s)), np.float32) for s in scales]
         soft = pack(softened(p, turns, 1.0, stiff=0.0), np.float32)
-        none = np.zeros(len(scales) - 1, np.int64)
+        swaps, taken = np.zeros((2, len(scales) - 1), np.int64)
+        turned = np.zeros(len(scales), np.int64)
         return cls(
-            walkers, scales, packed, soft, turns, seed, 0, none, none.copy(), np.zeros(len(scales), np.int64)
+            walkers,
+            scales,
+            packed,
+            soft,
+            turns,
+            tries,
+            seed,
+            0,
+            swaps,
+            taken,
+            turned,
         )
 
     @property
@@ -144,33 +154,44 @@ class Softening:
         return self.walkers.x[: self.replicas]
 
     def round(self, integrator: Integrator, steps: int, threads: int) -> None:
-        """`steps` of dynamics, `TURNS` turns of every walker, then one exchange between neighbours."""
+        """`steps` of dynamics, `tries` turns of every walker, then one exchange between neighbours.
+
+        Between steps the integrator's velocities lag half a kick behind the positions. For turns and
+        exchanges they are brought level, for there they do not depend on positions: a blow would heat.
+        """
         b = np.empty(len(self.walkers.x))
 
-        def rung(k: int) -> None:
-            rows = slice(k * self.replicas, (k + 1) * self.replicas)
-            w = self.walkers
-            mine = Walkers(w.x[rows], w.v[rows], w.random[rows], w.kt[rows])
+        def move(k: int) -> None:
+            mine = self._rung(k)
             integrator.advance(mine, steps, self.packed[k], 1)
-            self._turn(integrator, mine, k)
-            energy_sweep(mine.x, b[rows], self.soft)
+            u = self._kick(integrator, mine, k, 0.5)
+            self._turn(mine, u, k)
+            energy_sweep(mine.x, b[k * self.replicas : (k + 1) * self.replicas], self.soft)
 
-        everywhere(rung, len(self.scales), threads)
+        everywhere(move, len(self.scales), threads)
         self.exchange(b)
+        everywhere(lambda k: self._kick(integrator, self._rung(k), k, -0.5), len(self.scales), threads)
 
-    def _turn(self, integrator: Integrator, walkers: Walkers, k: int) -> None:
+    def _rung(self, k: int) -> Walkers:
+        """Walkers of rung k, changed in place with the others."""
+        rows, w = slice(k * self.replicas, (k + 1) * self.replicas), self.walkers
+        return Walkers(w.x[rows], w.v[rows], w.random[rows], w.kt[rows])
+
+    def _kick(self, integrator: Integrator, walkers: Walkers, k: int, part: float) -> np.ndarray:
+        """Add this part of a step's kick at rung k to the velocities; energies `(n,)` in kJ/mol."""
+        u, force = np.empty(len(walkers.x)), np.empty_like(walkers.x)
+        force_sweep(walkers.x, u, force, self.packed[k])
+        walkers.v += (part * integrator.step / integrator.masses[:, None]).astype(force.dtype) * force
+        return u
+
+    def _turn(self, walkers: Walkers, u: np.ndarray, k: int) -> None:
         """Rigid turns of backbone bonds by random angles, accepted by Metropolis at rung k.
 
-        Between steps the integrator's velocities lag half a kick behind the positions. They are brought
-        level first, for there they do not depend on positions, and are turned with their atoms: stiff bonds
-        then feel no blow. Turns that leave velocities alone heat the molecule.
+        Velocities turn with their atoms, so that stiff bonds do not feel it.
         """
         n, random = len(walkers.x), np.random.default_rng([self.seed, 2, self.rounds, k])
-        u, new, force = np.empty(n), np.empty(n), np.empty_like(walkers.x)
-        half = (0.5 * integrator.step / integrator.masses[:, None]).astype(walkers.x.dtype)
-        force_sweep(walkers.x, u, force, self.packed[k])
-        walkers.v += half * force
-        for _ in range(TURNS if len(self.turns.axes) else 0):
+        new = np.empty(n)
+        for _ in range(self.tries if len(self.turns.axes) else 0):
             which, angle = random.integers(0, len(self.turns.axes), n), random.uniform(-np.pi, np.pi, n)
             rotations = self.turns.rotations(walkers.x, which, angle)
             y = self.turns.turned(walkers.x, which, rotations)
@@ -180,9 +201,7 @@ class Softening:
             walkers.v[moved] = np.einsum("nij,naj->nai", rotations, walkers.v)[moved]
             walkers.x[accept] = y[accept]
             u = np.where(accept, new, u)
-            self.turned[k] += accept.sum()
-        force_sweep(walkers.x, u, force, self.packed[k])
-        walkers.v -= half * force
+            self.turns_taken[k] += accept.sum()
 
     def exchange(self, b: np.ndarray) -> None:
         """Metropolis exchange of neighbouring rungs by B `(walkers,)` in kJ/mol."""
@@ -196,7 +215,7 @@ class Softening:
         self.walkers.take(rows.T.reshape(-1))
 
 
-def everywhere(task: Callable[[int], None], n: int, threads: int) -> None:
+def everywhere(task: Callable[[int], object], n: int, threads: int) -> None:
     """`task(k)` for every k below n, on several threads."""
     if threads < 2:
         for k in range(n):

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
-from bgbench.dynamics.softening import AROUND, TURNS, Softening, Turns, softened
+from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import pack
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
+from bgbench.errors import BgbenchError
 from bgbench.types import System
 from bgbench.units import kt
 
@@ -29,7 +30,8 @@ class Settings:
     """How to simulate: `rungs` temperatures up to `high` K for each of `replicas` independent starts.
 
     `step` in fs, `round_steps` between exchanges, `rounds_per_frame`, `warm_up` rounds thrown away after
-    `anneal_steps` at 700 K; `hydrogen_mass` in Da (0: as the force field has it).
+    `anneal_steps` at 700 K (`softened`: at the top rung); `hydrogen_mass` in Da (0: as the force field has
+    it); `turns` tried a round (`softened`).
     """
 
     engine: str = "batched"
@@ -42,6 +44,7 @@ class Settings:
     rounds_per_frame: int = 2
     warm_up: int = 100
     anneal_steps: int = 20_000
+    turns: int = 0
     seed: int = 0
 
 
@@ -129,6 +132,11 @@ class SofteningEngine(AbstractEngine):
             masses = with_hydrogen_mass(masses, p.bonds, settings.hydrogen_mass)
         self._settings, self._temperature = settings, system.temperature
         self._integrator = Integrator(masses, settings.step / 1000)
+        if settings.high <= system.temperature:
+            raise BgbenchError(
+                f"softened terms reach {settings.high:g} K, which is not above the system's "
+                f"{system.temperature:g} K; use --engine batched"
+            )
         scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
         r, kts = settings.replicas, np.full(settings.replicas * settings.rungs, kt(system.temperature))
         x = np.repeat(minimise(energy, system.positions, RELAX)[None].float().numpy(), r, axis=0)
@@ -136,7 +144,7 @@ class SofteningEngine(AbstractEngine):
         top = pack(softened(p, Turns.of(system, p.torsions), float(scales[-1])), np.float32)
         self._integrator.advance(starts, settings.anneal_steps, top, torch.get_num_threads())
         walkers = Walkers.start(np.tile(starts.x, (settings.rungs, 1, 1)), kts, masses, settings.seed)
-        self._softening = Softening.start(system, p, walkers, scales, settings.seed)
+        self._softening = Softening.start(system, p, walkers, scales, settings.turns, settings.seed)
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
@@ -146,21 +154,20 @@ class SofteningEngine(AbstractEngine):
         return self._softening.cold.copy()
 
     def freeze(self) -> dict[str, np.ndarray]:
-        return {**frozen(self._softening), "turned": self._softening.turned}
+        return {**frozen(self._softening), "turned": self._softening.turns_taken}
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
         s = self._softening
         s.walkers, s.rounds, s.tried, s.taken = thawed(state)
-        s.turned = state["turned"].copy()
+        s.turns_taken = state["turned"].copy()
 
     def notes(self) -> dict[str, Any]:
         s = self._softening
         return {
             "temperatures": [self._temperature] * len(s.scales),
             "scales": s.scales.tolist(),
-            "turns": TURNS,
             "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
-            "turn_rates": (s.turned / max(1, TURNS * s.replicas * s.rounds)).tolist(),
+            "turn_rates": (s.turns_taken / max(1, s.tries * s.replicas * s.rounds)).tolist(),
         }
 
 
@@ -218,7 +225,7 @@ class OpenMMEngine(AbstractEngine):
 
 
 SOFTENED = Settings(
-    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200
+    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200, turns=12
 )
 """Settings of `softened`: hydrogens of 3 Da allow 2 fs; swaps and turns every 0.1 ps."""
 
@@ -236,8 +243,11 @@ def steps_per_walker(settings: Settings, frames: int) -> int:
 
 
 def evaluations(settings: Settings, frames: int) -> int:
-    """Energy evaluations of a simulation: anneals, steps of every walker, turns and swaps."""
+    """Energy evaluations of a simulation: anneals, steps of all walkers, what `softened` asks around turns.
+
+    Neither the one energy a round of `batched`'s swaps nor minimisation and TICA runs are among them.
+    """
     steps = steps_per_walker(settings, frames)
     if settings.engine == "softened":
-        steps += steps // settings.round_steps * (TURNS + AROUND)
+        steps += steps // settings.round_steps * (settings.turns + AROUND)
     return settings.replicas * (settings.anneal_steps + settings.rungs * steps)

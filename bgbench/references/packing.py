@@ -12,11 +12,17 @@ HIGH, LOW, PARENTS = "steps_high", "steps_low", "parents"
 
 
 def pack(q: np.ndarray, bonds: Sequence[tuple[int, int]]) -> dict[str, np.ndarray]:
-    """Arrays that hold int16 `q (n, atoms, 3)`: high and low bytes of differences, and each atom's parent."""
+    """Arrays that hold int16 `q (n, atoms, 3)`: high and low bytes of differences, and each atom's parent.
+
+    Raises:
+        ValueError: if a bond is too long for int16.
+    """
     parents = spanning(q.shape[1], bonds)
     bonded = parents >= 0
     steps = q.astype(np.int32)
     steps[:, bonded] -= q[:, parents[bonded]]
+    if np.abs(steps).max(initial=0) > 32767:
+        raise ValueError("a bond is too long for int16 steps")
     return {
         HIGH: (steps >> 8).astype(np.int8),
         LOW: (steps & 0xFF).astype(np.uint8),
@@ -28,11 +34,13 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """`q (n, atoms, 3)` int32 of packed arrays.
 
     Raises:
-        ValueError: if the parents are no forest.
+        ValueError: if the parents are no forest of these atoms.
         KeyError: if an array is missing.
     """
     q = (arrays[HIGH].astype(np.int32) << 8) + arrays[LOW]
     parents = arrays[PARENTS].astype(np.int64)
+    if parents.shape != q.shape[1:2] or parents.max(initial=-1) >= q.shape[1]:
+        raise ValueError("its parents are of other atoms")
     known, waiting = set(np.flatnonzero(parents < 0).tolist()), np.flatnonzero(parents >= 0).tolist()
     while waiting:
         ready = [atom for atom in waiting if int(parents[atom]) in known]

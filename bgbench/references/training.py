@@ -54,16 +54,20 @@ def links(sequence: str) -> set[tuple[str, str, bool, bool]]:
 def covering_sequences(length: int, count: int, met: Iterable[str], seed: int = 0) -> list[str]:
     """`count` training sequences, each with the most links that neither `met` nor those before it have.
 
-    Taken from `POOL` random ones (all there are, of up to three residues); ties go to the first drawn.
+    Taken from at least `POOL` random ones (all there are, of two residues); ties go to the first drawn.
 
     Raises:
         BgbenchError: if there are not so many.
     """
     most = 20**length - sum(len(name) == length for name in held_out())
     taken = set(met)
-    pool = [name for name in training_sequences(length, min(POOL, most), seed) if name not in taken]
+    pool = [
+        name
+        for name in training_sequences(length, min(max(POOL, 2 * count), most), seed)
+        if name not in taken
+    ]
     if count > len(pool):
-        raise BgbenchError(f"there are {len(pool)} more training peptides of {length} residues, not {count}")
+        raise BgbenchError(f"{len(pool)} training peptides of {length} residues are left, not {count}")
     known = set[tuple[str, str, bool, bool]]().union(*map(links, taken))
     chosen: list[str] = []
     while len(chosen) < count:

@@ -132,7 +132,7 @@ def test_a_file_that_is_not_what_the_hub_promised_is_deleted(hub):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.resolve().write_bytes(damaged)
-    with pytest.raises(BgbenchError, match=r"sha256 .* instead of .*fetch it again"):
+    with pytest.raises(BgbenchError, match=r"hash .* instead of .*fetch it again"):
         fetch(f"{ADDRESS}@{COMMIT}")
     assert not path.exists()
     assert fetch(f"{ADDRESS}@{COMMIT}").sha256 == hashlib.sha256(Hub.content).hexdigest()
