@@ -89,5 +89,11 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
         test_commands_and_their_options_exist(line)
 
 
+def test_the_scale_table_is_that_of_the_stored_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    scale = importlib.import_module("scale")
+    assert f"{scale.START}\n{scale.table(scale.kept())}\n{scale.END}" in scale.PAGE.read_text()
+
+
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 80
