@@ -93,7 +93,7 @@ def test_two_thousand_cells_in_two_minutes_and_a_gigabyte(tmp_path):
 
 
 def test_two_workers_against_one(tmp_path):
-    """Molecular dynamics on the default suite, three seeds, start-up and figures included, after a run that compiles."""
+    """MD on the default suite, three seeds, start-up and figures included, after a run that compiles."""
     watched("run", "md", "--budget", "1000", "--seeds", "1", "--quiet", "--out", str(tmp_path / "first"))
     cost = {}
     for workers in (1, 2):
