@@ -10,7 +10,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from results import ROOT, comparison_table, opened, systems_table, take
+from results import ROOT, between, comparison_table, opened, systems_table, take
 
 import bgbench
 
@@ -59,11 +59,7 @@ def markers(suite: str) -> tuple[str, str]:
 
 def rewritten(readme: str, suite: str) -> str:
     """The README with a fresh table of what is kept of `suite`."""
-    start, end = markers(suite)
-    if start not in readme:
-        raise SystemExit(f"the README has no place for {suite}; put {start} and {end} there")
-    before, _, rest = readme.partition(start)
-    return f"{before}{start}\n{comparison_table(opened(KEPT / suite))}\n{end}{rest.partition(end)[2]}"
+    return between(readme, *markers(suite), comparison_table(opened(KEPT / suite)))
 
 
 def write(suite: str) -> None:
@@ -84,8 +80,7 @@ def main() -> None:
     given = arguments()
     suite = given.suite.partition("@")[0]
     for name in [] if given.tables else given.samplers:
-        typed = command(given, name)
-        print(typed, flush=True)
+        print(command(given, name), flush=True)
         if given.commands:
             continue
         sampler, options = SAMPLERS[name]

@@ -121,14 +121,16 @@ def row(*cells: str) -> str:
 def rewritten(readme: str, folder: Path, start: str = START, end: str = END) -> str:
     """The README with fresh tables between `start` and `end`."""
     runs = opened(folder)
-    before, _, rest = readme.partition(start)
-    after = rest.partition(end)[2]
-    text = f"{before}{start}\n{comparison_table(runs)}\n\n{systems_table(runs)}\n{end}{after}"
-    if folder != KEPT:
-        return text
-    opening, closing = CAPTION
-    before, _, rest = text.partition(opening)
-    return f"{before}{opening}\n{caption(runs)}\n{closing}{rest.partition(closing)[2]}"
+    text = between(readme, start, end, f"{comparison_table(runs)}\n\n{systems_table(runs)}")
+    return between(text, *CAPTION, caption(runs)) if folder == KEPT else text
+
+
+def between(page: str, start: str, end: str, fresh: str) -> str:
+    """The page with `fresh` between its lines `start` and `end`."""
+    if start not in page:
+        raise SystemExit(f"the page has no place for it; put {start} and {end} there")
+    before, _, rest = page.partition(start)
+    return f"{before}{start}\n{fresh}\n{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What suites cost, from records: `python benchmarks/scale.py RUN…` rewrites the table of `scale.md`.
 
 RUN are run folders with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
-in a worker of one thread; hours are their sum. GB are those of float32 positions, energy and log q of every
+in a worker of one thread; hours are their sum. GB are float32 positions, energy, log q and log w of every
 draw, which is what an array file holds. Exponents are slopes of log seconds against log atoms over systems.
 """
 
@@ -12,13 +12,14 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from results import ROOT, between
+from results import row as line
 
 import bgbench
 from bgbench.compare import labels
 from bgbench.records import Record
 from bgbench.runfolder import RunFolder
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
 PHASES = ("sampling", "judging", "auditing")
@@ -26,8 +27,8 @@ HEADS = (
     "sampler", "suite", "budget", "cells", "hours", *(f"{name} s" for name in PHASES), "atoms^",
     "GB", "peak MB",
 )  # fmt: skip
-NUMBERS = 4 * 5
-"""Bytes of a draw beside its positions: float32 log q and log w, float64 energy, rounded up."""
+NUMBERS = 4 + 4 + 8
+"""Bytes of a draw beside its positions: float32 log q and log w, float64 energy."""
 
 
 def kept() -> list[RunFolder]:
@@ -67,13 +68,13 @@ def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
         f"{stored / 1e9:.3f}",
         f"{max(record.provenance['peak_memory_mb'] for record in records):.0f}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return line(*cells)
 
 
 def table(runs: list[RunFolder]) -> str:
     """All runs, by suite and budget."""
     sizes = {name: atoms(name) for run in runs for name in {cell.system for cell in run.plan.cells}}
-    lines = ["| " + " | ".join(HEADS) + " |", "|" + "---|" * len(HEADS)]
+    lines = [line(*HEADS), "|" + "---|" * len(HEADS)]
     key = lambda run: (run.plan.suite, run.plan.budget)  # noqa: E731
     for _, group in groupby(sorted(runs, key=key), key):
         found = list(group)
@@ -83,5 +84,4 @@ def table(runs: list[RunFolder]) -> str:
 
 if __name__ == "__main__":
     runs = [RunFolder.open(Path(argument)) for argument in sys.argv[1:]] or kept()
-    before, _, rest = PAGE.read_text().partition(START)
-    PAGE.write_text(f"{before}{START}\n{table(runs)}\n{END}{rest.partition(END)[2]}")
+    PAGE.write_text(between(PAGE.read_text(), START, END, table(runs)))

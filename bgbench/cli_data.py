@@ -87,7 +87,8 @@ def simulate_(
         refuse_held_out(names)
     quick = train or short
     usual = TRAINING if quick else SOFTENED if engine == "softened" else Settings()
-    settings = replace(usual, engine=engine, seed=seed)
+    turns = SOFTENED.turns if engine == "softened" else 0
+    settings = replace(usual, engine=engine, turns=turns, seed=seed)
     chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     n = frames or (480 if quick else 10_000)

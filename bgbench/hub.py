@@ -73,8 +73,8 @@ def checked(path: Path, address: str) -> str:
         BgbenchError: if it is another.
     """
     found, promised = sha256_file(path), path.resolve().name
-    here = found if len(promised) == 64 else git_hash(path) if len(promised) == 40 else promised
-    if re.fullmatch(r"[0-9a-f]+", promised) and promised != here:
+    here = git_hash(path) if len(promised) == 40 else found
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", promised) and promised != here:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise BgbenchError(

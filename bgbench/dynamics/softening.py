@@ -7,8 +7,6 @@ What heat alone crosses seldom, φ > 0 above all, is met by rigid turns about φ
 Metropolis at every rung.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from bgbench.chemistry.features import torsion_atoms
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.tempering import metropolis
-from bgbench.energies.compiled import Packed, energy_sweep, force_sweep, pack
+from bgbench.energies.compiled import Packed, each, energy_sweep, force_sweep, pack
 from bgbench.energies.parameters import Parameters
 from bgbench.types import System
 
@@ -168,9 +166,9 @@ class Softening:
             self._turn(mine, u, k)
             energy_sweep(mine.x, b[k * self.replicas : (k + 1) * self.replicas], self.soft)
 
-        everywhere(move, len(self.scales), threads)
+        each(move, len(self.scales), threads)
         self.exchange(b)
-        everywhere(lambda k: self._kick(integrator, self._rung(k), k, -0.5), len(self.scales), threads)
+        each(lambda k: self._kick(integrator, self._rung(k), k, -0.5), len(self.scales), threads)
 
     def _rung(self, k: int) -> Walkers:
         """Walkers of rung k, changed in place with the others."""
@@ -213,13 +211,3 @@ class Softening:
         self.taken[low] += accept.sum(0)
         rows = np.arange(len(ladders))[:, None] + order * len(ladders)
         self.walkers.take(rows.T.reshape(-1))
-
-
-def everywhere(task: Callable[[int], object], n: int, threads: int) -> None:
-    """`task(k)` for every k below n, on several threads."""
-    if threads < 2:
-        for k in range(n):
-            task(k)
-        return
-    with ThreadPoolExecutor(min(threads, n)) as pool:
-        list(pool.map(task, range(n)))

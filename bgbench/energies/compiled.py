@@ -146,11 +146,16 @@ def spread(task: Callable[[int, int], None], n: int, threads: int, grain: int = 
     pieces = max(1, min(4 * threads, n // grain)) if threads > 1 else 1
     edges = [LANES * round(k * n / pieces / LANES) for k in range(pieces)] + [n]
     slices = [(a, b) for a, b in itertools.pairwise(edges) if b > a]
-    if len(slices) < 2:
-        for start, stop in slices:
-            task(start, stop)
+    each(lambda k: task(*slices[k]), len(slices), threads)
+
+
+def each(task: Callable[[int], object], n: int, threads: int) -> None:
+    """Call `task(k)` for every k below n, on several threads where there are several of both."""
+    if threads < 2 or n < 2:
+        for k in range(n):
+            task(k)
         return
-    list(_pool(threads, os.getpid()).map(lambda piece: task(*piece), slices))
+    list(_pool(threads, os.getpid()).map(task, range(n)))
 
 
 @lru_cache(maxsize=4)

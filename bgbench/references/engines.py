@@ -14,9 +14,10 @@ from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.compiled import pack
+from bgbench.energies.compiled import Packed, pack
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
+from bgbench.energies.parameters import Parameters
 from bgbench.errors import BgbenchError
 from bgbench.types import System
 from bgbench.units import kt
@@ -77,24 +78,14 @@ class TemperingEngine(AbstractEngine):
 
     def __init__(self, system: System, settings: Settings) -> None:
         energy = BatchedEnergy(system, "compiled")
-        p = energy.parameters
-        masses = p.masses
-        if settings.hydrogen_mass:
-            masses = with_hydrogen_mass(masses, p.bonds, settings.hydrogen_mass)
+        p, masses = energy.parameters, masses_of(energy.parameters, settings)
         self._settings = settings
         self._packed = pack(p, np.float32)
         self._integrator = Integrator(masses, settings.step / 1000)
         self.temperatures = ladder(system.temperature, settings.high, settings.rungs)
-        starts = self._anneal(minimise(energy, system.positions, RELAX), masses)
+        start = minimise(energy, system.positions, RELAX)
+        starts = annealed(start, self._integrator, self._packed, HOT, settings)
         self._tempering = Tempering.start(starts, self.temperatures, masses, settings.seed)
-
-    def _anneal(self, x: Tensor, masses: np.ndarray) -> np.ndarray:
-        """Independent start structures: each walks alone at HOT."""
-        r = self._settings.replicas
-        start = np.repeat(x[None].float().numpy(), r, axis=0)
-        walkers = Walkers.start(start, np.full(r, kt(HOT)), masses, self._settings.seed + 1)
-        self._integrator.advance(walkers, self._settings.anneal_steps, self._packed, torch.get_num_threads())
-        return walkers.x
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
@@ -126,10 +117,7 @@ class SofteningEngine(AbstractEngine):
 
     def __init__(self, system: System, settings: Settings) -> None:
         energy = BatchedEnergy(system, "compiled")
-        p = energy.parameters
-        masses = p.masses
-        if settings.hydrogen_mass:
-            masses = with_hydrogen_mass(masses, p.bonds, settings.hydrogen_mass)
+        p, masses = energy.parameters, masses_of(energy.parameters, settings)
         self._settings, self._temperature = settings, system.temperature
         self._integrator = Integrator(masses, settings.step / 1000)
         if settings.high <= system.temperature:
@@ -138,12 +126,11 @@ class SofteningEngine(AbstractEngine):
                 f"{system.temperature:g} K; use --engine batched"
             )
         scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
-        r, kts = settings.replicas, np.full(settings.replicas * settings.rungs, kt(system.temperature))
-        x = np.repeat(minimise(energy, system.positions, RELAX)[None].float().numpy(), r, axis=0)
-        starts = Walkers.start(x, kts[:r], masses, settings.seed + 1)
         top = pack(softened(p, Turns.of(system, p.torsions), float(scales[-1])), np.float32)
-        self._integrator.advance(starts, settings.anneal_steps, top, torch.get_num_threads())
-        walkers = Walkers.start(np.tile(starts.x, (settings.rungs, 1, 1)), kts, masses, settings.seed)
+        start = minimise(energy, system.positions, RELAX)
+        starts = annealed(start, self._integrator, top, system.temperature, settings)
+        kts = np.full(settings.replicas * settings.rungs, kt(system.temperature))
+        walkers = Walkers.start(np.tile(starts, (settings.rungs, 1, 1)), kts, masses, settings.seed)
         self._softening = Softening.start(system, p, walkers, scales, settings.turns, settings.seed)
 
     def advance(self, rounds: int) -> None:
@@ -169,6 +156,24 @@ class SofteningEngine(AbstractEngine):
             "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
             "turn_rates": (s.turns_taken / max(1, s.tries * s.replicas * s.rounds)).tolist(),
         }
+
+
+def masses_of(p: Parameters, settings: Settings) -> np.ndarray:
+    """Masses `(atoms,)` in Da, hydrogens as the settings want them."""
+    if not settings.hydrogen_mass:
+        return p.masses
+    return with_hydrogen_mass(p.masses, p.bonds, settings.hydrogen_mass)
+
+
+def annealed(
+    x: Tensor, integrator: Integrator, packed: Packed, temperature: float, settings: Settings
+) -> np.ndarray:
+    """Independent start structures `(replicas, atoms, 3)` from x: each walks alone at `temperature` K."""
+    start = np.repeat(x[None].float().numpy(), settings.replicas, axis=0)
+    kts = np.full(settings.replicas, kt(temperature))
+    walkers = Walkers.start(start, kts, integrator.masses, settings.seed + 1)
+    integrator.advance(walkers, settings.anneal_steps, packed, torch.get_num_threads())
+    return walkers.x
 
 
 def frozen(ladders: Tempering | Softening) -> dict[str, np.ndarray]:

@@ -61,20 +61,15 @@ def covering_sequences(length: int, count: int, met: Iterable[str], seed: int = 
     """
     most = 20**length - sum(len(name) == length for name in held_out())
     taken = set(met)
-    pool = [
-        name
-        for name in training_sequences(length, min(max(POOL, 2 * count), most), seed)
-        if name not in taken
-    ]
-    if count > len(pool):
-        raise BgbenchError(f"{len(pool)} training peptides of {length} residues are left, not {count}")
+    drawn = training_sequences(length, min(max(POOL, 2 * count), most), seed)
+    left = {name: links(name) for name in drawn if name not in taken}
+    if count > len(left):
+        raise BgbenchError(f"{len(left)} training peptides of {length} residues are left, not {count}")
     known = set[tuple[str, str, bool, bool]]().union(*map(links, taken))
     chosen: list[str] = []
     while len(chosen) < count:
-        best = max(pool, key=lambda name: len(links(name) - known))
-        pool.remove(best)
-        chosen.append(best)
-        known |= links(best)
+        chosen.append(max(left, key=lambda name: len(left[name] - known)))
+        known |= left.pop(chosen[-1])
     return chosen
 
 

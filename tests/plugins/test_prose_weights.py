@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import bgbench_prose
 from bgbench import BgbenchError, fetch
 from bgbench.cli import app, guarded
+from bgbench.hub import checked
 from bgbench_prose.weights import load
 
 DATA = Path(__file__).parent.parent / "data"
@@ -136,6 +137,16 @@ def test_a_file_that_is_not_what_the_hub_promised_is_deleted(hub):
         fetch(f"{ADDRESS}@{COMMIT}")
     assert not path.exists()
     assert fetch(f"{ADDRESS}@{COMMIT}").sha256 == hashlib.sha256(Hub.content).hexdigest()
+
+
+def test_small_files_are_checked_by_gits_hash(tmp_path):
+    name = "ce013625030ba8dba906f756967f9e9ca394464a"
+    (tmp_path / name).write_bytes(b"hello\n")
+    assert checked(tmp_path / name, "hf:a/b/c") == hashlib.sha256(b"hello\n").hexdigest()
+    (tmp_path / name).write_bytes(b"hullo\n")
+    with pytest.raises(BgbenchError, match=f"instead of {name[:12]}"):
+        checked(tmp_path / name, "hf:a/b/c")
+    assert not (tmp_path / name).exists()
 
 
 def test_without_a_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
