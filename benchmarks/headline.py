@@ -2,19 +2,25 @@
 
 `python benchmarks/headline.py dipeptides30` runs samplers and controls (or those of `--samplers`) one after
 another into `runs/headline/` (what is there already is gone on with), keeps their records in
-`benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md` and the README's table.
+`benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
+it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
 `--commands` prints what it would run; `--tables` writes tables of what is kept, and runs nothing.
 """
 
 import argparse
 import shlex
+import shutil
 from pathlib import Path
 
-from results import ROOT, between, comparison_table, opened, systems_table, take
+from results import ROOT, between, comparison_table, opened, systems_table, take, with_curves
 
 import bgbench
+from bgbench.curves import draw_curves
+from bgbench.floors import FOLDER as FLOORS
+from bgbench.protocols import PROTOCOLS
 
 KEPT = ROOT / "benchmarks" / "headline"
+DEFAULT = "bgbench@1"
 SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
     "verse": ("verse", {}),
     "prose": ("prose", {}),
@@ -30,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", help="a suite of `bgbench list suites`")
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
+    parser.add_argument("--protocol", default=DEFAULT, choices=PROTOCOLS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs") / "headline")
@@ -38,10 +45,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def table_name(suite: str, protocol: str) -> str:
+    """What a table and its folder are called: the suite, and the protocol where it is not the default."""
+    name = suite.partition("@")[0]
+    return name if protocol == DEFAULT else f"{name}-{protocol.partition('@')[0]}"
+
+
 def command(given: argparse.Namespace, name: str) -> str:
     """One run as it would be typed."""
     sampler, options = SAMPLERS[name]
     words = ["bgbench", "run", sampler, "--suite", given.suite, "--seeds", str(given.seeds)]
+    words += [] if given.protocol == DEFAULT else ["--protocol", given.protocol]
     words += [word for option in options.items() for word in ("--set", "=".join(option))]
     words += ["--workers", str(given.workers), "--out", str(folder(given, name)), "--resume"]
     return shlex.join(words)
@@ -49,53 +63,65 @@ def command(given: argparse.Namespace, name: str) -> str:
 
 def folder(given: argparse.Namespace, name: str) -> Path:
     """Where a run goes."""
-    return given.out / given.suite.partition("@")[0] / name
+    return given.out / table_name(given.suite, given.protocol) / name
 
 
-def markers(suite: str) -> tuple[str, str]:
-    """Around a suite's table in the README."""
-    return f"<!-- headline: python benchmarks/headline.py {suite} -->", "<!-- /headline -->"
+def run(given: argparse.Namespace, name: str) -> None:
+    """One run, with the floors that runs beside it have measured."""
+    out = folder(given, name)
+    for floors in out.parent.glob(f"*/{FLOORS}"):
+        if floors.parent != out:
+            shutil.copytree(floors, out / FLOORS, dirs_exist_ok=True)
+    sampler, options = SAMPLERS[name]
+    bgbench.run(
+        sampler,
+        suite=given.suite,
+        protocol=given.protocol,
+        seeds=given.seeds,
+        workers=given.workers,
+        options=options,
+        out=out,
+        resume=True,
+    )
 
 
-def rewritten(readme: str, suite: str) -> str:
-    """The README with a fresh table of what is kept of `suite`."""
-    return between(readme, *markers(suite), comparison_table(opened(KEPT / suite)))
+def markers(table: str) -> tuple[str, str]:
+    """Around a table in the README."""
+    suite, _, protocol = table.partition("-")
+    words = f" --protocol {protocol}@1" if protocol else ""
+    return f"<!-- headline: python benchmarks/headline.py {suite}{words} -->", "<!-- /headline -->"
 
 
-def write(suite: str) -> None:
-    """The page of every system, and the README's table."""
-    runs = opened(KEPT / suite)
+def rewritten(readme: str, table: str) -> str:
+    """The README with a fresh table of what is kept for `table`."""
+    return between(readme, *markers(table), comparison_table(opened(KEPT / table)))
+
+
+def write(table: str) -> None:
+    """The page of every system, the figure, and the README's table."""
+    runs = opened(KEPT / table)
     plan = runs[0].plan
     page = (
         f"# `{plan.suite}` at {plan.budget:,} evaluations, {plan.protocol}\n\n{comparison_table(runs)}\n\n"
         f"Every system, mean over seeds, in brackets the noise floor:\n\n{systems_table(runs)}\n"
     )
-    (KEPT / f"{suite}.md").write_text(page)
+    (KEPT / f"{table}.md").write_text(page)
+    draw_curves(with_curves(runs), ["torus_w2", "energy_w2"], KEPT / f"{table}.png")
     path = ROOT / "README.md"
-    path.write_text(rewritten(path.read_text(), suite))
+    path.write_text(rewritten(path.read_text(), table))
 
 
 def main() -> None:
     """Run, keep, write."""
     given = arguments()
-    suite = given.suite.partition("@")[0]
+    table = table_name(given.suite, given.protocol)
     for name in [] if given.tables else given.samplers:
         print(command(given, name), flush=True)
-        if given.commands:
-            continue
-        sampler, options = SAMPLERS[name]
-        bgbench.run(
-            sampler,
-            suite=given.suite,
-            seeds=given.seeds,
-            workers=given.workers,
-            options=options,
-            out=folder(given, name),
-            resume=True,
-        )
-        take(folder(given, name), KEPT / suite)
+        if not given.commands:
+            run(given, name)
+            take(folder(given, name), KEPT / table)
     if not given.commands:
-        write(suite)
+        write(table)
 
 
 if __name__ == "__main__":

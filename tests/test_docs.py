@@ -83,10 +83,15 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
     for suite in suites:
         assert headline.markers(suite)[0] in README
         assert headline.rewritten(README, suite) == README
-    monkeypatch.setattr("sys.argv", ["headline.py", "tetrapeptides30", "--commands"])
-    headline.main()
-    for line in capsys.readouterr().out.splitlines():
-        test_commands_and_their_options_exist(line)
+        assert (headline.KEPT / f"{suite}.png").stat().st_size > 5000
+    for words in ([], ["--protocol", "paper@1"]):
+        monkeypatch.setattr("sys.argv", ["headline.py", "tetrapeptides30", "--commands", *words])
+        headline.main()
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == len(headline.SAMPLERS)
+        for line in lines:
+            test_commands_and_their_options_exist(line)
+            assert ("--protocol paper@1" in line) == bool(words)
 
 
 def test_the_scale_table_is_that_of_the_stored_records(monkeypatch):
