@@ -41,14 +41,16 @@ def test_the_two_parts_make_the_energy(alanine, parameters):
 
 
 def test_what_may_turn():
-    """φ and ψ but proline's φ; no bond of a ring, no peptide bond."""
-    system = System.from_sequence("FPA")
+    """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring, no peptide bond."""
+    system = System.from_sequence("FPI")
     names = [(atom.residue, atom.name) for atom in system.atoms]
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
     found = {frozenset(names[i] for i in axis) for axis in turns.axes.tolist()}
     assert found == {
         frozenset(((2, "N"), (2, "CA"))),
         frozenset(((0, "CA"), (0, "C"))), frozenset(((1, "CA"), (1, "C"))),
+        frozenset(((0, "CA"), (0, "CB"))), frozenset(((0, "CB"), (0, "CG"))),
+        frozenset(((2, "CA"), (2, "CB"))), frozenset(((2, "CB"), (2, "CG1"))),
     }  # fmt: skip
 
 

@@ -3,8 +3,8 @@
 Rung k feels A + s_k · B at the target temperature: B holds the torsions about bonds that turn, all non-bonded
 terms and generalised Born; A holds bonds, angles, rings, peptide bonds, planes and the surface. Stiff terms
 stay cold, so few rungs span a wide range of s, and neither chirality nor peptide bonds flip at the top.
-What heat alone crosses seldom, φ > 0 above all, is met by rigid turns about φ and ψ, accepted by
-Metropolis at every rung.
+What heat alone crosses seldom, φ > 0 and rotamers above all, is met by rigid turns about φ, ψ and the bonds
+of side chains, accepted by Metropolis at every rung.
 """
 
 from dataclasses import dataclass, replace
@@ -25,9 +25,12 @@ AROUND = 3
 """Energies a walker is asked for around its turns: before, after, and B for the exchange."""
 
 
+BACKBONE = ("N", "CA", "C")
+
+
 @dataclass(frozen=True)
 class Turns:
-    """Turns about φ and ψ: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side of each.
+    """Turns about φ, ψ and χ: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side of each.
 
     `torsions (n,)` tells which torsion terms of the energy are about any bond that is free to turn: of no
     ring and no peptide bond; planes are not.
@@ -49,7 +52,10 @@ class Turns:
             frozenset((j, k)) in free and frozenset((i, j)) in bonds and frozenset((k, m)) in bonds
             for i, j, k, m in torsions.tolist()
         ]
-        axes = [pair for pair in named["phi"] + named["psi"] if frozenset(pair) in free]
+        heavy = np.array([atom.element != "H" for atom in system.atoms])
+        backbone = {k for k, atom in enumerate(system.atoms) if atom.name in BACKBONE}
+        chi = [sorted(b) for b, side in free.items() if b - backbone and (side & heavy).sum() > 1]
+        axes = [pair for pair in named["phi"] + named["psi"] if frozenset(pair) in free] + sorted(chi)
         moved = np.array([free[frozenset(pair)] for pair in axes], bool).reshape(-1, system.n_atoms)
         return cls(np.array(axes, np.int64).reshape(-1, 2), moved, np.array(terms, bool))
 
@@ -183,7 +189,7 @@ class Softening:
         return u
 
     def _turn(self, walkers: Walkers, u: np.ndarray, k: int) -> None:
-        """Rigid turns of backbone bonds by random angles, accepted by Metropolis at rung k.
+        """Rigid turns of bonds by random angles, accepted by Metropolis at rung k.
 
         Velocities turn with their atoms, so that stiff bonds do not feel it.
         """

@@ -230,7 +230,7 @@ class OpenMMEngine(AbstractEngine):
 
 
 SOFTENED = Settings(
-    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200, turns=12
+    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200, turns=20
 )
 """Settings of `softened`: hydrogens of 3 Da allow 2 fs; swaps and turns every 0.1 ps."""
 
