@@ -6,10 +6,10 @@ already is gone on with), keeps their records in `benchmarks/estimators/`, and w
 """
 
 import argparse
-import shlex
 from pathlib import Path
+from typing import Any
 
-from results import ROOT, rewritten, take
+from results import ROOT, rewritten, take, typed
 
 import bgbench
 
@@ -39,13 +39,18 @@ def runs(given: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     return [*weighted, *((walk, "mcmc", list[str]()) for walk in WALKS)]
 
 
-def command(given: argparse.Namespace, sampler: str, estimator: str, options: list[str]) -> str:
-    """One run as it would be typed."""
-    words = ["bgbench", "run", sampler, "--estimator", estimator]
-    words += ["--budget", str(given.budget), "--seeds", str(given.seeds), "--workers", str(given.workers)]
-    words += [word for name in given.only for word in ("--only", name)]
-    words += [word for option in options for word in ("--set", option)]
-    return shlex.join([*words, "--out", str(folder(given, sampler, estimator)), "--resume"])
+def choices(given: argparse.Namespace, sampler: str, estimator: str, options: list[str]) -> dict[str, Any]:
+    """Of one run."""
+    return {
+        "estimator": estimator,
+        "budget": given.budget,
+        "seeds": given.seeds,
+        "only": tuple(given.only),
+        "options": dict(option.split("=", 1) for option in options),
+        "workers": given.workers,
+        "out": folder(given, sampler, estimator),
+        "resume": True,
+    }
 
 
 def folder(given: argparse.Namespace, sampler: str, estimator: str) -> Path:
@@ -57,21 +62,10 @@ def main() -> None:
     """Run, keep, write."""
     given = arguments()
     for sampler, estimator, options in runs(given):
-        print(command(given, sampler, estimator, options), flush=True)
-        if given.commands:
-            continue
-        result = bgbench.run(
-            sampler,
-            estimator=estimator,
-            budget=given.budget,
-            seeds=given.seeds,
-            only=tuple(given.only),
-            options=dict(option.split("=", 1) for option in options),
-            workers=given.workers,
-            out=folder(given, sampler, estimator),
-            resume=True,
-        )
-        take(result.folder, KEPT)
+        wanted = choices(given, sampler, estimator, options)
+        print(typed(sampler, wanted), flush=True)
+        if not given.commands:
+            take(bgbench.run(sampler, **wanted).folder, KEPT)
     if not given.commands:
         readme = ROOT / "README.md"
         readme.write_text(rewritten(readme.read_text(), KEPT, START, END))

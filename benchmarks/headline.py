@@ -8,11 +8,11 @@ it and the README's table. `--protocol paper@1` does the same by the published r
 """
 
 import argparse
-import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
-from results import ROOT, between, comparison_table, opened, systems_table, take, with_curves
+from results import ROOT, between, comparison_table, opened, systems_table, take, typed, with_curves
 
 import bgbench
 from bgbench.curves import draw_curves
@@ -51,14 +51,11 @@ def table_name(suite: str, protocol: str) -> str:
     return name if protocol == DEFAULT else f"{name}-{protocol.partition('@')[0]}"
 
 
-def command(given: argparse.Namespace, name: str) -> str:
-    """One run as it would be typed."""
-    sampler, options = SAMPLERS[name]
-    words = ["bgbench", "run", sampler, "--suite", given.suite, "--seeds", str(given.seeds)]
-    words += [] if given.protocol == DEFAULT else ["--protocol", given.protocol]
-    words += [word for option in options.items() for word in ("--set", "=".join(option))]
-    words += ["--workers", str(given.workers), "--out", str(folder(given, name)), "--resume"]
-    return shlex.join(words)
+def choices(given: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Of one run."""
+    _, options = SAMPLERS[name]
+    found = {"suite": given.suite, "seeds": given.seeds, "protocol": given.protocol, "options": options}
+    return {**found, "workers": given.workers, "out": folder(given, name), "resume": True}
 
 
 def folder(given: argparse.Namespace, name: str) -> Path:
@@ -66,23 +63,11 @@ def folder(given: argparse.Namespace, name: str) -> Path:
     return given.out / table_name(given.suite, given.protocol) / name
 
 
-def run(given: argparse.Namespace, name: str) -> None:
-    """One run, with the floors that runs beside it have measured."""
-    out = folder(given, name)
+def share_floors(out: Path) -> None:
+    """Give a run the floors that runs beside it have measured."""
     for floors in out.parent.glob(f"*/{FLOORS}"):
         if floors.parent != out:
             shutil.copytree(floors, out / FLOORS, dirs_exist_ok=True)
-    sampler, options = SAMPLERS[name]
-    bgbench.run(
-        sampler,
-        suite=given.suite,
-        protocol=given.protocol,
-        seeds=given.seeds,
-        workers=given.workers,
-        options=options,
-        out=out,
-        resume=True,
-    )
 
 
 def markers(table: str) -> tuple[str, str]:
@@ -116,10 +101,12 @@ def main() -> None:
     given = arguments()
     table = table_name(given.suite, given.protocol)
     for name in [] if given.tables else given.samplers:
-        print(command(given, name), flush=True)
+        sampler, wanted = SAMPLERS[name][0], choices(given, name)
+        print(typed(sampler, wanted), flush=True)
         if not given.commands:
-            run(given, name)
-            take(folder(given, name), KEPT / table)
+            share_floors(wanted["out"])
+            bgbench.run(sampler, **wanted)
+            take(wanted["out"], KEPT / table)
     if not given.commands:
         write(table)
 

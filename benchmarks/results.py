@@ -5,9 +5,12 @@ it first takes their records (no arrays) and their curves. `--rejudge RUN…` co
 stored arrays of a run, after a metric was mended.
 """
 
+import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,19 @@ METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity"
 COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
 UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
+
+
+def typed(sampler: str, choices: Mapping[str, Any]) -> str:
+    """`bgbench.run(sampler, **choices)` as it would be typed."""
+    words = ["bgbench", "run", sampler]
+    for name, given in choices.items():
+        if name == "options":
+            words += [word for option in given.items() for word in ("--set", "=".join(option))]
+        elif name == "only":
+            words += [word for system in given for word in ("--only", system)]
+        else:
+            words += [f"--{name}"] if given is True else [f"--{name}", str(given)]
+    return shlex.join(words)
 
 
 def opened(folder: Path) -> list[RunFolder]:

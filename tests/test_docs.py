@@ -92,6 +92,7 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
         for line in lines:
             test_commands_and_their_options_exist(line)
             assert ("--protocol paper@1" in line) == bool(words)
+            assert ("variant=mode-deleted" in line) == ("/mode-deleted" in line)
 
 
 def test_the_scale_table_is_that_of_the_stored_records(monkeypatch):
