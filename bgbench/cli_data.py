@@ -30,6 +30,16 @@ TRAINING = Settings(
 )  # fmt: skip
 """Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
 
+SOFTENED_TRAINING = replace(SOFTENED, anneal_steps=5_000, warm_up=50)
+"""Short, and near equilibrium: turns visit every basin and rotamer within picoseconds."""
+
+
+def usual(engine: str, quick: bool) -> Settings:
+    """Settings of an engine for references, or for `quick` training sets."""
+    if engine == "softened":
+        return SOFTENED_TRAINING if quick else SOFTENED
+    return replace(TRAINING if quick else Settings(), engine=engine)
+
 
 Cover = Annotated[
     list[Path] | None,
@@ -86,9 +96,7 @@ def simulate_(
     if train:
         refuse_held_out(names)
     quick = train or short
-    usual = TRAINING if quick else SOFTENED if engine == "softened" else Settings()
-    turns = SOFTENED.turns if engine == "softened" else 0
-    settings = replace(usual, engine=engine, turns=turns, seed=seed)
+    settings = replace(usual(engine, quick), seed=seed)
     chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     n = frames or (480 if quick else 10_000)
