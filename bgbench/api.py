@@ -12,6 +12,7 @@ from bgbench.chemistry.residues import heavy_atoms
 from bgbench.choices import Choices, Observer
 from bgbench.errors import BgbenchError
 from bgbench.executors import AbstractExecutor, InProcess
+from bgbench.interrupts import interrupts
 from bgbench.mirroring import Mirror
 from bgbench.planning import (
     DEFAULT_SUITE,
@@ -56,12 +57,14 @@ def run(sampler: str, **choices: Unpack[Choices]) -> Result:
         with (
             mirror.feeding() if where.apart else nullcontext(),
             told_how_to_go_on(folder, observer),
+            interrupts() as raise_lost_interrupt,
             closing(where.map(folder, cells, observer.advanced)) as records,
         ):
             for record in records:
                 draw(folder, record, observer)
                 mirror.new_record()
                 observer.finished(record)
+                raise_lost_interrupt()
         mirror.send()
         if mirror.complaint:
             observer.notice(mirror.complaint)

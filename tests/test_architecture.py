@@ -11,7 +11,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 SOURCES = CORE + PLUGINS
 
 LAYERS = [
-    {"units", "errors", "resources", "memory", "stages", "threads"},
+    {"units", "errors", "interrupts", "resources", "memory", "stages", "threads"},
     {"chemistry"},
     {"types"},
     {"abstract"},

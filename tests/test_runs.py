@@ -1,5 +1,7 @@
 """Runs that survive: kill -9, Ctrl-C, damage, full disks, other people's processes."""
 
+import concurrent.futures
+import contextlib
 import json
 import multiprocessing
 import os
@@ -98,7 +100,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, troubles,
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     assert "Traceback" not in told
     done = len(RunFolder.open(out).records())
     assert f"{done} of 12 cells are finished and kept" in told
@@ -106,6 +108,27 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, troubles,
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
     result = bgbench.run("slow", out=out, resume=True, workers=0)
     assert [record.status for record in result] == ["ok"] * 12
+
+
+class Deaf(Observer):
+    """Gets Ctrl-C and drops it, as Python does in a finalizer."""
+
+    def finished(self, record):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_that_a_library_drops_still_ends_the_run(workers, tmp_path, troubles, analytic_suite):
+    out, handler = tmp_path / "run", signal.getsignal(signal.SIGINT)
+    choices = {"suite": analytic_suite, "tracking_uri": "none", "workers": workers}
+    with pytest.raises(KeyboardInterrupt):
+        bgbench.run("good", out=out, observer=Deaf(), **choices)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert 0 < len(RunFolder.open(out).records()) < len(KINDS) + workers
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        elsewhere = threads.submit(bgbench.run, "good", out=tmp_path / "thread", **choices)
+        assert len(elsewhere.result().records) == len(KINDS)
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""Ctrl-C counts even where Python drops it: in a finalizer, a callback from C, a library's bare `except`."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], None]]:
+    """Yields a function that raises KeyboardInterrupt if an earlier one, raised in this context, was lost.
+
+    Only signals that would raise it anyway are watched: a notebook's or a service's own handlers stay, and
+    so does everything outside the main thread, where Python takes no handlers.
+    """
+    heard: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.default_int_handler(number, frame)
+
+    def raise_what_was_lost() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    watched = [
+        s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler
+    ]
+    try:
+        for number in watched:
+            signal.signal(number, note)
+    except ValueError:  # not the main thread
+        watched = []
+    try:
+        yield raise_what_was_lost
+    finally:
+        for number in watched:
+            signal.signal(number, signal.default_int_handler)
