@@ -8,7 +8,6 @@ it and the README's table. `--protocol paper@1` does the same by the published r
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import bgbench
 from bgbench.curves import draw_curves
 from bgbench.floors import FOLDER as FLOORS
 from bgbench.protocols import PROTOCOLS
+from bgbench.records import atomic_file
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"
@@ -65,15 +65,18 @@ def folder(given: argparse.Namespace, name: str) -> Path:
 
 def share_floors(out: Path) -> None:
     """Give a run the floors that runs beside it have measured."""
-    for floors in out.parent.glob(f"*/{FLOORS}"):
-        if floors.parent != out:
-            shutil.copytree(floors, out / FLOORS, dirs_exist_ok=True)
+    for source in out.parent.glob(f"*/{FLOORS}/*.json"):
+        target = out / FLOORS / source.name
+        if not target.exists():
+            with atomic_file(target) as stream:
+                stream.write(source.read_bytes())
 
 
 def markers(table: str) -> tuple[str, str]:
     """Around a table in the README."""
-    suite, _, protocol = table.partition("-")
-    words = f" --protocol {protocol}@1" if protocol else ""
+    protocol = next((name for name in PROTOCOLS if table.endswith(f"-{name.partition('@')[0]}")), DEFAULT)
+    suite = table if protocol == DEFAULT else table.removesuffix(f"-{protocol.partition('@')[0]}")
+    words = "" if protocol == DEFAULT else f" --protocol {protocol}"
     return f"<!-- headline: python benchmarks/headline.py {suite}{words} -->", "<!-- /headline -->"
 
 
@@ -85,6 +88,9 @@ def rewritten(readme: str, table: str) -> str:
 def write(table: str) -> None:
     """The page of every system, the figure, and the README's table."""
     runs = opened(KEPT / table)
+    if len(runs) < 2:
+        print("a table needs two runs or more; they are kept as they end")
+        return
     plan = runs[0].plan
     page = (
         f"# `{plan.suite}` at {plan.budget:,} evaluations, {plan.protocol}\n\n{comparison_table(runs)}\n\n"

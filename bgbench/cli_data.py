@@ -31,7 +31,7 @@ TRAINING = Settings(
 """Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
 
 SOFTENED_TRAINING = replace(SOFTENED, anneal_steps=5_000, warm_up=50)
-"""Short, and near equilibrium: turns visit every basin and rotamer within picoseconds."""
+"""Short: turns make broad starts unnecessary."""
 
 
 def usual(engine: str, quick: bool) -> Settings:

@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from bgbench.cli import app
+from bgbench.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -80,6 +81,11 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
     headline = importlib.import_module("headline")
     suites = [path.name for path in headline.KEPT.iterdir() if path.is_dir()]
     assert "dipeptides30" in suites
+    for suite in ("dipeptides-mini", "tetrapeptides30"):
+        for protocol in PROTOCOLS:
+            words = "" if protocol == headline.DEFAULT else f" --protocol {protocol}"
+            marker = f"<!-- headline: python benchmarks/headline.py {suite}{words} -->"
+            assert headline.markers(headline.table_name(suite, protocol))[0] == marker
     for suite in suites:
         assert headline.markers(suite)[0] in README
         assert headline.rewritten(README, suite) == README

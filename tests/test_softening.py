@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, System
-from bgbench.chemistry.features import torsions
+from bgbench.chemistry.features import chi1_atoms, dihedral, torsion_atoms, torsions
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.softening import Softening, Turns, softened
 from bgbench.energies.batched import BatchedEnergy
@@ -54,53 +54,76 @@ def test_what_may_turn():
     }  # fmt: skip
 
 
-def test_a_turn_is_rigid_and_turns_one_angle(alanine, parameters, generator):
-    turns = Turns.of(alanine, parameters.torsions)
-    x = find_reference(alanine).x[:64].double()
-    angle = 6.0 * torch.rand(64, generator=generator).numpy() - 3.0
-    which = np.arange(64) % 2
+def angles(system, x):
+    """φ, ψ and χ₁ `(n, 2 · (residues − 1) + χ₁)` rad."""
+    x = torch.from_numpy(np.asarray(x, np.float64))
+    backbone = torsions(system, x)
+    return torch.cat([backbone.phi, backbone.psi, dihedral(x, chi1_atoms(system))], dim=1)
+
+
+def parts(sequence):
+    """A peptide, its energy's parameters, its turns and one frame of it, `(1, atoms, 3)`."""
+    system = System.from_sequence(sequence)
+    p = BatchedEnergy(system, "compiled").parameters
+    return system, p, Turns.of(system, p.torsions), find_reference(system).x[:1]
+
+
+@pytest.mark.parametrize("sequence", ["AA", "WS", "HM"])
+def test_a_turn_is_rigid_and_turns_one_angle(sequence, generator):
+    system, p, turns, start = parts(sequence)
+    n = len(turns.axes)
+    x = start.double().repeat(16 * n, 1, 1)
+    angle = 6.0 * torch.rand(len(x), generator=generator).numpy() - 3.0
+    which = np.arange(len(x)) % n
     y = torch.from_numpy(turns.turned(x.numpy(), which, turns.rotations(x.numpy(), which, angle)))
-    i, j = np.array(alanine.bonds).T
+    i, j = np.array(system.bonds).T
     assert torch.allclose((x[:, i] - x[:, j]).norm(dim=-1), (y[:, i] - y[:, j]).norm(dim=-1), atol=1e-9)
-    p = parameters
     stiff = replace(softened(p, turns, 0.0), bond_values=p.bond_values * [1, 0], born=None)
     assert np.allclose(energies(stiff, x.numpy()), energies(stiff, y.numpy()), atol=1e-6), (
         "an angle or a plane moved"
     )
-    before, after = (torsions(alanine, side) for side in (x, y))
-    moved = torch.stack([(after.phi - before.phi)[:, 0], (after.psi - before.psi)[:, 0]])
-    moved = torch.remainder(moved + torch.pi, 2 * torch.pi) - torch.pi
-    assert torch.allclose(
-        moved[which, np.arange(64)].abs(), torch.from_numpy(angle).abs().double(), atol=1e-6
-    )
-    assert float(moved[1 - which, np.arange(64)].abs().max()) < 1e-6
+    moved = torch.remainder(angles(system, y) - angles(system, x) + torch.pi, 2 * torch.pi) - torch.pi
+    about = {frozenset(pair): k for k, pair in enumerate(turned_bonds(system))}
+    for k, axis in enumerate(turns.axes.tolist()):
+        mine, others = moved[which == k], set(range(moved.shape[1]))
+        if frozenset(axis) in about:
+            turned = mine[:, about[frozenset(axis)]].abs()
+            assert torch.allclose(turned, torch.from_numpy(angle[which == k]).abs().double(), atol=1e-6)
+            others -= {about[frozenset(axis)]}
+        assert float(mine[:, sorted(others)].abs().max()) < 1e-6
 
 
-def test_turns_alone_draw_the_torus_of_a_rigid_molecule(alanine, parameters, seed):
-    """No dynamics, one rung: the shares of 4 × 4 cells of (φ, ψ) are those of a sum over a fine grid."""
-    turns, n, t = Turns.of(alanine, parameters.torsions), 1024, 310.0
-    start = find_reference(alanine).x[:1].float().numpy()
-    walkers = Walkers.start(np.repeat(start, n, 0), np.full(n, kt(t)), parameters.masses, seed)
-    ladder = Softening.start(alanine, parameters, walkers, np.ones(1), 12, seed)
+def turned_bonds(system):
+    """The bonds that the columns of `angles` are about."""
+    quads = torsion_atoms(system)
+    return torch.cat([quads["phi"], quads["psi"], chi1_atoms(system)])[:, 1:3].tolist()
+
+
+@pytest.mark.parametrize(("sequence", "points", "cells"), [("AA", 90, 4), ("SS", 16, 3)])
+def test_turns_alone_draw_the_torus_of_a_rigid_molecule(sequence, points, cells, seed):
+    """No dynamics, one rung: shares of cells of all turning angles are those of a sum over a fine grid."""
+    system, p, turns, start = parts(sequence)
+    n, t, frame = 1024, 310.0, start.float().numpy()
+    walkers = Walkers.start(np.repeat(frame, n, 0), np.full(n, kt(t)), p.masses, seed)
+    ladder = Softening.start(system, p, walkers, np.ones(1), 12 * len(turns.axes) // 2, seed)
     for _ in range(60):
-        ladder.round(Integrator(parameters.masses), 0, 1)
-    grid = np.arange(90) * 4.0 * np.pi / 180
-    x, zero, one = np.repeat(start, 8100, 0).astype(np.float64), np.zeros(8100, int), np.ones(8100, int)
-    x = turns.turned(x, zero, turns.rotations(x, zero, np.repeat(grid, 90)))
-    x = turns.turned(x, one, turns.rotations(x, one, np.tile(grid, 90)))
-    u = energies(softened(parameters, turns, 1.0), x) / kt(t)
-    expected = shares(alanine, x, np.exp(u.min() - u))
-    found = shares(alanine, ladder.walkers.x, np.ones(n))
+        ladder.round(Integrator(p.masses), 0, 1)
+    grid = np.meshgrid(*[np.arange(points) * 2 * np.pi / points] * len(turns.axes))
+    x = np.repeat(frame, grid[0].size, 0).astype(np.float64)
+    for k, angle in enumerate(grid):
+        which = np.full(len(x), k)
+        x = turns.turned(x, which, turns.rotations(x, which, angle.ravel()))
+    u = energies(softened(p, turns, 1.0), x) / kt(t)
+    expected = shares(system, x, np.exp(u.min() - u), cells)
+    found = shares(system, ladder.walkers.x, np.ones(n), cells)
     assert (expected > 0.02).sum() >= 3, "one cell would prove nothing"
     assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / n) + 0.02
 
 
-def shares(system, x, weights):
-    """Weights in 4 × 4 cells of (φ, ψ)."""
-    angles = torsions(system, torch.from_numpy(np.asarray(x, np.float64)))
-    phi, psi = angles.phi[:, 0].numpy(), angles.psi[:, 0].numpy()
-    edges = np.linspace(-np.pi, np.pi, 5)
-    return np.histogram2d(phi, psi, bins=(edges, edges), weights=weights)[0] / weights.sum()
+def shares(system, x, weights, cells):
+    """Weights in cells of the angles that turn."""
+    edges = [np.linspace(-np.pi, np.pi, cells + 1)] * len(turned_bonds(system))
+    return np.histogramdd(angles(system, x).numpy(), bins=edges, weights=weights)[0] / weights.sum()
 
 
 def test_the_cold_rung_keeps_the_energy_of_the_reference(alanine, seed):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bgbench import System
-from bgbench.chemistry.features import dihedral, torsions
+from bgbench.chemistry.features import chi1_atoms, dihedral, torsions
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
 from bgbench.references.engines import ENGINES, SOFTENED, Settings
 
@@ -27,10 +27,8 @@ FRAMES, APART_FS = 240, 400
 
 def slow_angles(system, x):
     """φ, ψ and χ₁ of N, F and L, `(n, 9)` rad."""
-    index = {(atom.residue, atom.name): k for k, atom in enumerate(system.atoms)}
-    chi1 = torch.tensor([[index[k, name] for name in ("N", "CA", "CB", "CG")] for k in (1, 2, 3)])
     backbone = torsions(system, x)
-    return torch.cat([backbone.phi, backbone.psi, dihedral(x, chi1)], dim=1)
+    return torch.cat([backbone.phi, backbone.psi, dihedral(x, chi1_atoms(system))], dim=1)
 
 
 @pytest.mark.parametrize("sequence", ["GNFL"])

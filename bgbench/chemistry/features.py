@@ -13,6 +13,9 @@ from torch import Tensor
 
 from bgbench.chemistry.residues import Atom
 
+GAMMA = ("CG", "CG1", "OG", "OG1", "SG")
+"""The atom of each side chain that χ₁ ends in."""
+
 
 class HasAtoms(Protocol):
     """What the features need of a system."""
@@ -52,6 +55,17 @@ def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
     return {
         name: torch.tensor([[index[key] for key in row] for row in quads]) for name, quads in rows.items()
     }
+
+
+def chi1_atoms(system: HasAtoms) -> Tensor:
+    """Quadruples `(n, 4)` of χ₁, of every residue that has one outside a ring."""
+    index = {(atom.residue, atom.name): k for k, atom in enumerate(system.atoms)}
+    rows = [
+        [index[end.residue, name] for name in ("N", "CA", "CB")] + [k]
+        for k, end in enumerate(system.atoms)
+        if end.name in GAMMA and end.residue_name != "PRO"
+    ]
+    return torch.tensor(rows, dtype=torch.long).reshape(-1, 4)
 
 
 def torsions(system: HasAtoms, x: Tensor) -> Torsions:

@@ -24,13 +24,15 @@ from bgbench.types import System
 AROUND = 3
 """Energies a walker is asked for around its turns: before, after, and B for the exchange."""
 
-
 BACKBONE = ("N", "CA", "C")
+"""Atoms between which φ, ψ and ω turn; a bond with any other is of a side chain or an end."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Turns about φ, ψ and χ: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side of each.
+    """Turns about φ, ψ and bonds of side chains: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side.
+
+    Of side chains those that move a heavy atom beside the bond's own; arginine's stiff NE–CZ is one of them.
 
     `torsions (n,)` tells which torsion terms of the energy are about any bond that is free to turn: of no
     ring and no peptide bond; planes are not.
