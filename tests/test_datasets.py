@@ -42,7 +42,7 @@ def test_packaged_weights_have_seen_no_held_out_peptide(sampler):
     assert card.training_hours > 0
 
 
-@pytest.mark.parametrize("folder", ["training", "training-weighed", "validation"])
+@pytest.mark.parametrize("folder", ["training", "training-covering", "training-weighed", "validation"])
 def test_files_hold_frames_with_their_energies_and_say_what_they_cost(folder):
     for path in sorted((DATASETS / folder).glob("*.npz"))[:3]:
         atoms, x = read_frames(path)
