@@ -72,17 +72,17 @@ def share_floors(out: Path) -> None:
                 stream.write(source.read_bytes())
 
 
-def markers(table: str) -> tuple[str, str]:
+def markers(suite: str, protocol: str) -> tuple[str, str]:
     """Around a table in the README."""
-    protocol = next((name for name in PROTOCOLS if table.endswith(f"-{name.partition('@')[0]}")), DEFAULT)
-    suite = table if protocol == DEFAULT else table.removesuffix(f"-{protocol.partition('@')[0]}")
     words = "" if protocol == DEFAULT else f" --protocol {protocol}"
-    return f"<!-- headline: python benchmarks/headline.py {suite}{words} -->", "<!-- /headline -->"
+    name = suite.partition("@")[0]
+    return f"<!-- headline: python benchmarks/headline.py {name}{words} -->", "<!-- /headline -->"
 
 
 def rewritten(readme: str, table: str) -> str:
     """The README with a fresh table of what is kept for `table`."""
-    return between(readme, *markers(table), comparison_table(opened(KEPT / table)))
+    runs = opened(KEPT / table)
+    return between(readme, *markers(runs[0].plan.suite, runs[0].plan.protocol), comparison_table(runs))
 
 
 def write(table: str) -> None:

@@ -36,15 +36,12 @@ def typed(sampler: str, choices: Mapping[str, Any]) -> str:
     """`bgbench.run(sampler, **choices)` as it would be typed."""
     words = ["bgbench", "run", sampler]
     for name, given in choices.items():
-        option = "--" + name.replace("_", "-")
-        if given is False:
-            continue
         if name == "options":
             words += [word for setting in given.items() for word in ("--set", "=".join(setting))]
         elif name == "only":
             words += [word for system in given for word in ("--only", system)]
         else:
-            words += [option] if given is True else [option, str(given)]
+            words += [f"--{name}"] if given is True else [f"--{name}", str(given)]
     return shlex.join(words)
 
 

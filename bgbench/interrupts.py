@@ -1,6 +1,7 @@
 """Ctrl-C counts even where Python drops it: in a finalizer, a callback from C, a library's bare `except`."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,13 +25,13 @@ def interrupts() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
 
     watched = [
-        s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.default_int_handler
+        number
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) is signal.default_int_handler
     ]
-    try:
-        for number in watched:
-            signal.signal(number, note)
-    except ValueError:  # not the main thread
-        watched = []
+    for number in watched:
+        signal.signal(number, note)
     try:
         yield raise_what_was_lost
     finally:

@@ -85,9 +85,11 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
         for protocol in PROTOCOLS:
             words = "" if protocol == headline.DEFAULT else f" --protocol {protocol}"
             marker = f"<!-- headline: python benchmarks/headline.py {suite}{words} -->"
-            assert headline.markers(headline.table_name(suite, protocol))[0] == marker
+            assert headline.markers(f"{suite}@1", protocol)[0] == marker
     for suite in suites:
-        assert headline.markers(suite)[0] in README
+        plan = headline.opened(headline.KEPT / suite)[0].plan
+        assert headline.markers(plan.suite, plan.protocol)[0] in README
+        assert headline.table_name(plan.suite, plan.protocol) == suite
         assert headline.rewritten(README, suite) == README
         assert (headline.KEPT / f"{suite}.png").stat().st_size > 5000
     for words in ([], ["--protocol", "paper@1"]):

@@ -62,17 +62,17 @@ def angles(system, x):
 
 
 def parts(sequence):
-    """A peptide, its energy's parameters, its turns and one frame of it, `(1, atoms, 3)`."""
+    """A peptide, its energy's parameters, its turns and frames of it, `(n, atoms, 3)`."""
     system = System.from_sequence(sequence)
     p = BatchedEnergy(system, "compiled").parameters
-    return system, p, Turns.of(system, p.torsions), find_reference(system).x[:1]
+    return system, p, Turns.of(system, p.torsions), find_reference(system).x
 
 
 @pytest.mark.parametrize("sequence", ["AA", "WS", "HM"])
 def test_a_turn_is_rigid_and_turns_one_angle(sequence, generator):
-    system, p, turns, start = parts(sequence)
+    system, p, turns, frames = parts(sequence)
     n = len(turns.axes)
-    x = start.double().repeat(16 * n, 1, 1)
+    x = frames[: 32 * n].double()
     angle = 6.0 * torch.rand(len(x), generator=generator).numpy() - 3.0
     which = np.arange(len(x)) % n
     y = torch.from_numpy(turns.turned(x.numpy(), which, turns.rotations(x.numpy(), which, angle)))
@@ -102,8 +102,8 @@ def turned_bonds(system):
 @pytest.mark.parametrize(("sequence", "points", "cells"), [("AA", 90, 4), ("SS", 16, 3)])
 def test_turns_alone_draw_the_torus_of_a_rigid_molecule(sequence, points, cells, seed):
     """No dynamics, one rung: shares of cells of all turning angles are those of a sum over a fine grid."""
-    system, p, turns, start = parts(sequence)
-    n, t, frame = 1024, 310.0, start.float().numpy()
+    system, p, turns, frames = parts(sequence)
+    n, t, frame = 1024, 310.0, frames[:1].float().numpy()
     walkers = Walkers.start(np.repeat(frame, n, 0), np.full(n, kt(t)), p.masses, seed)
     ladder = Softening.start(system, p, walkers, np.ones(1), 12 * len(turns.axes) // 2, seed)
     for _ in range(60):
