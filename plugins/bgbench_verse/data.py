@@ -112,7 +112,9 @@ class TrainingSet:
         BgbenchError: for an empty folder, a damaged file, or a held-out peptide.
     """
 
-    def __init__(self, folders: Sequence[Path], seed: int, start: Trained | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[Path], seed: int, start: Trained | None = None, favour: float = 2.0
+    ) -> None:
         self._seed = seed
         self.peptides = sorted(
             map(read_peptide, training_files(folders)), key=lambda peptide: len(peptide.atoms)
@@ -122,9 +124,7 @@ class TrainingSet:
         else:
             self.vocabulary = dict(start.vocabulary)
             self.table = {key: list(values) for key, values in start.table.items()}
-        # Attention costs atoms²: every size gets about the same time.
-        costs = np.array([len(peptide.atoms) ** -2.0 for peptide in self.peptides])
-        self._chances = costs / costs.sum()
+        self._chances = chances([len(peptide.atoms) for peptide in self.peptides], favour)
         self._molecules: dict[str, Molecule] = {}
 
     def molecule(self, peptide: Peptide) -> Molecule:
@@ -155,6 +155,12 @@ class TrainingSet:
             run = slice(k * each, (k + 1) * each)
             x[run, : len(peptide.atoms)], u[run] = peptide.x[rows[:, None], order], peptide.u[rows]
         return x, u, m
+
+
+def chances(atoms: Sequence[int], favour: float) -> np.ndarray:
+    """Each peptide's chance, ∝ atoms^(−favour). Attention costs atoms²: 2 gives every size the same time."""
+    found = np.array(atoms, dtype=float) ** -favour
+    return found / found.sum()
 
 
 def survey(peptides: Sequence[Peptide]) -> tuple[dict[str, int], dict[str, list[float]]]:

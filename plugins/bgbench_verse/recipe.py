@@ -15,7 +15,12 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe(AbstractRecipe):
-    """How to train. `energies`: share in the loss of how uneven the weights e^(−u)/q of frames are."""
+    """How to train.
+
+    `energies`: share in the loss of how uneven the weights e^(−u)/q of frames are. `favour`: a peptide's
+    chance is in proportion to atoms^(−favour); 2 gives every size about the same time, 0 every peptide the
+    same chance.
+    """
 
     config: str = "verse-mini"
     out: str = "verse-trained"
@@ -23,6 +28,7 @@ class Recipe(AbstractRecipe):
     batch: int = 128
     lr: float = 2e-3
     energies: float = 0.0
+    favour: float = 2.0
 
     @property
     def sizes(self) -> Collection[str]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bgbench_verse.data import TrainingSet
+from bgbench_verse.data import TrainingSet, chances
 from bgbench_verse.density import log_density
 from bgbench_verse.recipe import Recipe
 from bgbench_verse.training import FAR, Training, train, uneven
@@ -47,6 +47,11 @@ def test_frames_come_with_their_own_energies(folder):
         known = (peptide.x[:, :, None] - peptide.x[:, None]).norm(dim=-1).sum((1, 2))
         nearest = (lengths[:, None] - known).abs().argmin(1)
         assert torch.equal(u[4 * k : 4 * k + 4], peptide.u[nearest])
+
+
+def test_peptides_are_drawn_by_size_or_alike():
+    assert chances([20, 40, 40], 2) == pytest.approx([4 / 6, 1 / 6, 1 / 6])
+    assert chances([20, 40, 40], 0) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 
 
 def test_the_loss_is_the_fit_plus_its_share_of_unevenness(folder):
