@@ -27,6 +27,14 @@ class Built:
     pdb: str
 
 
+@lru_cache(maxsize=4)
+def force_field(files: tuple[str, ...]) -> Any:
+    """OpenMM's force field of parameter files, whose reading takes longer than all else of a peptide."""
+    import openmm.app as app
+
+    return app.ForceField(*files)
+
+
 @lru_cache(maxsize=256)
 def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
     """Build the zwitterionic peptide with neutral HIE histidines, in an extended conformation.
@@ -43,7 +51,7 @@ def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
     variants = ["HIE" if residue.name == "HIS" else None for residue in modeller.topology.residues()]
     with _fixed_python_random():
         modeller.addHydrogens(
-            app.ForceField(*forcefield_files), variants=variants, platform=_reference_platform()
+            force_field(forcefield_files), variants=variants, platform=_reference_platform()
         )
     positions = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=np.float64)
     atoms = tuple(

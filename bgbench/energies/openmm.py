@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bgbench.abstract import AbstractEnergy
-from bgbench.chemistry import build_peptide
+from bgbench.chemistry.build import build_peptide, force_field
 from bgbench.errors import BgbenchError
 from bgbench.types import ForceFieldSpec, System
 from bgbench.units import kt
@@ -29,20 +28,12 @@ def openmm_system(system: System) -> Any:
     import openmm.unit as unit
 
     spec = _spec(system)
-    return _force_field(spec.files).createSystem(
+    return force_field(spec.files).createSystem(
         openmm_topology(system),
         nonbondedMethod=getattr(app, spec.nonbonded_method),
         nonbondedCutoff=spec.cutoff * unit.nanometer,
         constraints=getattr(app, spec.constraints) if spec.constraints else None,
     )
-
-
-@lru_cache(maxsize=4)
-def _force_field(files: tuple[str, ...]) -> Any:
-    """Reading the parameter files takes a second; systems share them."""
-    import openmm.app as app
-
-    return app.ForceField(*files)
 
 
 def _spec(system: System) -> ForceFieldSpec:
