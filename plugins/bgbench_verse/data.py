@@ -40,7 +40,7 @@ SWAPS = {
 
 @dataclass(frozen=True)
 class Peptide:
-    """Frames `(n, atoms, 3)` nm of a peptide in its own order, energies `(n,)` kT, equivalent atoms."""
+    """Frames `(n, atoms, 3)` nm of a peptide in its own order, energies `(n,)` kT, equivalent atoms, bonds."""
 
     name: str
     x: Tensor
@@ -48,10 +48,7 @@ class Peptide:
     atoms: tuple[bgbench.Atom, ...]
     thirds: tuple[tuple[int, int, int], ...]
     halves: tuple[tuple[tuple[int, int], ...], ...]
-
-    @property
-    def bonds(self) -> tuple[tuple[int, int], ...]:
-        return bonds_of(self.name)
+    bonds: tuple[tuple[int, int], ...]
 
 
 def read_peptide(path: Path) -> Peptide:
@@ -60,9 +57,8 @@ def read_peptide(path: Path) -> Peptide:
     bonds = bonds_of(path.stem)
     tree = plan([atom.element for atom in atoms], bonds)
     x = renamed(x[:, tree.order], padded([tree]))[:, tree.place]
-    return Peptide(
-        path.stem, x, bgbench.read_energies(path).float(), atoms, rotors(atoms, bonds), flips(atoms)
-    )
+    u = bgbench.read_energies(path).float()
+    return Peptide(path.stem, x, u, atoms, rotors(atoms, bonds), flips(atoms), bonds)
 
 
 def rotors(

@@ -30,7 +30,7 @@ def small_verse(alanine):
     noise = 0.004 * torch.randn(200, 23, 3, generator=torch.Generator().manual_seed(0))
     x = alanine.positions.float() + noise
     same = rotors(alanine.atoms, alanine.bonds), flips(alanine.atoms)
-    peptide = Peptide("AA", x, torch.zeros(len(x)), alanine.atoms, *same)
+    peptide = Peptide("AA", x, torch.zeros(len(x)), alanine.atoms, *same, alanine.bonds)
     vocabulary, table = survey([peptide])
     net = Verse(VerseConfig(len(vocabulary) + 1, width=32, n_layers=2, geometry=8))
     molecule(alanine.atoms, alanine.bonds, vocabulary, table)

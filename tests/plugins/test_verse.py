@@ -52,7 +52,7 @@ def table_for(sequences):
         thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
         tree = plan([atom.element for atom in system.atoms], system.bonds)
         x = renamed(shaken(system, 200)[:, tree.order], padded([tree]))[:, tree.place]
-        peptides.append(Peptide(name, x, torch.zeros(len(x)), system.atoms, thirds, halves))
+        peptides.append(Peptide(name, x, torch.zeros(len(x)), system.atoms, thirds, halves, system.bonds))
     return survey(peptides)
 
 
