@@ -176,7 +176,7 @@ def test_equivalent_atoms_are_exchanged_and_energy_does_not_mind(rng):
     from bgbench_verse.data import Peptide
 
     same = rotors(system.atoms, system.bonds), flips(system.atoms)
-    peptide = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same)
+    peptide = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same, system.bonds)
     assert len(peptide.thirds) == 2
     order = exchanged(peptide, 40, rng)
     assert (order.sort(1).values == torch.arange(system.n_atoms)).all()
