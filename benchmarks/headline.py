@@ -8,16 +8,18 @@ it and the README's table. `--protocol paper@1` does the same by the published r
 """
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
 from results import ROOT, between, comparison_table, opened, systems_table, take, typed, with_curves
 
 import bgbench
-from bgbench.curves import draw_curves
+from bgbench.curves import curve, draw_curves, mean_point, write_curve
 from bgbench.floors import FOLDER as FLOORS
 from bgbench.protocols import PROTOCOLS
-from bgbench.records import atomic_file
+from bgbench.records import atomic_file, write_json
+from bgbench.runfolder import RunFolder, new_plan
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"
@@ -38,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--protocol", default=DEFAULT, choices=PROTOCOLS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs") / "headline")
     parser.add_argument("--commands", action="store_true", help="print the commands and run nothing")
@@ -55,21 +58,49 @@ def choices(given: argparse.Namespace, name: str) -> dict[str, Any]:
     """Of one run."""
     _, options = SAMPLERS[name]
     found = {"suite": given.suite, "seeds": given.seeds, "protocol": given.protocol, "options": options}
+    if given.first_seed:
+        found["first_seed"] = given.first_seed
     return {**found, "workers": given.workers, "out": folder(given, name), "resume": True}
 
 
 def folder(given: argparse.Namespace, name: str) -> Path:
     """Where a run goes."""
-    return given.out / table_name(given.suite, given.protocol) / name
+    seeds = f"-from-seed-{given.first_seed}" if given.first_seed else ""
+    return given.out / f"{table_name(given.suite, given.protocol)}{seeds}" / name
 
 
 def share_floors(out: Path) -> None:
     """Give a run the floors that runs beside it have measured."""
-    for source in out.parent.glob(f"*/{FLOORS}/*.json"):
+    for source in out.parent.parent.glob(f"*/*/{FLOORS}/*.json"):
         target = out / FLOORS / source.name
         if not target.exists():
             with atomic_file(target) as stream:
                 stream.write(source.read_bytes())
+
+
+def join(source: Path, kept: Path) -> None:
+    """Add the seeds of a run to the kept run of its name: plan, records, curve.
+
+    Raises:
+        SystemExit: unless the two differ in nothing but their seeds.
+    """
+    fresh, before = RunFolder.open(source), RunFolder.open(kept / source.name)
+    told = [
+        plan.model_dump(exclude={"id", "created", "tracking_uri", "cells"})
+        for plan in (before.plan, fresh.plan)
+    ]
+    unlike = [name for name, value in told[0].items() if value != told[1][name]]
+    if unlike or {cell.name for cell in before.plan.cells} & {cell.name for cell in fresh.plan.cells}:
+        raise SystemExit(
+            f"{before.path} cannot take the seeds of {source}: {', '.join(unlike) or 'it has some of them'}"
+        )
+    counts = [len(run.records()) for run in (before, fresh)]
+    points = [mean_point(both, counts) for both in zip(curve(before), curve(fresh), strict=True)]
+    plan = new_plan([*before.plan.cells, *fresh.plan.cells], before.plan.suite_sha256, "", before.plan.inputs)
+    for path in source.glob("cells/*.json"):
+        shutil.copy(path, before.path / "cells")
+    write_json(before.path / "run.json", plan)
+    write_curve(RunFolder(before.path, plan), points)
 
 
 def markers(suite: str, protocol: str) -> tuple[str, str]:
@@ -112,7 +143,8 @@ def main() -> None:
         if not given.commands:
             share_floors(wanted["out"])
             bgbench.run(sampler, **wanted)
-            take(wanted["out"], KEPT / table)
+            keep = join if given.first_seed else take
+            keep(wanted["out"], KEPT / table)
     if not given.commands:
         write(table)
 

@@ -11,10 +11,11 @@ from bgbench.chemistry import parse_sequence
 from bgbench.choices import parse_settings
 from bgbench.errors import BgbenchError
 from bgbench.protocols import get_protocol
+from bgbench.references.diagnostics import recertify
 from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate
-from bgbench.references.store import read_reference
+from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
@@ -236,6 +237,27 @@ def compare_(
             verdict = "apart" if gap.apart else "within the floors"
             floors = " and ".join(f"{floor:.3g}" for floor in gap.floors)
             out.print(f"  {gap.metric} {gap.value:.3g}, floors {floors}: {verdict}")
+
+
+@app.command("certify")
+def certify_(
+    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
+    place: Annotated[Path | None, typer.Option("--in", help="folder; default: your references")] = None,
+    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+) -> None:
+    """Grade references anew from their frames, where certificates look at less than today's do."""
+    for name in expand(targets):
+        system = System.from_sequence(name, temperature)
+        path = (place or own_folder()) / reference_path(name, temperature)
+        reference = read_reference(path, system)
+        fresh = recertify(system, reference)
+        if fresh is None:
+            out.print(f"{name}: {reference.grade}, as its certificate says")
+        else:
+            write_certificate(path, fresh)
+            out.print(
+                f"{name}: {reference.grade} → {fresh['grade']}, R̂ up to {max(fresh['rhat'].values()):.2f}"
+            )
 
 
 @app.command()

@@ -61,19 +61,26 @@ def curve(folder: RunFolder) -> list[Point]:
         if stored["records"] == stamp:
             return [Point(**point) for point in stored["points"]]
     points = measured(folder, records)
-    if not points:
-        return []
-    with atomic_file(kept) as stream:
+    if points:
+        write_curve(folder, points)
+    return points
+
+
+def write_curve(folder: RunFolder, points: Sequence[Point]) -> None:
+    """Keep the points of a folder's present records, so that they need no arrays any more."""
+    stamp = [record.id for record in folder.records() if record.status == "ok"]
+    with atomic_file(folder.path / "curve.json") as stream:
         text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
         stream.write(text.encode())
-    return points
 
 
 def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
     """The points of finished cells, whatever the folder keeps."""
     if not records:
         return []
-    return [_mean([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)]
+    return [
+        mean_point([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)
+    ]
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
@@ -108,17 +115,20 @@ def first_share(estimate: Estimate, share: float) -> Estimate:
     return replace(estimate, ensemble=part, proposal=Proposal(part.x, u=part.u), group=group)
 
 
-def _mean(points: Sequence[Point]) -> Point:
-    """Means over cells; a metric that some cell lacks is left out."""
+def mean_point(points: Sequence[Point], counts: Sequence[int] | None = None) -> Point:
+    """Mean over points, each of `counts` cells (of one each); a metric that some point lacks is left out."""
 
     def average(tables: list[dict[str, float]]) -> dict[str, float]:
         common = set.intersection(*(set(table) for table in tables))
-        means = {name: float(np.mean([table[name] for table in tables])) for name in sorted(common)}
+        means = {
+            name: float(np.average([table[name] for table in tables], weights=counts))
+            for name in sorted(common)
+        }
         return {name: value for name, value in means.items() if np.isfinite(value)}
 
     return Point(
         evaluations=points[0].evaluations,
-        seconds=float(np.mean([point.seconds for point in points])),
+        seconds=float(np.average([point.seconds for point in points], weights=counts)),
         metrics=average([point.metrics for point in points]),
         floors=average([point.floors for point in points]),
     )

@@ -13,6 +13,8 @@ import torch
 
 from bgbench import BgbenchError, System
 from bgbench.chemistry.features import chi1_atoms, dihedral
+from bgbench.dynamics.softening import Turns
+from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
 from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference
@@ -99,6 +101,9 @@ def test_a_missing_reference_names_the_two_commands(own_references):
 FRAMES = {"tetrapeptides30": 5_000, "dipeptides30": 2_000, "dipeptides-mini": 9_900}
 """Suites whose references are all packaged, and the least frames of each system; the last word counts."""
 
+BACKBONE_ONLY = load_suite("dipeptides30").systems
+"""Their certificates are of before χ₁ was looked at."""
+
 LEAST = {name: least for suite, least in FRAMES.items() for name in load_suite(suite).systems}
 
 
@@ -111,9 +116,11 @@ def test_packaged_references_are_whole_and_say_how_good_they_are(name):
     assert len(torch.unique(reference.replica)) >= 2
     assert reference.tica is not None
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
-    found = certify(system, frames, reference.tica)
-    assert found["grade"] == reference.grade
-    assert found["rhat"] == pytest.approx(reference.certificate["rhat"], abs=0.01)
+    found, told = certify(system, frames, reference.tica), reference.certificate["rhat"]
+    assert told == pytest.approx({key: found["rhat"][key] for key in told}, abs=0.01)
+    if name not in BACKBONE_ONLY:
+        assert told.keys() == found["rhat"].keys()
+        assert found["grade"] == reference.grade
     assert max(found["broken"].values()) == 0.0
     from bgbench.energies.openmm import OpenMMEnergy
 
@@ -131,15 +138,46 @@ def test_the_table_of_grades_is_that_of_the_files(suite):
     assert f"| `{suite}` | {row} |" in (Path(__file__).parent.parent / "datasets" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", load_suite("tetrapeptides30").systems)
-def test_side_chains_of_the_tetrapeptide_references_mix(name):
-    """χ₁, which no certificate looks at: without turns of side chains its split-R̂ comes to 1.5."""
-    system = System.from_sequence(name)
-    reference = find_reference(system, "tetrapeptides30@1")
-    chi1 = dihedral(reference.x.double(), chi1_atoms(system))
-    chains = split_chains(torch.cat([chi1.sin(), chi1.cos()], dim=1), reference.replica)
-    assert float(split_rhat(chains).max()) <= 1.1
-    assert float(effective_samples(chains).min()) >= 200
+def test_side_chains_are_looked_at_too():
+    """χ₁ of the first residue is turned to where each replica keeps it; φ and ψ mix as they did."""
+    system = System.from_sequence("SS")
+    reference = find_reference(system, "dipeptides30@1")
+    frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
+    quad = chi1_atoms(system)[:1]
+    turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
+    axis = next(k for k, pair in enumerate(turns.axes.tolist()) if set(pair) == set(quad[0, 1:3].tolist()))
+    x, which = frames["x"].numpy(), np.full(reference.n_samples, axis)
+    angle = (0.1 * reference.replica[:, None] - dihedral(frames["x"], quad)).numpy()[:, 0]
+    both = [turns.turned(x, which, turns.rotations(x, which, sign * angle)) for sign in (1, -1)]
+    turned = min(map(torch.from_numpy, both), key=lambda x: float(dihedral(x, quad).std()))
+    before, after = certify(system, frames, None), certify(system, {**frames, "x": turned}, None)
+    backbone = [name for name in before["rhat"] if "chi" not in name]
+    assert [after["rhat"][name] for name in backbone] == pytest.approx(
+        [before["rhat"][name] for name in backbone]
+    )
+    assert before["rhat"]["sin_chi1_1"] < 1.3
+    assert after["rhat"]["sin_chi1_1"] > 5
+    assert after["grade"] == "silver"
+
+
+def test_certificates_of_before_are_worked_out_anew(own_references, cli):
+    path = own_references / "GS.npz"
+    with np.load(path) as stored:
+        before = dict(stored)
+    told = json.loads(str(before["certificate"]))
+    assert "sin_chi1_1" in told["rhat"]
+    rhat = {name: value for name, value in told["rhat"].items() if "chi" not in name}
+    change(path, certificate=np.array(json.dumps({**told, "rhat": rhat, "grade": "gold"})))
+    code, printed, _ = cli("data", "certify", "GS", "--in", str(own_references))
+    assert code == 0
+    assert f"GS: gold → {told['grade']}" in printed
+    with np.load(path) as stored:
+        assert all(np.array_equal(stored[name], before[name]) for name in before if name != "certificate")
+        assert json.loads(str(stored["certificate"]))["rhat"] == pytest.approx(told["rhat"], abs=1e-3)
+    whole = path.read_bytes()
+    _, printed, _ = cli("data", "certify", "GS")
+    assert "as its certificate says" in printed
+    assert path.read_bytes() == whole
 
 
 def test_rhat_and_effective_samples_by_known_answers(generator):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.features import tica_features, torsions
+from bgbench.chemistry.features import chi1_atoms, dihedral, tica_features, torsions
 from bgbench.references.broken import broken_fractions
-from bgbench.types import System, TicaModel
+from bgbench.types import Reference, System, TicaModel
 
 RHAT_LIMIT = 1.05
 FLOOR_FRAMES = 1000
@@ -48,12 +48,18 @@ def effective_samples(chains: Tensor) -> Tensor:
 
 
 def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[str, Tensor]:
-    """Columns to judge convergence on: sin and cos of φ and ψ, and the first two TICs."""
-    angles = torsions(system, x.double())
+    """Columns to judge convergence on: sin and cos of φ, ψ and χ₁, and the first two TICs."""
+    angles, side = torsions(system, x.double()), chi1_atoms(system)
+    columns = {
+        "phi": angles.phi,
+        "psi": angles.psi,
+        # By residue, so that no name looks like χ₂.
+        "chi1_": dihedral(x.double(), side),
+    }
     named = {
-        f"{part}_{kind}{k + 1}": function(getattr(angles, kind)[:, k])
-        for kind in ("phi", "psi")
-        for k in range(getattr(angles, kind).shape[1])
+        f"{part}_{kind}{k + 1}": function(values[:, k])
+        for kind, values in columns.items()
+        for k in range(values.shape[1])
         for part, function in (("sin", torch.sin), ("cos", torch.cos))
     }
     if tica is not None:
@@ -92,10 +98,10 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
     chains = split_chains(torch.stack(list(varying.values()), dim=1), replica)
     rhat = dict(zip(varying, split_rhat(chains).tolist(), strict=True))
     samples = dict(zip(varying, effective_samples(chains).tolist(), strict=True))
-    torsional = [value for name, value in rhat.items() if not name.startswith("tic")]
+    backbone = [value for name, value in rhat.items() if name[4:7] in ("phi", "psi")]
     independent = len(torch.unique(replica)) > 1
     grade = "bronze"
-    if independent and max(torsional) <= RHAT_LIMIT:
+    if independent and max(backbone) <= RHAT_LIMIT:
         grade = "gold" if max(rhat.values()) <= RHAT_LIMIT and tica is not None else "silver"
     return {
         "rhat": rhat,
@@ -105,3 +111,13 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
         "grade": grade,
         "frames": int(x.shape[0]),
     }
+
+
+def recertify(system: System, reference: Reference) -> dict[str, Any] | None:
+    """The certificate by today's rules, from the stored frames; None where it looks at the same already."""
+    frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
+    found = certify(system, frames, reference.tica)
+    before = reference.certificate
+    if found["rhat"].keys() == before["rhat"].keys() and found["grade"] == before["grade"]:
+        return None
+    return {**before, **found}

@@ -81,6 +81,19 @@ def read_reference(path: Path, system: System) -> Reference:
     return replace(reference, sha256=sha256_file(path))
 
 
+def write_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
+    """Give a reference file another certificate; every other array stays as it is.
+
+    Raises:
+        BgbenchError: if `path` cannot be written.
+    """
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["certificate"] = np.array(json.dumps(plain(certificate), sort_keys=True))
+    with atomic_file(path) as stream:
+        np.savez_compressed(stream, **arrays)
+
+
 def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     """Atoms and positions `(n, atoms, 3)` nm of a reference or training file, in the file's order.
 
