@@ -111,10 +111,10 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
 
 
 def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> dict[str, list[float]]:
-    """Finished values by system; a system with a failed seed is left out, and so shown as missing."""
+    """Finished values by system; a system with a seed that failed or is still to be run is left out."""
     protocol = get_protocol(folder.plan.protocol)
     values: dict[str, list[float]] = {}
-    failed = set()
+    failed = {cell.system for cell in folder.missing()}
     for record in folder.records():
         value = record.metrics.get(metric)
         if record.status != "ok" or value is None:

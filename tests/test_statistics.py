@@ -101,6 +101,16 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
     assert (tmp_path / "f.png").stat().st_size > 3000
 
 
+def test_a_system_with_a_seed_still_to_run_is_left_out(tmp_path, make_cell):
+    one = run_of(tmp_path / "one", make_cell, {"AA": 0.1, "DI": 0.2}, sampler="md")
+    cells = [make_cell(system=name, seed=seed, sampler="prose") for name in ("AA", "DI") for seed in (0, 1)]
+    two = RunFolder.create(tmp_path / "two", new_plan(cells, "hash"))
+    for cell in cells[:3]:
+        told = {"metrics": {"torus_w2": 0.3}, "budget": Budget(limit=cell.budget, used=1)}
+        write_json(two.record_path(cell), Record(id="x", cell=cell, status="ok", **told))
+    assert compare([one, two], "torus_w2").systems == ("AA",)
+
+
 def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path, make_cell):
     exact, one, two = (
         run_of(tmp_path / name, make_cell, {"AA": 0.1, "DI": 0.2}, sampler=name)
