@@ -96,7 +96,10 @@ def join(source: Path, kept: Path) -> None:
         )
     counts = [len(run.records()) for run in (before, fresh)]
     points = [mean_point(both, counts) for both in zip(curve(before), curve(fresh), strict=True)]
-    plan = new_plan([*before.plan.cells, *fresh.plan.cells], before.plan.suite_sha256, "", before.plan.inputs)
+    systems = list(before.plan.inputs.references)
+    cells = [*before.plan.cells, *fresh.plan.cells]
+    cells.sort(key=lambda cell: (systems.index(cell.system), cell.seed))
+    plan = new_plan(cells, before.plan.suite_sha256, "", before.plan.inputs)
     for path in source.glob("cells/*.json"):
         shutil.copy(path, before.path / "cells")
     write_json(before.path / "run.json", plan)

@@ -19,7 +19,13 @@ def headline(monkeypatch):
 
 
 def made(path, **choices):
-    found = {"suite": "dipeptides-mini", "only": ("AA",), "budget": 200, "workers": 0, "tracking_uri": "none"}
+    found = {
+        "suite": "dipeptides-mini",
+        "only": ("AA", "DI"),
+        "budget": 200,
+        "workers": 0,
+        "tracking_uri": "none",
+    }
     bgbench.run("reference", **{**found, "out": path, **choices})
     return path
 

@@ -40,7 +40,7 @@ SWAPS = {
 
 @dataclass(frozen=True)
 class Peptide:
-    """Frames `(n, atoms, 3)` nm of a peptide in its own order, energies `(n,)` kT, what is equivalent, bonds."""
+    """Frames `(n, atoms, 3)` nm of a peptide in its own order, energies `(n,)` kT; what is equivalent."""
 
     name: str
     x: Tensor
