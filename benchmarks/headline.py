@@ -4,7 +4,8 @@
 another into `runs/headline/` (what is there already is gone on with), keeps their records in
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
 it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
-`--commands` prints what it would run; `--tables` writes tables of what is kept, and runs nothing.
+`--first-seed 1 --seeds 2` adds two seeds to a kept run, if nothing but the seeds differs; without it a kept
+run is replaced. `--commands` prints what it would run; `--tables` only writes tables of what is kept.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from bgbench.curves import curve, draw_curves, mean_point, write_curve
 from bgbench.floors import FOLDER as FLOORS
 from bgbench.protocols import PROTOCOLS
 from bgbench.records import atomic_file, write_json
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runfolder import Plan, RunFolder, new_plan
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"
@@ -78,23 +79,44 @@ def share_floors(out: Path) -> None:
                 stream.write(source.read_bytes())
 
 
+def shared(plan: Plan) -> dict[str, Any]:
+    """What runs must have in common for their seeds to be one run's."""
+    cells = [cell.model_dump(exclude={"system", "seed"}) for cell in plan.cells]
+    told = plan.model_dump(exclude={"id", "created", "tracking_uri", "cells"})
+    return {**told, **cells[0], "systems": sorted({cell.system for cell in plan.cells})}
+
+
+def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
+    """False where the kept run has the seeds asked for already.
+
+    Raises:
+        SystemExit: with `--first-seed` and no kept run to add to.
+    """
+    if not given.first_seed:
+        return True
+    kept = KEPT / table_name(given.suite, given.protocol) / name
+    if not (kept / "run.json").is_file():
+        raise SystemExit(f"{kept} is not there to add seeds to; begin without --first-seed")
+    wanted = set(range(given.first_seed, given.first_seed + given.seeds))
+    return not wanted <= {cell.seed for cell in RunFolder.open(kept).plan.cells}
+
+
 def join(source: Path, kept: Path) -> None:
     """Add the seeds of a run to the kept run of its name: plan, records, curve.
 
     Raises:
-        SystemExit: unless the two differ in nothing but their seeds.
+        SystemExit: unless both ended well and differ in nothing but their seeds.
     """
     fresh, before = RunFolder.open(source), RunFolder.open(kept / source.name)
-    told = [
-        plan.model_dump(exclude={"id", "created", "tracking_uri", "cells"})
-        for plan in (before.plan, fresh.plan)
-    ]
+    told = [shared(run.plan) for run in (before, fresh)]
     unlike = [name for name, value in told[0].items() if value != told[1][name]]
-    if unlike or {cell.name for cell in before.plan.cells} & {cell.name for cell in fresh.plan.cells}:
-        raise SystemExit(
-            f"{before.path} cannot take the seeds of {source}: {', '.join(unlike) or 'it has some of them'}"
-        )
-    counts = [len(run.records()) for run in (before, fresh)]
+    if any(run.missing(retry_failed=True) for run in (before, fresh)):
+        unlike.append("cells that failed or are missing")
+    if {cell.name for cell in before.plan.cells} & {cell.name for cell in fresh.plan.cells}:
+        unlike.append("seeds that it has")
+    if unlike:
+        raise SystemExit(f"{before.path} cannot take the seeds of {source}: {', '.join(unlike)}")
+    counts = [len(run.plan.cells) for run in (before, fresh)]
     points = [mean_point(both, counts) for both in zip(curve(before), curve(fresh), strict=True)]
     systems = list(before.plan.inputs.references)
     cells = [*before.plan.cells, *fresh.plan.cells]
@@ -143,7 +165,7 @@ def main() -> None:
     for name in [] if given.tables else given.samplers:
         sampler, wanted = SAMPLERS[name][0], choices(given, name)
         print(typed(sampler, wanted), flush=True)
-        if not given.commands:
+        if not given.commands and seeds_to_come(given, name):
             share_floors(wanted["out"])
             bgbench.run(sampler, **wanted)
             keep = join if given.first_seed else take

@@ -41,7 +41,8 @@ def typed(sampler: str, choices: Mapping[str, Any]) -> str:
         elif name == "only":
             words += [word for system in given for word in ("--only", system)]
         else:
-            words += [f"--{name}"] if given is True else [f"--{name}", str(given)]
+            option = f"--{name.replace('_', '-')}"
+            words += [option] if given is True else [option, str(given)]
     return shlex.join(words)
 
 

@@ -250,6 +250,11 @@ def certify_(
         system = System.from_sequence(name, temperature)
         path = (place or own_folder()) / reference_path(name, temperature)
         reference = read_reference(path, system)
+        if reference.certificate["engine"] not in ENGINES:
+            raise BgbenchError(
+                f"{path} was not simulated but made by '{reference.certificate['engine']}', whose word its "
+                "grade is; certify simulated references"
+            )
         fresh = recertify(system, reference)
         if fresh is None:
             out.print(f"{name}: {reference.grade}, as its certificate says")

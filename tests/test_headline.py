@@ -44,12 +44,36 @@ def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
     for ours, theirs in zip(curve(joined), curve(whole), strict=True):
         assert ours.metrics == pytest.approx(theirs.metrics)
         assert ours.floors == pytest.approx(theirs.floors)
-    with pytest.raises(SystemExit, match="it has some of them"):
+    with pytest.raises(SystemExit, match="seeds that it has"):
         headline.join(later, kept)
 
 
-def test_seeds_of_another_run_are_refused(headline, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"budget": 300}, "budget"), ({"options": {"variant": "mode-deleted"}}, "options")],
+)
+def test_seeds_of_another_run_are_refused(headline, tmp_path, changes, named):
     kept = tmp_path / "kept"
     headline.take(made(tmp_path / "first" / "reference", seeds=1), kept)
-    with pytest.raises(SystemExit, match=r"cannot take the seeds of .*: budget"):
-        headline.join(made(tmp_path / "later" / "reference", seeds=1, first_seed=1, budget=300), kept)
+    with pytest.raises(SystemExit, match=f"cannot take the seeds of .*: {named}"):
+        headline.join(made(tmp_path / "later" / "reference", seeds=1, first_seed=1, **changes), kept)
+
+
+def test_seeds_are_added_to_what_is_kept_and_only_once(headline, monkeypatch, capsys):
+    words = ["headline.py", "tetrapeptides30", "--first-seed", "1", "--seeds", "2", "--samplers", "md"]
+    monkeypatch.setattr("sys.argv", [*words, "--commands"])
+    headline.main()
+    assert "--first-seed 1" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*words, "--protocol", "paper@1"])
+    monkeypatch.setattr(headline, "KEPT", Path("/nowhere"))
+    with pytest.raises(SystemExit, match="begin without --first-seed"):
+        headline.main()
+
+
+def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
+    headline.take(made(tmp_path / "first" / "reference", seeds=2), tmp_path / "kept" / "dipeptides-mini")
+    monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")
+    for seeds, due in (("1", False), ("2", True)):
+        words = ["headline.py", "dipeptides-mini", "--first-seed", "1", "--seeds", seeds]
+        monkeypatch.setattr("sys.argv", words)
+        assert headline.seeds_to_come(headline.arguments(), "reference") is due

@@ -82,11 +82,12 @@ def read_reference(path: Path, system: System) -> Reference:
 
 
 def write_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
-    """Give a reference file another certificate; every other array stays as it is.
+    """Give a readable reference file another certificate; every other array stays as it is.
 
     Raises:
-        BgbenchError: if `path` cannot be written.
+        BgbenchError: for a certificate that lacks something, or a file that cannot be written.
     """
+    check_certificate(certificate, path)
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     arrays["certificate"] = np.array(json.dumps(plain(certificate), sort_keys=True))
