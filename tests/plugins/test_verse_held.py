@@ -56,7 +56,7 @@ def test_log_q_of_draws_is_their_density_where_frames_were_torn_apart():
     noise = torch.randn(200, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     torn = renamed((system.positions.float() + 0.03 * noise)[:, tree.order], padded([tree]))[:, tree.place]
-    vocabulary, table = survey([Peptide("GS", torn, torch.zeros(200), system.atoms, (), ())])
+    vocabulary, table = survey([Peptide("GS", torn, torch.zeros(200), system.atoms, (), (), system.bonds)])
     with torch.random.fork_rng():
         torch.random.default_generator.manual_seed(0)
         net = Verse(Config(len(vocabulary) + 1, width=32, n_layers=2, geometry=8)).double()

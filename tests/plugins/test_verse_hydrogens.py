@@ -114,6 +114,7 @@ def sampler():
                 system.atoms,
                 rotors(system.atoms, system.bonds),
                 flips(system.atoms),
+                system.bonds,
             )
         )
     vocabulary, table = survey(peptides)
