@@ -15,6 +15,7 @@ import time
 import pytest
 
 import bgbench
+import bgbench.interrupts
 from bgbench import BgbenchError
 from bgbench.api import Observer, due, opened
 from bgbench.replay import replay, verify
@@ -390,3 +391,22 @@ def test_a_truncated_checkpoint_and_a_wrong_reference_are_one_sentence(cli, tmp_
     assert "AA.npz" in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "r" / "run.json").exists()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_dropped_interrupt_is_not_printed_but_others_are(capsys, monkeypatch):
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+
+    class Dropping:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    with bgbench.interrupts.interrupts():
+        Dropping(KeyboardInterrupt())
+        Dropping(ValueError("heard"))
+    printed = capsys.readouterr().err
+    assert "heard" in printed
+    assert "KeyboardInterrupt" not in printed
