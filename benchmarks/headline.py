@@ -81,9 +81,9 @@ def share_floors(out: Path) -> None:
 
 def shared(plan: Plan) -> dict[str, Any]:
     """What runs must have in common for their seeds to be one run's."""
-    cells = [cell.model_dump(exclude={"system", "seed"}) for cell in plan.cells]
     told = plan.model_dump(exclude={"id", "created", "tracking_uri", "cells"})
-    return {**told, **cells[0], "systems": sorted({cell.system for cell in plan.cells})}
+    cell = plan.cells[0].model_dump(exclude={"system", "seed"})
+    return {**told, **cell, "systems": sorted({cell.system for cell in plan.cells})}
 
 
 def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
