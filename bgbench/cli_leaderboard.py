@@ -35,6 +35,7 @@ def submit(
     note: Annotated[str, typer.Option(help="a sentence beside the entry")] = "",
     control: Annotated[bool, typer.Option("--control", help="a yardstick, never ranked")] = False,
     arrays_url: Annotated[str, typer.Option(help="https folder where the arrays are, for large ones")] = "",
+    no_arrays: Annotated[bool, typer.Option("--no-arrays", help="keep them: tier reported")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Pack a run into a folder for a pull request, check it as the board will, and say what gets public."""
@@ -44,10 +45,13 @@ def submit(
 
     if not author:
         raise BgbenchError("say who publishes: --author 'NAME'; repeat for more")
+    if no_arrays and arrays_url:
+        raise BgbenchError("--no-arrays keeps the arrays, --arrays-url says where they are: give one of them")
+    where = "" if no_arrays else arrays_url or None
     said = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
     named = {key: value for key, value in {"name": name, "pin": pin}.items() if value}
     with steps(err, "checking", quiet) as told:
-        packed = pack(run, to, {**said, **named}, arrays_url, told)
+        packed = pack(run, to, {**said, **named}, where, told)
     if quiet:
         return
     out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)

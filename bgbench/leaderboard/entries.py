@@ -19,9 +19,9 @@ Tier = Literal["reported", "recomputed", "reproduced"]
 
 
 class Remote(Strict):
-    """An array file published elsewhere."""
+    """An array file that is not in the folder; without `url` it stays with the authors."""
 
-    url: str = Field(pattern=r"^https://[^\s\"'<>\\]+$", max_length=500)
+    url: str = Field(default="", pattern=r"^$|^https://[^\s\"'<>\\]+$", max_length=500)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int = Field(ge=1)
 

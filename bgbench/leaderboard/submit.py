@@ -29,11 +29,16 @@ def default_name(plan: Plan) -> str:
 
 
 def submit(
-    run: Path, to: Path, said: Mapping[str, Any], arrays_url: str = "", told: Callable[[str], None] = SILENT
+    run: Path,
+    to: Path,
+    said: Mapping[str, Any],
+    arrays_url: str | None = None,
+    told: Callable[[str], None] = SILENT,
 ) -> Opened:
     """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
 
-    `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`.
+    `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`,
+    or with the authors if it is "".
 
     Raises:
         Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
@@ -69,7 +74,7 @@ def refuse_unfinished(run: RunFolder) -> None:
         raise refuse("incomplete", run.path.name, text)
 
 
-def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: str) -> None:
+def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: str | None) -> None:
     records = source.records()
     curve(source)
     for folder in ("cells", "arrays"):
@@ -90,7 +95,7 @@ def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: s
         raise refuse("schema", ENTRY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _arrays(source: RunFolder, records: list[Record], target: Path, url: str) -> dict[str, Remote]:
+def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | None) -> dict[str, Remote]:
     """Copy the arrays, or say where they will be."""
     remote, total = {}, 0
     for record in records:
@@ -100,13 +105,13 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str) ->
         if not path.is_file() or sha256_file(path) != record.arrays.sha256:
             raise refuse("hash", f"arrays/{path.name}", "missing, or changed since the run")
         total += path.stat().st_size
-        if url:
-            address = f"{url.rstrip('/')}/{quote(path.name)}"
+        if url is not None:
+            address = f"{url.rstrip('/')}/{quote(path.name)}" if url else ""
             remote[record.cell.name] = Remote(
                 url=address, sha256=record.arrays.sha256, size=path.stat().st_size
             )
         elif total > FOLDER_BYTES:
-            text = f"more than {FOLDER_BYTES:,} bytes of arrays; publish them and give --arrays-url"
+            text = f"more than {FOLDER_BYTES:,} bytes of arrays; publish them and give --arrays-url, or --no-arrays"
             raise refuse("size", source.path.name, text)
         else:
             shutil.copyfile(path, target / "arrays" / path.name)
@@ -121,7 +126,9 @@ def public(opened: Opened) -> list[str]:
     cell = opened.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
     remote = next(iter(opened.entry.remote.values()), None)
-    where = "in the folder" if remote is None else f"at {remote.url.rpartition('/')[0]}"
+    where = "in the folder"
+    if remote is not None:
+        where = f"at {remote.url.rpartition('/')[0]}" if remote.url else "kept by the authors: tier reported"
     return [
         f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
         f"{digest_of(opened.folder)[:16]}…",

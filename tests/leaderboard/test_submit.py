@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 
+from bgbench.leaderboard.board import accept, validate_board
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.problems import Refused
-from bgbench.leaderboard.submit import submit
+from bgbench.leaderboard.site import build
+from bgbench.leaderboard.submit import public, submit
 from bgbench.leaderboard.validate import validate
 
 SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
@@ -116,6 +118,26 @@ def test_arrays_published_elsewhere_are_recomputed_only_where_they_are_at_hand(r
     assert opened.entry.remote["AA-s0"].url == "https://example.org/verse/AA-s0.npz"
     assert validate(opened.folder).verdict.tier == "reported"
     assert validate(opened.folder, runs["verse"] / "arrays").verdict.tier == "recomputed"
+
+
+def test_arrays_may_stay_with_the_authors(runs, tmp_path):
+    opened = submit(runs["verse"], tmp_path / "to", {**SAID, "name": "kept"}, arrays_url="")
+    assert not list((opened.folder / "arrays").iterdir())
+    assert opened.entry.remote["AA-s0"].url == ""
+    assert any("kept by the authors" in line for line in public(opened))
+    assert validate(opened.folder, runs["verse"] / "arrays").verdict.tier == "recomputed"
+    accept(opened.folder, tmp_path / "board")
+    assert open_entry(tmp_path / "board" / "records" / "kept").tier == "reported"
+    assert not any(validate_board(tmp_path / "board").values())
+    build(tmp_path / "board", tmp_path / "site")
+    assert "AA-s0, kept by the authors" in (tmp_path / "site" / "entries" / "kept.html").read_text()
+
+
+def test_arrays_are_kept_or_published_not_both(cli, runs):
+    words = ["submit", str(runs["verse"]), "--author", "A", "--no-arrays", "--arrays-url", "https://a.org"]
+    code, _, err = cli("leaderboard", *words)
+    assert code == 2
+    assert "give one of them" in err
 
 
 def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
