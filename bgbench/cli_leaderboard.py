@@ -25,9 +25,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")
 
 @app.command()
 def submit(
-    run: Annotated[Path, typer.Argument(help="a finished run folder")],
+    runs: Annotated[list[Path], typer.Argument(help="finished run folders; of one suite share its floors")],
     to: Annotated[Path, typer.Option("--to", help="where the submission folder goes")] = BOARD / "records",
-    name: Annotated[str, typer.Option(help="of the entry; default: from sampler, suite and budget")] = "",
+    name: Annotated[
+        str, typer.Option(help="of one run's entry; default: from sampler, suite and budget")
+    ] = "",
     author: Annotated[list[str] | None, typer.Option(help="repeat for more")] = None,
     licence: Annotated[str, typer.Option(help="SPDX name, for records and arrays")] = "CC-BY-4.0",
     pin: Annotated[str, typer.Option(help="what to install; default: the plugin's distribution")] = "",
@@ -38,7 +40,7 @@ def submit(
     no_arrays: Annotated[bool, typer.Option("--no-arrays", help="keep them: tier reported")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a run into a folder for a pull request, check it as the board will, and say what gets public."""
+    """Pack runs into folders for a pull request, check them as the board will, and say what gets public."""
     from bgbench.leaderboard.submit import public
     from bgbench.leaderboard.submit import submit as pack
     from bgbench.progress import steps
@@ -47,16 +49,19 @@ def submit(
         raise BgbenchError("say who publishes: --author 'NAME'; repeat for more")
     if no_arrays and arrays_url:
         raise BgbenchError("--no-arrays keeps the arrays, --arrays-url says where they are: give one of them")
+    if name and len(runs) > 1:
+        raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
     said = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
     named = {key: value for key, value in {"name": name, "pin": pin}.items() if value}
-    with steps(err, "checking", quiet) as told:
-        packed = pack(run, to, {**said, **named}, where, told)
-    if quiet:
-        return
-    out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)
-    for line in public(packed):
-        out.print(f"  {line}", soft_wrap=True, markup=False)
+    for run in runs:
+        with steps(err, "checking", quiet) as told:
+            packed = pack(run, to, {**said, **named}, where, told)
+        if quiet:
+            continue
+        out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)
+        for line in public(packed):
+            out.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -140,6 +140,17 @@ def test_arrays_are_kept_or_published_not_both(cli, runs):
     assert "give one of them" in err
 
 
+def test_several_runs_are_packed_under_their_own_names(cli, runs, tmp_path):
+    words = ["submit", str(runs["verse"]), str(runs["prior"]), "--author", "A", "--to", str(tmp_path / "to")]
+    code, out, err = cli("leaderboard", *words)
+    assert code == 0, err
+    assert sorted(path.name.partition("-")[0] for path in (tmp_path / "to").iterdir()) == ["prior", "verse"]
+    assert out.count("this will be public") == 2
+    code, _, err = cli("leaderboard", *words, "--name", "mine")
+    assert code == 2
+    assert "is for one run" in err
+
+
 def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
     """A cell that crashed keeps its row; its entry has no means and no rank."""
     from bgbench.leaderboard.tables import tables_of
