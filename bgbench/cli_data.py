@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,10 @@ from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
-from bgbench.types import Suite, System
+from bgbench.types import Reference, Suite, System
+
+if TYPE_CHECKING:
+    from bgbench.weighed import Weighing
 
 app = typer.Typer(help="References and training data.", no_args_is_help=True)
 out = Console(highlight=False)
@@ -127,22 +130,31 @@ def weigh_(
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
+    from bgbench.progress import steps
     from bgbench.weighed import Weighing, weigh
 
     names = expand(targets or to_train_on(length, count, cover))
     refuse_held_out(names)
     plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
     ready = plan.build()
-    for name in names:
-        path = to / reference_path(name, 310.0)
-        if path.exists():
-            continue
-        made = weigh(System.from_sequence(name), ready, plan, path)
-        if not quiet and isinstance(made, float):
-            out.print(f"{name}: {made:.0f} effective samples of {draws}, fewer than {least:.0f}: left out")
-        elif not quiet and not isinstance(made, float):
-            effective = made.certificate["weights"]["effective_samples"]
-            out.print(f"{name}: {made.n_samples} frames of {effective:.0f} effective samples → {path}")
+    paths = {name: to / reference_path(name, 310.0) for name in names}
+    missing = [name for name, path in paths.items() if not path.exists()]
+    with steps(err, "weighing", quiet, len(missing)) as told:
+        for name in missing:
+            told(name)
+            made = weigh(System.from_sequence(name), ready, plan, paths[name])
+            if not quiet:
+                # On one terminal, through the console of the bar, which is then drawn below.
+                screen = err if out.is_terminal and err.is_terminal else out
+                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True)
+
+
+def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:
+    """What became of a peptide's draws."""
+    if isinstance(made, float):
+        return f"{made:.0f} effective samples of {plan.draws}, fewer than {plan.least:.0f}: left out"
+    effective = made.certificate["weights"]["effective_samples"]
+    return f"{made.n_samples} frames of {effective:.0f} effective samples → {path}"
 
 
 def spacing(settings: Settings, frames: int, ns: float) -> int:

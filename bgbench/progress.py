@@ -86,13 +86,20 @@ def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callabl
 
 
 @contextmanager
-def steps(console: Console, what: str, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A line that says which of many steps is under way; silent when quiet or when nobody looks."""
+def steps(
+    console: Console, what: str, quiet: bool, total: int | None = None
+) -> Iterator[Callable[[str], None]]:
+    """A line that says which of many steps (`total` of them) is under way, with a rate.
+
+    Silent when quiet or when nobody looks.
+    """
     bars = bars_on(console, quiet=quiet)
     with bars:
-        task = bars.add_task(what, total=None, rate="")
+        task = bars.add_task(what, total=total, rate="")
 
         def told(step: str) -> None:
             bars.update(task, description=f"{what} {step}", advance=1)
+            speed = bars.tasks[0].speed
+            bars.update(task, rate=f"{60 * speed:,.1f}/min" if speed else "")
 
         yield told

@@ -26,6 +26,8 @@ from bgbench.weights import ess, resample
 CUT = "truncate"
 GROUPS = 16
 """Groups of draws that stand where a simulation has replicas."""
+FEWEST = 4 * GROUPS
+"""Frames: two a half group, which certificates compare."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Weighing:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.frames <= self.draws:
+        if self.frames < FEWEST:
+            raise BgbenchError(f"{self.frames} frames are too few to certify; ask for {FEWEST} or more")
+        if self.frames > self.draws:
             raise BgbenchError(
                 f"{self.frames} frames cannot be made of {self.draws} draws; ask for more draws"
             )
@@ -74,8 +78,7 @@ def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -
     even = resample(cut, plan.frames, generator)
     flags = broken(system, even.x)
     keep = ~torch.stack(list(flags.values())).any(0)
-    replica = torch.arange(len(even.x)) % GROUPS
-    kept = {"x": even.x[keep].float(), "u": even.u[keep], "replica": replica[keep]}
+    kept = {"x": even.x[keep].float(), "u": even.u[keep], "replica": torch.arange(int(keep.sum())) % GROUPS}
     certificate = {
         **certify(system, kept, None),
         **_provenance(system, plan),

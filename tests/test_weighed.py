@@ -1,12 +1,17 @@
 """Training files of a sampler's own draws: weighed by the target, resampled, and what they cost."""
 
+import io
+import time
+
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from bgbench import BgbenchError, System, evaluations_of, read_frames
 from bgbench.abstract import AbstractDensitySampler
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.progress import steps
 from bgbench.types import Proposal
 from bgbench.weighed import Weighing, weigh
 
@@ -90,6 +95,7 @@ def test_test_and_validation_peptides_are_refused(cli):
         (["nonesuch", "GG"], "unknown sampler 'nonesuch'"),
         (["md", "GG"], "density"),
         (["verse", "GG", "--draws", "10"], "640 frames cannot be made of 10 draws"),
+        (["verse", "GG", "--frames", "16"], "16 frames are too few to certify; ask for 64 or more"),
     ],
 )
 def test_mistakes_are_one_line(cli, tmp_path, words, told):
@@ -111,3 +117,31 @@ def test_cost_of_a_file_from_before_it_was_written_down(tmp_path, make_reference
     path.write_bytes(b"no archive")
     with pytest.raises(BgbenchError, match="no readable certificate"):
         evaluations_of(path)
+
+
+def test_the_command_tells_what_became_of_each_peptide(cli, tmp_path):
+    words = ["data", "weigh", "verse", "GG", "--draws", "96", "--frames", "64", "--out", str(tmp_path)]
+    code, told, complaint = cli(*words, "--least", "95.9")
+    assert code == 0, complaint
+    assert "effective samples of 96, fewer than 96: left out" in told
+    code, told, complaint = cli(*words, "--least", "1")
+    assert code == 0, complaint
+    assert "GG: " in told
+    assert f"→ {tmp_path / 'GG.npz'}" in told
+    assert cli(*words, "--least", "1") == (0, "", "")
+
+
+def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with steps(screen, "weighing", False, 3) as told:
+        for name in ("GG", "GS", "SG"):
+            told(name)
+            time.sleep(0.01)
+    shown = screen.file.getvalue()
+    assert "weighing SG" in shown
+    assert "3/3" in shown
+    assert "/min" in shown
+    silent = Console(file=io.StringIO(), force_terminal=True)
+    with steps(silent, "weighing", True, 3) as told:
+        told("GG")
+    assert silent.file.getvalue() == ""
