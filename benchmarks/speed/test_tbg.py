@@ -26,6 +26,9 @@ import torch.nn.functional as F
 from torchdiffeq import odeint
 
 from bgbench import System
+from bgbench.abstract import Task
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.plugins import energy, plugins
 from bgbench_tbg import weights
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.flow import Solver, exact, flown, log_prior
@@ -203,3 +206,19 @@ def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels
         assert torch.allclose(divergence, expected, rtol=1e-3)
         told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
     print(told)
+
+
+def test_a_draw_of_a_tetrapeptide_against_verse():
+    """CPU seconds of a draw of GGRS with its log q, packaged weights, and core hours of 30 × 10⁴ such draws."""
+    system = System.from_sequence("GGRS")
+    seconds = {}
+    for name, n in (("verse", 256), ("tbg", 4)):
+        sampler = plugins().samplers[name].build({})
+        oracle = MeteredEnergy(energy(system, "batched"), n)
+        task = Task(system, oracle, torch.Generator().manual_seed(0), n)
+        sampler.draw(task, 2)
+        seconds[name] = timed(lambda s=sampler, t=task, n=n: s.draw(t, n))[0] / n
+        hours = seconds[name] * 30 * 1e4 / 3600
+        print(f"\n{name}: {seconds[name]:.4f} CPU s a draw, 30 peptides at 10⁴: {hours:.1f} core hours")
+    print(f"tbg / verse: {seconds['tbg'] / seconds['verse']:.0f} ×")
+    assert seconds["tbg"] > seconds["verse"]
