@@ -209,7 +209,7 @@ def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels
 
 
 def test_a_draw_of_a_tetrapeptide_against_verse():
-    """CPU seconds of a draw of GGRS with its log q, packaged weights, and core hours of 30 × 10⁴ such draws."""
+    """CPU seconds of a draw of GGRS with its log q, packaged weights; core hours of 30 × 10⁴ such draws."""
     system = System.from_sequence("GGRS")
     seconds = {}
     for name, n in (("verse", 256), ("tbg", 4)):
