@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # The board's own entries: run, pack, accept. BUDGET=1000 keeps all arrays in the repository (38 MB).
 # WHY='new weights' leaderboard/entries.sh [NAME…]   makes all of them, or those named, again.
+# SUITE=tetrapeptides30 BUDGET=10000 leaderboard/entries.sh verse prose md remd reference mode-deleted   those of
+# another suite, whose arrays (2.5 GB) stay in RUNS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 BUDGET=${BUDGET:-1000} RUNS=${RUNS:-runs/board} BOARD=${BOARD:-leaderboard} AUTHOR=${AUTHOR:-bgbench authors}
+LABEL=${SUITE:+$SUITE-}$BUDGET
 
 entry() { # NAME, options of submit, --, words of run
   local name=$1 said=() folder
@@ -11,10 +14,10 @@ entry() { # NAME, options of submit, --, words of run
   if [ "${#chosen[@]}" -gt 0 ] && [[ " ${chosen[*]} " != *" $name "* ]]; then return; fi
   while [ "$1" != -- ]; do said+=("$1"); shift; done
   shift
-  folder="$RUNS/packed/$name-$BUDGET"
-  bgbench run "$@" --budget "$BUDGET" --seeds 3 --tracking-uri none --out "$RUNS/$name-$BUDGET" --resume --quiet
+  folder="$RUNS/packed/$name-$LABEL"
+  bgbench run "$@" ${SUITE:+--suite "$SUITE"} --budget "$BUDGET" --seeds 3 --tracking-uri none --out "$RUNS/$name-$LABEL" --resume --quiet
   rm -rf "$folder"
-  bgbench leaderboard submit "$RUNS/$name-$BUDGET" --to "$RUNS/packed" --name "$name-$BUDGET" --author "$AUTHOR" "${said[@]}"
+  bgbench leaderboard submit "$RUNS/$name-$LABEL" --to "$RUNS/packed" --name "$name-$LABEL" --author "$AUTHOR" ${SUITE:+--no-arrays} "${said[@]}"
   bgbench leaderboard accept "$folder" --board "$BOARD" ${WHY:+--why "$WHY"}
 }
 
