@@ -1,4 +1,4 @@
-"""The board in this repository: whole, recomputed where arrays are here, small; `leaderboard/entries.sh` makes it."""
+"""The board in this repository: whole, recomputed where arrays are here, small. `entries.sh` makes it."""
 
 from pathlib import Path
 
