@@ -146,13 +146,13 @@ def weigh_(
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out
-                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True)
+                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True, markup=False)
 
 
 def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:
     """What became of a peptide's draws."""
     if isinstance(made, float):
-        return f"{made:.0f} effective samples of {plan.draws}, fewer than {plan.least:.0f}: left out"
+        return f"{made:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: left out"
     effective = made.certificate["weights"]["effective_samples"]
     return f"{made.n_samples} frames of {effective:.0f} effective samples → {path}"
 

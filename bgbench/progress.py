@@ -1,5 +1,6 @@
 """Live progress of runs and simulations, with a rate and an estimate; silent where nobody looks."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,16 +90,17 @@ def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callabl
 def steps(
     console: Console, what: str, quiet: bool, total: int | None = None
 ) -> Iterator[Callable[[str], None]]:
-    """A line that says which of many steps (`total` of them) is under way, with a rate.
+    """A line that says which of many steps (`total` of them) is under way, how many are done, and a rate.
 
     Silent when quiet or when nobody looks.
     """
     bars = bars_on(console, quiet=quiet)
     with bars:
         task = bars.add_task(what, total=total, rate="")
+        begun = itertools.count()
 
         def told(step: str) -> None:
-            bars.update(task, description=f"{what} {step}", advance=1)
+            bars.update(task, description=f"{what} {step}", completed=next(begun))
             speed = bars.tasks[0].speed
             bars.update(task, rate=f"{60 * speed:,.1f}/min" if speed else "")
 

@@ -66,7 +66,7 @@ def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -
     """Draw, weigh, resample and write `out`; or the effective samples, where they are too few.
 
     Raises:
-        BgbenchError: for a sampler without a density, or a file that cannot be written.
+        BgbenchError: for a sampler without a density, too few whole frames, or a file that cannot be written.
     """
     generator = torch.Generator().manual_seed(plan.seed)
     task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
@@ -78,7 +78,11 @@ def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -
     even = resample(cut, plan.frames, generator)
     flags = broken(system, even.x)
     keep = ~torch.stack(list(flags.values())).any(0)
-    kept = {"x": even.x[keep].float(), "u": even.u[keep], "replica": torch.arange(int(keep.sum())) % GROUPS}
+    whole = int(keep.sum())
+    if whole < FEWEST:
+        text = f"{system.name}: {whole} of {plan.frames} frames are whole, too few to certify"
+        raise BgbenchError(f"{text}; ask for more frames")
+    kept = {"x": even.x[keep].float(), "u": even.u[keep], "replica": torch.arange(whole) % GROUPS}
     certificate = {
         **certify(system, kept, None),
         **_provenance(system, plan),

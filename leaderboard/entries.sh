@@ -2,7 +2,7 @@
 # The board's own entries: run, pack, accept. BUDGET=1000 keeps all arrays in the repository (38 MB).
 # WHY='new weights' leaderboard/entries.sh [NAME…]   makes all of them, or those named, again.
 # SUITE=tetrapeptides30 BUDGET=10000 leaderboard/entries.sh verse prose md remd reference mode-deleted   those of
-# another suite, whose arrays (2.5 GB) stay in RUNS.
+# another suite, whose arrays (2.4 GB) stay in RUNS, as those of any SUITE that is named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 BUDGET=${BUDGET:-1000} RUNS=${RUNS:-runs/board} BOARD=${BOARD:-leaderboard} AUTHOR=${AUTHOR:-bgbench authors}

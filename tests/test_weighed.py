@@ -123,12 +123,23 @@ def test_the_command_tells_what_became_of_each_peptide(cli, tmp_path):
     words = ["data", "weigh", "verse", "GG", "--draws", "96", "--frames", "64", "--out", str(tmp_path)]
     code, told, complaint = cli(*words, "--least", "95.9")
     assert code == 0, complaint
-    assert "effective samples of 96, fewer than 96: left out" in told
+    assert "effective samples of 96, fewer than 95.9: left out" in told
     code, told, complaint = cli(*words, "--least", "1")
     assert code == 0, complaint
     assert "GG: " in told
     assert f"→ {tmp_path / 'GG.npz'}" in told
     assert cli(*words, "--least", "1") == (0, "", "")
+
+
+def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
+    def torn(system, x):
+        return {"torn": torch.arange(len(x)) < 3}
+
+    monkeypatch.setattr("bgbench.weighed.broken", torn)
+    plan = Weighing("prior", draws=400, frames=66, least=1)
+    with pytest.raises(BgbenchError, match="GG: 63 of 66 frames are whole, too few to certify"):
+        weigh(System.from_sequence("GG"), Shaken(), plan, tmp_path / "GG.npz")
+    assert not (tmp_path / "GG.npz").exists()
 
 
 def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
@@ -139,7 +150,8 @@ def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
             time.sleep(0.01)
     shown = screen.file.getvalue()
     assert "weighing SG" in shown
-    assert "3/3" in shown
+    assert "2/3" in shown
+    assert "3/3" not in shown, "the third is not done while it runs"
     assert "/min" in shown
     silent = Console(file=io.StringIO(), force_terminal=True)
     with steps(silent, "weighing", True, 3) as told:

@@ -6,7 +6,7 @@ published, with [h_i, h_j, r, r₀] joined for every pair. The second is what pe
 
 A whole log-likelihood is also timed as it is published: position and log-density are one state of the
 solver, so each evaluation needs a trace. Ours follows the path with the same solver at the same settings, and
-asks for traces at 15 times.
+asks for traces at 29 times.
 
 At published sizes one evaluation of velocity and divergence is timed too: what the closed form alone gains.
 
@@ -35,7 +35,7 @@ from bgbench_tbg.flow import Solver, exact, flown, log_prior
 from bgbench_tbg.network import Config, Field, Pairs, molecules, shorter, without_mean
 
 STEPS = 2
-"""Steps of the Runge–Kutta rule, 4 evaluations each; 15 points of the integral."""
+"""Steps of the Runge–Kutta rule, 4 evaluations each; 29 points of the integral."""
 
 
 def published(field, m):
@@ -221,4 +221,4 @@ def test_a_draw_of_a_tetrapeptide_against_verse():
         hours = seconds[name] * 30 * 1e4 / 3600
         print(f"\n{name}: {seconds[name]:.4f} CPU s a draw, 30 peptides at 10⁴: {hours:.1f} core hours")
     print(f"tbg / verse: {seconds['tbg'] / seconds['verse']:.0f} ×")
-    assert seconds["tbg"] > seconds["verse"]
+    assert seconds["tbg"] > 50 * seconds["verse"], "tbg has become affordable: run it on tetrapeptides30"

@@ -115,7 +115,10 @@ class Opened:
         settings += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
         words = ["bgbench", "run", cell.sampler, "--suite", cell.suite, "--estimator", cell.estimator]
         words += ["--protocol", cell.protocol, "--budget", str(cell.budget)]
-        words += ["--seeds", str(len({c.seed for c in self.plan.cells}))]
+        seeds = {c.seed for c in self.plan.cells}
+        words += ["--seeds", str(len(seeds))]
+        if min(seeds):
+            words += ["--first-seed", str(min(seeds))]
         return shlex.join(words + [word for setting in settings for word in ("--set", setting)])
 
 

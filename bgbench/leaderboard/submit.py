@@ -111,7 +111,7 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
                 url=address, sha256=record.arrays.sha256, size=path.stat().st_size
             )
         elif total > FOLDER_BYTES:
-            text = f"more than {FOLDER_BYTES:,} bytes of arrays; --arrays-url or --no-arrays leaves them out"
+            text = f"over {FOLDER_BYTES:,} bytes of arrays: publish them, give --arrays-url; or --no-arrays"
             raise refuse("size", source.path.name, text)
         else:
             shutil.copyfile(path, target / "arrays" / path.name)

@@ -85,7 +85,7 @@ def _recomputed(
             told(f"{opened.name}: {record.cell.name}")
             yield record.cell.name, recompute(opened, record, path, random)
         elif not _published(opened, record):
-            text = "neither here nor told of under the sha256 of its record"
+            text = "is not here, and entry.json names no file with the sha256 of its record"
             yield record.cell.name, Found((Problem("hash", f"arrays/{record.cell.name}.npz", text),))
 
 

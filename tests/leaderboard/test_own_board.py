@@ -56,5 +56,5 @@ def test_the_script_names_every_entry_once():
 
 
 @pytest.mark.slow
-def test_every_number_is_recomputed_once_more():
+def test_every_number_whose_arrays_are_here_is_recomputed_once_more():
     assert not any(validate_board(BOARD).values())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,14 @@ def test_arrays_may_stay_with_the_authors(runs, tmp_path):
     assert not any(validate_board(tmp_path / "board").values())
     build(tmp_path / "board", tmp_path / "site")
     assert "AA-s0, kept by the authors" in (tmp_path / "site" / "entries" / "kept.html").read_text()
+
+
+def test_the_command_of_an_entry_names_its_first_seed(packed):
+    opened = open_entry(packed["verse"])
+    assert "--first-seed" not in opened.command
+    cells = [cell.model_copy(update={"seed": cell.seed + 5}) for cell in opened.plan.cells]
+    later = replace(opened, plan=opened.plan.model_copy(update={"cells": cells}))
+    assert later.command.endswith("--seeds 3 --first-seed 5")
 
 
 def test_arrays_are_kept_or_published_not_both(cli, runs):
