@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -155,18 +156,22 @@ def test_the_systems_theme_is_the_default(browser, site):
 
 
 def test_from_the_first_page_to_an_entry_and_its_system(browser, base):
+    from playwright.sync_api import expect
+
+    # A click returns before the page it leads to is there: what follows one is waited for.
     with web.opened(browser) as found:
         page = found.page
         page.goto(f"{base}/index.html")
         page.get_by_role("link", name="All columns, curves and filters").click()
+        expect(page).to_have_url(f"{base}/{TABLE}")
         page.locator("table.board tbody th a").first.click()
-        assert "entries/" in page.url
-        assert page.get_by_role("heading", name="Make it again").is_visible()
+        expect(page).to_have_url(re.compile("/entries/"))
+        expect(page.get_by_role("heading", name="Make it again")).to_be_visible()
         page.locator("table.plain tbody th a").first.click()
-        assert page.url.endswith("systems/tiny-1--AA.html")
+        expect(page).to_have_url(f"{base}/systems/tiny-1--AA.html")
         page.go_back()
         page.go_back()
-        assert page.url.endswith(TABLE)
+        expect(page).to_have_url(f"{base}/{TABLE}")
         assert found.complaints == []
         assert found.strangers(base) == []
 
