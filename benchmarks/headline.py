@@ -162,6 +162,8 @@ def main() -> None:
     """Run, keep, write."""
     given = arguments()
     table = table_name(given.suite, given.protocol)
+    if not given.commands:  # hours of runs end in a table: it has a place, or they do not begin
+        between((ROOT / "README.md").read_text(), *markers(given.suite, given.protocol), "")
     for name in [] if given.tables else given.samplers:
         sampler, wanted = SAMPLERS[name][0], choices(given, name)
         print(typed(sampler, wanted), flush=True)

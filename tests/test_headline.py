@@ -64,7 +64,7 @@ def test_seeds_are_added_to_what_is_kept_and_only_once(headline, monkeypatch, ca
     monkeypatch.setattr("sys.argv", [*words, "--commands"])
     headline.main()
     assert "--first-seed 1" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", [*words, "--protocol", "paper@1"])
+    monkeypatch.setattr("sys.argv", words)
     monkeypatch.setattr(headline, "KEPT", Path("/nowhere"))
     with pytest.raises(SystemExit, match="begin without --first-seed"):
         headline.main()
@@ -77,3 +77,10 @@ def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
         words = ["headline.py", "dipeptides-mini", "--first-seed", "1", "--seeds", seeds]
         monkeypatch.setattr("sys.argv", words)
         assert headline.seeds_to_come(headline.arguments(), "reference") is due
+
+
+def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(headline, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["headline.py", "dipeptides-mini", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"no place for it; put <!-- headline: .*dipeptides-mini -->"):
+        headline.main()
+    assert not list(tmp_path.iterdir())
