@@ -71,10 +71,17 @@ def error_of_sum(parts: Tensor, weights: Tensor, group: Tensor | None) -> float:
 
     Infinite where the weight sits in fewer than FEWEST_GROUPS effective groups.
     """
-    if float(grouped(weights, group).square().sum()) * FEWEST_GROUPS > 1:
+    if not enough_groups(weights, group):
         return math.inf
     sums = grouped(parts, group)
     return math.sqrt(float(sums.square().sum()) * len(sums) / (len(sums) - 1))
+
+
+def enough_groups(weights: Tensor, group: Tensor | None) -> bool:
+    """Whether `weights (n,)`, not all zero, sit in FEWEST_GROUPS effective groups or more."""
+    shares = grouped(weights.double(), group) / weights.double().sum()
+    # Five equal groups are five, whatever rounding says.
+    return float(shares.square().sum()) * FEWEST_GROUPS <= 1 + 1e-9
 
 
 def cut_weights(log_w: Tensor, rule: str) -> Tensor:
@@ -116,8 +123,13 @@ def points_at(weights: Tensor, places: Tensor) -> Tensor:
     """Index `(n,)` of the point whose share of `weights (m,)` each of `places (n,)` in [0, 1] falls into.
 
     Summed in float64 whatever the weights are, and never past the last point, nor to one of no weight.
+
+    Raises:
+        ValueError: for weights that are NaN or all zero.
     """
     edges = torch.cumsum(weights.double(), 0)
+    if not bool(edges[-1] > 0):
+        raise ValueError(f"weights must be numbers and not all zero, they sum to {float(edges[-1])}")
     index = torch.searchsorted(edges, places * edges[-1], right=True)
     return index.clamp_max(int(torch.nonzero(weights)[-1]))
 

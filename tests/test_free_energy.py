@@ -34,6 +34,26 @@ def test_differences_of_independent_points_and_of_families(generator):
     assert nowhere == (math.inf, math.inf)
 
 
+def test_a_difference_is_no_surer_than_its_rarer_state(generator):
+    everywhere = torch.ones(10_000, dtype=torch.bool)
+    for _ in range(20):
+        weights = torch.softmax(3 * torch.randn(10_000, generator=generator, dtype=torch.float64), 0)
+        assert difference(everywhere, weights, None) == (-math.inf, math.inf), "sums of weights are rounded"
+    for n in range(2, 300):
+        assert difference(everywhere[:n], torch.full((n,), 1 / n), None) == (-math.inf, math.inf)
+    even = torch.full((10_000,), 1e-4, dtype=torch.float64)
+    for visits, told in ((4, False), (5, True)):
+        inside = torch.arange(10_000) < visits
+        value, error = difference(inside, even, None)
+        assert value == pytest.approx(math.log((10_000 - visits) / visits))
+        assert math.isfinite(error) is told
+    walk, block = torch.arange(10_000) < 20, torch.arange(10_000) // 500
+    assert difference(walk, even, block)[1] == math.inf, "twenty frames of one visit are one visit"
+    log_w = torch.zeros(10_000, dtype=torch.float64)
+    log_w[0] = -600.0
+    assert difference(torch.arange(10_000) < 1, torch.softmax(log_w, 0), None)[1] == math.inf
+
+
 def test_the_reference_agrees_with_itself_and_a_missing_state_is_none(alanine, generator):
     reference = find_reference(alanine)
     pick = torch.randint(reference.n_samples, (4000,), generator=generator)

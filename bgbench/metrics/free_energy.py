@@ -16,7 +16,7 @@ from bgbench.abstract import Estimate
 from bgbench.chemistry.features import torsions
 from bgbench.metrics.distances import tica_points
 from bgbench.types import Reference, System
-from bgbench.weights import error_of_sum
+from bgbench.weights import enough_groups, error_of_sum
 
 CHUNK = 10_000
 
@@ -45,15 +45,18 @@ def free_energies(system: System, estimate: Estimate, reference: Reference) -> d
 
 
 def difference(inside: Tensor, weights: Tensor, group: Tensor | None) -> tuple[float, float]:
-    """−ln(P/(1 − P)) of `inside (n,)` under normalised `weights (n,)`, kT, and its standard error.
+    """−ln(P/Q) of the weights P inside and Q outside of `inside (n,)`, and its standard error, kT.
 
-    Infinite where one state is empty; an infinite error with too few groups.
+    Infinite where one state has no weight. The error is infinite where either has its weight in too few
+    groups: the rarer state decides the difference, however many points the other has.
     """
-    p = float(weights[inside].sum())
-    if not 0 < p < 1:
+    parts = weights.double() * inside, weights.double() * ~inside
+    p, q = (float(part.sum()) for part in parts)
+    if p <= 0 or q <= 0:
         return (math.inf if p <= 0 else -math.inf), math.inf
-    influence = weights * (inside.double() - p) / (p * (1 - p))
-    return -math.log(p / (1 - p)), error_of_sum(influence, weights, group)
+    error = error_of_sum(parts[0] / p - parts[1] / q, weights, group)
+    told = all(enough_groups(part, group) for part in parts)
+    return math.log(q) - math.log(p), error if told else math.inf
 
 
 def states(system: System, x: Tensor, reference: Reference) -> dict[str, Tensor]:
