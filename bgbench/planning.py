@@ -60,10 +60,21 @@ def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
 
 def check_choices(plugin: SamplerPlugin, cell: Cell) -> None:
     """Build everything once, so that a wrong option fails before the first cell."""
-    get_protocol(cell.protocol)
+    refuse_second_cut(cell)
     plugins().estimators[cell.estimator].build(cell.estimator_options)
     plugins().energies[cell.energy]
     plugin.build(cell.options)
+
+
+def refuse_second_cut(cell: Cell) -> None:
+    """Raise BgbenchError where the protocol would cut weights that the estimator has cut."""
+    ours = str(cell.estimator_options.get("cut", "none"))
+    theirs = get_protocol(cell.protocol).options.get("cut", "none")
+    if "none" not in (ours, theirs):
+        raise BgbenchError(
+            f"{cell.protocol} cuts the weights itself ('{theirs}'); leave out estimator.cut={ours}, "
+            "or take --protocol bgbench@1"
+        )
 
 
 def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:

@@ -17,6 +17,7 @@ from bgbench.estimators.handedness import settle
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
 from bgbench.estimators.snis import SNIS
+from bgbench.planning import refuse_second_cut
 from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
 from bgbench.testing import WIDTHS, Wide, analytic_task
 from bgbench.weights import (
@@ -208,6 +209,15 @@ def test_a_cut_is_named_and_the_uncut_estimate_stands_beside_it(cut):
         assert found.diagnostics[key] != plain.diagnostics[key]
     assert plain.log_w_uncut is None
     assert "cut" not in plain.diagnostics
+
+
+def test_weights_are_cut_once(make_cell):
+    refuse_second_cut(make_cell(protocol="paper@1"))
+    refuse_second_cut(make_cell(protocol="bgbench@1", estimator_options={"cut": "drop"}))
+    with pytest.raises(
+        BgbenchError, match=r"paper@1 cuts the weights itself \('drop'\); leave out estimator.cut"
+    ):
+        refuse_second_cut(make_cell(protocol="paper@1", estimator_options={"cut": "truncate"}))
 
 
 def test_pareto_smoothing_mends_the_mean_of_a_heavy_tail():

@@ -21,6 +21,7 @@ from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
 from bgbench.protocols import PROTOCOLS, SPLITS, get_protocol, halves
+from bgbench.weights import points_at
 
 DATA = Path(__file__).parent / "data"
 META = json.loads((DATA / "metrics_ARIP.json").read_text())
@@ -186,6 +187,23 @@ def test_divergences_equal_scipys(rng):
     p, q = rng.random(20) * 100, rng.random(20) * 100
     assert js_divergence(p, q) == pytest.approx(jensenshannon(p, q, base=2) ** 2, rel=1e-8)
     assert js_divergence(np.array([5.0, 0.0]), np.array([0.0, 3.0])) == pytest.approx(1.0, abs=1e-7)
+
+
+def test_a_cut_that_leaves_no_weight_is_said_not_scored(system, reference, stored):
+    log_w = torch.full((600,), -torch.inf, dtype=torch.float64)
+    log_w[5] = 0.0
+    case = case_of(
+        system,
+        reference,
+        stored["samples"],
+        torch.arange(600.0),
+        {"weights": "resampled", "cut": "drop"},
+        log_w,
+    )
+    with pytest.raises(BgbenchError, match=r"ARIP: the protocol's cut .* only 1 of 600 points have a weight"):
+        sides(case)
+    with pytest.raises(ValueError, match="not all zero, they sum to nan"):
+        points_at(torch.full((4,), torch.nan), torch.rand(3))
 
 
 def test_resampled_draws_n_equal_points_by_weight_after_the_cut(system, reference, stored, generator):

@@ -4,6 +4,7 @@ import numpy as np
 import ot
 import pytest
 
+from bgbench import BgbenchError
 from bgbench.metrics import transport
 from bgbench.metrics.transport import Problem, exact_transport
 
@@ -48,6 +49,20 @@ def test_sparse_certificate_is_true(monkeypatch, rng):
     slack = ((a[:, None] - b[None]) ** 2).sum(-1) - u[:, None] - v[None]
     assert slack.min() > -1e-8
     assert u.mean() + v.mean() == pytest.approx(cost, rel=1e-9)
+
+
+def test_a_plan_that_cannot_be_proved_is_refused(monkeypatch, rng):
+    """A solver that stops early: its plan costs too much, and nobody is told the cost of it."""
+    monkeypatch.setattr(transport, "DENSE", 400)
+    true = transport._sparse
+
+    def early(problem, arcs, dual):
+        cost, (u, v) = true(problem, arcs, dual)
+        return cost * 1.01, (u, v)
+
+    monkeypatch.setattr(transport, "_sparse", early)
+    with pytest.raises(BgbenchError, match=r"ends at a cost of .*can be proved"):
+        exact_transport(rng.standard_normal((150, 3)), rng.standard_normal((140, 3)) + 0.5)
 
 
 def test_ties_duplicates_and_collinear_points(solver, rng):

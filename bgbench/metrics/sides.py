@@ -8,7 +8,7 @@ from torch import Tensor
 from bgbench.abstract import MetricCase
 from bgbench.errors import BgbenchError
 from bgbench.types import Ensemble
-from bgbench.weights import cut_weights, resample
+from bgbench.weights import CUT_FRACTION, cut_weights, resample
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,14 @@ def _resampled(case: MetricCase, n: int) -> Ensemble:
     ensemble = case.estimate.ensemble
     if bool((ensemble.log_w == ensemble.log_w[0]).all()):
         return ensemble.take(torch.arange(n))
-    log_w = cut_weights(ensemble.log_w, str(case.options.get("cut", "none")))
+    rule = str(case.options.get("cut", "none"))
+    log_w = cut_weights(ensemble.log_w, rule)
+    if not bool(torch.isfinite(log_w).any()):
+        held = int(torch.isfinite(ensemble.log_w).sum())
+        raise BgbenchError(
+            f"{case.system.name}: the protocol's cut ('{rule}', the top {CUT_FRACTION:.1%} of the weights) "
+            f"leaves none: only {held} of {ensemble.n_samples:,} points have a weight; bgbench@1 cuts none"
+        )
     return resample(Ensemble(ensemble.x, ensemble.u, log_w), n, case.generator, "multinomial")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 
+from bgbench.errors import BgbenchError
 from bgbench.metrics.pricing import cost_matrix, least_reduced, reduced_minimum
 
 DENSE = 8_000_000
@@ -27,13 +28,16 @@ NEIGHBOURS = 8
 TOLERANCE = 1e-10
 """Largest dual violation left, in units of the largest cost seen."""
 
-ROUNDS = 60
+UNPROVED = 1e-6
+"""Largest share of a cost that may be left unproved where rounding ends the rounds."""
+
 ITERATIONS = 100_000_000
 
 
 @dataclass(frozen=True)
 class Transport:
-    """`cost`: least mean squared cost (W2²). `certificate`: gap, worst dual violation, arcs, rounds."""
+    """`cost`: least mean squared cost (W2²). `certificate`: gap, worst dual violation, scale (the largest
+    cost met), arcs, rounds."""
 
     cost: float
     certificate: Mapping[str, float] = field(default_factory=dict)
@@ -70,6 +74,7 @@ def exact_transport(
 
     Raises:
         ValueError: for empty clouds, NaN, unequal dimensions, or weights that are negative or all zero.
+        BgbenchError: if rounding leaves no plan that can be proved optimal.
     """
     period = 2 * np.pi if periodic else 0.0
     left, right = _side(a, weights_a, period), _side(b, weights_b, period)
@@ -77,7 +82,18 @@ def exact_transport(
         raise ValueError(f"clouds have {left[0].shape[1]} and {right[0].shape[1]} dimensions")
     problem = Problem(left[0], right[0], left[1], right[1], period)
     cost, _, certificate = _solve(problem, DENSE)
+    refuse_unproved(cost, certificate)
     return Transport(max(cost, 0.0), certificate)
+
+
+def refuse_unproved(cost: float, certificate: Mapping[str, float]) -> None:
+    """Raise BgbenchError where a cost lies above what its dual proves: its gap, and the worst violation."""
+    unproved = certificate["gap"] + certificate["violation"]
+    if unproved > UNPROVED * cost + 2 * TOLERANCE * certificate["scale"]:
+        raise BgbenchError(
+            f"optimal transport ends at a cost of {cost:.6g}, and no less than {cost - unproved:.6g} can be "
+            f"proved; costs reach {certificate['scale']:.3g}: are there points far from all others?"
+        )
 
 
 def _side(points: np.ndarray, weights: np.ndarray | None, period: float) -> tuple[np.ndarray, np.ndarray]:
@@ -100,19 +116,24 @@ def _solve(problem: Problem, dense: int) -> tuple[float, tuple[np.ndarray, np.nd
     dual = _thinned_dual(problem, dense)
     arcs = _candidates(problem, dual)
     scale = float(problem.costs(*arcs).max()) or 1.0
-    rounds = 0
-    while rounds < ROUNDS:
-        rounds += 1
+    rounds, known = 0, 0
+    # Every round brings arcs that were not there, so that there is a last one.
+    while len(arcs[0]) > known:
+        rounds, known = rounds + 1, len(arcs[0])
         cost, dual = _sparse(problem, arcs, dual)
         columns, slack = least_reduced(problem.a, problem.b, dual, problem.period, NEIGHBOURS)
         bad = slack < -TOLERANCE * scale
-        if not bad.any():
-            break
         rows = np.broadcast_to(np.arange(n)[:, None], bad.shape)
         arcs = _union(problem, arcs, (rows[bad], columns[bad]))
     worst = float(min(slack.min(), 0.0))
     bound = float(problem.wa @ dual[0] + problem.wb @ dual[1])
-    certificate = {"gap": cost - bound, "violation": -worst, "arcs": len(arcs[0]), "rounds": rounds}
+    certificate = {
+        "gap": cost - bound,
+        "violation": -worst,
+        "scale": scale,
+        "arcs": len(arcs[0]),
+        "rounds": rounds,
+    }
     return cost, dual, certificate
 
 
@@ -124,7 +145,14 @@ def _dense(problem: Problem) -> tuple[float, tuple[np.ndarray, np.ndarray], dict
     u, v = np.asarray(log["u"]), np.asarray(log["v"])
     slack = float((matrix - u[:, None] - v[None]).min())
     gap = float(cost) - float(problem.wa @ u + problem.wb @ v)
-    certificate = {"gap": gap, "violation": max(-slack, 0.0), "arcs": matrix.size, "rounds": 1}
+    scale = float(matrix.max()) or 1.0
+    certificate = {
+        "gap": gap,
+        "violation": max(-slack, 0.0),
+        "scale": scale,
+        "arcs": matrix.size,
+        "rounds": 1,
+    }
     return float(cost), (u, v), certificate
 
 
