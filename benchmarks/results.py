@@ -109,9 +109,8 @@ def comparison_table(runs: list[RunFolder]) -> str:
         weighted = run.plan.estimator not in UNWEIGHTED
         cells = [f"{share.mean:.3g} ({share.low:.3g} to {share.high:.3g})" if weighted else "–"]
         for item in found:
-            number, (best, worst) = item.intervals[name], item.ranks[name]
-            rank = f"{best}" if best == worst else f"{best}–{worst}"
-            cells.append(f"{number.mean:.3g} ({number.low:.3g} to {number.high:.3g}), rank {rank}")
+            number = item.intervals[name]
+            cells.append(f"{number.mean:.3g} ({number.low:.3g} to {number.high:.3g}), rank {item.rank(name)}")
         lines.append(row(name, *cells))
     return "\n".join(lines)
 

@@ -16,6 +16,9 @@ from bgbench.records import atomic_file
 from bgbench.runfolder import RunFolder
 from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, wilcoxon
 
+Values = dict[str, list[float]]
+"""Of one metric, by system: one a seed."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -32,6 +35,8 @@ class Comparison:
     """One metric over all runs: intervals, rank ranges, pairs; `systems` that every run finished.
 
     Ranks and pairs are of what the protocol ranks by (`Protocol.ranked`), intervals of the metric itself.
+    `lacking`: planned systems of a run that have no number in it (failed, infinite, still to be run) but have
+    one in another. Such a run has no rank: systems it could not do are out of everybody's mean.
     """
 
     metric: str
@@ -40,6 +45,15 @@ class Comparison:
     intervals: dict[str, Interval]
     ranks: dict[str, tuple[int, int]]
     pairs: tuple[Pair, ...]
+    lacking: dict[str, tuple[str, ...]]
+
+    def rank(self, name: str) -> str:
+        """A run's range of ranks in words; a dash for one that is not ranked."""
+        return "–".join(str(rank) for rank in dict.fromkeys(self.ranks.get(name, ()))) or "–"
+
+    def best_first(self) -> list[str]:
+        """The runs in the order of their ranks, those without one last."""
+        return sorted(self.intervals, key=lambda name: self.ranks.get(name, (len(self.intervals) + 1,)))
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
@@ -90,30 +104,42 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     if not systems:
         raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
     tables = {name: _table(values, systems) for name, values in zip(names, found, strict=True)}
+    lacking = {
+        name: _lacking(folder, values, found)
+        for name, folder, values in zip(names, folders, found, strict=True)
+    }
     by = {
         name: _table(_values(folder, metric, ranked=True), systems)
         for name, folder in zip(names, folders, strict=True)
+        if not lacking[name]
     }
     registry = plugins().metrics
     better = registry[metric].better if metric in registry else "lower"
-    couples = list(combinations(names, 2))
+    couples = list(combinations(by, 2))
     adjusted = holm([wilcoxon(by[a], by[b]) for a, b in couples])
     return Comparison(
         metric=metric,
         better=better,
         systems=systems,
         intervals={name: interval(table) for name, table in tables.items()},
-        ranks=rank_intervals(by, better),
+        ranks=rank_intervals(by, better) if by else {},
         pairs=tuple(
             Pair(a, b, difference(by[a], by[b]), p) for (a, b), p in zip(couples, adjusted, strict=True)
         ),
+        lacking={name: systems for name, systems in lacking.items() if systems},
     )
 
 
-def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> dict[str, list[float]]:
+def _lacking(folder: RunFolder, ours: Values, found: Sequence[Values]) -> tuple[str, ...]:
+    """Systems planned in a run without a number there, of which some run has one."""
+    planned = dict.fromkeys(cell.system for cell in folder.plan.cells)
+    return tuple(name for name in planned if name not in ours and any(name in other for other in found))
+
+
+def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> Values:
     """Finished values by system; a system with a seed that failed or is still to be run is left out."""
     protocol = get_protocol(folder.plan.protocol)
-    values: dict[str, list[float]] = {}
+    values: Values = {}
     failed = {cell.system for cell in folder.missing()}
     for record in folder.records():
         value = record.metrics.get(metric)

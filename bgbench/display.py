@@ -99,13 +99,17 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("sampler", "mean", "interval", "median", "rank"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
-    for name, found in sorted(comparison.intervals.items(), key=lambda item: comparison.ranks[item[0]]):
-        low, high = comparison.ranks[name]
-        rank = f"{low}" if low == high else f"{low}–{high}"
+    for name in comparison.best_first():
+        found, rank = comparison.intervals[name], comparison.rank(name)
         table.add_row(
             name, f"{found.mean:.3g}", f"{found.low:.3g} … {found.high:.3g}", f"{found.median:.3g}", rank
         )
     console.print(table)
+    for name, systems in comparison.lacking.items():
+        console.print(
+            f"  {name} is not ranked, and these are in no mean: it has no number for {', '.join(systems)}",
+            soft_wrap=True,
+        )
     for pair in comparison.pairs:
         gap = pair.difference
         console.print(

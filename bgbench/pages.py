@@ -74,11 +74,15 @@ def _compared(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:
             "sampler": name,
             "mean": f"{item.mean:.3g}",
             "interval": f"{item.low:.3g} to {item.high:.3g}",
-            "rank": "–".join(str(rank) for rank in dict.fromkeys(found.ranks[name])),
+            "rank": found.rank(name),
         }
-        for name, item in sorted(found.intervals.items(), key=lambda pair: found.ranks[pair[0]])
+        for name, item in ((name, found.intervals[name]) for name in found.best_first())
     ]
-    return {"metric": heading(metric), "systems": len(found.systems), "rows": rows}
+    lacking = [
+        f"{name} is not ranked: it has no number for {', '.join(systems)}"
+        for name, systems in found.lacking.items()
+    ]
+    return {"metric": heading(metric), "systems": len(found.systems), "rows": rows, "lacking": lacking}
 
 
 def _curves(folders: Sequence[RunFolder]) -> str:

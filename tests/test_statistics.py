@@ -1,9 +1,11 @@
 """Intervals that cover, tests that keep their level, ranks that tie, and refusals."""
 
+import math
+
 import numpy as np
 import pytest
 
-from bgbench import BgbenchError
+from bgbench import BgbenchError, pages
 from bgbench.cli import app, guarded
 from bgbench.compare import compare
 from bgbench.records import Budget, Record, write_json
@@ -70,14 +72,34 @@ def run_of(folder, make_cell, values, **changes):
     return made
 
 
+@pytest.mark.parametrize("worst", [None, math.inf])
+def test_a_system_that_a_sampler_could_not_do_costs_it_its_rank(worst, tmp_path, capsys, make_cell):
+    """Else clashes and crashes on hard systems would pay: those leave everybody's mean."""
+    good = run_of(tmp_path / "good", make_cell, {"AA": 1.0, "DI": 1.0, "HM": 5.0}, sampler="md")
+    weak = run_of(tmp_path / "weak", make_cell, {"AA": 0.5, "DI": 0.5, "HM": worst}, sampler="prose")
+    found = compare([good, weak], "torus_w2")
+    assert found.systems == ("AA", "DI")
+    assert found.ranks == {"md": (1, 1)}
+    assert found.pairs == ()
+    assert found.lacking == {"prose": ("HM",)}
+    assert (found.rank("prose"), found.best_first()) == ("–", ["md", "prose"])
+    words = ["compare", str(good.path), str(weak.path), "--metric", "torus_w2"]
+    assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
+    assert "prose is not ranked, and these are in no mean: it has no number for HM" in capsys.readouterr().out
+    row = pages._compared([good, weak], "torus_w2")
+    assert row["lacking"] == ["prose is not ranked: it has no number for HM"]
+    assert [told["rank"] for told in row["rows"]] == ["1", "–"]
+
+
 def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys, make_cell):
     one = run_of(tmp_path / "one", make_cell, {"AA": 0.1, "DI": 0.2, "HM": 0.3}, sampler="md")
-    two = run_of(tmp_path / "two", make_cell, {"AA": 0.4, "DI": 0.5, "HM": None}, sampler="prose")
+    two = run_of(tmp_path / "two", make_cell, {"AA": 0.4, "DI": 0.5}, sampler="prose")
     found = compare([one, two], "torus_w2")
     assert found.systems == ("AA", "DI")
     assert found.intervals["md"].mean == pytest.approx(0.15)
     assert found.pairs[0].difference.mean == pytest.approx(-0.3)
     assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
+    assert found.lacking == {}, "HM was never asked of the second"
     other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)
     with pytest.raises(BgbenchError, match="their budget differs"):
         compare([one, other], "torus_w2")
