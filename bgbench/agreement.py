@@ -34,7 +34,7 @@ def both(system: System, other: Path | None = None) -> tuple[Reference, Referenc
     Raises:
         BgbenchError: if either is missing, or they are one and the same.
     """
-    name = reference_path(system.name, system.temperature)
+    name = reference_path(system.name, system.temperature, system.forcefield)
     ours, packaged = own_folder() / name, data_path("references") / name
     paths = (ours, packaged) if other is None else (other / name, ours if ours.is_file() else packaged)
     for path in paths:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench.chemistry import parse_sequence
 from bgbench.choices import parse_settings
 from bgbench.errors import BgbenchError
 from bgbench.protocols import get_protocol
@@ -19,6 +18,7 @@ from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
+from bgbench.targets import targets_of
 from bgbench.types import Reference, Suite, System
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def usual(engine: str, quick: bool) -> Settings:
     return replace(TRAINING if quick else Settings(), engine=engine)
 
 
+Temperature = Annotated[float | None, typer.Option(help="K; default: the suite's, 310 of sequences")]
 Cover = Annotated[
     list[Path] | None,
     typer.Option(help="training peptides: choose sequences with neighbours those lack; repeat for more"),
@@ -76,7 +77,7 @@ def simulate_(
     ns: Annotated[
         float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+    temperature: Temperature = None,
     step: Annotated[float | None, typer.Option(help="fs; above 1, with heavier hydrogens")] = None,
     hydrogen_mass: Annotated[float | None, typer.Option(help="Da; 0: as the force field has it")] = None,
     seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
@@ -94,22 +95,21 @@ def simulate_(
     """Simulate references, or with --train a training set; ready systems are skipped."""
     if engine not in ENGINES:
         raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    names = expand(targets or (to_train_on(length, count, cover) if train else []))
-    if not names:
+    asked = targets_of(targets or (to_train_on(length, count, cover) if train else []), temperature)
+    if not asked:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
-        refuse_held_out(names)
+        refuse_held_out([target.name for target in asked])
     quick = train or short
     settings = replace(usual(engine, quick), seed=seed)
     chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
     settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
-    n = frames or (480 if quick else 10_000)
+    n = frames if frames is not None else 480 if quick else 10_000
     if ns is not None:
         settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
-    for name in names:
-        system = System.from_sequence(name, temperature)
-        run_one(Job(system, settings, n, folder / reference_path(name, temperature)), resume, quick, quiet)
+    for target in asked:
+        run_one(Job(target.system(), settings, n, folder / target.path), resume, quick, quiet)
 
 
 @app.command("weigh")
@@ -133,7 +133,7 @@ def weigh_(
     from bgbench.progress import steps
     from bgbench.weighed import Weighing, weigh
 
-    names = expand(targets or to_train_on(length, count, cover))
+    names = [target.name for target in targets_of(targets or to_train_on(length, count, cover))]
     refuse_held_out(names)
     plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
     ready = plan.build()
@@ -190,18 +190,6 @@ def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
         )
 
 
-def expand(targets: list[str]) -> list[str]:
-    """Suites become their systems; sequences stay."""
-    from bgbench.plugins import plugins
-
-    known = {name.partition("@")[0] for name in plugins().suites}
-    names: dict[str, None] = {}
-    for target in targets:
-        is_suite = target.partition("@")[0] in known or target.endswith(".yaml")
-        names |= dict.fromkeys(load_suite(target).systems if is_suite else [parse_sequence(target)])
-    return list(names)
-
-
 @app.command("fetch")
 def fetch_(
     data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
@@ -220,7 +208,7 @@ def fetch_(
     asked = load_suite(suite)
     for name in asked.systems:
         system = System.from_sequence(name, asked.temperature, asked.forcefield)
-        target = (to or own_folder()) / reference_path(name, asked.temperature)
+        target = (to or own_folder()) / reference_path(name, asked.temperature, asked.forcefield)
         if target.is_file():
             err.print(f"{name}: ready in {target}")
             continue
@@ -234,14 +222,14 @@ def compare_(
     other: Annotated[
         Path | None, typer.Option("--with", help="a folder; default: your own against the packaged ones")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+    temperature: Temperature = None,
 ) -> None:
     """Measure two references of a system against each other, beside the noise floors of both."""
     from bgbench.agreement import both, gaps
 
     protocol = get_protocol(Suite.protocol)
-    for name in expand(targets):
-        system = System.from_sequence(name, temperature)
+    for target in targets_of(targets, temperature):
+        name, system = target.name, target.system()
         first, second = both(system, other)
         told = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
         out.print(f"{name}: {told[0]} against {told[1]}")
@@ -255,12 +243,12 @@ def compare_(
 def certify_(
     targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
     place: Annotated[Path | None, typer.Option("--in", help="folder; default: your references")] = None,
-    temperature: Annotated[float, typer.Option(help="K")] = 310.0,
+    temperature: Temperature = None,
 ) -> None:
     """Grade references anew from their frames, where certificates look at less than today's do."""
-    for name in expand(targets):
-        system = System.from_sequence(name, temperature)
-        path = (place or own_folder()) / reference_path(name, temperature)
+    for target in targets_of(targets, temperature):
+        name, system = target.name, target.system()
+        path = (place or own_folder()) / target.path
         reference = read_reference(path, system)
         if reference.certificate["engine"] not in ENGINES:
             raise BgbenchError(

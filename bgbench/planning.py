@@ -108,7 +108,7 @@ def references(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str]:
             absent.append(name)
     if not absent:
         return found
-    told = missing(absent, cell.temperature, suite.id)
+    told = missing(absent, cell.temperature, suite.id, suite.forcefield)
     if found:
         told += f"; or run what is at hand: {' '.join(f'--only {name}' for name in found)}"
     raise MissingReference(told)

@@ -36,7 +36,7 @@ LAYERS = [
     {"leaderboard"},
     {"api"},
     {"builtin"},
-    {"display", "progress"},
+    {"display", "progress", "targets"},
     {"cli_data", "cli_leaderboard", "cli_runs"},
     {"cli"},
     {"__main__"},

@@ -13,11 +13,13 @@ import torch
 
 from bgbench import BgbenchError, System
 from bgbench.chemistry.features import chi1_atoms, dihedral
+from bgbench.cli import app, guarded
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
+from bgbench.references.engines import Settings, evaluations, weighted
 from bgbench.references.packing import pack, unpack
-from bgbench.references.providers import find_reference
+from bgbench.references.providers import find_reference, reference_path
 from bgbench.references.store import REQUIRED, read_frames, read_reference
 from bgbench.references.tica import fit_tica
 from bgbench.references.training import (
@@ -29,6 +31,8 @@ from bgbench.references.training import (
 )
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
+from bgbench.targets import targets_of
+from bgbench.types import ForceFieldSpec
 
 
 def change(path, **fields):
@@ -91,6 +95,85 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
         read_reference(path, alanine)
     with pytest.raises(BgbenchError, match="no readable frames"):
         read_frames(path)
+
+
+NINETY_NINE = ForceFieldSpec("ff99", ("amber99sbildn.xml", "amber99_obc.xml"), cutoff=1.0)
+
+
+def test_a_reference_is_of_the_suites_own_force_field(own_references, alanine, tmp_path):
+    """That of another would be a sound file of another target, and its grade a word on something else."""
+    other = System.from_sequence("AA", forcefield=NINETY_NINE)
+    with pytest.raises(BgbenchError, match=r"no reference for AA .* 'ff99' .*simulate SUITE\.yaml"):
+        find_reference(other)
+    usual = own_references / reference_path("AA", 310.0)
+    place = own_references / reference_path("AA", 310.0, NINETY_NINE)
+    assert place.parent.name == f"ff99-{NINETY_NINE.sha256[:8]}"
+    place.parent.mkdir()
+    place.write_bytes(usual.read_bytes())
+    with pytest.raises(BgbenchError, match=r"is of another force field .* than AA's here, 'ff99'"):
+        find_reference(other)
+    change(place, certificate=np.array(json.dumps(certified(usual, forcefield_sha256=NINETY_NINE.sha256))))
+    assert find_reference(other).sha256 != find_reference(alanine).sha256
+
+
+def certified(path, **changes):
+    with np.load(path) as stored:
+        return {**json.loads(str(stored["certificate"])), **changes}
+
+
+def test_a_suite_is_simulated_with_its_own_force_field_and_temperature(tmp_path):
+    path = tmp_path / "hot@1.yaml"
+    path.write_text(
+        "systems: [AA, GS]\ntemperature: 350\nenergy: batched\nforcefield:\n  name: ff99\n"
+        "  files: [amber99sbildn.xml, amber99_obc.xml]\n  cutoff: 1.0\n"
+    )
+    first, second, usual = targets_of([str(path), "AA", "AA"])
+    assert (first.name, first.temperature, first.forcefield) == ("AA", 350.0, NINETY_NINE)
+    assert second.path == Path(f"ff99-{NINETY_NINE.sha256[:8]}") / "350K" / "GS.npz"
+    assert first.system().forcefield == NINETY_NINE
+    assert (usual.temperature, usual.path) == (310.0, Path("AA.npz"))
+    assert {target.temperature for target in targets_of([str(path), "AA"], 400.0)} == {400.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--replicas", 0), "replicas must be 1 or more, got 0"),
+        (("--step", 0, "--ns", 0.1), "step must be 0.001 or more, got 0"),
+        (("--step", "nan"), "step must be 0.001 or more, got nan"),
+        (("--frames", 0), "0 frames of 16 replicas are too few to compare; ask for 64 or more"),
+        (("--frames", 16), "16 frames of 16 replicas are too few"),
+        (("--hydrogen-mass", -1), "hydrogen mass must be 0 or more, got -1"),
+    ],
+)
+def test_impossible_settings_are_said_before_anything_is_simulated(words, told, tmp_path, capsys):
+    command = ["data", "simulate", "AA", "--out", str(tmp_path), *map(str, words)]
+    assert guarded(lambda **options: app(command, **options)) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_are_nearly_all_broken_are_no_reference(own_references, alanine):
+    reference = read_reference(own_references / "AA.npz", alanine)
+    few = {
+        "x": reference.x[:7].double(),
+        "u": reference.u[:7],
+        "replica": torch.tensor([0, 0, 0, 0, 1, 1, 1]),
+    }
+    for frames in (few, {name: values[:0] for name, values in few.items()}):
+        with pytest.raises(BgbenchError, match=r"AA: a replica has \d whole frames, 4 are needed"):
+            certify(alanine, frames, None)
+
+
+def test_openmm_has_the_hydrogens_and_counts_the_steps_it_was_asked_for(alanine):
+    heavy = weighted(alanine, Settings(engine="openmm", hydrogen_mass=3.0))
+    light = weighted(alanine, Settings(engine="openmm"))
+    masses = [[made.getParticleMass(i)._value for i in range(alanine.n_atoms)] for made in (heavy, light)]
+    hydrogens = [atom.name.startswith("H") for atom in alanine.atoms]
+    assert {mass for mass, is_h in zip(masses[0], hydrogens, strict=True) if is_h} == {3.0}
+    assert sum(masses[0]) == pytest.approx(sum(masses[1]))
+    settings = Settings(engine="openmm", replicas=2, rungs=6, anneal_steps=10, warm_up=1, round_steps=5)
+    assert evaluations(settings, 8) == 2 * (10 + 5 * (1 + 2 * 4))
 
 
 def test_a_missing_reference_names_the_two_commands(own_references):

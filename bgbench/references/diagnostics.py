@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from bgbench.chemistry.features import chi1_atoms, dihedral, tica_features, torsions
+from bgbench.errors import BgbenchError
 from bgbench.references.broken import broken_fractions
 from bgbench.types import Reference, System, TicaModel
 
 RHAT_LIMIT = 1.05
+FEWEST = 4
+"""Frames of a replica: two in each half, which have a spread."""
+
 FLOOR_FRAMES = 1000
 """Frames a side for the certificate's own floor: a stated size, small enough to solve exactly at once."""
 
@@ -91,8 +95,17 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
     """Diagnostics and grade of frames `x`, `u`, `replica`.
 
     gold: R̂ ≤ 1.05 on every slow coordinate. silver: on φ and ψ. bronze: anything less.
+
+    Raises:
+        BgbenchError: if a replica has fewer than FEWEST frames.
     """
     x, replica = frames["x"], frames["replica"]
+    least = int(torch.unique(replica, return_counts=True)[1].min()) if len(replica) else 0
+    if least < FEWEST:
+        raise BgbenchError(
+            f"{system.name}: a replica has {least} whole frames, {FEWEST} are needed to say how they mix; "
+            "simulate more, with a shorter step if most were broken"
+        )
     named = slow_coordinates(system, x, tica)
     varying = {name: values for name, values in named.items() if float(values.std()) > 1e-3}
     chains = split_chains(torch.stack(list(varying.values()), dim=1), replica)

@@ -48,6 +48,14 @@ class Settings:
     turns: int = 0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}
+        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "turns": 0}
+        for name, limit in least.items():
+            if not limit <= getattr(self, name) < math.inf:
+                words = name.replace("_", " ")
+                raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
+
 
 class AbstractEngine(ABC):
     """Walkers whose positions at the target temperature are the frames."""
@@ -201,7 +209,7 @@ class OpenMMEngine(AbstractEngine):
             integrator = openmm.LangevinMiddleIntegrator(HOT, 0.3, settings.step / 1000)
             integrator.setRandomNumberSeed(settings.seed * 1000 + replica + 1)
             platform = openmm.Platform.getPlatformByName("CPU")
-            context = openmm.Context(openmm_system(system), integrator, platform, {"Threads": "1"})
+            context = openmm.Context(weighted(system, settings), integrator, platform, {"Threads": "1"})
             context.setPositions(system.positions.numpy())
             openmm.LocalEnergyMinimizer.minimize(context)
             context.setVelocitiesToTemperature(HOT, settings.seed * 1000 + replica + 1)
@@ -227,6 +235,16 @@ class OpenMMEngine(AbstractEngine):
 
     def notes(self) -> dict[str, Any]:
         return {"temperatures": [self._temperature]}
+
+
+def weighted(system: System, settings: Settings) -> Any:
+    """The `openmm.System` with hydrogens as heavy as the settings want them."""
+    made = openmm_system(system)
+    if settings.hydrogen_mass:
+        masses = np.array([made.getParticleMass(i)._value for i in range(system.n_atoms)])
+        for i, mass in enumerate(with_hydrogen_mass(masses, np.array(system.bonds), settings.hydrogen_mass)):
+            made.setParticleMass(i, float(mass))
+    return made
 
 
 SOFTENED = Settings(
@@ -255,4 +273,5 @@ def evaluations(settings: Settings, frames: int) -> int:
     steps = steps_per_walker(settings, frames)
     if settings.engine == "softened":
         steps += steps // settings.round_steps * (settings.turns + AROUND)
-    return settings.replicas * (settings.anneal_steps + settings.rungs * steps)
+    walkers = 1 if settings.engine == "openmm" else settings.rungs
+    return settings.replicas * (settings.anneal_steps + walkers * steps)

@@ -7,7 +7,7 @@ from bgbench.errors import BgbenchError
 from bgbench.references.reweight import reweighted
 from bgbench.references.store import read_reference
 from bgbench.resources import data_path
-from bgbench.types import Reference, System
+from bgbench.types import ForceFieldSpec, Reference, System
 
 VARIABLE = "BGBENCH_REFERENCES"
 USUAL = 310.0
@@ -23,10 +23,12 @@ def own_folder() -> Path:
     return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "bgbench" / "references")
 
 
-def reference_path(sequence: str, temperature: float) -> Path:
-    """Path of a system's reference below a references folder."""
-    folder = "" if temperature == USUAL else f"{temperature:g}K"
-    return Path(folder) / f"{sequence}.npz"
+def reference_path(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> Path:
+    """Path of a system's reference below a references folder: other targets than the usual have their own."""
+    spec = forcefield or ForceFieldSpec()
+    other = "" if spec == ForceFieldSpec() else f"{spec.name}-{spec.sha256[:8]}"
+    hot = "" if temperature == USUAL else f"{temperature:g}K"
+    return Path(other) / hot / f"{sequence}.npz"
 
 
 def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
@@ -43,12 +45,20 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
     usual = stored_reference(system.at(USUAL))
     if usual is not None:
         return reweighted(usual, USUAL, system)
-    raise MissingReference(missing([system.name], system.temperature, suite_id))
+    raise MissingReference(missing([system.name], system.temperature, suite_id, system.forcefield))
 
 
-def missing(names: list[str], temperature: float, suite_id: str) -> str:
+def missing(
+    names: list[str], temperature: float, suite_id: str, forcefield: ForceFieldSpec | None = None
+) -> str:
     """What to do about systems without a reference."""
     hot = "" if temperature == USUAL else f" --temperature {temperature:g}"
+    if forcefield not in (None, ForceFieldSpec()):
+        return (
+            f"no reference for {', '.join(names)} at {temperature:g} K with the force field "
+            f"'{forcefield.name}' of {suite_id} is at hand; simulate with `bgbench data simulate SUITE.yaml "
+            f"--engine softened{hot}`, SUITE.yaml being the file of that suite"
+        )
     return (
         f"no reference for {', '.join(names)} at {temperature:g} K is at hand; simulate with "
         f"`bgbench data simulate {' '.join(names)} --engine softened{hot}` or fetch with "
@@ -58,7 +68,7 @@ def missing(names: list[str], temperature: float, suite_id: str) -> str:
 
 def stored_reference(system: System) -> Reference | None:
     """The reference of exactly this system and temperature, where there is one."""
-    name = reference_path(system.name, system.temperature)
+    name = reference_path(system.name, system.temperature, system.forcefield)
     for folder in (own_folder(), data_path("references")):
         path = folder / name
         if path.is_file():

@@ -17,7 +17,7 @@ from bgbench.energies.batched import BatchedEnergy
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, digest
 from bgbench.references.broken import broken
-from bgbench.references.diagnostics import certify
+from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.engines import (
     ENGINES,
     AbstractEngine,
@@ -48,6 +48,14 @@ class Job:
     out: Path
     progress: Callable[[int, int, float], None] = lambda done, total, speed: None
 
+    def __post_init__(self) -> None:
+        least = FEWEST * self.settings.replicas
+        if self.frames < least:
+            raise BgbenchError(
+                f"{self.frames} frames of {self.settings.replicas} replicas are too few to compare; ask "
+                f"for {least} or more, or for fewer replicas"
+            )
+
     @property
     def work(self) -> Path:
         """The folder of saved chunks; deleted when the reference is written."""
@@ -74,6 +82,7 @@ def simulate(job: Job, *, training: bool = False) -> Reference:
         **_provenance(job),
         **engine.notes(),
         **certify(job.system, kept, tica),
+        "tica_lag_ps": None if tica is None else TICA_LAG,
         "left_out": {name: int(flag.sum()) for name, flag in flags.items()},
     }
     reference = Reference(job.system.name, kept["x"], u, kept["replica"], certificate, tica)
@@ -150,16 +159,18 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
-    runner = engine
+    settings = job.settings
+    runner, rounds = engine, max(1, round(1000 / settings.step / settings.round_steps))
     if not isinstance(engine, OpenMMEngine):
+        rounds = 1
         single = replace(
-            job.settings, rungs=1, round_steps=round(1000 / job.settings.step), warm_up=0, anneal_steps=0
+            settings, rungs=1, round_steps=round(1000 / settings.step), warm_up=0, anneal_steps=0
         )
         runner = ENGINES["batched"](job.system, single)
         runner.thaw({**runner.freeze(), "x": engine.cold()})
     series = []
     for _ in range(TICA_ROUNDS):
-        runner.advance(1)
+        runner.advance(rounds)
         series.append(runner.cold())
     trajectories = np.stack(series, axis=1)
     features = [tica_features(job.system, torch.from_numpy(t).double()).numpy() for t in trajectories]

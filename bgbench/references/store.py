@@ -78,6 +78,7 @@ def read_reference(path: Path, system: System) -> Reference:
             f"{path} is no readable reference ({error}); fetch or simulate it again"
         ) from error
     check_certificate(certificate, path)
+    refuse_other_target(certificate, system, path)
     return replace(reference, sha256=sha256_file(path))
 
 
@@ -146,6 +147,17 @@ REQUIRED = (
     "forcefield_sha256", "engine", "versions", "replicas", "temperatures", "steps", "frames", "rhat",
     "effective_samples", "floor", "grade",
 )  # fmt: skip
+
+
+def refuse_other_target(certificate: Mapping[str, Any], system: System, path: Path) -> None:
+    """Raise BgbenchError unless the frames are of the system's own force field."""
+    wanted, found = system.forcefield, str(certificate["forcefield_sha256"])
+    if found != (wanted.sha256 if wanted else ""):
+        named = f"'{wanted.name}' ({wanted.sha256[:12]})" if wanted else "none"
+        raise BgbenchError(
+            f"{path} is of another force field ({found[:12]}) than {system.name}'s here, {named}: "
+            "another target; move it away and simulate this one"
+        )
 
 
 def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:
