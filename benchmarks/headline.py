@@ -4,8 +4,8 @@
 another into `runs/headline/` (what is there already is gone on with), keeps their records in
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
 it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
-`--first-seed 1 --seeds 2` adds two seeds to a kept run, if nothing but the seeds differs; without it a kept
-run is replaced. `--commands` prints what it would run; `--tables` only writes tables of what is kept.
+`--first-seed 1 --seeds 2` adds two seeds to a kept run, if nothing that was asked for differs but the seeds
+(each record says which commit made it); without it a kept run is replaced. `--commands` prints what it would run; `--tables` only writes tables of what is kept.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
     """False where the kept run has the seeds asked for already.
 
     Raises:
-        SystemExit: with `--first-seed` and no kept run to add to.
+        SystemExit: with `--first-seed` and no kept run to add to, or one that has some of the seeds.
     """
     if not given.first_seed:
         return True
@@ -98,7 +98,10 @@ def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
     if not (kept / "run.json").is_file():
         raise SystemExit(f"{kept} is not there to add seeds to; begin without --first-seed")
     wanted = set(range(given.first_seed, given.first_seed + given.seeds))
-    return not wanted <= {cell.seed for cell in RunFolder.open(kept).plan.cells}
+    there = wanted & {cell.seed for cell in RunFolder.open(kept).plan.cells}
+    if there and there != wanted:
+        raise SystemExit(f"{kept} has seeds {sorted(there)} already; ask for {sorted(wanted - there)} alone")
+    return not there
 
 
 def join(source: Path, kept: Path) -> None:
@@ -164,10 +167,12 @@ def main() -> None:
     table = table_name(given.suite, given.protocol)
     if not given.commands:  # hours of runs end in a table: it has a place, or they do not begin
         between((ROOT / "README.md").read_text(), *markers(given.suite, given.protocol), "")
-    for name in [] if given.tables else given.samplers:
+    asked = [] if given.tables else given.samplers
+    due = [name for name in asked if not given.commands and seeds_to_come(given, name)]
+    for name in asked:
         sampler, wanted = SAMPLERS[name][0], choices(given, name)
         print(typed(sampler, wanted), flush=True)
-        if not given.commands and seeds_to_come(given, name):
+        if name in due:
             share_floors(wanted["out"])
             bgbench.run(sampler, **wanted)
             keep = join if given.first_seed else take

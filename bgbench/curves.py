@@ -84,7 +84,8 @@ def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
-    share = min(1.0, evaluations / record.budget.used)
+    # A sampler that brings its own energies may have asked for none.
+    share = min(1.0, evaluations / max(1, record.budget.used))
     seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
     if share == 1.0:
         return Point(evaluations, seconds, _told(record.metrics), _told(record.floors))

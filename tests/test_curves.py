@@ -8,6 +8,7 @@ import pytest
 import bgbench
 from bgbench import BgbenchError
 from bgbench.curves import checkpoints, curve, draw_curves, first_share
+from bgbench.records import write_json
 from bgbench.replay import stored_estimate
 from bgbench.runfolder import RunFolder
 
@@ -38,6 +39,15 @@ def test_the_last_point_is_the_run_itself(run):
         recorded = [record.metrics[name] for record in folder.records()]
         assert points[-1].metrics[name] == pytest.approx(np.mean(recorded))
     assert 0 < points[0].seconds <= points[1].seconds
+
+
+def test_a_cell_that_asked_for_no_energy_has_its_last_point_at_once(run):
+    folder = run()
+    for record in folder.records():
+        free = record.model_copy(update={"budget": record.budget.model_copy(update={"used": 0})})
+        write_json(folder.record_path(record.cell), free)
+    first, last = curve(folder)
+    assert first.metrics == last.metrics
 
 
 def test_the_first_share_keeps_the_order(run):

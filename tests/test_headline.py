@@ -73,10 +73,16 @@ def test_seeds_are_added_to_what_is_kept_and_only_once(headline, monkeypatch, ca
 def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
     headline.take(made(tmp_path / "first" / "reference", seeds=2), tmp_path / "kept" / "dipeptides-mini")
     monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")
-    for seeds, due in (("1", False), ("2", True)):
-        words = ["headline.py", "dipeptides-mini", "--first-seed", "1", "--seeds", seeds]
+
+    def due(first, seeds):
+        words = ["headline.py", "dipeptides-mini", "--first-seed", first, "--seeds", seeds]
         monkeypatch.setattr("sys.argv", words)
-        assert headline.seeds_to_come(headline.arguments(), "reference") is due
+        return headline.seeds_to_come(headline.arguments(), "reference")
+
+    assert not due("1", "1")
+    assert due("2", "2")
+    with pytest.raises(SystemExit, match=r"has seeds \[1\] already; ask for \[2\] alone"):
+        due("1", "2")
 
 
 def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(headline, tmp_path, monkeypatch):

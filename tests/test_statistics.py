@@ -53,6 +53,22 @@ def test_paired_difference_sees_what_unpaired_spread_hides(rng):
     assert rank_intervals({"a": a, "b": b}, "higher") == {"a": (2, 2), "b": (1, 1)}
 
 
+def test_a_difference_on_one_system_is_as_unsure_as_its_seeds(rng):
+    a, b = np.array([[1.0, 2.0, 3.0]]), np.array([[2.0, 1.5, 2.5]])
+    gap = difference(a, b)
+    assert gap.mean == pytest.approx(0.0)
+    assert gap.low <= -0.5
+    assert gap.high >= 0.5
+    covered = 0
+    for _ in range(200):
+        noise = rng.standard_normal((2, 30, 5))
+        found = difference(noise[0] + 0.3 * rng.standard_normal((30, 1)), noise[1])
+        covered += found.low <= 0.0 <= found.high
+    assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
+    ragged = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan]])
+    assert np.isfinite(difference(ragged, np.array([[0.0], [0.0]])).low)
+
+
 def test_equal_samplers_tie(rng):
     tables = {name: rng.standard_normal((10, 3)) for name in "abc"}
     ranks = rank_intervals(tables, "lower")
