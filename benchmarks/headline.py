@@ -5,7 +5,8 @@ another into `runs/headline/` (what is there already is gone on with), keeps the
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
 it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
 `--first-seed 1 --seeds 2` adds two seeds to a kept run, if nothing that was asked for differs but the seeds
-(each record says which commit made it); without it a kept run is replaced. `--commands` prints what it would run; `--tables` only writes tables of what is kept.
+(each record says which commit made it); without it a kept run is replaced. `--commands` prints what it would
+run; `--tables` only writes tables of what is kept.
 """
 
 import argparse

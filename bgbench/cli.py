@@ -24,8 +24,8 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_runs.app)
 app.add_typer(cli_leaderboard.app, name="leaderboard")
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat for more", metavar="KEY=VALUE")
@@ -218,7 +218,7 @@ def guarded(command: Callable[..., Any]) -> int:
     try:
         result = command(standalone_mode=False)
     except BgbenchError as error:
-        err.print(f"bgbench: {error}", markup=False, soft_wrap=True)
+        err.print(f"bgbench: {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         err.print("bgbench: stopped")
@@ -233,5 +233,5 @@ def _usage_error(error: Exception) -> int:
     shown = getattr(error, "format_message", None)
     if shown is None:
         raise error
-    err.print(f"bgbench: {shown()}", markup=False, soft_wrap=True)
+    err.print(f"bgbench: {shown()}", soft_wrap=True)
     return 2

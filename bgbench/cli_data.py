@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bgbench.weighed import Weighing
 
 app = typer.Typer(help="References and training data.", no_args_is_help=True)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 TRAINING = Settings(
     replicas=32, rungs=2, high=400.0, step=2.0, hydrogen_mass=3.0, round_steps=100, rounds_per_frame=4,
@@ -146,7 +146,7 @@ def weigh_(
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out
-                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True, markup=False)
+                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True)
 
 
 def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bgbench.leaderboard.problems import Problem
 
 app = typer.Typer(help="Publish runs, check them, show the board.", no_args_is_help=True)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 BOARD = Path("leaderboard")
 Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger/")]
@@ -64,7 +64,7 @@ def submit(
             continue
         out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)
         for line in public(packed):
-            out.print(f"  {line}", soft_wrap=True, markup=False)
+            out.print(f"  {line}", soft_wrap=True)
 
 
 @app.command()
@@ -97,7 +97,7 @@ def validate(
     wrong = [problem for problems in found.values() for problem in problems]
     for name, problems in found.items():
         if problems or not quiet:
-            out.print(f"{name}: {'refused' if problems else 'sound'}", soft_wrap=True, markup=False)
+            out.print(f"{name}: {'refused' if problems else 'sound'}", soft_wrap=True)
         print_problems(problems)
     if single and validation.verdict is not None and not quiet:
         checked = validation.verdict
@@ -109,7 +109,7 @@ def validate(
 def print_problems(problems: "Iterable[Problem]") -> None:
     """A line for each."""
     for problem in problems:
-        out.print(f"  {problem}", soft_wrap=True, markup=False)
+        out.print(f"  {problem}", soft_wrap=True)
 
 
 @app.command()
@@ -128,7 +128,7 @@ def accept(
         events = [(folder.name, take(folder, board, why, arrays, told)) for folder in folders]
     for name, event in [] if quiet else events:
         line = f"{event.kind}, version {event.version}, {event.tier}" if event else "is on the board as it is"
-        out.print(f"{name}: {line}", soft_wrap=True, markup=False)
+        out.print(f"{name}: {line}", soft_wrap=True)
 
 
 @app.command()
@@ -141,7 +141,7 @@ def withdraw(
     from bgbench.leaderboard.board import withdraw as take_off
 
     event = take_off(name, board, why)
-    out.print(f"{name}: {event.kind}, {event.why}", soft_wrap=True, markup=False)
+    out.print(f"{name}: {event.kind}, {event.why}", soft_wrap=True)
 
 
 @app.command()
@@ -159,11 +159,11 @@ def reproduce(
 
     if run is None:
         command = open_entry(board / "records" / name).command
-        out.print(f"{command} --first-seed {fresh_seed()} --out runs/again", soft_wrap=True, markup=False)
+        out.print(f"{command} --first-seed {fresh_seed()} --out runs/again", soft_wrap=True)
         return
     verdict = compare(name, board, run)
     gaps = ", ".join(f"{metric} {value:+.1f}" for metric, value in verdict.reproduction.items())
-    out.print(f"{name}: {verdict.tier}; standard errors apart: {gaps}", soft_wrap=True, markup=False)
+    out.print(f"{name}: {verdict.tier}; standard errors apart: {gaps}", soft_wrap=True)
 
 
 @app.command()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bgbench.runfolder import RunFolder
 
 app = typer.Typer(no_args_is_help=True)
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)
 
 RunDir = Annotated[Path, typer.Argument(help="a run folder")]
 
@@ -150,7 +150,7 @@ def verify(folder: RunDir) -> None:
     opened = RunFolder.open(folder)
     wrong = check(opened)
     for sentence in wrong:
-        out.print(sentence, soft_wrap=True, markup=False)
+        out.print(sentence, soft_wrap=True)
     if wrong:
         raise typer.Exit(1)
     records = opened.records()

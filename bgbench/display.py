@@ -45,7 +45,7 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         table.add_column(head, justify="right" if k else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(file=console.file, width=max(console.width, needed), highlight=False).print(table)
+    Console(file=console.file, width=max(console.width, needed), highlight=False, markup=False).print(table)
     console.print(
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bgbench
+from bgbench.plugins import plugins
 
 ROOT = Path(__file__).parent.parent
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
@@ -245,6 +246,21 @@ def test_lists_name_distribution_and_version(cli, kind):
     assert code == 0
     assert "bgbench" in printed
     assert "0.1.0" in printed
+
+
+def test_what_to_cite_is_told_of_every_sampler(cli, monkeypatch):
+    """In brackets, which are no markup of the terminal's."""
+    monkeypatch.setenv("COLUMNS", "400")
+    _, printed, _ = cli("list", "samplers")
+    for entry in (plugins().samplers[name] for name in ("prose", "tbg", "verse", "md", "remd")):
+        assert f"[{entry.citation}]" in printed
+
+
+def test_a_path_with_brackets_is_printed_whole(cli, tmp_path):
+    path = tmp_path / "[bold]runs[x]"
+    code, printed, _ = cli("run", "prior", "--only", "AA", "--budget", 20, "--workers", 0, "--out", path)
+    assert code == 0
+    assert f"records, arrays and figures: {path}" in printed
 
 
 def test_doctor_tells_versions_and_platforms(cli):
