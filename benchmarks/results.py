@@ -1,8 +1,7 @@
 """Write the README's results from the records kept in `benchmarks/results/RUN/`, and draw their curves.
 
 `python benchmarks/results.py` writes tables and figure from what is kept; with run folders as arguments
-it first takes their records (no arrays) and their curves. `--rejudge RUN…` computes metrics anew from the
-stored arrays of a run, after a metric was mended.
+it first takes their records (no arrays) and their curves.
 """
 
 import shlex
@@ -16,10 +15,6 @@ import numpy as np
 
 from bgbench.compare import compare, labels
 from bgbench.curves import curve, draw_curves
-from bgbench.provenance import provenance
-from bgbench.records import Record, write_json
-from bgbench.replay import stored_estimate
-from bgbench.run import generator, open_bench
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -49,23 +44,6 @@ def typed(sampler: str, choices: Mapping[str, Any]) -> str:
 def opened(folder: Path) -> list[RunFolder]:
     """The kept runs, by name."""
     return [RunFolder.open(path.parent) for path in sorted(folder.glob("*/run.json"))]
-
-
-def rejudge(source: Path) -> None:
-    """Give the records of a run the metrics of today's code, computed from its stored arrays."""
-    run = RunFolder.open(source)
-    for record in run.records():
-        bench = open_bench(record.cell, run.path)
-        seed = generator(record.cell, "judge")
-        found = bench.protocol.judge(stored_estimate(run, record), bench.reference, bench.system, seed)
-        fresh = {
-            "metrics": found.metrics,
-            "floors": found.floors,
-            "skills": found.skills,
-            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": provenance()["git"]},
-        }
-        write_json(run.record_path(record.cell), Record(**{**record.model_dump(), **fresh}))
-    (source / "curve.json").unlink(missing_ok=True)
 
 
 def take(source: Path, kept: Path = KEPT) -> None:
@@ -150,11 +128,8 @@ def between(page: str, start: str, end: str, fresh: str) -> str:
 
 
 if __name__ == "__main__":
-    paths = [Path(argument) for argument in sys.argv[1:] if argument != "--rejudge"]
-    for source in paths:
-        if "--rejudge" in sys.argv:
-            rejudge(source)
-        take(source)
+    for source in sys.argv[1:]:
+        take(Path(source))
     draw_curves(with_curves(opened(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
     path = ROOT / "README.md"
     path.write_text(rewritten(path.read_text(), KEPT))

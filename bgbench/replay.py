@@ -82,7 +82,12 @@ def differing(record: Record, judgement: Judgement) -> list[Difference]:
 
 
 def same_platform(record: Record) -> bool:
-    """Whether the record was made with this machine's kind of processor and these libraries."""
+    """Whether the record was made with this machine's kind of processor and these libraries.
+
+    A record judged anew later does not say where: its provenance is that of its draws.
+    """
+    if "rejudged" in record.diagnostics:
+        return False
     here, there = provenance(), record.provenance
     host = there.get("host", {})
     alike = all(host.get(name) == here["host"][name] for name in ("system", "cpu", "device"))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The board's own entries: run, pack, accept. BUDGET=1000 keeps all arrays in the repository (38 MB).
 # WHY='new weights' leaderboard/entries.sh [NAME…]   makes all of them, or those named, again.
+# REJUDGE=1 WHY='a metric was mended' leaderboard/entries.sh [NAME…]   judges the stored arrays anew and draws nothing.
 # SUITE=tetrapeptides30 BUDGET=10000 leaderboard/entries.sh verse prose md remd reference mode-deleted   those of
 # another suite, whose arrays (2.4 GB) stay in RUNS, as those of any SUITE that is named.
 set -euo pipefail
@@ -15,7 +16,14 @@ entry() { # NAME, options of submit, --, words of run
   while [ "$1" != -- ]; do said+=("$1"); shift; done
   shift
   folder="$RUNS/packed/$name-$LABEL"
-  bgbench run "$@" ${SUITE:+--suite "$SUITE"} --budget "$BUDGET" --seeds 3 --tracking-uri none --out "$RUNS/$name-$LABEL" --resume --quiet
+  if [ -n "${REJUDGE:-}" ]; then
+    rm -rf "${RUNS:?}/$name-$LABEL"
+    mkdir -p "$RUNS"
+    cp -r "$BOARD/records/$name-$LABEL" "$RUNS/"
+    python benchmarks/rejudge.py "$RUNS/$name-$LABEL"
+  else
+    bgbench run "$@" ${SUITE:+--suite "$SUITE"} --budget "$BUDGET" --seeds 3 --tracking-uri none --out "$RUNS/$name-$LABEL" --resume --quiet
+  fi
   rm -rf "$folder"
   bgbench leaderboard submit "$RUNS/$name-$LABEL" --to "$RUNS/packed" --name "$name-$LABEL" --author "$AUTHOR" ${SUITE:+--no-arrays} "${said[@]}"
   bgbench leaderboard accept "$folder" --board "$BOARD" ${WHY:+--why "$WHY"}

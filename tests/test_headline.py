@@ -7,6 +7,7 @@ import pytest
 
 import bgbench
 from bgbench.curves import curve
+from bgbench.records import write_json
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -90,3 +91,18 @@ def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(hea
     with pytest.raises(SystemExit, match=r"no place for it; put <!-- headline: .*dipeptides-mini -->"):
         headline.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_judged_anew_a_run_has_the_numbers_of_today(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    run = RunFolder.open(made(tmp_path / "reference", seeds=1))
+    curve(run)
+    before = run.records()
+    stale = before[0].model_copy(update={"metrics": {**before[0].metrics, "torus_w2": 7.0}})
+    write_json(run.record_path(stale.cell), stale)
+    importlib.import_module("rejudge").rejudge(run.path)
+    for old, new in zip(before, run.records(), strict=True):
+        assert new.metrics["torus_w2"] == pytest.approx(old.metrics["torus_w2"])
+        assert new.provenance == old.provenance
+        assert "commit" in new.diagnostics["rejudged"]
+    assert not (run.path / "curve.json").exists()

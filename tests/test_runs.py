@@ -316,6 +316,9 @@ def test_replay_agrees_to_the_bit_here_and_within_rounding_elsewhere(finished):
     elsewhere = nudged.model_copy(update={"provenance": {**record.provenance, "host": host}})
     finished.record_path(record.cell).write_text(elsewhere.model_dump_json())
     assert replay(finished) == []
+    judged_later = nudged.model_copy(update={"diagnostics": {**record.diagnostics, "rejudged": {}}})
+    finished.record_path(record.cell).write_text(judged_later.model_dump_json())
+    assert replay(finished) == [], "who judged it anew is not its provenance"
 
 
 @pytest.fixture

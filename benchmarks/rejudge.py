@@ -1,0 +1,35 @@
+"""`python benchmarks/rejudge.py RUN…`: metrics, floors and diagnostics of today's code for finished runs.
+
+From their stored arrays, after a metric was mended; nothing is drawn anew. Records then say which commit
+judged them (`rejudged`), and are compared to rounding, not to the bit: their provenance is that of the draws.
+"""
+
+import sys
+from pathlib import Path
+
+from bgbench.provenance import provenance
+from bgbench.records import Record, write_json
+from bgbench.replay import judged_again
+from bgbench.runfolder import RunFolder
+
+
+def rejudge(source: Path) -> None:
+    """Rewrite the records of a run folder that ended well, and drop its curve."""
+    run = RunFolder.open(source)
+    for record in run.records():
+        if record.status != "ok":
+            continue
+        found = judged_again(run, record)
+        fresh = {
+            "metrics": found.metrics,
+            "floors": found.floors,
+            "skills": found.skills,
+            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": provenance()["git"]},
+        }
+        write_json(run.record_path(record.cell), Record(**{**record.model_dump(), **fresh}))
+    (source / "curve.json").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        rejudge(Path(path))
