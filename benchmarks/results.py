@@ -15,6 +15,7 @@ import numpy as np
 
 from bgbench.compare import compare, labels
 from bgbench.curves import curve, draw_curves
+from bgbench.protocols import get_protocol
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -79,9 +80,13 @@ def value(values: list[float | None], floor: float | None) -> str:
 
 
 def comparison_table(runs: list[RunFolder]) -> str:
-    """Means over systems with 95 % intervals and rank ranges; ESS, unranked, of those that have weights."""
-    found, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, "ess")
-    lines = [row("sampler", "ess", *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
+    """Means over systems with 95 % intervals and rank ranges; ESS, unranked, of those that have weights.
+
+    Where the protocol cuts weights, the ESS of those it leaves: what is printed by that protocol elsewhere.
+    """
+    name_of_ess = "ess_after_cut" if "cut" in get_protocol(runs[0].plan.protocol).options else "ess"
+    found, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, name_of_ess)
+    lines = [row("sampler", name_of_ess, *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
     for name, run in zip(labels(runs), runs, strict=True):
         share = weights.intervals[name]
         weighted = run.plan.estimator not in UNWEIGHTED
