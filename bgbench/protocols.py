@@ -122,12 +122,15 @@ class Protocol:
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Mean of the floor over `SPLITS` ways to halve the replicas, and the bound that noise stays under.
 
-        The bound is that of one more draw from the same normal distribution, 97.5 % (Student).
+        The bound is that of one more draw from the same normal distribution, 97.5 % (Student). There is none
+        with two to four replicas, which cannot be halved in so many ways.
         """
         found = [self._floor(system, reference, n, split=split) for split in range(SPLITS)]
         table = {name: np.array([floor[name] for floor in found]) for name in found[0]}
         reach = float(stdtrit(SPLITS - 1, 0.975)) * math.sqrt(1 + 1 / SPLITS)
         means = {name: float(values.mean()) for name, values in table.items()}
+        if 2 <= len(torch.unique(reference.replica)) <= SPLITS:
+            return means, {}
         return means, {name: means[name] + reach * float(v.std(ddof=1)) for name, v in table.items()}
 
     def _floor(

@@ -473,6 +473,15 @@ def test_floors_are_means_over_splits_with_a_bound_above(system, reference):
     assert bounds["torus_w2"] == pytest.approx(np.mean(each) + reach)
 
 
+@pytest.mark.parametrize(("replicas", "bounded"), [(1, True), (2, False), (4, False), (5, True)])
+def test_few_replicas_bound_no_noise(system, reference, replicas, bounded):
+    """Two can be halved in one way: four equal floors would say that noise has no width."""
+    reference = replace(reference, replica=torch.arange(reference.n_samples) % replicas, sha256="")
+    means, bounds = get_protocol("bgbench@1")._floors(system, reference, 100)
+    assert means
+    assert bool(bounds) is bounded
+
+
 def test_protocols_judge_with_floors_and_list_what_they_know(system, reference, stored):
     estimate = case_of(system, reference, stored["samples"], stored["samples_energy_kT"]).estimate
     for name in PROTOCOLS:
