@@ -22,6 +22,7 @@ from bgbench.records import Record, sha256_file
 from bgbench.references.providers import reference_path
 from bgbench.resources import data_path
 from bgbench.runfolder import RunFolder
+from bgbench.suites import load_suite
 
 
 def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
@@ -50,7 +51,7 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    for line in [*reweighting(records), *not_packaged(records)]:
+    for line in [*reweighting(records), *not_packaged(path, records)]:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
@@ -65,12 +66,13 @@ def reweighting(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def not_packaged(records: Sequence[Record]) -> list[str]:
+def not_packaged(path: Path, records: Sequence[Record]) -> list[str]:
     """A line for each system judged against another reference than the packaged one it has."""
     lines = []
     for record in {record.cell.system: record for record in records}.values():
         system, used = record.cell.system, str(record.reference.get("sha256", ""))
-        packaged = data_path("references") / reference_path(system, record.cell.temperature)
+        forcefield = load_suite(record.cell.suite, path).forcefield
+        packaged = data_path("references") / reference_path(system, record.cell.temperature, forcefield)
         if used and packaged.is_file() and sha256_file(packaged) != used:
             lines.append(
                 f"{system}: judged against a reference of your own ({used[:12]}), not the packaged one; "

@@ -99,8 +99,8 @@ CELL = {
 }
 
 
-def made_up_reference(folder, name, n=120):
-    system = System.from_sequence(name)
+def made_up_reference(folder, name, n=120, forcefield=None):
+    system = System.from_sequence(name, forcefield=forcefield)
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     x = (system.positions + 0.02 * noise).float()

@@ -8,8 +8,10 @@ import torch
 from bgbench import System
 from bgbench.agreement import Gap, both, gaps
 from bgbench.protocols import get_protocol
+from bgbench.references.providers import reference_path
 from bgbench.references.store import read_reference
 from bgbench.resources import data_path
+from bgbench.suites import load_suite
 
 
 def test_a_made_up_reference_is_apart_from_the_packaged_one(own_references, cli):
@@ -77,3 +79,19 @@ def test_a_run_says_when_it_uses_a_reference_of_ones_own(own, tmp_path, cli, req
     code, told, _ = cli(*words, "--tracking-uri", "none")
     assert code == 0
     assert ("AA: judged against a reference of your own" in told) == own
+
+
+def test_of_another_force_field_no_reference_is_packaged(tmp_path, cli, own_references, make_reference):
+    """A cut-off is part of the target: the run needs a reference of its own, and none is packaged."""
+    suite = tmp_path / "one@1.yaml"
+    target = "forcefield: {name: short, cutoff: 1}"
+    suite.write_text(f"systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n{target}\n")
+    words = ("run", "prior", "--suite", suite, "--workers", 0, "--out", tmp_path / "r")
+    code, _, told = cli(*words)
+    assert code == 2
+    assert "no reference for AA at 310 K with the force field 'short' of one@1 is at hand" in told
+    short = load_suite(str(suite)).forcefield
+    make_reference(own_references / reference_path("AA", 310.0, short).parent, "AA", forcefield=short)
+    code, told, _ = cli(*words)
+    assert code == 0
+    assert "of your own" not in told

@@ -88,7 +88,9 @@ def read_parameters(system: Any) -> Parameters:
     for force in system.getForces():
         kind = type(force).__name__
         if kind not in readers:
-            raise BgbenchError(f"the batched energy does not know {kind}; use energy: openmm")
+            raise BgbenchError(
+                f"the batched energy does not know {kind}; use energy: openmm, or --engine openmm to simulate"
+            )
         fields |= readers[kind](force, n)
     masses = np.array([system.getParticleMass(i)._value for i in range(n)])
     if (masses <= 0).any():

@@ -57,7 +57,8 @@ def missing(
         return (
             f"no reference for {', '.join(names)} at {temperature:g} K with the force field "
             f"'{forcefield.name}' of {suite_id} is at hand; simulate with `bgbench data simulate SUITE.yaml "
-            f"--engine softened{hot}`, SUITE.yaml being the file of that suite"
+            f"--engine softened{hot}`, SUITE.yaml being the file of that suite; --engine openmm where the "
+            "batched energy does not know its terms"
         )
     return (
         f"no reference for {', '.join(names)} at {temperature:g} K is at hand; simulate with "

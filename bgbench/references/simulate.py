@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bgbench.abstract import AbstractEnergy
 from bgbench.chemistry.features import tica_features
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, digest
 from bgbench.references.broken import broken
@@ -77,7 +79,7 @@ def simulate(job: Job, *, training: bool = False) -> Reference:
     flags = broken(job.system, x)
     keep = ~torch.stack(list(flags.values())).any(0)
     kept: dict[str, Tensor] = {"x": x[keep], "replica": replica[: job.frames][keep]}
-    u = BatchedEnergy(job.system, "compiled").energy(kept["x"].double())
+    u = _energy(job).energy(kept["x"].double())
     certificate = {
         **_provenance(job),
         **engine.notes(),
@@ -91,6 +93,13 @@ def simulate(job: Job, *, training: bool = False) -> Reference:
         path.unlink()
     job.work.rmdir()
     return written
+
+
+def _energy(job: Job) -> AbstractEnergy:
+    """The engine's own: OpenMM also knows terms that the batched energy does not."""
+    if job.settings.engine == "openmm":
+        return OpenMMEnergy(job.system)
+    return BatchedEnergy(job.system, "compiled")
 
 
 def _provenance(job: Job) -> dict[str, Any]:
