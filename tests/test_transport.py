@@ -72,6 +72,18 @@ def test_ties_duplicates_and_collinear_points(solver, rng):
     assert exact_transport(grid, grid).cost == pytest.approx(0.0, abs=1e-12)
 
 
+def test_copies_of_a_point_are_one_point_of_their_weight(solver, rng):
+    """What resampling by a few heavy weights gives: the problem is as large as its distinct points."""
+    few, b = rng.standard_normal((4, 3)), rng.standard_normal((200, 3))
+    a = few[rng.integers(0, 4, 300)]
+    w = rng.random(300)
+    found = exact_transport(a, b, w)
+    assert found.cost == pytest.approx(dense_cost(a, b, w, None, False), rel=1e-9)
+    assert found.certificate["arcs"] <= 4 * 200
+    assert exact_transport(b, a, None, w).cost == pytest.approx(found.cost, rel=1e-9)
+    assert exact_transport(np.zeros((5, 2)), np.ones((3, 2))).cost == pytest.approx(2.0)
+
+
 def test_zero_weights_are_left_out_and_symmetry_holds(solver, rng):
     a, b = rng.standard_normal((80, 2)), rng.standard_normal((70, 2))
     w = np.where(np.arange(80) < 50, 1.0, 0.0)

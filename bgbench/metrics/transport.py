@@ -106,7 +106,18 @@ def _side(points: np.ndarray, weights: np.ndarray | None, period: float) -> tupl
     if w.shape != (len(points),) or (w < 0).any() or not w.any():
         raise ValueError("weights must be one a point, none negative, not all zero")
     used = w > 0
-    return (np.mod(points[used], period) if period else points[used]), w[used] / w.sum()
+    return _distinct(np.mod(points[used], period) if period else points[used], w[used] / w.sum())
+
+
+def _distinct(points: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each point once, with the weight of all its copies: resampled ensembles have few, many times over."""
+    order = np.lexsort(points.T)
+    points, w = points[order], w[order]
+    first = np.append(True, (points[1:] != points[:-1]).any(axis=1))
+    if first.all():
+        order = np.argsort(order)
+        return points[order], w[order]
+    return points[first], np.add.reduceat(w, np.flatnonzero(first))
 
 
 def _solve(problem: Problem, dense: int) -> tuple[float, tuple[np.ndarray, np.ndarray], dict[str, float]]:
