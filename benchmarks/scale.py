@@ -19,6 +19,7 @@ import bgbench
 from bgbench.compare import labels
 from bgbench.records import Record
 from bgbench.runfolder import RunFolder
+from bgbench.types import Suite
 
 PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
@@ -59,7 +60,7 @@ def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
     stored = sum((12 * sizes[r.cell.system] + NUMBERS) * r.budget.used for r in records)
     cells = [
         name,
-        run.plan.suite,
+        run.plan.suite if run.plan.protocol == Suite.protocol else f"{run.plan.suite}, {run.plan.protocol}",
         f"{run.plan.budget:,}",
         str(len(records)),
         f"{sum(record.seconds['total'] for record in records) / 3600:.2f}",
@@ -72,10 +73,10 @@ def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
 
 
 def table(runs: list[RunFolder]) -> str:
-    """All runs, by suite and budget."""
+    """All runs, by suite, protocol and budget."""
     sizes = {name: atoms(name) for run in runs for name in {cell.system for cell in run.plan.cells}}
     lines = [line(*HEADS), "|" + "---|" * len(HEADS)]
-    key = lambda run: (run.plan.suite, run.plan.budget)  # noqa: E731
+    key = lambda run: (run.plan.suite, run.plan.protocol, run.plan.budget)  # noqa: E731
     for _, group in groupby(sorted(runs, key=key), key):
         found = list(group)
         lines += [row(name, run, sizes) for name, run in zip(labels(found), found, strict=True)]
