@@ -13,6 +13,12 @@ import torch
 
 LIBRARIES = ("torch", "openmm", "numpy", "scipy", "mdtraj", "deeptime", "POT", "numba", "scikit-learn")
 
+PARTS = tuple(
+    f":/{name}"
+    for name in ("bgbench", "plugins", "datasets", "benchmarks/suites", "pyproject.toml", "constraints.txt")
+)
+"""What results rest on. Kept records and tables, which runs of several samplers write as they go, are not."""
+
 
 def provenance() -> dict[str, Any]:
     """Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, threads and device now."""
@@ -96,7 +102,7 @@ def described(cpuinfo: str) -> str:
 
 
 def _git(folder: Path) -> dict[str, Any]:
-    """Commit and dirtiness of a checkout; empty for an installed wheel."""
+    """Commit of a checkout, and whether what results rest on differs from it; empty for a wheel."""
 
     def ask(*words: str) -> str:
         done = subprocess.run(
@@ -107,6 +113,6 @@ def _git(folder: Path) -> dict[str, Any]:
     try:
         if not ask("ls-files", "--error-unmatch", str(folder / "__init__.py")):
             return {}
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain", "--", *PARTS))}
     except (OSError, subprocess.SubprocessError):
         return {}

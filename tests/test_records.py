@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from bgbench import BgbenchError, Ensemble, Proposal
-from bgbench.provenance import described
+from bgbench.provenance import _git, described
 from bgbench.records import (
     Budget,
     Cell,
@@ -139,3 +140,25 @@ def test_processors_of_one_name_are_told_apart_by_generation_and_features():
     emerald = sapphire.replace("143", "207")
     assert len({described(text) for text in (sapphire, emerald, sapphire.replace(" amx_tile", ""))}) == 3
     assert "features" in described("Features : fp asimd")
+
+
+def test_a_checkout_is_dirty_by_what_results_rest_on_alone(tmp_path):
+    package = tmp_path / "bgbench"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+
+    def git(*words):
+        named = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", tmp_path, *named, *words], check=True, capture_output=True)
+
+    git("init", "-q")
+    assert _git(package) == {}, "not in any commit: an installed wheel inside somebody's checkout"
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert _git(package)["dirty"] is False
+    (tmp_path / "README.md").write_text("a table")
+    (tmp_path / "benchmarks" / "headline").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "headline" / "run.json").write_text("{}")
+    assert _git(package)["dirty"] is False
+    (package / "more.py").write_text("")
+    assert _git(package)["dirty"] is True
