@@ -65,7 +65,7 @@ def test_seeds_are_added_to_what_is_kept_and_only_once(headline, monkeypatch, ca
     monkeypatch.setattr("sys.argv", [*words, "--commands"])
     headline.main()
     assert "--first-seed 1" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr("sys.argv", [*words, "--protocol", "paper@1"])
     monkeypatch.setattr(headline, "KEPT", Path("/nowhere"))
     with pytest.raises(SystemExit, match="begin without --first-seed"):
         headline.main()
