@@ -18,7 +18,7 @@ from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
 from bgbench.suites import load_suite
-from bgbench.targets import targets_of
+from bgbench.targets import Target, targets_of
 from bgbench.types import Reference, Suite, System
 
 if TYPE_CHECKING:
@@ -207,13 +207,13 @@ def fetch_(
         raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
     asked = load_suite(suite)
     for name in asked.systems:
-        system = System.from_sequence(name, asked.temperature, asked.forcefield)
-        target = (to or own_folder()) / reference_path(name, asked.temperature, asked.forcefield)
-        if target.is_file():
-            err.print(f"{name}: ready in {target}")
+        target = Target(name, asked.temperature, asked.forcefield)
+        path = (to or own_folder()) / target.path
+        if path.is_file():
+            err.print(f"{name}: ready in {path}")
             continue
-        reference = take_published(system, Source(folder, revision or PINNED), target)
-        out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {target}", soft_wrap=True)
+        reference = take_published(target.system(), Source(folder, revision or PINNED), path)
+        out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {path}", soft_wrap=True)
 
 
 @app.command("compare")

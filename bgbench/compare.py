@@ -14,7 +14,7 @@ from bgbench.plugins import plugins
 from bgbench.protocols import get_protocol
 from bgbench.records import atomic_file
 from bgbench.runfolder import RunFolder
-from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, wilcoxon
+from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, rank_text, wilcoxon
 
 Values = dict[str, list[float]]
 """Of one metric, by system: one a seed."""
@@ -49,7 +49,7 @@ class Comparison:
 
     def rank(self, name: str) -> str:
         """A run's range of ranks in words; a dash for one that is not ranked."""
-        return "–".join(str(rank) for rank in dict.fromkeys(self.ranks.get(name, ()))) or "–"
+        return rank_text(self.ranks.get(name)) or "–"
 
     def best_first(self) -> list[str]:
         """The runs in the order of their ranks, those without one last."""

@@ -69,9 +69,9 @@ def reweighting(records: Sequence[Record]) -> list[str]:
 def not_packaged(path: Path, records: Sequence[Record]) -> list[str]:
     """A line for each system judged against another reference than the packaged one it has."""
     lines = []
+    forcefield = load_suite(records[0].cell.suite, path).forcefield
     for record in {record.cell.system: record for record in records}.values():
         system, used = record.cell.system, str(record.reference.get("sha256", ""))
-        forcefield = load_suite(record.cell.suite, path).forcefield
         packaged = data_path("references") / reference_path(system, record.cell.temperature, forcefield)
         if used and packaged.is_file() and sha256_file(packaged) != used:
             lines.append(

@@ -92,3 +92,10 @@ def rank_ranges(drawn: Mapping[str, np.ndarray], better: str) -> dict[str, tuple
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
     edges = zip(low.tolist(), high.tolist(), strict=True)
     return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(drawn, edges, strict=True)}
+
+
+def rank_text(rank: tuple[int, int] | None) -> str:
+    """`2`, or `2–4` for a tie; empty for None."""
+    if rank is None:
+        return ""
+    return f"{rank[0]}" if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"

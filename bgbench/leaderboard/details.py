@@ -9,8 +9,9 @@ from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Standing, Table
-from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system, rank_text
+from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
 from bgbench.plugins import plugins
+from bgbench.statistics import rank_text
 
 
 def entry_view(

@@ -16,6 +16,7 @@ from bgbench.leaderboard.tables import Standing, Table
 from bgbench.pages import ARROWS
 from bgbench.plugins import plugins
 from bgbench.records import Record
+from bgbench.statistics import rank_text
 
 CURVES = ("torus_w2", "energy_w2")
 AXES = (("evaluations", "energy evaluations"), ("seconds", "seconds of sampling"))
@@ -35,13 +36,6 @@ def number(value: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with separators; a dash for nothing."""
     return "–" if value is None else f"{value:,.0f}"
-
-
-def rank_text(rank: tuple[int, int] | None) -> str:
-    """`2`, or `2–4` for a tie."""
-    if rank is None:
-        return ""
-    return f"{rank[0]}" if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
 
 
 def heads() -> list[dict[str, str]]:
