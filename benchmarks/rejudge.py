@@ -1,13 +1,14 @@
 """`python benchmarks/rejudge.py RUN…`: metrics, floors and diagnostics of today's code for finished runs.
 
-From their stored arrays, after a metric was mended; nothing is drawn anew. Records then say which commit
-judged them (`rejudged`), and are compared to rounding, not to the bit: their provenance is that of the draws.
+From their stored arrays, after a metric was mended; nothing is drawn anew. Records then say which version
+judged them, and of a checkout which commit (`rejudged`); they are compared to rounding, not to the bit: their
+provenance is that of the draws.
 """
 
 import sys
 from pathlib import Path
 
-from bgbench.provenance import provenance
+from bgbench.provenance import provenance, versions
 from bgbench.records import Record, write_json
 from bgbench.replay import judged_again
 from bgbench.runfolder import RunFolder
@@ -16,6 +17,7 @@ from bgbench.runfolder import RunFolder
 def rejudge(source: Path) -> None:
     """Rewrite the records of a run folder that ended well, and drop its curve."""
     run = RunFolder.open(source)
+    judge = {"bgbench": versions()["bgbench"], **provenance()["git"]}
     for record in run.records():
         if record.status != "ok":
             continue
@@ -24,7 +26,7 @@ def rejudge(source: Path) -> None:
             "metrics": found.metrics,
             "floors": found.floors,
             "skills": found.skills,
-            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": provenance()["git"]},
+            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": judge},
         }
         write_json(run.record_path(record.cell), Record(**{**record.model_dump(), **fresh}))
     (source / "curve.json").unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import pytest
 
 import bgbench
 from bgbench.curves import curve
+from bgbench.provenance import provenance, versions
 from bgbench.records import write_json
 from bgbench.runfolder import RunFolder
 
@@ -104,5 +105,5 @@ def test_judged_anew_a_run_has_the_numbers_of_today(tmp_path, monkeypatch):
     for old, new in zip(before, run.records(), strict=True):
         assert new.metrics["torus_w2"] == pytest.approx(old.metrics["torus_w2"])
         assert new.provenance == old.provenance
-        assert "commit" in new.diagnostics["rejudged"]
+        assert new.diagnostics["rejudged"] == {"bgbench": versions()["bgbench"], **provenance()["git"]}
     assert not (run.path / "curve.json").exists()
