@@ -37,7 +37,7 @@ def submit(
     note: Annotated[str, typer.Option(help="a sentence beside the entry")] = "",
     control: Annotated[bool, typer.Option("--control", help="a yardstick, never ranked")] = False,
     arrays_url: Annotated[str, typer.Option(help="https folder where the arrays are, for large ones")] = "",
-    no_arrays: Annotated[bool, typer.Option("--no-arrays", help="they stay with you: tier reported")] = False,
+    no_arrays: Annotated[bool, typer.Option("--no-arrays", help="with you, or gone: tier reported")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Pack runs into folders for a pull request, check them as the board will, and say what gets public.

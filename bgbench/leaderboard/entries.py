@@ -19,11 +19,14 @@ Tier = Literal["reported", "recomputed", "reproduced"]
 
 
 class Remote(Strict):
-    """An array file that is not in the folder; without `url` it stays with the authors."""
+    """An array file that is not in the folder.
+
+    Without `url` it stays with the authors; without `size` it is gone, and only the run makes it again.
+    """
 
     url: str = Field(default="", pattern=r"^$|^https://[^\s\"'<>\\]+$", max_length=500)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size: int = Field(ge=1)
+    size: int | None = Field(ge=1)
 
 
 class Entry(Strict):

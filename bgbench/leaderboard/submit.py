@@ -38,7 +38,7 @@ def submit(
     """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
 
     `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`,
-    or with the authors if it is "".
+    or with the authors if it is "", who may no longer have all of them.
 
     Raises:
         Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
@@ -102,14 +102,14 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
         path = source.arrays_path(record.cell)
         if record.arrays is None:
             continue
-        if not path.is_file() or sha256_file(path) != record.arrays.sha256:
+        gone = url == "" and not path.exists()
+        if not gone and (not path.is_file() or sha256_file(path) != record.arrays.sha256):
             raise refuse("hash", f"arrays/{path.name}", "missing, or changed since the run")
-        total += path.stat().st_size
+        size = None if gone else path.stat().st_size
+        total += size or 0
         if url is not None:
             address = f"{url.rstrip('/')}/{quote(path.name)}" if url else ""
-            remote[record.cell.name] = Remote(
-                url=address, sha256=record.arrays.sha256, size=path.stat().st_size
-            )
+            remote[record.cell.name] = Remote(url=address, sha256=record.arrays.sha256, size=size)
         elif total > FOLDER_BYTES:
             text = f"over {FOLDER_BYTES:,} bytes of arrays: publish them, give --arrays-url; or --no-arrays"
             raise refuse("size", source.path.name, text)
@@ -125,10 +125,12 @@ def public(opened: Opened) -> list[str]:
     host = first.provenance.get("host", {})
     cell = opened.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
-    remote = next(iter(opened.entry.remote.values()), None)
+    remote = list(opened.entry.remote.values())
     where = "in the folder"
-    if remote is not None:
-        where = f"at {remote.url.rpartition('/')[0]}" if remote.url else "kept by the authors: tier reported"
+    if remote:
+        url, gone = remote[0].url, sum(item.size is None for item in remote)
+        kept = "kept by the authors" + (f" but {gone} of {len(remote)}, which are gone" if gone else "")
+        where = f"at {url.rpartition('/')[0]}" if url else f"{kept}: tier reported"
     return [
         f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
         f"{digest_of(opened.folder)[:16]}…",

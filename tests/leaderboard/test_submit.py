@@ -134,6 +134,23 @@ def test_arrays_may_stay_with_the_authors(runs, tmp_path):
     assert "AA-s0, kept by the authors" in (tmp_path / "site" / "entries" / "kept.html").read_text()
 
 
+def test_arrays_that_are_gone_are_said_to_be(run, tmp_path):
+    (run / "arrays" / "AA-s0.npz").unlink()
+    for url in (None, "https://example.org/prior"):
+        with pytest.raises(Refused) as caught:
+            submit(run, tmp_path / "to", {**SAID, "name": "gone"}, arrays_url=url)
+        assert [problem.reason for problem in caught.value.problems] == ["hash"]
+    opened = submit(run, tmp_path / "to", {**SAID, "name": "gone"}, arrays_url="")
+    assert opened.entry.remote["AA-s0"].size is None
+    assert any(f"but 1 of {len(opened.records)}, which are gone" in line for line in public(opened))
+    verdict = validate(opened.folder, run / "arrays").verdict
+    assert verdict.tier == verdict.cells["AA-s0"] == "reported"
+    assert verdict.cells["AA-s1"] == "recomputed"
+    accept(opened.folder, tmp_path / "board")
+    build(tmp_path / "board", tmp_path / "site")
+    assert "AA-s0, not kept" in (tmp_path / "site" / "entries" / "gone.html").read_text()
+
+
 def test_the_command_of_an_entry_names_its_first_seed(packed):
     opened = open_entry(packed["verse"])
     assert "--first-seed" not in opened.command
