@@ -52,7 +52,9 @@ def test_the_script_names_every_entry_once():
     assert len(set(names)) == len(names) >= 8
     assert {"verse", "prose", "tbg", "md", "remd", "reference", "prior"} <= set(names)
     for opened in ENTRIES:
-        assert opened.name.rpartition("-")[0].removesuffix("-tetrapeptides30") in names
+        label = opened.name.rpartition("-")[0]
+        assert label.removesuffix("-paper").removesuffix("-tetrapeptides30") in names
+        assert label.endswith("-paper") == (opened.plan.protocol == "paper@1")
 
 
 @pytest.mark.slow
