@@ -2,53 +2,80 @@
 
 import io
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from bgbench import BgbenchError, System
-from bgbench.chemistry.build import build_peptide
+from bgbench.chemistry.features import tica_features
 from bgbench.cli import app, guarded
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.references.published import Source, take_published
+from bgbench.references.published import Source, atom_order, take_published
 from bgbench.references.store import read_reference
+from bgbench.types import ForceFieldSpec, TicaModel
+
+LAST = ("C", "O", "OXT")
+"""What the builder of the published files writes last in a residue; we write them after CA."""
+
+
+def published_order(system):
+    """Our atoms in the order of the published files."""
+    rank = {name: k for k, name in enumerate(LAST, 1)}
+    return sorted(
+        range(system.n_atoms), key=lambda k: (system.atoms[k].residue, rank.get(system.atoms[k].name, 0))
+    )
+
+
+def published_pdb(system, order):
+    """A PDB text of these atoms, with the name that builder gives to the hydrogen H of the N-terminus."""
+    rows = []
+    for serial, k in enumerate(order, 1):
+        atom = system.atoms[k]
+        name = "H1" if (atom.residue, atom.name) == (0, "H") else atom.name
+        column = name if len(name) == 4 else f" {name:<3}"
+        x, y, z = (10 * system.positions[k]).tolist()
+        rows.append(
+            f"ATOM  {serial:>5} {column} {atom.residue_name} A{atom.residue + 1:>4}    "
+            f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           {atom.element:>2}"
+        )
+    return "\n".join([*rows, "TER", "END"])
 
 
 @pytest.fixture
 def layout(tmp_path, generator):
-    """AA as published: another atom order, 200 frames, a TICA model of the right size."""
-    from bgbench.chemistry.features import tica_features
-
+    """AA as published: 200 frames in the order of its PDB file, the TICA model of features in that order."""
     system = System.from_sequence("AA")
-    pdb = build_peptide("AA", system.forcefield.files).pdb.splitlines()
-    atoms = [line for line in pdb if line.startswith(("ATOM", "HETATM"))]
-    first = [k for k, line in enumerate(atoms) if line[22:26].strip() == "1"]
-    order = first[::-1] + [k for k in range(len(atoms)) if k not in first]
+    order = published_order(system)
+    assert order != sorted(order)
     noise = torch.randn(200, system.n_atoms, 3, generator=generator, dtype=torch.float64)
-    x = system.positions + 0.02 * noise
-    features = tica_features(system, x).shape[1]
+    x = system.positions + 0.002 * noise
+    theirs = SimpleNamespace(atoms=[system.atoms[k] for k in order])
+    features = tica_features(theirs, x[:, order])
+    projection = torch.randn(features.shape[1], 2, generator=generator, dtype=torch.float64)
+    model = TicaModel(features.mean(0), projection)
     folder = tmp_path / "published"
     place = folder / "trajectories_subsampled" / "test" / "2AA" / "AA_subsampled.npz"
     place.parent.mkdir(parents=True)
     np.savez(
         place,
         positions=x[:, order].float().numpy(),
-        tica_mean=np.zeros(features),
-        tica_projection=np.eye(features)[:, :2],
+        tica_mean=model.mean.numpy(),
+        tica_projection=projection.numpy(),
         tica_dim=2,
     )
     (folder / "pdb_tarfiles").mkdir()
     with tarfile.open(folder / "pdb_tarfiles" / "test.tar", "w") as tar:
-        content = "\n".join(atoms[k] for k in order).encode()
+        content = published_pdb(system, order).encode()
         info = tarfile.TarInfo("pdbs/test/AA.pdb")
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
-    return folder, place, x
+    return folder, place, x, model.transform(features)
 
 
 def test_atoms_come_in_our_order_with_energies_and_a_certificate(layout, tmp_path):
-    folder, _, x = layout
+    folder, _, x, _ = layout
     system = System.from_sequence("AA")
     take_published(system, Source(folder), tmp_path / "AA.npz")
     reference = read_reference(tmp_path / "AA.npz", system)
@@ -57,19 +84,59 @@ def test_atoms_come_in_our_order_with_energies_and_a_certificate(layout, tmp_pat
     assert torch.allclose(reference.u[:5], truth, atol=0.05)
     assert reference.certificate["engine"] == "published MD"
     assert reference.grade == "bronze"
-    assert reference.tica is not None
 
 
-def test_invalid_tica_other_atoms_and_damage_are_refused(layout, tmp_path):
-    folder, place, _ = layout
+def test_components_are_those_of_the_published_model(layout, tmp_path):
+    """Its distances are between atoms in the order of its own file."""
+    folder, _, x, published = layout
     system = System.from_sequence("AA")
+    take_published(system, Source(folder), tmp_path / "AA.npz")
+    tica = read_reference(tmp_path / "AA.npz", system).tica
+    ours = tica.transform(tica_features(system, x))
+    assert (ours - published).abs().max() < 1e-4 * published.abs().max()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"temperature": 350.0}, {"forcefield": ForceFieldSpec(name="short", cutoff=1.0)}], ids=str
+)
+def test_another_target_than_the_published_is_refused(layout, tmp_path, changed):
+    with pytest.raises(BgbenchError, match="the published data are of 310 K and the force field"):
+        take_published(System.from_sequence("AA", **changed), Source(layout[0]), tmp_path / "AA.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("positions", lambda x: x[:, :-1], "its PDB file lists"),
+        ("positions", lambda x: np.concatenate([x, x[:, :1]], 1), "its PDB file lists"),
+        ("positions", lambda x: x[0], "of shape"),
+        ("positions", lambda x: x.astype(str), "of shape .* and type <U"),
+        ("positions", lambda x: -x, "do not belong together: .*wrong_hand"),
+        ("positions", lambda x: x[:, ::-1], "do not belong together"),
+        ("positions", lambda x: np.full_like(x, np.nan), "not finite"),
+        ("tica_mean", lambda mean: np.full_like(mean, np.nan), "not finite"),
+        ("tica_mean", lambda mean: mean[0], "of shape"),
+        ("tica_mean", lambda mean: mean[:-3], "before 2025-12-15"),
+        ("tica_projection", lambda projection: projection[:, 0], "of shape"),
+        ("tica_projection", lambda projection: projection[:-1], "before 2025-12-15"),
+    ],
+)
+def test_arrays_that_are_not_what_they_should_be_are_refused(layout, tmp_path, name, change, said):
+    folder, place, _, _ = layout
     whole = dict(np.load(place))
-    np.savez(place, **{**whole, "tica_mean": whole["tica_mean"][:-3]})
-    with pytest.raises(BgbenchError, match="before 2025-12-15"):
-        take_published(system, Source(folder), tmp_path / "AA.npz")
-    np.savez(place, **{**whole, "positions": np.full_like(whole["positions"], np.nan)})
-    with pytest.raises(BgbenchError, match="not finite"):
-        take_published(system, Source(folder), tmp_path / "AA.npz")
+    np.savez(place, **{**whole, name: change(whole[name])})
+    with pytest.raises(BgbenchError, match=said):
+        take_published(System.from_sequence("AA"), Source(folder), tmp_path / "AA.npz")
+    assert not (tmp_path / "AA.npz").exists()
+
+
+def test_other_atoms_and_damage_are_refused(layout, tmp_path):
+    folder, place, _, _ = layout
+    system = System.from_sequence("AA")
+    with pytest.raises(BgbenchError, match="holds other atoms"):
+        atom_order(System.from_sequence("GS"), published_pdb(system, published_order(system)))
+    with pytest.raises(BgbenchError, match="cannot be read"):
+        atom_order(system, "ATOM      1  N   ALA A   1       x.xxx")
     place.write_bytes(place.read_bytes()[:1000])
     with pytest.raises(BgbenchError, match="is damaged"):
         take_published(system, Source(folder), tmp_path / "AA.npz")
@@ -80,7 +147,7 @@ def test_invalid_tica_other_atoms_and_damage_are_refused(layout, tmp_path):
 def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(
     layout, tmp_path, capsys, monkeypatch
 ):
-    folder, _, _ = layout
+    folder = layout[0]
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\n")
     words = ["data", "fetch", "many-peptides-md", "--suite", str(suite), "--out", str(tmp_path / "refs")]

@@ -90,6 +90,16 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
         change(path, certificate=np.array(json.dumps({**certificate, name: ""})))
         with pytest.raises(BgbenchError, match=f"lacks {name}"):
             read_reference(path, alanine)
+    change(path, certificate=np.array("[1]"))
+    with pytest.raises(BgbenchError, match="no table of names and values"):
+        read_reference(path, alanine)
+    change(path, certificate=np.array(json.dumps({**certificate, "temperatures": [500.0, 600.0]})))
+    with pytest.raises(BgbenchError, match="was simulated at 500 K, and stands where .* 310 K belongs"):
+        read_reference(path, alanine)
+    whole = np.array(json.dumps(certificate))
+    change(path, certificate=whole, tica_mean=np.zeros(5), tica_projection=np.zeros((5, 2)))
+    with pytest.raises(BgbenchError, match=r"a TICA model of shapes \(5,\)"):
+        read_reference(path, alanine)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(BgbenchError, match="no readable reference"):
         read_reference(path, alanine)

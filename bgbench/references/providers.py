@@ -60,10 +60,10 @@ def missing(
             f"--engine softened{hot}`, SUITE.yaml being the file of that suite; --engine openmm where the "
             "batched energy does not know its terms"
         )
+    published = f" or fetch with `bgbench data fetch many-peptides-md --suite {suite_id}`"
     return (
         f"no reference for {', '.join(names)} at {temperature:g} K is at hand; simulate with "
-        f"`bgbench data simulate {' '.join(names)} --engine softened{hot}` or fetch with "
-        f"`bgbench data fetch many-peptides-md --suite {suite_id}`"
+        f"`bgbench data simulate {' '.join(names)} --engine softened{hot}`{'' if hot else published}"
     )
 
 

@@ -2,9 +2,11 @@
 
 Layout (Hugging Face data set, or a folder in the same layout): `pdb_tarfiles/test.tar` holding
 `pdbs/test/SEQ.pdb`, and `trajectories_subsampled/test/4AA/SEQ_subsampled.npz` with `positions
-(frames, atoms, 3)` nm, `tica_mean (features,)`, `tica_projection (features, k)`.
+(frames, atoms, 3)` nm, `tica_mean (features,)`, `tica_projection (features, k)`. Atoms, and so the distances
+among the features of the TICA model, are in the order of the PDB file.
 """
 
+import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +14,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from openmm.app import PDBFile
+from torch import Tensor
 
-from bgbench.chemistry.features import tica_features
+from bgbench.chemistry.features import heavy_pairs, tica_features
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.errors import BgbenchError
 from bgbench.hub import fetch
 from bgbench.records import sha256_file
+from bgbench.references.broken import broken_fractions
 from bgbench.references.diagnostics import certify
+from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, write_reference
-from bgbench.types import Reference, System, TicaModel
+from bgbench.types import ForceFieldSpec, Reference, System, TicaModel
 
 REPOSITORY = "hf:datasets/transferable-samplers/many-peptides-md"
 PINNED = "1af9336878122eb1d62894fe2fb3ff4b801a3216"
 """The commit a public comparison of samplers pins; `--revision main` gives the newest."""
+WRONG_AT_MOST = 0.01
+"""Share of frames with a D-residue or a broken bond: more of them mean that atoms were taken for others."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,17 @@ def take_published(system: System, source: Source, target: Path, part: str = "te
     """Fetch one system's trajectory, put its atoms in our order, compute energies, certify, write.
 
     Raises:
-        BgbenchError: for a missing or damaged file, atoms that differ, or an invalid TICA model.
+        BgbenchError: for another temperature or force field than the published, a missing or damaged file,
+            atoms that differ, or an invalid TICA model.
     """
+    refuse_other_target(system)
     length = f"{len(system.sequence)}AA"
     trajectory, origin = source.file(f"trajectories_subsampled/{part}/{length}/{system.name}_subsampled.npz")
     pdbs, _ = source.file(f"pdb_tarfiles/{part}.tar")
     order = atom_order(system, read_member(pdbs, f"pdbs/{part}/{system.name}.pdb"))
     arrays = _read(trajectory)
-    x = torch.from_numpy(arrays["positions"][:, order].astype(np.float32))
-    if not bool(torch.isfinite(x).all()):
-        raise BgbenchError(f"{trajectory} holds positions that are not finite; fetch it again")
-    tica = _tica(system, arrays, trajectory)
+    x = _frames(system, arrays, order, trajectory)
+    tica = _tica(system, arrays, order, trajectory)
     replica = torch.zeros(len(x), dtype=torch.long)
     forcefield = system.forcefield
     certificate = {
@@ -78,6 +86,16 @@ def take_published(system: System, source: Source, target: Path, part: str = "te
     }
     u = BatchedEnergy(system).energy(x.double())
     return write_reference(target, system, Reference(system.name, x, u, replica, certificate, tica))
+
+
+def refuse_other_target(system: System) -> None:
+    """Raise BgbenchError unless the published data are of this system's temperature and force field."""
+    if system.temperature != USUAL or system.forcefield != ForceFieldSpec():
+        named = system.forcefield.name if system.forcefield else "none"
+        raise BgbenchError(
+            f"the published data are of {USUAL:g} K and the force field '{ForceFieldSpec().name}', not of "
+            f"{system.temperature:g} K and '{named}'; simulate: `bgbench data simulate`"
+        )
 
 
 def read_member(archive: Path, name: str) -> str:
@@ -97,16 +115,18 @@ def read_member(archive: Path, name: str) -> str:
 
 
 def atom_order(system: System, pdb: str) -> list[int]:
-    """For each atom of the system, its place in the PDB text.
+    """For each atom of the system, its place in the PDB text; names are OpenMM's for any it knows (H1 is H).
 
     Raises:
-        BgbenchError: if the two hold different atoms.
+        BgbenchError: if the text is no PDB file, or the two hold different atoms.
     """
-    lines = [line for line in pdb.splitlines() if line.startswith(("ATOM", "HETATM"))]
-    residues = {key: k for k, key in enumerate(dict.fromkeys(line[21:27] for line in lines))}
-    place = {(residues[line[21:27]], line[12:16].strip()): k for k, line in enumerate(lines)}
+    try:
+        atoms = list(PDBFile(io.StringIO(pdb)).topology.atoms())
+    except (ValueError, IndexError, KeyError, AttributeError) as error:
+        raise BgbenchError(f"the published PDB of {system.name} cannot be read ({error})") from error
+    place = {(atom.residue.index, atom.name): k for k, atom in enumerate(atoms)}
     ours = system.atom_index
-    if set(place) != set(ours):
+    if set(place) != set(ours) or len(atoms) != len(ours):
         strange = sorted(set(place) ^ set(ours))[:3]
         raise BgbenchError(f"the published PDB of {system.name} holds other atoms: {strange}")
     return [place[key] for key in ours]
@@ -120,13 +140,62 @@ def _read(path: Path) -> dict[str, Any]:
         raise BgbenchError(f"{path} is damaged ({error}); fetch it again") from error
 
 
-def _tica(system: System, arrays: dict[str, Any], path: Path) -> TicaModel:
+def _numbers(arrays: dict[str, Any], name: str, dimensions: int, path: Path) -> np.ndarray:
+    """An array of so many dimensions, all of it finite."""
+    values = arrays[name]
+    if values.dtype.kind not in "fiu" or values.ndim != dimensions:
+        raise BgbenchError(
+            f"{path} holds {name} of shape {values.shape} and type {values.dtype}; fetch it again"
+        )
+    if not np.isfinite(values).all():
+        raise BgbenchError(f"{path} holds {name} that are not finite; fetch it again")
+    return values
+
+
+def _frames(system: System, arrays: dict[str, Any], order: list[int], path: Path) -> Tensor:
+    """Positions `(n, atoms, 3)` nm in our order."""
+    x = _numbers(arrays, "positions", 3, path)
+    if x.shape[1:] != (len(order), 3):
+        raise BgbenchError(
+            f"{path} holds positions of shape {x.shape}; its PDB file lists {len(order)} atoms"
+        )
+    frames = torch.from_numpy(x[:, order].astype(np.float32))
+    shares = broken_fractions(system, frames)
+    wrong = {name: f"{shares[name]:.1%}" for name in ("wrong_hand", "torn") if shares[name] > WRONG_AT_MOST}
+    if wrong:
+        raise BgbenchError(
+            f"{path} and its PDB file do not belong together: frames with {wrong}; fetch both again"
+        )
+    return frames
+
+
+def _tica(system: System, arrays: dict[str, Any], order: list[int], path: Path) -> TicaModel:
+    """The model with its rows in the order of our features."""
     features = tica_features(system, system.positions[None]).shape[1]
-    mean = torch.from_numpy(arrays["tica_mean"]).double()
-    projection = torch.from_numpy(arrays["tica_projection"]).double()
-    if len(mean) != features or projection.shape[0] != features:
+    mean, projection = (
+        _numbers(arrays, f"tica_{part}", k, path) for part, k in (("mean", 1), ("projection", 2))
+    )
+    if len(mean) != features or len(projection) != features:
         raise BgbenchError(
             f"{path} holds a TICA model of {len(mean)} features, not {features}: one of the invalid "
             "8-residue models uploaded before 2025-12-15; fetch a later revision"
         )
-    return TicaModel(mean, projection)
+    rows = feature_rows(system, order, features)
+    return TicaModel(*(torch.from_numpy(values[rows]).double() for values in (mean, projection)))
+
+
+def feature_rows(system: System, order: list[int], features: int) -> np.ndarray:
+    """For each of our features, its place among those of the file, whose atom `order[k]` is our atom k.
+
+    Distances are between pairs of atoms counted through the file (upper triangle, all C, N and S atoms);
+    torsions come after them, residue by residue, in both.
+    """
+    pairs = heavy_pairs(system).numpy()
+    heavy = sorted(order[k] for k in np.unique(pairs))
+    rank = {place: k for k, place in enumerate(heavy)}
+    row = np.zeros((len(heavy), len(heavy)), dtype=int)
+    above = np.triu_indices(len(heavy), 1)
+    row[above] = np.arange(len(above[0]))
+    row += row.T
+    distances = [row[rank[order[i]], rank[order[j]]] for i, j in pairs.T]
+    return np.array([*distances, *range(len(distances), features)])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bgbench.chemistry import Atom
+from bgbench.chemistry.features import tica_features
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, plain, sha256_file
 from bgbench.references.packing import pack, unpack
@@ -71,7 +72,7 @@ def read_reference(path: Path, system: System) -> Reference:
             u=torch.from_numpy(arrays["energies"]),
             replica=torch.from_numpy(arrays["replica"].astype(np.int64)),
             certificate=certificate,
-            tica=_tica(arrays),
+            tica=_tica(arrays, system),
         )
     except DAMAGE as error:
         raise BgbenchError(
@@ -150,7 +151,7 @@ REQUIRED = (
 
 
 def refuse_other_target(certificate: Mapping[str, Any], system: System, path: Path) -> None:
-    """Raise BgbenchError unless the frames are of the system's own force field."""
+    """Raise BgbenchError unless the frames are of the system's own force field and temperature."""
     wanted, found = system.forcefield, str(certificate["forcefield_sha256"])
     if found != (wanted.sha256 if wanted else ""):
         named = f"'{wanted.name}' ({wanted.sha256[:12]})" if wanted else "none"
@@ -158,10 +159,18 @@ def refuse_other_target(certificate: Mapping[str, Any], system: System, path: Pa
             f"{path} is of another force field ({found[:12]}) than {system.name}'s here, {named}: "
             "another target; move it away and simulate this one"
         )
+    kelvin = certificate["temperatures"][0]
+    if abs(kelvin - system.temperature) > 1e-6:
+        raise BgbenchError(
+            f"{path} was simulated at {kelvin:g} K, and stands where a reference of {system.temperature:g} K "
+            "belongs; move it away and simulate this one"
+        )
 
 
 def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:
     """Raise BgbenchError for a certificate with an empty or missing entry."""
+    if not isinstance(certificate, Mapping):
+        raise BgbenchError(f"the certificate of {path} is no table of names and values; simulate it again")
     missing = [name for name in REQUIRED if certificate.get(name) in (None, "", {}, [])]
     if missing:
         raise BgbenchError(f"the certificate of {path} lacks {', '.join(missing)}; simulate it again")
@@ -180,8 +189,12 @@ def _order(system: System, stored: list[str], path: Path) -> list[int]:
     return [place[name] for name in atom_names(system)]
 
 
-def _tica(arrays: Mapping[str, np.ndarray]) -> TicaModel | None:
+def _tica(arrays: Mapping[str, np.ndarray], system: System) -> TicaModel | None:
     if "tica_mean" not in arrays:
         return None
     mean, projection = (torch.from_numpy(arrays[f"tica_{part}"]).double() for part in ("mean", "projection"))
+    features = tica_features(system, system.positions[None]).shape[1]
+    if mean.shape != (features,) or projection.ndim != 2 or len(projection) != features:
+        shapes = f"{tuple(mean.shape)} and {tuple(projection.shape)}"
+        raise ValueError(f"a TICA model of shapes {shapes} for {features} features")
     return TicaModel(mean, projection)
