@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from bgbench.abstract import Conventions, Estimate, MetricCase
 from bgbench.errors import BgbenchError
 from bgbench.metrics.free_energy import free_energies
+from bgbench.metrics.sides import equally_weighted
 from bgbench.plugins import plugins
 from bgbench.types import Ensemble, Proposal, Reference, System
 from bgbench.weights import effective_points
@@ -87,8 +88,9 @@ class Protocol:
             allowed = self._floor(system, reference, n, effective=rounded(max(n_eff, FEWEST_EFFECTIVE)))
             diagnostics["floors_at_n_eff"] = {name: allowed[name] for name in allowed if name in values}
             diagnostics["free_energies"] = free_energies(system, estimate, reference)
-        if estimate.log_w_uncut is not None:
-            diagnostics["metrics_uncut"] = self._measure(replace(case, estimate=uncut(estimate)), names)
+        if estimate.log_w_uncut is not None or self._cuts(estimate.ensemble):
+            whole = replace(case, estimate=uncut(estimate), options={**self.options, "cut": "none"})
+            diagnostics["metrics_uncut"] = self._measure(whole, names)
         controls = self._controls(system, reference, n) if system.atoms else {}
         return Judgement(
             values,
@@ -109,6 +111,10 @@ class Protocol:
             return value
         power = 1 if name in DIVERGENCES else 2
         return float(value**power - allowed[name] ** power)
+
+    def _cuts(self, ensemble: Ensemble) -> bool:
+        """Whether the protocol itself drops weights of this ensemble."""
+        return self.options.get("cut", "none") != "none" and not equally_weighted(ensemble)
 
     def _measure(self, case: MetricCase, names: tuple[str, ...]) -> dict[str, float]:
         known = plugins().metrics

@@ -19,6 +19,7 @@ from bgbench.energies.spotcheck import false_energies, spot_check
 from bgbench.errors import BrokenContract, NonFinite, Unsupported
 from bgbench.guard import contained
 from bgbench.leakage import leakage
+from bgbench.metrics.sides import evenly
 from bgbench.plugins import energy, plugins
 from bgbench.protocols import Judgement, Protocol, get_protocol
 from bgbench.records import Cell
@@ -219,7 +220,7 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
     """
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
-    pick = torch.arange(0, reference.n_samples, max(1, reference.n_samples // FORWARD_FRAMES))
+    pick = evenly(reference.replica, min(FORWARD_FRAMES, reference.n_samples))
     with torch.no_grad():
         batches = reference.x[pick].double().split(sampler.batch_size(task.system))
         parts = [sampler.log_prob(task, x) for x in batches]

@@ -1,12 +1,15 @@
 """The density audit passes what is right and finds what is wrong."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bgbench import Proposal, System
 from bgbench.audit import audit, audited, fragment, summary
+from bgbench.run import forward
+from bgbench.types import Reference
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
 
@@ -29,6 +32,27 @@ class Wrong(Prior):
     def latent(self, task, x):
         z, log_det = super().latent(task, x)
         return z, log_det + self.log_det
+
+
+class Listening(Prior):
+    """Keeps what its density was asked about."""
+
+    def log_prob(self, task, x):
+        self.asked = x
+        return super().log_prob(task, x)
+
+
+@pytest.mark.parametrize("frames", [5120, 2000, 100])
+def test_the_forward_view_meets_every_replica(peptide, frames):
+    """Files interleave 16 replicas; a stride that shares a factor with 16 would meet some of them alone."""
+    replica = torch.arange(frames) % 16
+    x = peptide.positions.float() + replica[:, None, None]
+    reference = Reference(peptide.name, x, torch.zeros(frames), replica, {}, None)
+    sampler = Listening()
+    told = forward(sampler, SimpleNamespace(system=peptide), reference)["forward"]
+    met = torch.bincount((sampler.asked[:, 0, 0] - peptide.positions[0, 0]).round().long(), minlength=16)
+    assert told["frames"] == len(sampler.asked) == min(512, frames)
+    assert met.max() - met.min() <= 1
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,23 @@ def test_the_published_protocol_as_runs_use_it_gives_the_published_numbers(syste
     assert {name: judged.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_protocol_that_cuts_weights_reports_the_metrics_without_its_cut(system, reference, stored):
+    equal = case_of(system, reference, stored["samples"], stored["samples_energy_kT"])
+    protocol = get_protocol("paper@1")
+    assert (
+        "metrics_uncut" not in protocol.judge(equal.estimate, reference, system, equal.generator).diagnostics
+    )
+    ensemble = equal.estimate.ensemble
+    log_w = torch.zeros_like(ensemble.log_w)
+    log_w[3] = 8.0
+    heavy = replace(equal.estimate, ensemble=Ensemble(ensemble.x, ensemble.u, log_w))
+    judged = protocol.judge(heavy, reference, system, equal.generator)
+    found = judged.diagnostics["metrics_uncut"]
+    assert set(found) == set(judged.metrics)
+    assert found["torus_w2"] > 1.5 * judged.metrics["torus_w2"]
+    assert found["ess"] == judged.metrics["ess"]
+
+
 def test_tica_features_are_the_published_ones(system, reference, stored):
     from bgbench.chemistry.features import tica_features
 

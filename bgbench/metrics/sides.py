@@ -55,10 +55,15 @@ def evenly(replica: Tensor, n: int) -> Tensor:
     return order[torch.arange(n) * len(replica) // n].sort().values
 
 
+def equally_weighted(ensemble: Ensemble) -> bool:
+    """Whether there is nothing to cut, and nothing to draw by."""
+    return bool((ensemble.log_w == ensemble.log_w[0]).all())
+
+
 def _resampled(case: MetricCase, n: int) -> Ensemble:
     """`n` multinomial draws after the cut; an unweighted ensemble has nothing to cut or to draw by."""
     ensemble = case.estimate.ensemble
-    if bool((ensemble.log_w == ensemble.log_w[0]).all()):
+    if equally_weighted(ensemble):
         return ensemble.take(torch.arange(n))
     rule = str(case.options.get("cut", "none"))
     log_w = cut_weights(ensemble.log_w, rule)
