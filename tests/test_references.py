@@ -94,7 +94,7 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
     with pytest.raises(BgbenchError, match="no table of names and values"):
         read_reference(path, alanine)
     change(path, certificate=np.array(json.dumps({**certificate, "temperatures": [500.0, 600.0]})))
-    with pytest.raises(BgbenchError, match="was simulated at 500 K, and stands where .* 310 K belongs"):
+    with pytest.raises(BgbenchError, match=r"was simulated at 500 K, and stands where .* 310 K belongs"):
         read_reference(path, alanine)
     whole = np.array(json.dumps(certificate))
     change(path, certificate=whole, tica_mean=np.zeros(5), tica_projection=np.zeros((5, 2)))
