@@ -1,8 +1,9 @@
 """What suites cost, from records: `python benchmarks/scale.py RUN…` rewrites the table of `scale.md`.
 
 RUN are run folders with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
-in a worker of one thread; hours are their sum. GB are float32 positions, energy, log q and log w of every
-draw, which is what an array file holds. Exponents are slopes of log seconds against log atoms over systems.
+in a worker of one thread; hours are their sum. GB are what the array files hold, unpacked. Peak MB are the
+largest high-water mark of a worker, MiB, over the cells it had run. Exponents are slopes of log seconds
+against log atoms over systems.
 """
 
 import sys
@@ -28,8 +29,6 @@ HEADS = (
     "sampler", "suite", "budget", "cells", "hours", *(f"{name} s" for name in PHASES), "atoms^",
     "GB", "peak MB",
 )  # fmt: skip
-NUMBERS = 4 + 4 + 8
-"""Bytes of a draw beside its positions: float32 log q and log w, float64 energy."""
 
 
 def kept() -> list[RunFolder]:
@@ -53,11 +52,40 @@ def exponent(records: Iterable[Record], sizes: dict[str, int]) -> str:
     return f"{slope:.1f}"
 
 
+def stored_points(record: Record) -> int | None:
+    """Rows of a finished cell's array file; None where the record does not tell.
+
+    Estimators that end with few `points` copy them until the protocol has as many as it compares; SNIS keeps
+    every draw and tells the ESS of all of them; n equal weights are 1/n each.
+    """
+    told, metrics = record.diagnostics, record.metrics
+    if "points" in told:
+        return max(int(told["points"]), int(told["frames_compared"]))
+    if "ess_against_n" in told:
+        return max(int(draws) for draws in told["ess_against_n"])
+    share, ess = metrics.get("max_weight_share"), metrics.get("ess")
+    equal = share is not None and ess is not None and abs(ess - 1) < 1e-9
+    return round(1 / share) if equal and share else None
+
+
+def point_bytes(record: Record, n_atoms: int) -> int:
+    """Bytes of a row, as `bgbench.records.write_arrays` keeps it: float32 positions, float64 u and log w; a
+    density's log q in float64; the int32 group of walks and particles."""
+    grouped = "points" in record.diagnostics or record.cell.estimator == "mcmc"
+    return 12 * n_atoms + 16 + 8 * ("density" in record.diagnostics) + 4 * grouped
+
+
+def gigabytes(records: Iterable[Record], sizes: dict[str, int]) -> str:
+    """What the array files of finished cells hold; a dash where one record does not tell."""
+    held = [(stored_points(record), point_bytes(record, sizes[record.cell.system])) for record in records]
+    known = [points * size for points, size in held if points is not None]
+    return f"{sum(known) / 1e9:.3f}" if len(known) == len(held) else "–"
+
+
 def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
     """One run: hours, seconds a cell by phase, growth with atoms, gigabytes, memory."""
     records = [record for record in run.records() if record.status == "ok"]
     means = [np.mean([record.seconds.get(phase, 0.0) for record in records]) for phase in PHASES]
-    stored = sum((12 * sizes[r.cell.system] + NUMBERS) * r.budget.used for r in records)
     cells = [
         name,
         run.plan.suite if run.plan.protocol == Suite.protocol else f"{run.plan.suite}, {run.plan.protocol}",
@@ -66,7 +94,7 @@ def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
         f"{sum(record.seconds['total'] for record in records) / 3600:.2f}",
         *(f"{mean:.1f}" for mean in means),
         exponent(records, sizes),
-        f"{stored / 1e9:.3f}",
+        gigabytes(records, sizes),
         f"{max(record.provenance['peak_memory_mb'] for record in records):.0f}",
     ]
     return line(*cells)

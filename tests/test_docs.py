@@ -3,13 +3,20 @@
 import importlib.util
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer.main
 
+from bgbench.choices import parse_settings
 from bgbench.cli import app
+from bgbench.clusters import Slurm
+from bgbench.errors import BgbenchError
+from bgbench.planning import prefixed
 from bgbench.protocols import PROTOCOLS
+from bgbench.records import Record, read_arrays
+from bgbench.suites import load_suite
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -24,14 +31,25 @@ def test_python_blocks_run(tmp_path, monkeypatch):
         exec(compile(text, "README.md", "exec"), {})
 
 
-COMMANDS = [
-    line
-    for language, text in BLOCKS
-    if language == "bash"
-    for part in text.splitlines()
-    for line in part.split("&&")
-    if line.strip().startswith("bgbench")
-]
+def commands(lines):
+    """Those that call bgbench, `&&` apart, without `time`."""
+    parts = [part.strip().removeprefix("time ") for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("bgbench")]
+
+
+def spans(text):
+    """What stands between backticks outside blocks, on one line each."""
+    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", rest)]
+
+
+def bash_lines(text):
+    """Lines of the bash blocks."""
+    return "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
+
+
+SCALE = (ROOT / "benchmarks" / "scale.md").read_text()
+COMMANDS = [*commands(bash_lines(README)), *commands([*bash_lines(SCALE), *spans(SCALE)])]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -43,6 +61,39 @@ def test_commands_and_their_options_exist(line):
         command = command.commands[words.pop(0)]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def refuse_what_run_refuses(line, folder):
+    """Raise BgbenchError, or fail, for words with which `bgbench run` does not start; suites of one's own are
+    written to `folder`."""
+    words = shlex.split(line, comments=True)
+    told = {word: value for word, value in pairwise(words) if word.startswith("--")}
+    suite = told.get("--suite", "dipeptides-mini")
+    if suite.endswith(".yaml"):
+        (folder / suite).write_text("systems: [AA]\nenergy: openmm\nbudget: 100\nseeds: 1\n")
+        suite = str(folder / suite)
+    load_suite(suite)
+    assert "--resume" not in words or "--out" in words, line
+    asked = parse_settings([value for word, value in pairwise(words) if word == "--set"])
+    Slurm.from_options(prefixed(asked, "cluster"))
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("bgbench run ")])
+def test_runs_are_not_refused_for_their_words(line, tmp_path):
+    refuse_what_run_refuses(line, tmp_path)
+
+
+def test_a_refused_command_is_noticed(tmp_path):
+    page = (
+        "`time bgbench run md --suite\n  many.yaml` and `bgbench run md --resume`\n```bash\nbgbench list\n```"
+    )
+    named, resumed = commands(spans(page))
+    assert commands(bash_lines(page)) == ["bgbench list"]
+    with pytest.raises(BgbenchError, match=r"call it name@1\.yaml"):
+        refuse_what_run_refuses(named, tmp_path)
+    with pytest.raises(AssertionError):
+        refuse_what_run_refuses(resumed, tmp_path)
+    assert any("--suite many@1.yaml" in line for line in COMMANDS)
 
 
 def test_the_set_up_commands_are_the_ones_ci_runs():
@@ -103,10 +154,51 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
             assert ("variant=mode-deleted" in line) == ("/mode-deleted" in line)
 
 
-def test_the_scale_table_is_that_of_the_stored_records(monkeypatch):
+@pytest.fixture
+def scale(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    scale = importlib.import_module("scale")
-    assert f"{scale.START}\n{scale.table(scale.kept())}\n{scale.END}" in scale.PAGE.read_text()
+    return importlib.import_module("scale")
+
+
+def test_the_scale_table_is_that_of_the_stored_records(scale):
+    assert f"{scale.START}\n{scale.table(scale.kept())}\n{scale.END}" in SCALE
+
+
+@pytest.mark.parametrize(
+    ("run", "points"),
+    [
+        ("headline/tetrapeptides30/md", 5120),
+        ("headline/tetrapeptides30/remd", 5120),
+        ("headline/tetrapeptides30/verse", 10_000),
+        ("headline/tetrapeptides30/prose", 10_000),
+        ("estimators/md", 10_000),
+        ("estimators/verse-snis", 100_000),
+        ("estimators/verse-self-improve", 20_000),
+        ("estimators/verse-smc-ula", 10_000),
+    ],
+)
+def test_points_of_array_files_are_told_by_records(run, points, scale):
+    first = next(path for path in sorted((ROOT / "benchmarks" / run / "cells").glob("*.json")))
+    assert scale.stored_points(Record.model_validate_json(first.read_bytes())) == points
+
+
+def test_a_record_that_does_not_tell_its_points_gets_a_dash(scale):
+    path = ROOT / "benchmarks" / "headline" / "tetrapeptides30" / "verse" / "cells" / "ARIP-s0.json"
+    record = Record.model_validate_json(path.read_bytes())
+    told = {name: value for name, value in record.diagnostics.items() if name != "ess_against_n"}
+    silent = record.model_copy(update={"diagnostics": told})
+    assert scale.stored_points(silent) is None
+    assert scale.gigabytes([record, silent], {"ARIP": 69}) == "–"
+    assert scale.gigabytes([record, record], {"ARIP": 69}) == f"{2 * 10_000 * (12 * 69 + 24) / 1e9:.3f}"
+
+
+@pytest.mark.parametrize("name", ["md", "remd", "verse", "prose", "reference", "prior"])
+def test_bytes_of_array_files_are_those_of_the_boards(name, scale):
+    folder = ROOT / "leaderboard" / "records" / f"{name}-1000"
+    record = Record.model_validate_json((folder / "cells" / "AA-s0.json").read_bytes())
+    arrays = read_arrays(folder / "arrays" / "AA-s0.npz", record.arrays)
+    held = scale.stored_points(record) * scale.point_bytes(record, arrays["x"].shape[1])
+    assert held == sum(array.nbytes for array in arrays.values())
 
 
 def test_contributing_is_short():
