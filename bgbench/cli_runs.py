@@ -1,7 +1,6 @@
 """`bgbench show|compare|curve|report|replay|verify`: what is done with finished runs."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,13 +69,7 @@ def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
         out.print(f"  no break-even numbers: {error}", soft_wrap=True)
         return
     for found in pairs:
-        systems = "never" if math.isinf(found.systems) else f"after {found.systems:,.0f} systems"
-        bound = " or sooner" if found.at_most and not math.isinf(found.systems) else ""
-        out.print(
-            f"  {found.sampler}: {found.hours:.3g} h of training are paid back {systems}{bound} "
-            f"({found.metric}, against {found.other})",
-            soft_wrap=True,
-        )
+        out.print(f"  {found.sentence}", soft_wrap=True)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,13 +49,7 @@ def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
         "curves": _curves(together) if together else "",
         "comparisons": [_compared(together, name) for name in _common(together)] if len(together) > 1 else [],
         "break_even": [
-            {
-                "sampler": found.sampler,
-                "other": found.other,
-                "hours": f"{found.hours:.3g}",
-                "systems": "never" if math.isinf(found.systems) else f"{found.systems:,.0f}",
-            }
-            for found in (break_even(together, CURVES[0]) if len(together) > 1 else [])
+            found.sentence for found in (break_even(together, CURVES[0]) if len(together) > 1 else [])
         ],
     }
 

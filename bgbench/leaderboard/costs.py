@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bgbench import curves
-from bgbench.breakeven import systems_until
+from bgbench.breakeven import Payback, systems_until
 from bgbench.curves import Point
 from bgbench.leaderboard.entries import Opened
 from bgbench.runfolder import RunFolder
@@ -80,14 +80,21 @@ class Untrained:
 
 def paid_back(
     hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
-) -> tuple[str, float, bool] | None:
-    """The untrained entry against which `hours` of training are paid back soonest: its name, after how many
-    systems, and whether that is an upper bound; None without training, curves or such an entry."""
+) -> tuple[str, Payback] | None:
+    """The untrained entry against which `hours` of training are paid back soonest, and when: never only if so
+    against all. None without training, curves or such an entry."""
     if not hours:
         return None
     found = []
     for other in others:
-        until = systems_until(hours, mine, other.points, metric)
-        if until is not None:
-            found.append((other.name, *until))
-    return min(found, key=lambda item: (math.isinf(item[1]), item[1]), default=None)
+        back = systems_until(hours, mine, other.points, metric)
+        if back is not None:
+            found.append((other.name, back))
+    return min(found, key=lambda item: _soonest(item[1]), default=None)
+
+
+def _soonest(back: Payback) -> tuple[int, float]:
+    """Sorts numbers of systems first, then what is not known, then never."""
+    if back.systems is None:
+        return 1, 0.0
+    return (2, 0.0) if math.isinf(back.systems) else (0, back.systems)

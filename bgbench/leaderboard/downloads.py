@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ def flat(standing: Standing, table: Table) -> dict[str, Any]:
     """One entry of a table as flat values."""
     opened, costs = standing.opened, standing.costs
     back = standing.back
+    systems = back[1].systems if back else None
     row: dict[str, Any] = {
         "entry": standing.name,
         "sampler": standing.label,
@@ -65,8 +67,9 @@ def flat(standing: Standing, table: Table) -> dict[str, Any]:
         "training_hours": costs.training_hours,
         "training_evaluations": costs.training_evaluations,
         "parameters": costs.parameters,
-        "break_even_systems": back[1] if back and back[1] < 1e300 else None,
+        "break_even_systems": systems if systems is None or math.isfinite(systems) else None,
         "break_even_against": back[0] if back else None,
+        "break_even_error": back[1].error if back else None,
         "licence": opened.entry.licence,
         "pin": opened.entry.pin,
     }

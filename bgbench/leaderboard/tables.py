@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bgbench.breakeven import Payback
 from bgbench.curves import Point
 from bgbench.leaderboard.costs import Costs, Untrained, costs_of, paid_back, points_of
 from bgbench.leaderboard.entries import Opened, label
@@ -53,7 +54,7 @@ class Standing:
     floors: dict[str, float]
     costs: Costs
     points: tuple[Point, ...]
-    back: tuple[str, float, bool] | None
+    back: tuple[str, Payback] | None
     leakage: str
     missing: list[tuple[str, str]]
 

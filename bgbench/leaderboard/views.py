@@ -6,11 +6,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from bgbench.breakeven import Payback
 from bgbench.curves import Point
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
-from bgbench.leaderboard.rules import RANKED, SHOWN
+from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.pages import ARROWS
@@ -142,13 +143,18 @@ def _sortable(value: float | None, text: str) -> dict[str, str]:
     return {"sort": "" if value is None else repr(value), "text": text}
 
 
-def _back(found: tuple[str, float, bool] | None) -> dict[str, str]:
+def _back(found: tuple[str, Payback] | None) -> dict[str, str]:
     if found is None:
         return {"sort": "", "text": "–", "against": ""}
-    name, systems, at_most = found
-    if math.isinf(systems):
-        return {"sort": "1e300", "text": "never", "against": name}
-    return {"sort": repr(systems), "text": f"{'≤ ' if at_most else ''}{systems:,.0f}", "against": name}
+    name, back = found
+    place = f"{number(back.error)} {plugins().metrics[ORDER].unit}".strip()
+    against = f"against {name.split('-')[0]} at {place}"
+    if back.systems is None:
+        return {"sort": "", "text": "not known", "against": against}
+    if math.isinf(back.systems):
+        return {"sort": "1e300", "text": "never", "against": against}
+    text = f"{'≤ ' if back.at_most else ''}{back.systems:,.0f}"
+    return {"sort": repr(back.systems), "text": text, "against": against}
 
 
 def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:

@@ -156,6 +156,9 @@ def test_controls_and_incomplete_entries_are_not_ranked(published):
     entries = [open_entry(folder) for folder in entry_folders(published)]
     (table,) = tables_of(entries)
     assert {standing.name for standing in table.standings if standing.ranked} == {"verse", "prior"}
+    backs = {standing.name: standing.back for standing in table.standings}
+    assert backs["prior"] is None
+    assert backs["verse"][0] == "prior"
     control = entries[0].entry.model_copy(update={"control": True})
     from dataclasses import replace
 
@@ -164,6 +167,7 @@ def test_controls_and_incomplete_entries_are_not_ranked(published):
     assert ranks["prior"] == {}
     assert ranks["verse"]["torus_w2"] == (1, 1)
     assert [standing.name for standing in table.standings] == ["verse", "prior"]
+    assert all(standing.back is None for standing in table.standings), "a control is nobody's rival"
 
 
 def test_unverified_densities_have_a_table_of_their_own(published):

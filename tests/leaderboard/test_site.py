@@ -130,6 +130,10 @@ def test_downloads_say_what_the_page_says(site):
     assert verse["leakage"] == "seen", "GS is one of its training peptides"
     assert len(verse["cells"]) == 6
     assert len(verse["cells"][0]["sha256"]) == 64
+    assert verse["break_even_against"] == rows[place]["break_even_against"] == "prior"
+    assert verse["break_even_error"] == max(
+        entry["curve"][-1]["metrics"]["torus_w2"] for entry in table["entries"]
+    )
     assert f"{verse['torus_w2']:.3g}" in (site / "tables" / "tiny-1-bgbench-1-100.html").read_text()
     assert json.loads((site / "data" / "board.json").read_text())["tables"][0]["entries"] == names
 
