@@ -16,16 +16,43 @@ from bgbench.types import Ensemble, Proposal, Reference, System
 
 @dataclass(frozen=True)
 class Gap:
-    """One distance between two references, and the noise floors of both, in the metric's unit."""
+    """One distance between two references, the noise floors of both and their bounds, in the metric's unit.
+
+    None stands for a floor that was not measured, and for the bound of a floor without one.
+    """
 
     metric: str
     value: float
-    floors: tuple[float, float]
+    floors: tuple[float | None, float | None]
+    bounds: tuple[float | None, float | None]
 
     @property
-    def apart(self) -> bool:
-        """Whether the two are further apart than both floors."""
-        return self.value > max(self.floors)
+    def verdict(self) -> str:
+        """What floors and bounds say of the distance, as MEANING explains; empty if a floor is missing."""
+        floors = [floor for floor in self.floors if floor is not None]
+        bounds = [bound for bound in self.bounds if bound is not None]
+        if len(floors) < 2:
+            return ""
+        if self.value <= max(floors):
+            return "within the floors"
+        if self.value <= max(bounds, default=0.0):
+            return "not told apart"
+        return "apart" if len(bounds) == 2 else "above the floors"
+
+    def __str__(self) -> str:
+        floors = " and ".join(map(_told, self.floors, self.bounds))
+        verdict = self.verdict
+        return f"{self.metric} {self.value:.3g}, floors {floors}" + (f": {verdict}" if verdict else "")
+
+
+MEANING = (
+    "floors: the halves of a reference's replicas against each other, at as many frames as the distance or "
+    "half of the reference's; mean of several ways to halve them, in brackets the bound that one more would "
+    "stay below (97.5 %). 'within the floors': no more than the larger floor; 'apart': above both bounds; "
+    "'not told apart': between; 'above the floors': the same where a bound is missing, as with 2 to 4 "
+    "replicas; –: not measured, and no verdict"
+)
+"""What a line of a comparison says."""
 
 
 def both(system: System, other: Path | None = None) -> tuple[Reference, Reference]:
@@ -49,12 +76,21 @@ def both(system: System, other: Path | None = None) -> tuple[Reference, Referenc
 
 
 def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) -> list[Gap]:
-    """Every distance of the first reference to the second, with the second's TICA model and states."""
+    """Every distance of the first reference to the second, with the second's TICA model and states.
+
+    A reference's floors are along its own TICs.
+    """
     first, second = pair
     there = protocol.judge(equal(first), second, system, torch.Generator().manual_seed(0))
     back = protocol.judge(equal(second), first, system, torch.Generator().manual_seed(0))
+    bounds = [judged.diagnostics["floor_bounds"] for judged in (back, there)]
     return [
-        Gap(name, there.metrics[name], (back.floors.get(name, 0.0), floor))
+        Gap(
+            name,
+            there.metrics[name],
+            (back.floors.get(name), floor),
+            (bounds[0].get(name), bounds[1].get(name)),
+        )
         for name, floor in there.floors.items()
     ]
 
@@ -62,3 +98,9 @@ def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) 
 def equal(reference: Reference) -> Estimate:
     """The frames of a reference as an ensemble of equal weights."""
     return Estimate(Ensemble.unweighted(reference.x, reference.u), Proposal(reference.x))
+
+
+def _told(floor: float | None, bound: float | None) -> str:
+    if floor is None:
+        return "–"
+    return f"{floor:.3g} (no bound)" if bound is None else f"{floor:.3g} ({bound:.3g})"

@@ -1,5 +1,6 @@
 """`bgbench data …`: simulate references and training sets, verify what is packaged."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -161,9 +162,11 @@ def spacing(settings: Settings, frames: int, ns: float) -> int:
     """Rounds between frames so that `frames` span `ns` nanoseconds of each replica.
 
     Raises:
-        BgbenchError: if that is less than one round.
+        BgbenchError: if that is less than one round, or not finite.
     """
     rounds = ns * 1e6 / settings.step / settings.round_steps
+    if not math.isfinite(rounds):
+        raise BgbenchError(f"--ns {ns:g} is no time to simulate; give nanoseconds of each replica, as 0.1")
     per_frame = int(rounds / max(1.0, frames / settings.replicas))
     if per_frame < 1:
         raise BgbenchError(f"--ns {ns:g} is too short for {frames} frames; ask for fewer frames or more time")
@@ -200,20 +203,31 @@ def fetch_(
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
 ) -> None:
-    """Fetch published references and make them ours; those at hand are skipped."""
+    """Fetch published references and make them ours; those at hand are skipped, refused ones are named."""
+    from bgbench.hub import Unreachable
     from bgbench.references.published import PINNED, Source, take_published
 
     if data_set != "many-peptides-md":
         raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
     asked = load_suite(suite)
+    source, refused = Source(folder, revision or PINNED), list[str]()
     for name in asked.systems:
         target = Target(name, asked.temperature, asked.forcefield)
         path = (to or own_folder()) / target.path
         if path.is_file():
             err.print(f"{name}: ready in {path}")
             continue
-        reference = take_published(target.system(), Source(folder, revision or PINNED), path)
+        try:
+            reference = take_published(target.system(), source, path)
+        except Unreachable:
+            raise
+        except BgbenchError as error:
+            err.print(f"{name}: {error}", soft_wrap=True)
+            refused.append(name)
+            continue
         out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {path}", soft_wrap=True)
+    if refused:
+        raise BgbenchError(f"not taken: {', '.join(refused)}; the same command tries them again")
 
 
 @app.command("compare")
@@ -225,7 +239,7 @@ def compare_(
     temperature: Temperature = None,
 ) -> None:
     """Measure two references of a system against each other, beside the noise floors of both."""
-    from bgbench.agreement import both, gaps
+    from bgbench.agreement import MEANING, both, gaps
 
     protocol = get_protocol(Suite.protocol)
     for target in targets_of(targets, temperature):
@@ -234,9 +248,8 @@ def compare_(
         told = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
         out.print(f"{name}: {told[0]} against {told[1]}")
         for gap in gaps(system, (first, second), protocol):
-            verdict = "apart" if gap.apart else "within the floors"
-            floors = " and ".join(f"{floor:.3g}" for floor in gap.floors)
-            out.print(f"  {gap.metric} {gap.value:.3g}, floors {floors}: {verdict}")
+            out.print(f"  {gap}", soft_wrap=True)
+    out.print(MEANING, soft_wrap=True)
 
 
 @app.command("certify")
@@ -269,20 +282,24 @@ def certify_(
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
 ) -> None:
-    """Check that every reference reads, is whole, has a full certificate and the energies it says."""
-    from bgbench.energies.batched import BatchedEnergy
+    """Check that every reference is whole, and its certificate and energies those of all its frames."""
+    from bgbench.references.soundness import references_in, verified
 
     place = folder or data_path("references")
-    paths = sorted(place.glob("*.npz"))
-    if not paths:
-        raise BgbenchError(f"{place} holds no reference")
+    paths = references_in(place)
+    unsound = 0
     for path in paths:
-        system = System.from_sequence(path.stem)
-        reference = read_reference(path, system)
-        worst = float((BatchedEnergy(system).energy(reference.x[:64]) - reference.u[:64]).abs().max())
-        if worst > 5.0:
-            raise BgbenchError(f"{path}: stored energies are off by up to {worst:.1f} kT; simulate it again")
+        try:
+            reference, worst = verified(path)
+        except BgbenchError as error:
+            err.print(f"bgbench: {error}", soft_wrap=True)
+            unsound += 1
+            continue
+        name = path.stem if path == place else path.relative_to(place).with_suffix("")
         out.print(
-            f"{path.stem}: {reference.n_samples} frames, {reference.grade}, stored energies within "
-            f"{worst:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}"
+            f"{name}: {reference.n_samples} frames, {reference.grade}, stored energies within "
+            f"{worst:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}",
+            soft_wrap=True,
         )
+    if unsound:
+        raise typer.Exit(2)

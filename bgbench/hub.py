@@ -56,9 +56,9 @@ def fetch(address: str) -> HubFile:
     except EntryNotFoundError as error:
         if "offline" not in str(error).lower() and "connection" not in str(error).lower():
             raise BgbenchError(f"{address}: the repository has no such file") from error
-        raise BgbenchError(unreachable(address)) from error
+        raise Unreachable(unreachable(address)) from error
     except Exception as error:
-        raise BgbenchError(unreachable(address)) from error
+        raise Unreachable(unreachable(address)) from error
     commit = Path(path).parts[Path(path).parts.index("snapshots") + 1]
     return HubFile(Path(path), address, commit, checked(Path(path), address))
 
@@ -88,6 +88,10 @@ def git_hash(path: Path) -> str:
     """What git calls a file of this content."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+class Unreachable(BgbenchError):
+    """No network, or no hub behind it: whatever is asked for next will not come either."""
 
 
 def unreachable(address: str) -> str:

@@ -1,7 +1,9 @@
 """Two references of one system: measured against each other, and told apart when a run uses one of them."""
 
+import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from bgbench.resources import data_path
 from bgbench.suites import load_suite
 
 
-def test_a_made_up_reference_is_apart_from_the_packaged_one(own_references, cli):
+def test_a_made_up_reference_lies_above_the_floors(own_references, cli):
     code, told, _ = cli("data", "compare", "AA")
     assert code == 0
     assert "AA: made up, 120 frames, " in told
@@ -22,7 +24,8 @@ def test_a_made_up_reference_is_apart_from_the_packaged_one(own_references, cli)
     lines = [line for line in told.splitlines() if line.startswith("  ")]
     assert {line.split()[0] for line in lines} >= {"energy_w2", "torus_w2", "mode_weights"}
     assert all("floors" in line for line in lines)
-    assert next(line for line in lines if "mode_weights" in line).endswith("apart")
+    assert next(line for line in lines if "mode_weights" in line).endswith(": above the floors")
+    assert "'above the floors': the same where a bound is missing" in told
 
 
 def test_one_reference_in_two_halves_lies_within_its_floors():
@@ -41,7 +44,41 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
     found = gaps(system, (parts[0], parts[1]), get_protocol("bgbench@1"))
     assert {gap.metric for gap in found} >= {"energy_w2", "torus_w2", "tica_w2"}
     assert all(gap.value < 2 * max(gap.floors) for gap in found)
-    assert Gap("torus_w2", 1.0, (0.2, 0.3)).apart
+    assert all(bound > floor for gap in found for bound, floor in zip(gap.bounds, gap.floors, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "told"),
+    [
+        (0.30, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): within the floors"),
+        (0.45, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): not told apart"),
+        (0.51, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): apart"),
+        (0.51, (0.6, 0.5), "floors 0.2 (0.6) and 0.3 (0.5): not told apart"),
+        (0.51, (None, 0.5), "floors 0.2 (no bound) and 0.3 (0.5): above the floors"),
+        (0.30, (None, None), "floors 0.2 (no bound) and 0.3 (no bound): within the floors"),
+    ],
+)
+def test_apart_is_above_the_bounds_of_both(value, bounds, told):
+    assert str(Gap("torus_w2", value, (0.2, 0.3), bounds)) == f"torus_w2 {value:.3g}, {told}"
+
+
+def test_a_floor_that_was_not_measured_is_none(own_references, cli):
+    """The made-up reference has no TICA model: along its own TICs there is no floor."""
+    told = str(Gap("tica_w2", 0.01, (None, 0.0835), (None, 0.1)))
+    assert told == "tica_w2 0.01, floors – and 0.0835 (0.1)"
+    code, printed, _ = cli("data", "compare", "AA")
+    assert code == 0
+    assert re.search(r"^  tica_w2 [\d.]+, floors – and [\d.]+ \([\d.]+\)$", printed, re.MULTILINE)
+
+
+def test_a_tica_model_of_another_size_is_told(tmp_path, cli):
+    path = tmp_path / "AA.npz"
+    with np.load(data_path("references") / "AA.npz") as stored:
+        arrays = {**stored, "tica_mean": np.zeros(5), "tica_projection": np.zeros((5, 2))}
+    np.savez(path, **arrays)
+    code, printed, complaint = cli("data", "compare", "AA", "--with", tmp_path)
+    assert (code, printed) == (2, "")
+    assert "a TICA model of shapes (5,)" in complaint
 
 
 def test_a_reference_is_not_compared_with_itself(tmp_path, cli):

@@ -166,3 +166,15 @@ def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(
     assert code == 0
     assert "200 frames, grade bronze" in printed
     assert "ready" in call("--from", str(folder))[1]
+
+
+def test_one_refused_peptide_does_not_keep_the_others_from_being_taken(layout, tmp_path, cli):
+    suite = tmp_path / "two@1.yaml"
+    suite.write_text("systems: [GS, AA]\n")
+    words = ["data", "fetch", "many-peptides-md", "--suite", suite, "--out", tmp_path / "refs"]
+    code, printed, complaint = cli(*words, "--from", layout[0])
+    assert code == 2
+    assert "AA: 200 frames" in printed
+    assert "GS: " in complaint
+    assert "not taken: GS; the same command tries them again" in complaint
+    assert (tmp_path / "refs" / "AA.npz").is_file()

@@ -17,7 +17,7 @@ from bgbench.cli import app, guarded
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
-from bgbench.references.engines import Settings, evaluations, weighted
+from bgbench.references.engines import Settings, evaluations, masses_of, weighted
 from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference, reference_path
 from bgbench.references.store import REQUIRED, read_frames, read_reference
@@ -96,6 +96,9 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
     change(path, certificate=np.array(json.dumps({**certificate, "temperatures": [500.0, 600.0]})))
     with pytest.raises(BgbenchError, match=r"was simulated at 500 K, and stands where .* 310 K belongs"):
         read_reference(path, alanine)
+    change(path, certificate=np.array(json.dumps({**certificate, "temperatures": ["warm"]})))
+    with pytest.raises(BgbenchError, match=r"gives no temperature but \['warm'\]"):
+        read_reference(path, alanine)
     whole = np.array(json.dumps(certificate))
     change(path, certificate=whole, tica_mean=np.zeros(5), tica_projection=np.zeros((5, 2)))
     with pytest.raises(BgbenchError, match=r"a TICA model of shapes \(5,\)"):
@@ -154,6 +157,15 @@ def test_a_suite_is_simulated_with_its_own_force_field_and_temperature(tmp_path)
         (("--frames", 0), "0 frames of 16 replicas are too few to compare; ask for 64 or more"),
         (("--frames", 16), "16 frames of 16 replicas are too few"),
         (("--hydrogen-mass", -1), "hydrogen mass must be 0 or more, got -1"),
+        (("--hydrogen-mass", 20), "hydrogens of 20 Da leave an atom they are bonded to -45 of its 12 Da"),
+        (("--hydrogen-mass", 4.8, "--engine", "openmm"), "ask for a hydrogen mass of 4 or less"),
+        (("--hydrogen-mass", 20, "--engine", "softened"), "ask for a hydrogen mass of 4 or less"),
+        (("--seed", -1), "seed must be 0 or more, got -1"),
+        (("--seed", 3_000_000, "--engine", "openmm"), "openmm seed must be 2000000 or less"),
+        (("--ns", "nan"), "--ns nan is no time to simulate"),
+        (("--ns", "inf"), "--ns inf is no time to simulate"),
+        (("--ns", "1e308"), "--ns 1e+308 is no time to simulate"),
+        (("--ns", -1), "--ns -1 is too short"),
     ],
 )
 def test_impossible_settings_are_said_before_anything_is_simulated(words, told, tmp_path, capsys):
@@ -184,6 +196,16 @@ def test_openmm_has_the_hydrogens_and_counts_the_steps_it_was_asked_for(alanine)
     assert sum(masses[0]) == pytest.approx(sum(masses[1]))
     settings = Settings(engine="openmm", replicas=2, rungs=6, anneal_steps=10, warm_up=1, round_steps=5)
     assert evaluations(settings, 8) == 2 * (10 + 5 * (1 + 2 * 4))
+
+
+def test_hydrogens_may_be_as_heavy_as_their_heavy_atoms_allow(alanine):
+    """A CH₃ of 15 Da: its carbon keeps 3.03 Da with hydrogens of 4, 0.65 with 4.8."""
+    p = BatchedEnergy(alanine).parameters
+    made = masses_of(p, Settings(hydrogen_mass=4.0))
+    assert made.min() == pytest.approx(12.01 - 3 * (4.0 - 1.008), abs=0.02)
+    assert made.sum() == pytest.approx(p.masses.sum())
+    with pytest.raises(BgbenchError, match=r"hydrogens of 4\.8 Da leave .* 0\.6\d+ of its 12 Da"):
+        masses_of(p, Settings(hydrogen_mass=4.8))
 
 
 def test_a_missing_reference_names_the_two_commands(own_references):

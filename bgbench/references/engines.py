@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
+from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
@@ -19,11 +19,15 @@ from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
 from bgbench.energies.parameters import Parameters
 from bgbench.errors import BgbenchError
+from bgbench.references.masses import repartitioned
 from bgbench.types import System
 from bgbench.units import kt
 
 HOT = 700.0
 RELAX = 300
+
+MOST_SEEDS = 2_000_000
+"""OpenMM's seeds have 31 bits, and every seed of ours is a thousand of them, for the replicas."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Settings:
 
     `step` in fs, `round_steps` between exchanges, `rounds_per_frame`, `warm_up` rounds thrown away after
     `anneal_steps` at 700 K (`softened`: at the top rung); `hydrogen_mass` in Da (0: as the force field has
-    it); `turns` tried a round (`softened`).
+    it); `turns` tried a round (`softened`); `seed` of starts, dynamics and swaps.
+
+    Raises:
+        BgbenchError: for a number that is too small, too large for the engine, or not finite.
     """
 
     engine: str = "batched"
@@ -50,11 +57,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}
-        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "turns": 0}
+        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "turns": 0, "seed": 0}
         for name, limit in least.items():
             if not limit <= getattr(self, name) < math.inf:
                 words = name.replace("_", " ")
                 raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
+        if self.engine == "openmm" and self.seed > MOST_SEEDS:
+            raise BgbenchError(f"with openmm seed must be {MOST_SEEDS} or less, got {self.seed}")
 
 
 class AbstractEngine(ABC):
@@ -170,7 +179,7 @@ def masses_of(p: Parameters, settings: Settings) -> np.ndarray:
     """Masses `(atoms,)` in Da, hydrogens as the settings want them."""
     if not settings.hydrogen_mass:
         return p.masses
-    return with_hydrogen_mass(p.masses, p.bonds, settings.hydrogen_mass)
+    return repartitioned(p.masses, p.bonds, settings.hydrogen_mass)
 
 
 def annealed(
@@ -242,7 +251,7 @@ def weighted(system: System, settings: Settings) -> Any:
     made = openmm_system(system)
     if settings.hydrogen_mass:
         masses = np.array([made.getParticleMass(i)._value for i in range(system.n_atoms)])
-        for i, mass in enumerate(with_hydrogen_mass(masses, np.array(system.bonds), settings.hydrogen_mass)):
+        for i, mass in enumerate(repartitioned(masses, np.array(system.bonds), settings.hydrogen_mass)):
             made.setParticleMass(i, float(mass))
     return made
 

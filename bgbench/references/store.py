@@ -1,6 +1,8 @@
 """Reference files: one npz a system, positions in whole steps, energies, replicas, TICA, certificate."""
 
 import json
+import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from bgbench.records import atomic_file, plain, sha256_file
 from bgbench.references.packing import pack, unpack
 from bgbench.types import Reference, System, TicaModel
 
-DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
 RESOLUTION = 1e-4
 """Positions are stored in steps of this many nm, or finer; energies are of the unrounded positions."""
 
@@ -159,12 +161,25 @@ def refuse_other_target(certificate: Mapping[str, Any], system: System, path: Pa
             f"{path} is of another force field ({found[:12]}) than {system.name}'s here, {named}: "
             "another target; move it away and simulate this one"
         )
-    kelvin = certificate["temperatures"][0]
+    kelvin = target_temperature(certificate, path)
     if abs(kelvin - system.temperature) > 1e-6:
         raise BgbenchError(
             f"{path} was simulated at {kelvin:g} K, and stands where a reference of {system.temperature:g} K "
             "belongs; move it away and simulate this one"
         )
+
+
+def target_temperature(certificate: Mapping[str, Any], path: Path) -> float:
+    """The temperature (K) of the frames, the first of the certificate's ladder.
+
+    Raises:
+        BgbenchError: if that is no number above 0.
+    """
+    told = certificate["temperatures"]
+    kelvin = told[0] if isinstance(told, list) else None
+    if isinstance(kelvin, bool) or not isinstance(kelvin, int | float) or not 0 < kelvin < math.inf:
+        raise BgbenchError(f"the certificate of {path} gives no temperature but {told}; simulate it again")
+    return float(kelvin)
 
 
 def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:

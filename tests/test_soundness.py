@@ -1,0 +1,183 @@
+"""`bgbench data verify`: sound references pass wherever they lie, and every kind of damage is named."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bgbench import BgbenchError
+from bgbench.references.soundness import certificate_of, miscounted, system_of, verified
+from bgbench.references.store import read_reference
+from bgbench.resources import data_path
+
+
+@pytest.fixture
+def reference_file(tmp_path):
+    """A copy of a packaged reference: PG, gold, 2,000 frames of 16 replicas, 42 TICA features."""
+    return shutil.copy(data_path("references", "PG.npz"), tmp_path / "PG.npz")
+
+
+def damage(path, arrays=(), **told):
+    """Give a file other arrays (None: none) and its certificate other entries."""
+    with np.load(path) as stored:
+        kept = {name: stored[name] for name in stored.files}
+    certificate = {**json.loads(str(kept["certificate"])), **told}
+    kept |= {"certificate": np.array(json.dumps(certificate)), **dict(arrays)}
+    np.savez(path, **{name: values for name, values in kept.items() if values is not None})
+
+
+def energies_of(path):
+    with np.load(path) as stored:
+        return stored["energies"]
+
+
+def test_a_sound_reference_passes_with_all_its_energies(reference_file):
+    reference, worst = verified(reference_file)
+    assert reference.n_samples == 2000
+    assert 0 < worst < 0.4
+    damage(reference_file)
+    assert verified(reference_file)[1] == worst
+
+
+ENERGIES = {
+    "all NaN": (lambda u: u * np.nan, "energies are not all finite"),
+    "one infinite": (lambda u: np.where(np.arange(len(u)) == 1999, np.inf, u), "energies are not all finite"),
+    "the last one off": (lambda u: u + 1000.0 * (np.arange(len(u)) == 1999), "off by up to 1000.* kT"),
+    "reversed after 64": (lambda u: np.concatenate([u[:64], u[64:][::-1]]), "energies are off by up to"),
+}
+
+
+@pytest.mark.parametrize("kind", ENERGIES)
+def test_energies_are_looked_at_to_the_last_frame(reference_file, kind):
+    change, told = ENERGIES[kind]
+    damage(reference_file, {"energies": change(energies_of(reference_file))})
+    with pytest.raises(BgbenchError, match=told):
+        verified(reference_file)
+
+
+@pytest.mark.parametrize(
+    ("entries", "told"),
+    [
+        ({"rhat": {"sin_phi1": 9.0}}, "R̂ of sin_phi1 is 9.0 in its certificate and 1.00"),
+        ({"rhat": {"sin_phi1": "low"}}, "R̂ of sin_phi1 is low in its certificate"),
+        ({"rhat": {"sin_phi7": 1.0}}, "R̂ of sin_phi7 is 1.0 in its certificate and absent by its frames"),
+        ({"rhat": [1.0]}, "no table of R̂"),
+        ({"grade": "platinum"}, "grade 'platinum' is none of gold, silver, bronze"),
+        ({"grade": "silver"}, "grade silver is gold by its frames"),
+        ({"frames": 99_999}, "holds 2000 frames, its certificate says 99999"),
+        ({"frames": "all"}, "its certificate says all"),
+        ({"replicas": 17}, "frames of 16 replicas, its certificate says 17"),
+        ({"replicas": 8}, "numbered up to 15, its certificate says 8"),
+        ({"replicas": "many"}, "its certificate says many"),
+        ({"temperatures": ["hot"]}, r"no temperature but \['hot'\]"),
+        ({"temperatures": 310.0}, "no temperature but 310.0"),
+        ({"temperatures": [500.0]}, "simulated at 500 K, and lies where .* 310 K .* into a folder 500K"),
+    ],
+)  # fmt: skip
+def test_a_certificate_says_what_the_frames_say(reference_file, entries, told):
+    damage(reference_file, **entries)
+    with pytest.raises(BgbenchError, match=told):
+        verified(reference_file)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"tica_mean": np.zeros(5), "tica_projection": np.zeros((5, 2))}, r"TICA model of shapes \(5,\)"),
+        ({"tica_mean": np.full(42, np.nan)}, "TICA means are not all finite"),
+        ({"tica_projection": np.full((42, 4), np.nan)}, "TICA projections are not all finite"),
+        ({"tica_mean": None, "tica_projection": None}, "no TICA model, and R̂ of TICs"),
+        ({"scale": np.float64("nan")}, "positions are not all finite"),
+        ({"replica": np.zeros(2000, np.int16)}, "frames of 1 replicas, its certificate says 16"),
+        ({"replica": np.arange(2000) // 125}, "R̂ of .* by its frames"),
+        ({"replica": np.minimum(np.arange(2000), 15)}, "a replica has 1 whole frames"),
+        ({"certificate": np.array("[1, 2]")}, "no table of names and values"),
+        ({"certificate": np.array("{")}, "no readable reference"),
+    ],
+)  # fmt: skip
+def test_damaged_arrays_are_told(reference_file, arrays, told):
+    damage(reference_file, arrays)
+    with pytest.raises(BgbenchError, match=told):
+        verified(reference_file)
+
+
+def test_without_tica_nothing_is_gold(reference_file):
+    rhat = {k: v for k, v in certificate_of(reference_file)["rhat"].items() if not k.startswith("tic")}
+    damage(reference_file, {"tica_mean": None, "tica_projection": None}, rhat=rhat)
+    with pytest.raises(BgbenchError, match="grade gold is silver by its frames"):
+        verified(reference_file)
+    damage(reference_file, grade="silver")
+    assert verified(reference_file)[0].grade == "silver"
+
+
+def test_what_was_not_simulated_may_be_called_bronze(reference_file):
+    damage(reference_file, grade="bronze")
+    with pytest.raises(BgbenchError, match="grade bronze is gold"):
+        verified(reference_file)
+    damage(reference_file, engine="snis of verse")
+    assert verified(reference_file)[0].grade == "bronze"
+    damage(reference_file, grade="silver")
+    with pytest.raises(BgbenchError, match="grade silver is gold"):
+        verified(reference_file)
+
+
+def test_a_replica_may_be_missing_where_its_frames_were_left_out(reference_file):
+    reference = read_reference(reference_file, system_of(reference_file, certificate_of(reference_file)))
+    kept = reference.replica != 3
+    told = {**reference.certificate, "frames": int(kept.sum()), "left_out": {"cis": 125}}
+    fewer = replace(
+        reference, x=reference.x[kept], u=reference.u[kept], replica=reference.replica[kept], certificate=told
+    )
+    assert miscounted(fewer) == ""
+    for counted in ({"cis": 100}, None):
+        assert "15 replicas" in miscounted(replace(fewer, certificate={**told, "left_out": counted}))
+
+
+def test_broken_bytes_and_other_files_are_told(reference_file):
+    whole = reference_file.read_bytes()
+    for place in range(200, len(whole), len(whole) // 40):
+        reference_file.write_bytes(whole[:place] + b"\x55" * 60 + whole[place + 60 :])
+        with pytest.raises(BgbenchError, match=r"PG\.npz"):
+            verified(reference_file)
+    with reference_file.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(BgbenchError, match="no readable reference"):
+        verified(reference_file)
+
+
+def test_references_in_temperature_folders_are_looked_at(tmp_path, cli):
+    hot = tmp_path / "500K"
+    hot.mkdir()
+    shutil.copy(data_path("checks", "AA-500K.npz"), hot / "AA.npz")
+    for folder, name in ((tmp_path, "500K/AA"), (hot, "AA"), (hot / "AA.npz", "AA")):
+        code, printed, _ = cli("data", "verify", folder)
+        assert (code, printed.partition(" frames, ")[0]) == (0, f"{name}: 4000")
+    shutil.move(hot / "AA.npz", tmp_path / "AA.npz")
+    code, _, told = cli("data", "verify", tmp_path)
+    assert code == 2
+    assert "simulated at 500 K, and lies where references of 310 K are looked for" in told
+
+
+def test_names_may_say_more_than_the_peptide(cli):
+    code, printed, _ = cli("data", "verify", data_path("checks"))
+    assert code == 0
+    assert {line.partition(":")[0] for line in printed.splitlines()} == {
+        path.stem for path in data_path("checks").glob("*.npz")
+    }
+
+
+def test_every_unsound_reference_of_a_folder_is_named(reference_file, tmp_path, cli):
+    shutil.copy(reference_file, tmp_path / "AXB.npz")
+    shutil.copy(reference_file, tmp_path / "GP.npz")
+    damage(reference_file, {"energies": torch.zeros(2000).numpy()})
+    shutil.copy(data_path("references", "SS.npz"), tmp_path)
+    code, printed, told = cli("data", "verify", tmp_path)
+    assert code == 2
+    assert [line.partition(":")[0] for line in printed.splitlines()] == ["SS"]
+    axb, gp, pg = told.strip().splitlines()
+    assert "not named after a peptide" in axb
+    assert "holds other atoms than GP" in gp
+    assert "stored energies are off" in pg
