@@ -435,8 +435,8 @@ def populations(name, alanine):
 @pytest.mark.parametrize("name", ["AA-500K", "AA-500K-softened"])
 def test_our_engines_and_openmm_agree_on_the_basins_of_alanine(name, alanine):
     """All four φ/ψ basins at 500 K, where OpenMM crosses between them: within 4 joint standard errors."""
-    ours, our_error = populations(f"checks/{name}.npz", alanine)
-    theirs, their_error = populations("checks/AA-500K-openmm.npz", alanine)
+    ours, our_error = populations(f"checks/{name}.npz", alanine.at(500.0))
+    theirs, their_error = populations("checks/AA-500K-openmm.npz", alanine.at(500.0))
     assert theirs.mean(0).min() > 0.0
     gap = (ours.mean(0) - theirs.mean(0)).abs()
     assert (gap <= 4 * (our_error.square() + their_error.square()).sqrt()).all()
