@@ -1,6 +1,6 @@
 """Two references of one system: how far apart they are, beside how far the replicas of either are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,22 +18,19 @@ from bgbench.types import Ensemble, Proposal, Reference, System
 class Gap:
     """One distance between two references, the noise floors of both and their bounds, in the metric's unit.
 
-    None stands for a floor that was not measured, and for the bound of a floor without one.
+    None stands for the bound of a floor without one.
     """
 
     metric: str
     value: float
-    floors: tuple[float | None, float | None]
+    floors: tuple[float, float]
     bounds: tuple[float | None, float | None]
 
     @property
     def verdict(self) -> str:
-        """What floors and bounds say of the distance, as MEANING explains; empty if a floor is missing."""
-        floors = [floor for floor in self.floors if floor is not None]
+        """What floors and bounds say of the distance, as MEANING explains."""
         bounds = [bound for bound in self.bounds if bound is not None]
-        if len(floors) < 2:
-            return ""
-        if self.value <= max(floors):
+        if self.value <= max(self.floors):
             return "within the floors"
         if self.value <= max(bounds, default=0.0):
             return "not told apart"
@@ -41,8 +38,7 @@ class Gap:
 
     def __str__(self) -> str:
         floors = " and ".join(map(_told, self.floors, self.bounds))
-        verdict = self.verdict
-        return f"{self.metric} {self.value:.3g}, floors {floors}" + (f": {verdict}" if verdict else "")
+        return f"{self.metric} {self.value:.3g}, floors {floors}: {self.verdict}"
 
 
 MEANING = (
@@ -50,7 +46,7 @@ MEANING = (
     "half of the reference's; mean of several ways to halve them, in brackets the bound that one more would "
     "stay below (97.5 %). 'within the floors': no more than the larger floor; 'apart': above both bounds; "
     "'not told apart': between; 'above the floors': the same where a bound is missing, as with 2 to 4 "
-    "replicas; –: not measured, and no verdict"
+    "replicas"
 )
 """What a line of a comparison says."""
 
@@ -76,11 +72,9 @@ def both(system: System, other: Path | None = None) -> tuple[Reference, Referenc
 
 
 def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) -> list[Gap]:
-    """Every distance of the first reference to the second, with the second's TICA model and states.
-
-    A reference's floors are along its own TICs.
-    """
-    first, second = pair
+    """Every distance of the first reference to the second, with both floors; TICs are the second's."""
+    second = pair[1]
+    first = replace(pair[0], tica=second.tica, sha256="")  # no hash: these floors are nobody else's
     there = protocol.judge(equal(first), second, system, torch.Generator().manual_seed(0))
     back = protocol.judge(equal(second), first, system, torch.Generator().manual_seed(0))
     bounds = [judged.diagnostics["floor_bounds"] for judged in (back, there)]
@@ -88,7 +82,7 @@ def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) 
         Gap(
             name,
             there.metrics[name],
-            (back.floors.get(name), floor),
+            (back.floors[name], floor),
             (bounds[0].get(name), bounds[1].get(name)),
         )
         for name, floor in there.floors.items()
@@ -100,7 +94,5 @@ def equal(reference: Reference) -> Estimate:
     return Estimate(Ensemble.unweighted(reference.x, reference.u), Proposal(reference.x))
 
 
-def _told(floor: float | None, bound: float | None) -> str:
-    if floor is None:
-        return "–"
+def _told(floor: float, bound: float | None) -> str:
     return f"{floor:.3g} (no bound)" if bound is None else f"{floor:.3g} ({bound:.3g})"
