@@ -1,6 +1,5 @@
 """`bgbench data …`: simulate references and training sets, verify what is packaged."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from bgbench.protocols import get_protocol
 from bgbench.references.diagnostics import recertify
 from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.providers import own_folder, reference_path
-from bgbench.references.simulate import Job, simulate
+from bgbench.references.simulate import Job, simulate, spacing
 from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.resources import data_path
@@ -156,21 +155,6 @@ def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:
         return f"{made:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: left out"
     effective = made.certificate["weights"]["effective_samples"]
     return f"{made.n_samples} frames of {effective:.0f} effective samples → {path}"
-
-
-def spacing(settings: Settings, frames: int, ns: float) -> int:
-    """Rounds between frames so that `frames` span `ns` nanoseconds of each replica.
-
-    Raises:
-        BgbenchError: if that is less than one round, or not finite.
-    """
-    rounds = ns * 1e6 / settings.step / settings.round_steps
-    if not math.isfinite(rounds):
-        raise BgbenchError(f"--ns {ns:g} is no time to simulate; give nanoseconds of each replica, as 0.1")
-    per_frame = int(rounds / max(1.0, frames / settings.replicas))
-    if per_frame < 1:
-        raise BgbenchError(f"--ns {ns:g} is too short for {frames} frames; ask for fewer frames or more time")
-    return per_frame
 
 
 def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:

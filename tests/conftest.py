@@ -99,8 +99,8 @@ CELL = {
 }
 
 
-def made_up_reference(folder, name, n=120, forcefield=None):
-    system = System.from_sequence(name, forcefield=forcefield)
+def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0):
+    system = System.from_sequence(name, temperature, forcefield)
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     x = (system.positions + 0.02 * noise).float()
@@ -111,7 +111,7 @@ def made_up_reference(folder, name, n=120, forcefield=None):
         "engine": "made up",
         "versions": {"bgbench": "0"},
         "replicas": 2,
-        "temperatures": [310.0],
+        "temperatures": [temperature],
         "steps": 1,
         "evaluations": 240,
     }

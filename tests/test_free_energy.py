@@ -108,7 +108,7 @@ def test_reweighting_between_temperatures_is_exact_for_a_harmonic_energy(generat
 def test_a_reference_at_its_own_temperature_comes_first(alanine, own_references, make_reference):
     with pytest.raises(BgbenchError, match="simulate AA --temperature 350"):
         find_reference(alanine.at(350.0))
-    make_reference(own_references / "350K", "AA")
+    make_reference(own_references / "350K", "AA", temperature=350.0)
     found = find_reference(alanine.at(350.0))
     assert "reweighted" not in found.certificate
 

@@ -184,3 +184,18 @@ def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     trajectories = np.stack(series, axis=1)
     features = [tica_features(job.system, torch.from_numpy(t).double()).numpy() for t in trajectories]
     return fit_tica(features, TICA_LAG) if len(series) >= MIN_FRAMES else None
+
+
+def spacing(settings: Settings, frames: int, ns: float) -> int:
+    """Rounds between frames so that `frames` span `ns` nanoseconds of each replica.
+
+    Raises:
+        BgbenchError: if that is less than one round, or not finite.
+    """
+    rounds = ns * 1e6 / settings.step / settings.round_steps
+    if not math.isfinite(rounds):
+        raise BgbenchError(f"--ns {ns:g} is no time to simulate; give nanoseconds of each replica, as 0.1")
+    per_frame = int(rounds / max(1.0, frames / settings.replicas))
+    if per_frame < 1:
+        raise BgbenchError(f"--ns {ns:g} is too short for {frames} frames; ask for fewer frames or more time")
+    return per_frame
