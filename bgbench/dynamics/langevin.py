@@ -12,6 +12,10 @@ import numpy as np
 from bgbench.energies.compiled import Packed, block_force, load, spread
 from bgbench.energies.kernels import FORCE, ROWS, STEP, TWICE, WIDE, jit, place
 from bgbench.energies.lanes import LANES, lane_log, lane_turn
+from bgbench.errors import BgbenchError
+
+LIGHTEST = 1.0
+"""Da that an atom keeps beside heavier hydrogens: as heavy as a hydrogen, or it alone would limit the step."""
 
 
 @dataclass
@@ -154,6 +158,9 @@ def with_hydrogen_mass(masses: np.ndarray, bonds: np.ndarray, mass: float) -> np
     """Masses with every hydrogen at `mass` Da, the difference taken from its bonded atom.
 
     Configurations' distribution does not depend on masses; a longer step becomes stable.
+
+    Raises:
+        BgbenchError: if a bonded atom would be lighter than LIGHTEST.
     """
     out = masses.copy()
     for i, j in bonds:
@@ -161,6 +168,12 @@ def with_hydrogen_mass(masses: np.ndarray, bonds: np.ndarray, mass: float) -> np
         if masses[light] < 2.0 <= masses[heavy]:
             out[light] = mass
             out[heavy] -= mass - masses[light]
+    poorest = int(np.argmin(np.where(masses < 2.0, np.inf, out)))
+    if out[poorest] < LIGHTEST:
+        raise BgbenchError(
+            f"hydrogens of {mass:g} Da leave an atom they are bonded to {out[poorest]:.3g} of its "
+            f"{masses[poorest]:.3g} Da; ask for a hydrogen mass of 4 or less"
+        )
     return out
 
 

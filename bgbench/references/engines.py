@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.dynamics.langevin import Integrator, Walkers
+from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
@@ -19,7 +19,6 @@ from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
 from bgbench.energies.parameters import Parameters
 from bgbench.errors import BgbenchError
-from bgbench.references.masses import repartitioned
 from bgbench.types import System
 from bgbench.units import kt
 
@@ -179,7 +178,7 @@ def masses_of(p: Parameters, settings: Settings) -> np.ndarray:
     """Masses `(atoms,)` in Da, hydrogens as the settings want them."""
     if not settings.hydrogen_mass:
         return p.masses
-    return repartitioned(p.masses, p.bonds, settings.hydrogen_mass)
+    return with_hydrogen_mass(p.masses, p.bonds, settings.hydrogen_mass)
 
 
 def annealed(
@@ -251,7 +250,7 @@ def weighted(system: System, settings: Settings) -> Any:
     made = openmm_system(system)
     if settings.hydrogen_mass:
         masses = np.array([made.getParticleMass(i)._value for i in range(system.n_atoms)])
-        for i, mass in enumerate(repartitioned(masses, np.array(system.bonds), settings.hydrogen_mass)):
+        for i, mass in enumerate(with_hydrogen_mass(masses, np.array(system.bonds), settings.hydrogen_mass)):
             made.setParticleMass(i, float(mass))
     return made
 
