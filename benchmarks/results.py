@@ -108,9 +108,8 @@ def caption(runs: list[RunFolder]) -> str:
     names = ", ".join(f"`{name}`" for name in labels(with_curves(runs)))
     return (
         f"Of {names}: error after 100, 1,000 … evaluations up to the budget, mean over cells "
-        "(`bgbench curve`); dotted: the floor at that number of frames, at most half of "
-        "the reference's. Points are left out while a walk has "
-        "not moved."
+        "(`bgbench curve`); dotted: the floor at that number of frames, at most half of the "
+        "reference's. Points are left out while a walk has not moved."
     )
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from bgbench import System
 from bgbench.chemistry.chirality import alpha_centres, beta_centres, chirality, is_mirrored, is_wrong
-from bgbench.chemistry.features import dihedral, heavy_pairs, tica_features, torsions
+from bgbench.chemistry.features import dihedral, heavy_pairs, n_tica_features, tica_features, torsions
 from bgbench.references.tica import fit_tica
 
 DATA = Path(__file__).parent / "data"
@@ -93,6 +93,7 @@ def test_tica_features_are_distances_then_blocks_of_angles(arip, frames):
     assert [tuple(p) for p in pairs.T.tolist()] == [(i, j) for i in chosen for j in chosen if i < j]
     distances = torch.cdist(x, x)[:, pairs[0], pairs[1]]
     assert features.shape == (7, 369)
+    assert n_tica_features(arip) == 369
     assert torch.allclose(features[:, : len(pairs[0])], distances, atol=1e-7)
     angles = torsions(arip, x)
     for k, kind in enumerate(KINDS):

@@ -108,6 +108,10 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
         read_reference(path, alanine)
     with pytest.raises(BgbenchError, match="no readable frames"):
         read_frames(path)
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(BgbenchError, match="no readable reference"):
+        read_reference(path, alanine)
 
 
 NINETY_NINE = ForceFieldSpec("ff99", ("amber99sbildn.xml", "amber99_obc.xml"), cutoff=1.0)

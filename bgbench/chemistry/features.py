@@ -79,6 +79,11 @@ def heavy_pairs(system: HasAtoms) -> Tensor:
     return chosen[torch.triu_indices(len(chosen), len(chosen), 1)]
 
 
+def n_tica_features(system: HasAtoms) -> int:
+    """How many features a TICA model of the system has."""
+    return heavy_pairs(system).shape[1] + 2 * sum(map(len, torsion_atoms(system).values()))
+
+
 def tica_features(system: HasAtoms, x: Tensor) -> Tensor:
     """`(n, features)`: distances between C, N, S atoms (nm), then sin and cos of φ, of ψ, of ω."""
     i, j = heavy_pairs(system)

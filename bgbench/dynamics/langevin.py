@@ -15,7 +15,7 @@ from bgbench.energies.lanes import LANES, lane_log, lane_turn
 from bgbench.errors import BgbenchError
 
 LIGHTEST = 1.0
-"""Da that an atom keeps beside heavier hydrogens: as heavy as a hydrogen, or it alone would limit the step."""
+"""Da that an atom keeps beside heavier hydrogens: lighter than a hydrogen, it alone would limit the step."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ import torch
 from openmm.app import PDBFile
 from torch import Tensor
 
-from bgbench.chemistry.features import heavy_pairs, tica_features
+from bgbench.chemistry.features import heavy_pairs, n_tica_features
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.errors import BgbenchError
 from bgbench.hub import fetch
@@ -64,7 +64,7 @@ def take_published(system: System, source: Source, target: Path, part: str = "te
         BgbenchError: for another temperature or force field than the published, a missing or damaged file,
             atoms that differ, or an invalid TICA model.
     """
-    refuse_other_target(system)
+    refuse_unpublished(system)
     length = f"{len(system.sequence)}AA"
     trajectory, origin = source.file(f"trajectories_subsampled/{part}/{length}/{system.name}_subsampled.npz")
     pdbs, _ = source.file(f"pdb_tarfiles/{part}.tar")
@@ -88,7 +88,7 @@ def take_published(system: System, source: Source, target: Path, part: str = "te
     return write_reference(target, system, Reference(system.name, x, u, replica, certificate, tica))
 
 
-def refuse_other_target(system: System) -> None:
+def refuse_unpublished(system: System) -> None:
     """Raise BgbenchError unless the published data are of this system's temperature and force field."""
     if system.temperature != USUAL or system.forcefield != ForceFieldSpec():
         named = system.forcefield.name if system.forcefield else "none"
@@ -171,7 +171,7 @@ def _frames(system: System, arrays: dict[str, Any], order: list[int], path: Path
 
 def _tica(system: System, arrays: dict[str, Any], order: list[int], path: Path) -> TicaModel:
     """The model with its rows in the order of our features."""
-    features = tica_features(system, system.positions[None]).shape[1]
+    features = n_tica_features(system)
     mean, projection = (
         _numbers(arrays, f"tica_{part}", k, path) for part, k in (("mean", 1), ("projection", 2))
     )

@@ -70,8 +70,7 @@ def certificate_of(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             told = json.loads(str(stored["certificate"]))
-    # TypeError: one bare array in place of an archive.
-    except (*DAMAGE, TypeError) as error:
+    except DAMAGE as error:
         raise BgbenchError(
             f"{path} is no readable reference ({error}); fetch or simulate it again"
         ) from error

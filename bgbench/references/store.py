@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from bgbench.chemistry import Atom
-from bgbench.chemistry.features import tica_features
+from bgbench.chemistry.features import n_tica_features
 from bgbench.errors import BgbenchError
 from bgbench.records import atomic_file, plain, sha256_file
 from bgbench.references.packing import pack, unpack
 from bgbench.types import Reference, System, TicaModel
 
-DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, TypeError)
+"""What reading a damaged file may raise; TypeError: one bare array in place of an archive."""
 RESOLUTION = 1e-4
 """Positions are stored in steps of this many nm, or finer; energies are of the unrounded positions."""
 
@@ -208,7 +209,7 @@ def _tica(arrays: Mapping[str, np.ndarray], system: System) -> TicaModel | None:
     if "tica_mean" not in arrays:
         return None
     mean, projection = (torch.from_numpy(arrays[f"tica_{part}"]).double() for part in ("mean", "projection"))
-    features = tica_features(system, system.positions[None]).shape[1]
+    features = n_tica_features(system)
     if mean.shape != (features,) or projection.ndim != 2 or len(projection) != features:
         shapes = f"{tuple(mean.shape)} and {tuple(projection.shape)}"
         raise ValueError(f"a TICA model of shapes {shapes} for {features} features")
