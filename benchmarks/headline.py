@@ -5,8 +5,9 @@ another into `runs/headline/` (what is there already is gone on with), keeps the
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
 it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
 `--first-seed 1 --seeds 2` adds two seeds to a kept run, if nothing that was asked for differs but the seeds
-(each record says which commit made it); without it a kept run is replaced. `--commands` prints what it would
-run; `--tables` only writes tables of what is kept.
+(each record says which commit made it); without it a kept run is replaced. `--budget 100 --only GGRS …` runs
+those peptides at that budget, in `SUITE-100`. `--commands` prints what it would run; `--tables` only writes
+tables of what is kept.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from bgbench.floors import FOLDER as FLOORS
 from bgbench.protocols import PROTOCOLS
 from bgbench.records import atomic_file, write_json
 from bgbench.runfolder import Plan, RunFolder, new_plan
+from bgbench.suites import load_suite
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"
@@ -32,15 +34,20 @@ SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
     "remd": ("remd", {}),
     "reference": ("reference", {}),
     "mode-deleted": ("reference", {"variant": "mode-deleted"}),
+    "tbg": ("tbg", {}),
 }
+AFFORDABLE = [name for name in SAMPLERS if name != "tbg"]
+"""Those run unless others are asked for: 10⁴ draws of 30 tetrapeptides take `tbg` 100 core hours or more."""
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", help="a suite of `bgbench list suites`")
-    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
+    parser.add_argument("--samplers", nargs="+", default=AFFORDABLE, choices=SAMPLERS)
     parser.add_argument("--protocol", default=DEFAULT, choices=PROTOCOLS)
+    parser.add_argument("--budget", type=int, help="evaluations a cell; the suite's if not given")
+    parser.add_argument("--only", nargs="+", default=[], help="these systems of the suite alone")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
@@ -50,25 +57,30 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def table_name(suite: str, protocol: str) -> str:
-    """What a table and its folder are called: the suite, and the protocol where it is not the default."""
+def table_name(suite: str, protocol: str, budget: int | None = None) -> str:
+    """What a table and its folder are called: the suite, then protocol and budget where they are unusual."""
     name = suite.partition("@")[0]
-    return name if protocol == DEFAULT else f"{name}-{protocol.partition('@')[0]}"
+    parts = [name] if protocol == DEFAULT else [name, protocol.partition("@")[0]]
+    return "-".join([*parts, *unusual(suite, budget)])
+
+
+def unusual(suite: str, budget: int | None) -> list[str]:
+    """The budget, where it is not the suite's."""
+    return [] if budget in (None, load_suite(suite).budget) else [str(budget)]
 
 
 def choices(given: argparse.Namespace, name: str) -> dict[str, Any]:
     """Of one run."""
     _, options = SAMPLERS[name]
     found = {"suite": given.suite, "seeds": given.seeds, "protocol": given.protocol, "options": options}
-    if given.first_seed:
-        found["first_seed"] = given.first_seed
+    found |= {key: asked for key in ("first_seed", "budget", "only") if (asked := getattr(given, key))}
     return {**found, "workers": given.workers, "out": folder(given, name), "resume": True}
 
 
 def folder(given: argparse.Namespace, name: str) -> Path:
     """Where a run goes."""
     seeds = f"-from-seed-{given.first_seed}" if given.first_seed else ""
-    return given.out / f"{table_name(given.suite, given.protocol)}{seeds}" / name
+    return given.out / f"{table_name(*kind(given))}{seeds}" / name
 
 
 def share_floors(out: Path) -> None:
@@ -95,7 +107,7 @@ def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
     """
     if not given.first_seed:
         return True
-    kept = KEPT / table_name(given.suite, given.protocol) / name
+    kept = KEPT / table_name(*kind(given)) / name
     if not (kept / "run.json").is_file():
         raise SystemExit(f"{kept} is not there to add seeds to; begin without --first-seed")
     wanted = set(range(given.first_seed, given.first_seed + given.seeds))
@@ -132,17 +144,23 @@ def join(source: Path, kept: Path) -> None:
     write_curve(RunFolder(before.path, plan), points)
 
 
-def markers(suite: str, protocol: str) -> tuple[str, str]:
+def markers(suite: str, protocol: str, budget: int | None = None) -> tuple[str, str]:
     """Around a table in the README."""
     words = "" if protocol == DEFAULT else f" --protocol {protocol}"
+    words += "".join(f" --budget {number}" for number in unusual(suite, budget))
     name = suite.partition("@")[0]
     return f"<!-- headline: python benchmarks/headline.py {name}{words} -->", "<!-- /headline -->"
+
+
+def kind(asked: argparse.Namespace | Plan) -> tuple[str, str, int | None]:
+    """What a table's name and its place follow from."""
+    return asked.suite, asked.protocol, asked.budget
 
 
 def rewritten(readme: str, table: str) -> str:
     """The README with a fresh table of what is kept for `table`."""
     runs = opened(KEPT / table)
-    return between(readme, *markers(runs[0].plan.suite, runs[0].plan.protocol), comparison_table(runs))
+    return between(readme, *markers(*kind(runs[0].plan)), comparison_table(runs))
 
 
 def write(table: str) -> None:
@@ -165,9 +183,9 @@ def write(table: str) -> None:
 def main() -> None:
     """Run, keep, write."""
     given = arguments()
-    table = table_name(given.suite, given.protocol)
+    table = table_name(*kind(given))
     if not given.commands:  # hours of runs end in a table: it has a place, or they do not begin
-        between((ROOT / "README.md").read_text(), *markers(given.suite, given.protocol), "")
+        between((ROOT / "README.md").read_text(), *markers(*kind(given)), "")
     asked = [] if given.tables else given.samplers
     due = [name for name in asked if not given.commands and seeds_to_come(given, name)]
     for name in asked:

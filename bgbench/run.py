@@ -216,11 +216,12 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
     """What the sampler's density says of reference frames: −log q and the forward ESS.
 
     With x ~ p and w = e^(−u)/q, ESS/N of the weights under q is 1 / (E_p[w] E_p[1/w]): it sees the modes
-    that q never visits. Uncharged: the energies are the reference's own. {} without a density.
+    that q never visits. At most as many frames as draws that count: looking costs no more than drawing.
+    Uncharged: the energies are the reference's own. {} without a density.
     """
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
-    pick = evenly(reference.replica, min(FORWARD_FRAMES, reference.n_samples))
+    pick = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
     with torch.no_grad():
         batches = reference.x[pick].double().split(sampler.batch_size(task.system))
         parts = [sampler.log_prob(task, x) for x in batches]

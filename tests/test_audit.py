@@ -42,16 +42,16 @@ class Listening(Prior):
         return super().log_prob(task, x)
 
 
-@pytest.mark.parametrize("frames", [5120, 2000, 100])
-def test_the_forward_view_meets_every_replica(peptide, frames):
+@pytest.mark.parametrize(("frames", "draws"), [(5120, 5120), (2000, 2000), (100, 100), (5120, 200)])
+def test_the_forward_view_meets_every_replica_and_as_many_frames_as_draws(peptide, frames, draws):
     """Files interleave 16 replicas; a stride that shares a factor with 16 would meet some of them alone."""
     replica = torch.arange(frames) % 16
     x = peptide.positions.float() + replica[:, None, None]
     reference = Reference(peptide.name, x, torch.zeros(frames), replica, {}, None)
     sampler = Listening()
-    told = forward(sampler, SimpleNamespace(system=peptide), reference)["forward"]
+    told = forward(sampler, SimpleNamespace(system=peptide, n_samples=draws), reference)["forward"]
     met = torch.bincount((sampler.asked[:, 0, 0] - peptide.positions[0, 0]).round().long(), minlength=16)
-    assert told["frames"] == len(sampler.asked) == min(512, frames)
+    assert told["frames"] == len(sampler.asked) == min(512, frames, draws)
     assert met.max() - met.min() <= 1
 
 
