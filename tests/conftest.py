@@ -69,6 +69,19 @@ def own_references(tmp_path, monkeypatch, made_up):
     return folder
 
 
+WORKERS = 4
+"""Processes at most that `-n auto` means: each holds torch, and its share of the cores."""
+
+
+def pytest_xdist_auto_num_workers(config):
+    return min(WORKERS, os.cpu_count() or 1)
+
+
+def pytest_configure(config):
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
 def pytest_collection_modifyitems(items):
     """The board's tests last: their suite and references stay for the rest of the session."""
     items.sort(key=lambda item: "leaderboard" in item.path.parts)
