@@ -73,7 +73,7 @@ WORKERS = 4
 """Processes at most that `-n auto` means: each holds torch, and its share of the cores."""
 
 
-def pytest_xdist_auto_num_workers(config):
+def pytest_xdist_auto_num_workers():
     return min(WORKERS, os.cpu_count() or 1)
 
 
