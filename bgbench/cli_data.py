@@ -266,12 +266,16 @@ def certify_(
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
 ) -> None:
-    """Check that every reference is whole, and its certificate and energies those of all its frames."""
+    """Check every reference: whole, as listed, its certificate and energies those of all its frames."""
     from bgbench.references.soundness import references_in, verified
+    from bgbench.references.sums import missing
 
     place = folder or data_path("references")
     paths = references_in(place)
-    unsound = 0
+    absent = missing(place) if place.is_dir() else []
+    for gone in absent:
+        err.print(f"bgbench: {place / gone} is listed and not there; fetch or simulate it", soft_wrap=True)
+    unsound = len(absent)
     for path in paths:
         try:
             reference, worst = verified(path)

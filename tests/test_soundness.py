@@ -11,6 +11,7 @@ import torch
 from bgbench import BgbenchError
 from bgbench.references.soundness import certificate_of, miscounted, system_of, verified
 from bgbench.references.store import read_reference
+from bgbench.references.sums import listed, refuse_unlisted
 from bgbench.resources import data_path
 
 
@@ -181,3 +182,44 @@ def test_every_unsound_reference_of_a_folder_is_named(reference_file, tmp_path, 
     assert "not named after a peptide" in axb
     assert "holds other atoms than GP" in gp
     assert "stored energies are off" in pg
+
+
+def test_a_file_that_is_not_what_the_list_beside_it_says_is_refused(reference_file, tmp_path, cli):
+    listed = tmp_path / "SHA256SUMS"
+    packaged = data_path("references", "SHA256SUMS").read_text().splitlines(keepends=True)
+    (line,) = [line for line in packaged if line.endswith(" PG.npz\n")]
+    listed.write_text(line)
+    assert cli("data", "verify", tmp_path)[0] == 0
+    damage(reference_file)  # stored anew: the same arrays, other bytes
+    for place in (tmp_path, reference_file):
+        code, _, told = cli("data", "verify", place)
+        assert code == 2
+        assert f"SHA256SUMS beside it says {line[:12]}" in told
+        assert f"`cd {tmp_path} && sha256sum *.npz > SHA256SUMS`" in told
+
+
+LISTS = {
+    "another file": (
+        b"0" * 64 + b"  GP.npz\n",
+        ["GP.npz is listed and not there", "PG.npz is not in SHA256SUMS"],
+    ),
+    "no checksum": (b"PG.npz is mine\n", ["has a line that is no checksum, 'PG.npz is mine'"]),
+    "no text": (b"\xff\xfe\n", ["SHA256SUMS cannot be read"]),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_something_else_is_told(reference_file, tmp_path, cli, kind):
+    written, sentences = LISTS[kind]
+    (tmp_path / "SHA256SUMS").write_bytes(written)
+    code, printed, told = cli("data", "verify", tmp_path)
+    assert (code, printed) == (2, "")
+    assert all(sentence in told for sentence in sentences)
+
+
+@pytest.mark.parametrize("folder", ["references", "checks"])
+def test_every_packaged_file_is_listed(folder):
+    place = data_path(folder)
+    assert set(listed(place)) == {path.name for path in place.glob("*.npz")}
+    for path in place.glob("*.npz"):
+        refuse_unlisted(path)

@@ -16,6 +16,7 @@ from bgbench.references.diagnostics import certify
 from bgbench.references.engines import ENGINES
 from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, check_certificate, read_reference, target_temperature
+from bgbench.references.sums import refuse_unlisted
 from bgbench.types import Reference, System
 
 NEAR = 5.0
@@ -45,8 +46,10 @@ def verified(path: Path) -> tuple[Reference, float]:
     Its sequence is what its name begins with (`AA`, `AA-500K`), its temperature what its certificate says.
 
     Raises:
-        BgbenchError: for a file that is damaged, or whose frames are not what its certificate says.
+        BgbenchError: for a file that is damaged, or whose frames are not what its certificate says, or
+            whose sha256 is not what the list beside it says.
     """
+    refuse_unlisted(path)
     system = system_of(path, certificate_of(path))
     reference = read_reference(path, system)
     refuse_other_place(path, system.temperature)
