@@ -130,6 +130,7 @@ def public(opened: Opened) -> list[str]:
     if remote:
         url, gone = remote[0].url, sum(item.size is None for item in remote)
         kept = "kept by the authors" + (f" but {gone} of {len(remote)}, which are gone" if gone else "")
+        kept = f"all {gone} are gone" if gone == len(remote) else kept
         where = f"at {url.rpartition('/')[0]}" if url else f"{kept}: tier reported"
     return [
         f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "

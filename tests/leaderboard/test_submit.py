@@ -146,6 +146,10 @@ def test_arrays_that_are_gone_are_said_to_be(run, tmp_path):
     verdict = validate(opened.folder, run / "arrays").verdict
     assert verdict.tier == verdict.cells["AA-s0"] == "reported"
     assert verdict.cells["AA-s1"] == "recomputed"
+    for path in run.glob("arrays/*.npz"):
+        path.unlink()
+    without = submit(run, tmp_path / "without", {**SAID, "name": "gone"}, arrays_url="")
+    assert f"arrays: all {len(without.records)} are gone: tier reported" in public(without)
     accept(opened.folder, tmp_path / "board")
     build(tmp_path / "board", tmp_path / "site")
     assert "AA-s0, not kept" in (tmp_path / "site" / "entries" / "gone.html").read_text()
