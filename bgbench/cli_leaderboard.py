@@ -42,7 +42,7 @@ def submit(
 ) -> None:
     """Pack runs into folders for a pull request, check them as the board will, and say what gets public.
 
-    Options hold for every run named.
+    Options hold for every run named. One that is refused does not keep the others back.
     """
     from bgbench.leaderboard.submit import public
     from bgbench.leaderboard.submit import submit as pack
@@ -57,14 +57,22 @@ def submit(
     where = "" if no_arrays else arrays_url or None
     said = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
     named = {key: value for key, value in {"name": name, "pin": pin}.items() if value}
+    refused = 0
     for run in runs:
-        with steps(err, "checking", quiet) as told:
-            packed = pack(run, to, {**said, **named}, where, told)
+        try:
+            with steps(err, "checking", quiet) as told:
+                packed = pack(run, to, {**said, **named}, where, told)
+        except BgbenchError as error:
+            err.print(f"bgbench: {run}: {error}", soft_wrap=True)
+            refused += 1
+            continue
         if quiet:
             continue
         out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)
         for line in public(packed):
             out.print(f"  {line}", soft_wrap=True)
+    if refused:
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -71,6 +71,16 @@ def test_an_author_is_asked_for(cli, runs, tmp_path):
     assert "--author" in err
 
 
+def test_a_run_that_is_refused_does_not_keep_others_back(cli, runs, tmp_path):
+    absent, to = tmp_path / "absent", tmp_path / "to"
+    told = ("--to", to, "--author", "Nobody", "--control")
+    code, out, err = cli("leaderboard", "submit", absent, runs["prior"], *told)
+    assert code == 2
+    assert f"bgbench: {absent}: " in err
+    (folder,) = to.iterdir()
+    assert f"packed: {folder}" in out
+
+
 def refused(run, to, reason, **said):
     with pytest.raises(Refused) as caught:
         submit(run, to, {**SAID, **said})
