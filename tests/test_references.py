@@ -379,7 +379,7 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
     subprocess.run([*simulate, str(tmp_path / "whole")], check=True, capture_output=True)
     work = tmp_path / "killed" / "GG.work"
     process = subprocess.Popen([*simulate, str(tmp_path / "killed")], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (work / "chunk00001.npz").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -269,7 +269,7 @@ def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole), check=True, capture_output=True, env=environment)
     process = subprocess.Popen(command(killed), stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (killed / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
