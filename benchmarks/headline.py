@@ -12,6 +12,7 @@ tables of what is kept.
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,17 @@ SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
     "mode-deleted": ("reference", {"variant": "mode-deleted"}),
     "tbg": ("tbg", {}),
 }
-AFFORDABLE = [name for name in SAMPLERS if name != "tbg"]
-"""Those run unless others are asked for: 10⁴ draws of 30 tetrapeptides take `tbg` 100 core hours or more."""
+AFFORDED = {"tbg": 1000}
+"""Evaluations a cell up to which a sampler runs unasked: 10⁴ of 30 tetrapeptides are 100 hours of `tbg`."""
 
 
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", help="a suite of `bgbench list suites`")
-    parser.add_argument("--samplers", nargs="+", default=AFFORDABLE, choices=SAMPLERS)
+    parser.add_argument(
+        "--samplers", nargs="+", choices=SAMPLERS, help="default: all that the budget affords"
+    )
     parser.add_argument("--protocol", default=DEFAULT, choices=PROTOCOLS)
     parser.add_argument("--budget", type=int, help="evaluations a cell; the suite's if not given")
     parser.add_argument("--only", nargs="+", default=[], help="these systems of the suite alone")
@@ -54,14 +57,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs") / "headline")
     parser.add_argument("--commands", action="store_true", help="print the commands and run nothing")
     parser.add_argument("--tables", action="store_true", help="write tables of what is kept")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.samplers = given.samplers or affordable(given)
+    return given
 
 
-def table_name(suite: str, protocol: str, budget: int | None = None) -> str:
+def affordable(given: argparse.Namespace) -> list[str]:
+    """The samplers that run unasked."""
+    budget = given.budget or load_suite(given.suite).budget
+    return [name for name in SAMPLERS if budget <= AFFORDED.get(name, budget)]
+
+
+def table_name(asked: argparse.Namespace | Plan) -> str:
     """What a table and its folder are called: the suite, then protocol and budget where they are unusual."""
-    name = suite.partition("@")[0]
+    name, protocol = asked.suite.partition("@")[0], asked.protocol
     parts = [name] if protocol == DEFAULT else [name, protocol.partition("@")[0]]
-    return "-".join([*parts, *unusual(suite, budget)])
+    return "-".join([*parts, *unusual(asked.suite, asked.budget)])
 
 
 def unusual(suite: str, budget: int | None) -> list[str]:
@@ -80,7 +91,7 @@ def choices(given: argparse.Namespace, name: str) -> dict[str, Any]:
 def folder(given: argparse.Namespace, name: str) -> Path:
     """Where a run goes."""
     seeds = f"-from-seed-{given.first_seed}" if given.first_seed else ""
-    return given.out / f"{table_name(*kind(given))}{seeds}" / name
+    return given.out / f"{table_name(given)}{seeds}" / name
 
 
 def share_floors(out: Path) -> None:
@@ -107,7 +118,7 @@ def seeds_to_come(given: argparse.Namespace, name: str) -> bool:
     """
     if not given.first_seed:
         return True
-    kept = KEPT / table_name(*kind(given)) / name
+    kept = KEPT / table_name(given) / name
     if not (kept / "run.json").is_file():
         raise SystemExit(f"{kept} is not there to add seeds to; begin without --first-seed")
     wanted = set(range(given.first_seed, given.first_seed + given.seeds))
@@ -144,17 +155,37 @@ def join(source: Path, kept: Path) -> None:
     write_curve(RunFolder(before.path, plan), points)
 
 
-def markers(suite: str, protocol: str, budget: int | None = None) -> tuple[str, str]:
+Kind = tuple[str, str, int | None, tuple[str, ...]]
+"""What a table's place follows from: suite, protocol, budget, and the systems if not all of the suite."""
+
+
+def kind(asked: argparse.Namespace | Plan) -> Kind:
+    """Of what was asked for, or is kept."""
+    systems = {cell.system for cell in asked.cells} if isinstance(asked, Plan) else set(asked.only)
+    known = load_suite(asked.suite).systems
+    only = () if systems in (set(), set(known)) else tuple(name for name in known if name in systems)
+    return asked.suite, asked.protocol, asked.budget, only
+
+
+def markers(
+    suite: str, protocol: str, budget: int | None = None, only: Sequence[str] = ()
+) -> tuple[str, str]:
     """Around a table in the README."""
-    words = "" if protocol == DEFAULT else f" --protocol {protocol}"
-    words += "".join(f" --budget {number}" for number in unusual(suite, budget))
-    name = suite.partition("@")[0]
-    return f"<!-- headline: python benchmarks/headline.py {name}{words} -->", "<!-- /headline -->"
+    words = [suite.partition("@")[0]]
+    words += [] if protocol == DEFAULT else ["--protocol", protocol]
+    words += [word for number in unusual(suite, budget) for word in ("--budget", number)]
+    words += ["--only", *only] if only else []
+    return [f"<!-- headline: python benchmarks/headline.py {' '.join(words)} -->", "<!-- /headline -->"]
 
 
-def kind(asked: argparse.Namespace | Plan) -> tuple[str, str, int | None]:
-    """What a table's name and its place follow from."""
-    return asked.suite, asked.protocol, asked.budget
+def refuse_other_systems(given: argparse.Namespace) -> None:
+    """Raise SystemExit if the table's kept runs are of other systems than what is asked for."""
+    place = KEPT / table_name(given)
+    for run in opened(place):
+        kept, asked = kind(run.plan)[-1], kind(given)[-1]
+        if kept != asked:
+            named = [" ".join(only) or "the whole suite" for only in (kept, asked)]
+            raise SystemExit(f"{run.path} is of {named[0]}, not of {named[1]}; move {place} away first")
 
 
 def rewritten(readme: str, table: str) -> str:
@@ -183,8 +214,9 @@ def write(table: str) -> None:
 def main() -> None:
     """Run, keep, write."""
     given = arguments()
-    table = table_name(*kind(given))
-    if not given.commands:  # hours of runs end in a table: it has a place, or they do not begin
+    table = table_name(given)
+    if not given.commands and not given.tables:  # hours of runs end in a table: it has a place, or none begin
+        refuse_other_systems(given)
         between((ROOT / "README.md").read_text(), *markers(*kind(given)), "")
     asked = [] if given.tables else given.samplers
     due = [name for name in asked if not given.commands and seeds_to_come(given, name)]

@@ -271,10 +271,10 @@ def verify(
     from bgbench.references.sums import missing
 
     place = folder or data_path("references")
-    paths = references_in(place)
     absent = missing(place) if place.is_dir() else []
     for gone in absent:
         err.print(f"bgbench: {place / gone} is listed and not there; fetch or simulate it", soft_wrap=True)
+    paths = references_in(place)
     unsound = len(absent)
     for path in paths:
         try:

@@ -72,6 +72,34 @@ def test_seeds_are_added_to_what_is_kept_and_only_once(headline, monkeypatch, ca
         headline.main()
 
 
+def test_a_smaller_budget_has_a_table_of_its_own_with_tbg(headline, monkeypatch, capsys):
+    words = ["headline.py", "tetrapeptides30", "--budget", "100", "--only", "GGRS", "GCDE"]
+    monkeypatch.setattr("sys.argv", [*words, "--commands"])
+    headline.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines if "tbg" in line] == ["tbg"]
+    assert all("--budget 100 --only GGRS --only GCDE" in line for line in lines)
+    assert all("runs/headline/tetrapeptides30-100/" in line for line in lines)
+    asked = headline.kind(headline.arguments())
+    assert asked == ("tetrapeptides30", "bgbench@1", 100, ("GCDE", "GGRS"))
+    assert headline.markers(*asked)[0].endswith("tetrapeptides30 --budget 100 --only GCDE GGRS -->")
+
+
+def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeypatch):
+    monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")
+    run = made(tmp_path / "runs" / "reference", seeds=1)
+    headline.take(run, tmp_path / "kept" / "dipeptides-mini-200")
+    words = ["headline.py", "dipeptides-mini", "--budget", "200", "--seeds", "1", "--samplers", "reference"]
+    for more, told in (([], "the whole suite"), (["--only", "AA"], "AA")):
+        monkeypatch.setattr("sys.argv", [*words, *more])
+        with pytest.raises(SystemExit, match=f"is of AA DI, not of {told}; move .*-200 away first"):
+            headline.main()
+    monkeypatch.setattr("sys.argv", [*words, "--only", "DI", "AA"])
+    with pytest.raises(SystemExit, match=r"no place for it; put <!-- .* --budget 200 --only AA DI -->"):
+        headline.main()
+    assert headline.opened(tmp_path / "kept" / "dipeptides-mini-200")
+
+
 def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
     headline.take(made(tmp_path / "first" / "reference", seeds=2), tmp_path / "kept" / "dipeptides-mini")
     monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")

@@ -205,6 +205,7 @@ LISTS = {
     ),
     "no checksum": (b"PG.npz is mine\n", ["has a line that is no checksum, 'PG.npz is mine'"]),
     "no text": (b"\xff\xfe\n", ["SHA256SUMS cannot be read"]),
+    "nothing": (b"", ["PG.npz is not in SHA256SUMS"]),
 }
 
 
@@ -215,6 +216,14 @@ def test_a_list_of_something_else_is_told(reference_file, tmp_path, cli, kind):
     code, printed, told = cli("data", "verify", tmp_path)
     assert (code, printed) == (2, "")
     assert all(sentence in told for sentence in sentences)
+
+
+def test_what_is_listed_and_gone_is_named_though_nothing_is_left(tmp_path, cli):
+    (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  GP.npz\n")
+    code, _, told = cli("data", "verify", tmp_path)
+    assert code == 2
+    assert f"{tmp_path / 'GP.npz'} is listed and not there" in told
+    assert "holds no reference" in told
 
 
 @pytest.mark.parametrize("folder", ["references", "checks"])

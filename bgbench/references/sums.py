@@ -10,8 +10,8 @@ LIST = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
-def listed(folder: Path) -> dict[str, str]:
-    """sha256 (hex) by name of file; {} for a folder without a list.
+def listed(folder: Path) -> dict[str, str] | None:
+    """sha256 (hex) by name of file; None for a folder without a list.
 
     Raises:
         BgbenchError: for a list that cannot be read, or a line of it that is none of `sha256sum`'s.
@@ -20,7 +20,7 @@ def listed(folder: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, UnicodeDecodeError) as error:
         raise BgbenchError(f"{path} cannot be read ({error}); {remade(folder)}") from error
     found = [LINE.fullmatch(line) for line in lines]
@@ -33,7 +33,7 @@ def listed(folder: Path) -> dict[str, str]:
 def refuse_unlisted(path: Path) -> None:
     """Raise BgbenchError if a list lies beside the file that names another sha256 for it, or none."""
     told = listed(path.parent)
-    if not told:
+    if told is None:
         return
     if path.name not in told:
         raise BgbenchError(f"{path} is not in {LIST} beside it; if it is yours, {remade(path.parent)}")
@@ -46,7 +46,7 @@ def refuse_unlisted(path: Path) -> None:
 
 def missing(folder: Path) -> list[str]:
     """Files that the folder's list names and the folder does not hold."""
-    return [name for name in listed(folder) if not (folder / name).is_file()]
+    return [name for name in listed(folder) or {} if not (folder / name).is_file()]
 
 
 def remade(folder: Path) -> str:
