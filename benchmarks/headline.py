@@ -167,9 +167,7 @@ def kind(asked: argparse.Namespace | Plan) -> Kind:
     return asked.suite, asked.protocol, asked.budget, only
 
 
-def markers(
-    suite: str, protocol: str, budget: int | None = None, only: Sequence[str] = ()
-) -> tuple[str, str]:
+def markers(suite: str, protocol: str, budget: int | None = None, only: Sequence[str] = ()) -> list[str]:
     """Around a table in the README."""
     words = [suite.partition("@")[0]]
     words += [] if protocol == DEFAULT else ["--protocol", protocol]
