@@ -8,11 +8,19 @@ import torch
 from scipy.stats import qmc
 
 from bgbench import BgbenchError, System
-from bgbench.chemistry.features import chi1_atoms, dihedral, torsion_atoms, torsions
+from bgbench.chemistry.features import (
+    chi1_atoms,
+    dihedral,
+    proline_omega_atoms,
+    torsion_atoms,
+    torsions,
+)
 from bgbench.dynamics.langevin import Integrator, Walkers
-from bgbench.dynamics.softening import Softening, Turns, softened
+from bgbench.dynamics.softening import FLIP_WIDTH, Softening, Turns, softened
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import energy_sweep, pack
+from bgbench.energies.minimise import minimise
+from bgbench.references.broken import cis_fractions
 from bgbench.references.engines import SOFTENED, SofteningEngine
 from bgbench.references.providers import find_reference
 from bgbench.units import kt
@@ -42,7 +50,8 @@ def test_the_two_parts_make_the_energy(alanine, parameters):
 
 
 def test_what_may_turn():
-    """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring, no peptide bond."""
+    """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring. Of peptide bonds the one
+    before proline, whose turns are flips."""
     system = System.from_sequence("FPI")
     names = [(atom.residue, atom.name) for atom in system.atoms]
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
@@ -52,21 +61,37 @@ def test_what_may_turn():
         frozenset(((0, "CA"), (0, "C"))), frozenset(((1, "CA"), (1, "C"))),
         frozenset(((0, "CA"), (0, "CB"))), frozenset(((0, "CB"), (0, "CG"))),
         frozenset(((2, "CA"), (2, "CB"))), frozenset(((2, "CB"), (2, "CG1"))),
+        frozenset(((0, "C"), (1, "N"))),
     }  # fmt: skip
+    flipped = [{names[i] for i in axis} for axis in turns.axes[turns.flips].tolist()]
+    assert flipped == [{(0, "C"), (1, "N")}]
+
+
+def test_flips_are_about_half_a_circle_and_as_likely_as_their_opposites(seed):
+    system = System.from_sequence("AP")
+    turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
+    which = np.arange(20_000) % 2
+    angle = turns.angles(which, np.random.default_rng(seed))
+    gap = np.remainder(angle[turns.flips[which]], 2 * np.pi) - np.pi
+    assert np.abs(gap).max() < 6 * FLIP_WIDTH
+    assert abs(gap.mean()) < 5 * FLIP_WIDTH / np.sqrt(len(gap))
+    assert np.abs(angle[~turns.flips[which]]).mean() == pytest.approx(np.pi / 2, rel=0.05)
 
 
 def angles(system, x):
-    """φ, ψ and χ₁ `(n, 2 · (residues − 1) + χ₁)` rad."""
+    """φ, ψ, χ₁ and ω before proline `(n, 2 · (residues − 1) + χ₁ + prolines)` rad."""
     x = torch.from_numpy(np.asarray(x, np.float64))
-    backbone = torsions(system, x)
-    return torch.cat([backbone.phi, backbone.psi, dihedral(x, chi1_atoms(system))], dim=1)
+    backbone, isomers = torsions(system, x), dihedral(x, proline_omega_atoms(system))
+    return torch.cat([backbone.phi, backbone.psi, dihedral(x, chi1_atoms(system)), isomers], dim=1)
 
 
 def parts(sequence):
     """A peptide, its energy's parameters, its turns and frames of it, `(n, atoms, 3)`."""
     system = System.from_sequence(sequence)
-    p = BatchedEnergy(system, "compiled").parameters
-    return system, p, Turns.of(system, p.torsions), find_reference(system).x
+    energy = BatchedEnergy(system, "compiled")
+    p = energy.parameters
+    frames = minimise(energy, system.positions, 100)[None] if "P" in sequence else find_reference(system).x
+    return system, p, Turns.of(system, p.torsions), frames
 
 
 @pytest.mark.parametrize("sequence", ["AA", "WS", "HM"])
@@ -97,10 +122,13 @@ def test_a_turn_is_rigid_and_turns_one_angle(sequence, generator):
 def turned_bonds(system):
     """The bonds that the columns of `angles` are about."""
     quads = torsion_atoms(system)
-    return torch.cat([quads["phi"], quads["psi"], chi1_atoms(system)])[:, 1:3].tolist()
+    rows = [quads["phi"], quads["psi"], chi1_atoms(system), proline_omega_atoms(system)]
+    return torch.cat(rows)[:, 1:3].tolist()
 
 
-@pytest.mark.parametrize(("sequence", "points", "cells"), [("AA", 2**14, 4), ("SS", 2**18, 3)])
+@pytest.mark.parametrize(
+    ("sequence", "points", "cells"), [("AA", 2**14, 4), ("SS", 2**18, 3), ("AP", 2**14, 4)]
+)
 def test_turns_alone_draw_the_torus_of_a_rigid_molecule(sequence, points, cells, seed):
     """No dynamics, one rung: shares of cells of all turning angles are those of a sum over the torus.
 
@@ -149,6 +177,21 @@ def test_the_cold_rung_keeps_the_energy_of_the_reference(alanine, seed):
     assert np.stack(rows).std() == pytest.approx(reference.std(), rel=0.1)
     assert min(engine.notes()["swap_rates"]) > 0.2
     assert min(engine.notes()["turn_rates"]) > 0.05
+
+
+@pytest.mark.slow
+def test_proline_has_both_isomers_as_two_independent_ways_found_them(seed):
+    """AP is cis in .842 ± .008 by another ladder, in .840 ± .004 by OpenMM's Langevin with turns of ω."""
+    system = System.from_sequence("AP")
+    engine = SofteningEngine(system, replace(SOFTENED, seed=seed))
+    engine.advance(SOFTENED.warm_up)
+    rows = []
+    for _ in range(100):
+        engine.advance(8)
+        rows.append(cis_fractions(system, torch.from_numpy(engine.cold()))["PRO2"])
+    blocks = np.array(rows).reshape(10, -1).mean(1)
+    error = np.hypot(blocks.std(ddof=1) / np.sqrt(len(blocks)), 0.008)
+    assert abs(blocks.mean() - 0.842) < 4 * error
 
 
 def test_exchanges_leave_level_velocities_as_they_are(alanine, parameters, seed):

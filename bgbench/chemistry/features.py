@@ -68,6 +68,12 @@ def chi1_atoms(system: HasAtoms) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(-1, 4)
 
 
+def proline_omega_atoms(system: HasAtoms) -> Tensor:
+    """Quadruples `(n, 4)` of ω before each proline, whose peptide bond has two isomers."""
+    rows = torsion_atoms(system)["omega"]
+    return rows[[system.atoms[int(row[2])].residue_name == "PRO" for row in rows]]
+
+
 def torsions(system: HasAtoms, x: Tensor) -> Torsions:
     """φ, ψ, ω of `x (n, atoms, 3)`."""
     return Torsions(**{name: dihedral(x, quads) for name, quads in torsion_atoms(system).items()})

@@ -4,7 +4,8 @@ Rung k feels A + s_k · B at the target temperature: B holds the torsions about 
 terms and generalised Born; A holds bonds, angles, rings, peptide bonds, planes and the surface. Stiff terms
 stay cold, so few rungs span a wide range of s, and neither chirality nor peptide bonds flip at the top.
 What heat alone crosses seldom, φ > 0 and rotamers above all, is met by rigid turns about φ, ψ and the bonds
-of side chains, accepted by Metropolis at every rung.
+of side chains, accepted by Metropolis at every rung. So are the two isomers of a peptide bond before proline:
+its ω is turned by about half a circle, the other peptide bonds are left trans.
 """
 
 from dataclasses import dataclass, replace
@@ -27,12 +28,16 @@ AROUND = 3
 BACKBONE = ("N", "CA", "C")
 """Atoms between which φ, ψ and ω turn; a bond with any other is of a side chain or an end."""
 
+FLIP_WIDTH = 0.3
+"""Standard deviation (rad) of a turn about ω before proline, around π: isomers are planar within this."""
+
 
 @dataclass(frozen=True)
 class Turns:
     """Turns about φ, ψ and bonds of side chains: `axes (bonds, 2)`, `moved (bonds, atoms)`, the smaller side.
 
     Of side chains those that move a heavy atom beside the bond's own; arginine's stiff NE–CZ is one of them.
+    `flips (bonds,)` marks peptide bonds before proline, turned by π ± FLIP_WIDTH instead of any angle.
 
     `torsions (n,)` tells which torsion terms of the energy are about any bond that is free to turn: of no
     ring and no peptide bond; planes are not.
@@ -41,6 +46,7 @@ class Turns:
     axes: np.ndarray
     moved: np.ndarray
     torsions: np.ndarray
+    flips: np.ndarray
 
     @classmethod
     def of(cls, system: System, torsions: np.ndarray) -> "Turns":
@@ -58,8 +64,23 @@ class Turns:
         backbone = {k for k, atom in enumerate(system.atoms) if atom.name in BACKBONE}
         chi = [sorted(b) for b, side in free.items() if b - backbone and (side & heavy).sum() > 1]
         axes = [pair for pair in named["phi"] + named["psi"] if frozenset(pair) in free] + sorted(chi)
-        moved = np.array([free[frozenset(pair)] for pair in axes], bool).reshape(-1, system.n_atoms)
-        return cls(np.array(axes, np.int64).reshape(-1, 2), moved, np.array(terms, bool))
+        prolines = [pair for pair in named["omega"] if system.atoms[pair[1]].residue_name == "PRO"]
+        sides = free | {frozenset(pair): _side(bonds, frozenset(pair), system.n_atoms) for pair in prolines}
+        moved = np.array([sides[frozenset(pair)] for pair in axes + prolines], bool)
+        flips = np.arange(len(axes) + len(prolines)) >= len(axes)
+        return cls(
+            np.array(axes + prolines, np.int64).reshape(-1, 2),
+            moved.reshape(-1, system.n_atoms),
+            np.array(terms, bool),
+            flips,
+        )
+
+    def angles(self, which: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A random angle `(n,)` in rad for a turn of each of `which (n,)`; as likely as its opposite."""
+        angle = random.uniform(-np.pi, np.pi, len(which))
+        if not self.flips.any():
+            return angle
+        return np.where(self.flips[which], random.normal(np.pi, FLIP_WIDTH, len(which)), angle)
 
     def rotations(self, x: np.ndarray, which: np.ndarray, angle: np.ndarray) -> np.ndarray:
         """`(n, 3, 3)`: by `angle (n,)` rad about the axes of bonds `which (n,)` in `x (n, atoms, 3)`."""
@@ -198,7 +219,8 @@ class Softening:
         n, random = len(walkers.x), np.random.default_rng([self.seed, 2, self.rounds, k])
         new = np.empty(n)
         for _ in range(self.tries if len(self.turns.axes) else 0):
-            which, angle = random.integers(0, len(self.turns.axes), n), random.uniform(-np.pi, np.pi, n)
+            which = random.integers(0, len(self.turns.axes), n)
+            angle = self.turns.angles(which, random)
             rotations = self.turns.rotations(walkers.x, which, angle)
             y = self.turns.turned(walkers.x, which, rotations)
             energy_sweep(y, new, self.packed[k])

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from bgbench.chemistry.bonds import torn
 from bgbench.chemistry.chirality import is_wrong
-from bgbench.chemistry.features import torsions
+from bgbench.chemistry.features import dihedral, proline_omega_atoms, torsions
 from bgbench.types import System
 
 
@@ -29,3 +29,11 @@ def broken(system: System, x: Tensor) -> dict[str, Tensor]:
 def broken_fractions(system: System, x: Tensor) -> dict[str, float]:
     """Fraction of frames of every kind."""
     return {name: float(flags.double().mean()) for name, flags in broken(system, x).items()}
+
+
+def cis_fractions(system: System, x: Tensor) -> dict[str, float]:
+    """Fraction of frames in which each peptide bond before proline is cis, by the proline's number from 1."""
+    rows = proline_omega_atoms(system)
+    fractions = (dihedral(x.double(), rows).abs() < torch.pi / 2).double().mean(0).tolist()
+    residues = [system.atoms[int(row[2])].residue + 1 for row in rows]
+    return {f"PRO{residue}": fraction for residue, fraction in zip(residues, fractions, strict=True)}

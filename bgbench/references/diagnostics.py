@@ -10,9 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.features import chi1_atoms, dihedral, tica_features, torsions
+from bgbench.chemistry.features import (
+    chi1_atoms,
+    dihedral,
+    proline_omega_atoms,
+    tica_features,
+    torsions,
+)
 from bgbench.errors import BgbenchError
-from bgbench.references.broken import broken_fractions
+from bgbench.references.broken import broken_fractions, cis_fractions
 from bgbench.types import Reference, System, TicaModel
 
 RHAT_LIMIT = 1.05
@@ -21,6 +27,10 @@ FEWEST = 4
 
 FLOOR_FRAMES = 1000
 """Frames a side for the certificate's own floor: a stated size, small enough to solve exactly at once."""
+
+
+BACKBONE = ("phi", "psi", "omega")
+"""What names of the slow coordinates of the backbone hold."""
 
 
 def split_chains(series: Tensor, replica: Tensor) -> Tensor:
@@ -52,11 +62,14 @@ def effective_samples(chains: Tensor) -> Tensor:
 
 
 def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[str, Tensor]:
-    """Columns to judge convergence on: sin and cos of φ, ψ and χ₁, and the first two TICs."""
+    """Columns to judge convergence on: sin and cos of φ, ψ, ω before proline and χ₁; the first two TICs."""
     angles, side = torsions(system, x.double()), chi1_atoms(system)
+    isomers = dihedral(x.double(), proline_omega_atoms(system))
     columns = {
         "phi": angles.phi,
         "psi": angles.psi,
+        # Numbered among the bonds before proline.
+        "omega_": isomers,
         # Numbered among the residues that have one; the stroke, so that no name looks like χ₂.
         "chi1_": dihedral(x.double(), side),
     }
@@ -94,7 +107,8 @@ def _evenly(points: Tensor) -> Tensor:
 def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None) -> dict[str, Any]:
     """Diagnostics and grade of frames `x`, `u`, `replica`.
 
-    gold: R̂ ≤ 1.05 on every slow coordinate. silver: on φ and ψ. bronze: anything less.
+    gold: R̂ ≤ 1.05 on every slow coordinate. silver: on φ, ψ and ω before proline. bronze: anything less.
+    `cis` is the fraction of frames with each bond before proline cis.
 
     Raises:
         BgbenchError: if a replica has fewer than FEWEST frames.
@@ -111,7 +125,7 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
     chains = split_chains(torch.stack(list(varying.values()), dim=1), replica)
     rhat = dict(zip(varying, split_rhat(chains).tolist(), strict=True))
     samples = dict(zip(varying, effective_samples(chains).tolist(), strict=True))
-    backbone = [value for name, value in rhat.items() if "phi" in name or "psi" in name]
+    backbone = [value for name, value in rhat.items() if any(kind in name for kind in BACKBONE)]
     independent = len(torch.unique(replica)) > 1
     grade = "bronze"
     if independent and max(backbone) <= RHAT_LIMIT:
@@ -121,6 +135,7 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
         "effective_samples": samples,
         "floor": replica_floor(system, x, replica) if independent else {},
         "broken": broken_fractions(system, x),
+        "cis": cis_fractions(system, x),
         "grade": grade,
         "frames": int(x.shape[0]),
     }

@@ -141,8 +141,8 @@ def miscounted(reference: Reference) -> str:
 def misgraded(system: System, reference: Reference) -> str:
     """How R̂ and grade differ from those of the stored frames by the rules of `certify`; nothing if not.
 
-    Certificates of before χ₁ was looked at are whole without it. What was not simulated may be called
-    bronze whatever its R̂.
+    Certificates of before χ₁ or ω before proline were looked at are whole without them. What was
+    not simulated may be called bronze whatever its R̂.
 
     Raises:
         BgbenchError: if a replica has too few frames.
@@ -169,7 +169,7 @@ def misgraded(system: System, reference: Reference) -> str:
 
 def _agree(name: str, told: Mapping[str, Any], found: Mapping[str, float]) -> bool:
     if name not in told:
-        return "chi1" in name
+        return any(kind in name for kind in ("chi1", "omega"))
     return name in found and _is_number(told[name]) and abs(told[name] - found[name]) <= SAME
 
 
