@@ -50,8 +50,8 @@ def test_the_two_parts_make_the_energy(alanine, parameters):
 
 
 def test_what_may_turn():
-    """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring. Of peptide bonds the one
-    before proline, whose turns are flips."""
+    """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring. Of peptide bonds
+    the one before proline, whose turns are flips."""
     system = System.from_sequence("FPI")
     names = [(atom.residue, atom.name) for atom in system.atoms]
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
