@@ -19,10 +19,10 @@ from typing import Any
 from results import ROOT, between, comparison_table, opened, systems_table, take, typed, with_curves
 
 import bgbench
+from bgbench.core.files import atomic_file, write_json
 from bgbench.curves import curve, draw_curves, mean_point, write_curve
 from bgbench.floors import FOLDER as FLOORS
 from bgbench.protocols import PROTOCOLS
-from bgbench.records import atomic_file, write_json
 from bgbench.runfolder import Plan, RunFolder, new_plan
 from bgbench.suites import load_suite
 

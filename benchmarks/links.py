@@ -42,7 +42,7 @@ def unseen(trained: Trained) -> dict[int, list[str]]:
 
 def drawn(trained: Trained, sequence: str) -> dict[str, float]:
     """ESS of all draws and without the top 0.2 %, and the share that is broken."""
-    system = bgbench.System.from_sequence(sequence)
+    system = bgbench.peptide(sequence)
     one = molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
     with torch.no_grad():
         x, log_q = draw(trained.net, together([one]), DRAWS, torch.Generator().manual_seed(0))

@@ -8,8 +8,9 @@ provenance is that of the draws.
 import sys
 from pathlib import Path
 
+from bgbench.core.files import write_json
 from bgbench.provenance import provenance, versions
-from bgbench.records import Record, write_json
+from bgbench.records import Record
 from bgbench.replay import judged_again
 from bgbench.runfolder import RunFolder
 

@@ -18,9 +18,9 @@ from results import row as line
 
 import bgbench
 from bgbench.compare import labels
+from bgbench.core.types import Suite
 from bgbench.records import Record
 from bgbench.runfolder import RunFolder
-from bgbench.types import Suite
 
 PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
@@ -38,7 +38,7 @@ def kept() -> list[RunFolder]:
 
 def atoms(name: str) -> int:
     """Atoms of a peptide."""
-    return bgbench.System.from_sequence(name).n_atoms
+    return bgbench.peptide(name).n_atoms
 
 
 def exponent(records: Iterable[Record], sizes: dict[str, int]) -> str:

@@ -1,6 +1,7 @@
 """bgbench: the equal-budget benchmark of transferable Boltzmann generators."""
 
-from bgbench.abstract import (
+from bgbench.api import run
+from bgbench.core.abstract import (
     AbstractDensitySampler,
     AbstractEnergy,
     AbstractEstimator,
@@ -11,26 +12,19 @@ from bgbench.abstract import (
     MetricCase,
     Task,
 )
-from bgbench.api import run
-from bgbench.chemistry import Atom, Encoding
-from bgbench.chemistry import encode as encode_atoms
-from bgbench.chemistry.features import torsions
-from bgbench.dynamics.tempered import Tempered
-from bgbench.dynamics.tempering import ladder
-from bgbench.energies.minimise import minimise
-from bgbench.energies.openmm import openmm_system
-from bgbench.errors import BgbenchError, BudgetExhausted
-from bgbench.hookspecs import hookimpl
-from bgbench.hub import HubFile, fetch, is_hub_address
-from bgbench.plugins import energy
-from bgbench.provenance import provenance
-from bgbench.references.providers import find_reference
-from bgbench.references.shards import published_atoms, published_frames
-from bgbench.references.store import evaluations_of, read_energies, read_frames
-from bgbench.references.training import held_out
-from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
-from bgbench.resources import data_path
-from bgbench.types import (
+from bgbench.core.errors import BgbenchError, BudgetExhausted
+from bgbench.core.hookspecs import (
+    EnergyPlugin,
+    EstimatorPlugin,
+    MetricPlugin,
+    SamplerPlugin,
+    TrackerPlugin,
+    hookimpl,
+)
+from bgbench.core.plugins import energy
+from bgbench.core.resources import data_path
+from bgbench.core.types import (
+    Atom,
     Card,
     Ensemble,
     ForceFieldSpec,
@@ -42,7 +36,21 @@ from bgbench.types import (
     Tuning,
     tuned_card,
 )
-from bgbench.units import kt
+from bgbench.core.units import kt
+from bgbench.dynamics.tempered import Tempered
+from bgbench.dynamics.tempering import ladder
+from bgbench.energies.minimise import minimise
+from bgbench.energies.openmm import openmm_system
+from bgbench.hub import HubFile, fetch, is_hub_address
+from bgbench.provenance import provenance
+from bgbench.references.providers import find_reference
+from bgbench.references.shards import published_atoms, published_frames
+from bgbench.references.store import evaluations_of, read_energies, read_frames
+from bgbench.references.training import held_out
+from bgbench.systems.encodings import Encoding
+from bgbench.systems.encodings import encode as encode_atoms
+from bgbench.systems.features import torsions
+from bgbench.systems.peptides import peptide
 
 __all__ = [
     "AbstractDensitySampler",
@@ -87,6 +95,7 @@ __all__ = [
     "ladder",
     "minimise",
     "openmm_system",
+    "peptide",
     "provenance",
     "published_atoms",
     "published_frames",

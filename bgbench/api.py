@@ -8,25 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Unpack
 
-from bgbench.chemistry.residues import heavy_atoms
 from bgbench.choices import Choices, Observer
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import prefixed
 from bgbench.executors import AbstractExecutor, InProcess
 from bgbench.interrupts import interrupts
 from bgbench.mirroring import Mirror
-from bgbench.planning import (
-    DEFAULT_SUITE,
-    inputs_of,
-    only_of,
-    plan_cells,
-    prefixed,
-    refuse_other_run,
-)
+from bgbench.planning import DEFAULT_SUITE, inputs_of, only_of, plan_cells, refuse_other_run
 from bgbench.provenance import cores, versions, visible_devices
 from bgbench.records import Cell, Record
 from bgbench.runfolder import RunFolder, locked, new_plan
 from bgbench.subprocesses import Limits
 from bgbench.suites import suite_path
+from bgbench.systems.residues import heavy_atoms
 
 MOST_WORKERS = 4
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Conventions, Task
+from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Conventions, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.errors import BgbenchError
-from bgbench.types import System
 
 DRAWS = 32
 FRAGMENT_DRAWS = 8192

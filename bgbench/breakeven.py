@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bgbench.compare import labels
+from bgbench.core.plugins import plugins
 from bgbench.curves import Point, curve
-from bgbench.plugins import plugins
 from bgbench.runfolder import RunFolder
 
 CONTROLS = "controls"

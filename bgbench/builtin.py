@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, TrackerPlugin, hookimpl
+from bgbench.core.resources import suites_path
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.estimators.mcmc import MCMC
@@ -11,10 +13,7 @@ from bgbench.estimators.plain import Plain
 from bgbench.estimators.self_improve import SelfImprove
 from bgbench.estimators.smc import SMC
 from bgbench.estimators.snis import SNIS
-from bgbench.hookspecs import hookimpl
 from bgbench.metrics.registry import METRICS
-from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, TrackerPlugin
-from bgbench.resources import suites_path
 from bgbench.systems.analytic import AnalyticEnergy
 from bgbench.tracking import mirror_to_mlflow
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from bgbench.errors import BudgetExhausted, NonFinite, Unsupported
+from bgbench.core.errors import BudgetExhausted, NonFinite, Unsupported
+from bgbench.core.files import atomic_file, write_json
 from bgbench.floors import shared_floors
 from bgbench.memory import peak_memory
 from bgbench.provenance import provenance
-from bgbench.records import Budget, Cell, Ending, Record, Status, atomic_file, write_arrays, write_json
+from bgbench.records import Budget, Cell, Ending, Record, Status, write_arrays
 from bgbench.run import Bench, Outcome, evaluate, open_bench, stamps
 from bgbench.runfolder import RunFolder
 from bgbench.stages import Stages, Watch

@@ -1,10 +1,9 @@
 """What can be chosen about a run, and who hears how it goes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from bgbench.errors import BgbenchError
 from bgbench.records import Cell, Record
 from bgbench.runfolder import RunFolder
 
@@ -56,18 +55,3 @@ class Observer:
 
     def notice(self, message: str) -> None:
         """Something a user should read."""
-
-
-def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` words as a dict.
-
-    Raises:
-        BgbenchError: for a word without `=` or an empty key.
-    """
-    parsed = {}
-    for word in settings or ():
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise BgbenchError(f"--set {word}: write KEY=VALUE")
-        parsed[key] = value
-    return parsed

@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 
 from bgbench import cli_data, cli_leaderboard, cli_runs
-from bgbench.choices import parse_settings
 from bgbench.cli_runs import RunDir
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import parse_settings
+from bgbench.systems.peptides import peptide
 
 app = typer.Typer(
     name="bgbench",
@@ -123,7 +124,7 @@ def train(
     settings: Set = None,
 ) -> None:
     """Train a sampler; options are the sampler's own (--set)."""
-    from bgbench.plugins import plugins
+    from bgbench.core.plugins import plugins
 
     plugin = plugins().samplers[sampler]
     if plugin.train is None:
@@ -145,7 +146,7 @@ def import_(
     target: Annotated[Path | None, typer.Option("--out", help="default: FILE-bgbench.safetensors")] = None,
 ) -> None:
     """Turn a published state dict into weights of ours, checked key by key and shape by shape."""
-    from bgbench.plugins import plugins
+    from bgbench.core.plugins import plugins
 
     plugin = plugins().samplers[sampler]
     if plugin.import_weights is None:
@@ -164,16 +165,15 @@ def audit(
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
 ) -> None:
     """Check a sampler's density: round trip, Jacobian, E_q[p/q] = 1. Exit code 1 if a check fails."""
-    from bgbench.abstract import AbstractDensitySampler
     from bgbench.audit import audit as examine
+    from bgbench.core.abstract import AbstractDensitySampler
+    from bgbench.core.plugins import plugins
     from bgbench.display import print_audit
-    from bgbench.plugins import plugins
-    from bgbench.types import System
 
     built = plugins().samplers[sampler].build(parse_settings(settings))
     if not isinstance(built, AbstractDensitySampler):
         raise BgbenchError(f"sampler '{sampler}' has no density to audit")
-    checks = examine(built, System.from_sequence(system), seed)
+    checks = examine(built, peptide(system), seed)
     print_audit(checks, out)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)

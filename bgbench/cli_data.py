@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench.choices import parse_settings
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import parse_settings
+from bgbench.core.resources import data_path
+from bgbench.core.types import Reference, Suite
 from bgbench.protocols import get_protocol
 from bgbench.references.diagnostics import recertify
 from bgbench.references.engines import ENGINES, SOFTENED, Settings
@@ -16,10 +18,9 @@ from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate, spacing
 from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
-from bgbench.resources import data_path
 from bgbench.suites import load_suite
+from bgbench.systems.peptides import peptide
 from bgbench.targets import Target, targets_of
-from bgbench.types import Reference, Suite, System
 
 if TYPE_CHECKING:
     from bgbench.weighed import Weighing
@@ -142,7 +143,7 @@ def weigh_(
     with steps(err, "weighing", quiet, len(missing)) as told:
         for name in missing:
             told(name)
-            made = weigh(System.from_sequence(name), ready, plan, paths[name])
+            made = weigh(peptide(name), ready, plan, paths[name])
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out

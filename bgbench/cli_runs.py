@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 
 if TYPE_CHECKING:
     from bgbench.runfolder import RunFolder

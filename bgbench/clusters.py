@@ -10,8 +10,8 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
-from bgbench.errors import BgbenchError
-from bgbench.records import atomic_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
 LOOPBACK = "127.0.0.1:0"

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bgbench.errors import BgbenchError
-from bgbench.plugins import plugins
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file
+from bgbench.core.plugins import plugins
 from bgbench.protocols import get_protocol
-from bgbench.records import atomic_file
 from bgbench.runfolder import RunFolder
 from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, rank_text, wilcoxon
 

@@ -17,16 +17,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from bgbench.abstract import Estimate
 from bgbench.compare import labels, refuse_unlike
-from bgbench.errors import BgbenchError
-from bgbench.plugins import plugins
+from bgbench.core.abstract import Estimate
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file
+from bgbench.core.plugins import plugins
+from bgbench.core.types import Ensemble, Proposal
 from bgbench.protocols import get_protocol
-from bgbench.records import Record, atomic_file
+from bgbench.records import Record
 from bgbench.replay import stored_estimate
 from bgbench.run import generator, open_bench
 from bgbench.runfolder import RunFolder
-from bgbench.types import Ensemble, Proposal
 
 FEWEST = 100
 """The first checkpoint."""

@@ -13,14 +13,15 @@ from rich.table import Table
 
 from bgbench.audit import Check
 from bgbench.compare import Comparison
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.plugins import Registry, plugins
+from bgbench.core.resources import data_path
 from bgbench.curves import Point
-from bgbench.errors import BgbenchError
 from bgbench.pages import ARROWS, heading, headline
-from bgbench.plugins import Registry, plugins
 from bgbench.provenance import provenance
-from bgbench.records import Record, sha256_file
+from bgbench.records import Record
 from bgbench.references.providers import reference_path
-from bgbench.resources import data_path
 from bgbench.runfolder import RunFolder
 from bgbench.suites import load_suite
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bgbench.core.files import atomic_file, digest
 from bgbench.protocols import known_floors
 from bgbench.provenance import provenance
-from bgbench.records import atomic_file, digest
 
 FOLDER = "floors"
 

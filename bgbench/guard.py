@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from bgbench.errors import BrokenContract
+from bgbench.core.errors import BrokenContract
 
 SHOWN = 200
 """Characters of forbidden output that the error quotes."""

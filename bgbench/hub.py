@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgbench.errors import BgbenchError
-from bgbench.records import sha256_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
 
 ADDRESS = re.compile(
     r"hf:(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)/(?P<file>[^@]+?)(?:@(?P<revision>[\w./-]+))?"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from bgbench.types import Card
+from bgbench.core.types import Card
 
 Stamp = Literal["unseen", "similar", "seen", "unknown"]
 

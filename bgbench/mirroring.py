@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bgbench.plugins import plugins
+from bgbench.core.plugins import plugins
 from bgbench.runfolder import RunFolder
 
 NOWHERE = "none"

@@ -11,11 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bgbench.breakeven import break_even
 from bgbench.compare import compare, refuse_unlike
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file
+from bgbench.core.plugins import plugins
+from bgbench.core.resources import site_path
 from bgbench.curves import draw_curves
-from bgbench.errors import BgbenchError
-from bgbench.plugins import plugins
-from bgbench.records import Record, atomic_file
-from bgbench.resources import site_path
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder
 
 CURVES = ("torus_w2", "energy_w2")

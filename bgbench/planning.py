@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from bgbench.choices import Choices
-from bgbench.errors import BgbenchError
-from bgbench.plugins import Registry, plugins
+from bgbench.core.errors import BgbenchError
+from bgbench.core.hookspecs import SamplerPlugin
+from bgbench.core.options import own_options, prefixed, refuse_unknown_prefixes
+from bgbench.core.plugins import Registry, plugins
+from bgbench.core.types import Suite
 from bgbench.protocols import get_protocol
 from bgbench.records import Cell
 from bgbench.references.providers import MissingReference, find_reference, missing
-from bgbench.registered import SamplerPlugin
 from bgbench.runfolder import Inputs, Plan
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic
-from bgbench.types import Suite, System
+from bgbench.systems.peptides import peptide
 
 DEFAULT_SUITE = "dipeptides-mini@1"
-PREFIXES = ("estimator", "cluster")
-"""`--set PREFIX.KEY=VALUE` is the estimator's or the cluster's; without a prefix it is the sampler's."""
 
 
 def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
@@ -119,7 +119,7 @@ def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
     if name.startswith("analytic:"):
         analytic(name)
         return ""
-    return find_reference(System.from_sequence(name, cell.temperature, suite.forcefield), suite.id).sha256
+    return find_reference(peptide(name, cell.temperature, suite.forcefield), suite.id).sha256
 
 
 def origin(registry: Registry[Any], name: str) -> str:
@@ -188,25 +188,6 @@ def only_of(plan: Plan, only: tuple[str, ...]) -> list[Cell]:
     if unknown:
         raise BgbenchError(f"--only {', '.join(unknown)}: not in this run ({', '.join(sorted(systems))})")
     return [cell for cell in plan.cells if not only or cell.system in only]
-
-
-def refuse_unknown_prefixes(options: Mapping[str, str]) -> None:
-    """Raise BgbenchError for `--set PREFIX.KEY` with a prefix that nobody reads."""
-    for key in options:
-        prefix, dot, _ = key.partition(".")
-        if dot and prefix not in PREFIXES:
-            raise BgbenchError(f"--set {key}: nobody reads '{prefix}.'; prefixes are {', '.join(PREFIXES)}")
-
-
-def own_options(options: Mapping[str, str]) -> dict[str, str]:
-    """The sampler's own."""
-    return {key: value for key, value in options.items() if "." not in key and key != "temperature"}
-
-
-def prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Those of `prefix.`, without it."""
-    start = f"{prefix}."
-    return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}
 
 
 def temperature(options: Mapping[str, str], suite: Suite) -> float:

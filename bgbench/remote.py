@@ -14,7 +14,7 @@ from distributed import Client, Future, Worker, WorkerPlugin, as_completed, get_
 from distributed.scheduler import KilledWorker
 
 from bgbench.cells import bury
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 from bgbench.executors import AbstractExecutor, Records
 from bgbench.records import Cell, Ending, Record, read_record
 from bgbench.runfolder import RunFolder

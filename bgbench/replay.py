@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 import torch
 
-from bgbench.abstract import Estimate
-from bgbench.errors import BgbenchError
+from bgbench.core.abstract import Estimate
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.types import Ensemble, Proposal
 from bgbench.protocols import Judgement, get_protocol
 from bgbench.provenance import provenance
-from bgbench.records import Record, read_arrays, sha256_file
+from bgbench.records import Record, read_arrays
 from bgbench.run import generator, open_bench
 from bgbench.runfolder import RunFolder
 from bgbench.threads import limited
-from bgbench.types import Ensemble, Proposal
 
 RELATIVE = 1e-6
 """Agreement asked of metrics recomputed on another platform; on the same one they agree to the bit."""

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bgbench.chemistry.features import tica_features, torsions
-from bgbench.records import Record, atomic_file, read_arrays
+from bgbench.core.files import atomic_file
+from bgbench.core.types import Ensemble, Reference, System
+from bgbench.records import Record, read_arrays
 from bgbench.references.providers import find_reference
 from bgbench.runfolder import RunFolder
 from bgbench.suites import load_suite
-from bgbench.types import Ensemble, Reference, System
+from bgbench.systems.features import tica_features, torsions
+from bgbench.systems.peptides import peptide
 
 REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
 
@@ -46,7 +48,7 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     if record.arrays is None:
         return {}
     suite = load_suite(record.cell.suite, folder.path)
-    system = System.from_sequence(record.cell.system, record.cell.temperature, suite.forcefield)
+    system = peptide(record.cell.system, record.cell.temperature, suite.forcefield)
     reference = find_reference(system, suite.id)
     stored = read_arrays(folder.arrays_path(record.cell), record.arrays)
     ensemble = Ensemble(*(torch.from_numpy(stored[name]) for name in ("x", "u", "log_w")))

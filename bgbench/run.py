@@ -10,24 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Estimate, Task
 from bgbench.audit import audited
-from bgbench.chemistry.bonds import torn
+from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Estimate, Task
+from bgbench.core.errors import BrokenContract, NonFinite, Unsupported
+from bgbench.core.plugins import energy, plugins
+from bgbench.core.types import Card, Ensemble, Reference, Suite, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import false_energies, spot_check
-from bgbench.errors import BrokenContract, NonFinite, Unsupported
 from bgbench.guard import contained
 from bgbench.leakage import leakage
 from bgbench.metrics.sides import evenly
-from bgbench.plugins import energy, plugins
 from bgbench.protocols import Judgement, Protocol, get_protocol
 from bgbench.records import Cell
 from bgbench.references.providers import find_reference
 from bgbench.stages import Stages
 from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic_reference, analytic_system
-from bgbench.types import Card, Ensemble, Reference, Suite, System
+from bgbench.systems.bonds import torn
+from bgbench.systems.peptides import peptide
 
 FORWARD_FRAMES = 512
 """Reference frames that −log q is taken over."""
@@ -109,7 +110,7 @@ def open_bench(cell: Cell, folder: Path | None = None) -> Bench:
         system = analytic_system(cell.system)
         reference = analytic_reference(cell.system)
     else:
-        system = System.from_sequence(cell.system, cell.temperature, suite.forcefield)
+        system = peptide(cell.system, cell.temperature, suite.forcefield)
         reference = find_reference(system, suite.id)
     target = energy(system, cell.energy)
     oracle = MeteredEnergy(target, cell.budget)
@@ -174,7 +175,7 @@ def refuse_foreign(estimate: Estimate, bench: Bench) -> None:
     if not system.bonds or not bool(torn(system.bonds, system.positions, x).all()):
         return
     for name in bench.suite.systems:
-        other = System.from_sequence(name, system.temperature, system.forcefield)
+        other = peptide(name, system.temperature, system.forcefield)
         alike = name != system.name and other.n_atoms == system.n_atoms
         if alike and not bool(torn(other.bonds, other.positions, x).all()):
             raise BrokenContract(f"the sampler gave conformers of {name}, {system.name} was asked for")

@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
 from bgbench.provenance import versions
-from bgbench.records import UNFINISHED, Cell, Record, Strict, atomic_file, digest, read_record, write_json
+from bgbench.records import Cell, Record, read_record
 
 
 class Inputs(Strict):

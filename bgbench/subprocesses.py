@@ -16,8 +16,9 @@ from typing import Any
 
 import psutil
 
-from bgbench.errors import BgbenchError
-from bgbench.records import UNFINISHED, Cell, Ending, Status, atomic_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import UNFINISHED, atomic_file
+from bgbench.records import Cell, Ending, Status
 from bgbench.threads import memory_variables, thread_variables
 
 LOOK_EVERY = 0.2

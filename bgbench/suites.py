@@ -11,10 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from bgbench.errors import BgbenchError
-from bgbench.plugins import plugins
-from bgbench.records import sha256_file
-from bgbench.types import Suite
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.plugins import plugins
+from bgbench.core.types import Suite
 
 
 def load_suite(name: str, beside: Path | None = None) -> Suite:

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bgbench.chemistry import parse_sequence
-from bgbench.plugins import plugins
+from bgbench.core.plugins import plugins
+from bgbench.core.types import ForceFieldSpec, System
 from bgbench.references.providers import USUAL, reference_path
 from bgbench.suites import load_suite
-from bgbench.types import ForceFieldSpec, System
+from bgbench.systems.peptides import peptide
+from bgbench.systems.residues import parse_sequence
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Target:
 
     def system(self) -> System:
         """With a start structure."""
-        return System.from_sequence(self.name, self.temperature, self.forcefield)
+        return peptide(self.name, self.temperature, self.forcefield)
 
 
 def targets_of(words: list[str], temperature: float | None = None) -> list[Target]:

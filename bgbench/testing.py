@@ -14,17 +14,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
 from bgbench.audit import audit
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
+from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.systems.analytic import AnalyticEnergy, analytic_system
-from bgbench.types import Proposal, System
+from bgbench.systems.peptides import peptide
 
 
 def peptide_task(sequence: str = "AA", budget: int = 400, seed: int = 0, n_samples: int = 50) -> Task:
     """A small metered task on a real peptide."""
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     oracle = MeteredEnergy(BatchedEnergy(system), budget)
     return Task(system, oracle, torch.Generator().manual_seed(seed), n_samples)
 

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bgbench.errors import BgbenchError
-from bgbench.records import Record, read_record, sha256_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.records import Record, read_record
 from bgbench.runfolder import RunFolder
 
 EXPERIMENT = "bgbench"

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from bgbench.abstract import AbstractSampler, Task
+from bgbench.core.abstract import AbstractSampler, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import energy, plugins
+from bgbench.core.types import Reference, System
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.errors import BgbenchError
 from bgbench.estimators.snis import SNIS, Settings
-from bgbench.plugins import energy, plugins
-from bgbench.references.broken import broken
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
-from bgbench.types import Reference, System
+from bgbench.systems.broken import broken
 from bgbench.weights import ess, resample
 
 CUT = "truncate"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bgbench.cells import execute
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 from bgbench.records import Cell
 from bgbench.runfolder import RunFolder
 from bgbench.stages import Watch

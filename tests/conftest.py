@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import Reference, System
+from bgbench import Reference, System, peptide
 from bgbench.cli import app, guarded
+from bgbench.core.plugins import plugins
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.plugins import plugins
 from bgbench.records import Cell
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
@@ -36,7 +36,7 @@ def rng(seed) -> np.random.Generator:
 @pytest.fixture(scope="session")
 def alanine() -> System:
     """AA: 23 atoms, the smallest peptide of the default suite."""
-    return System.from_sequence("AA")
+    return peptide("AA")
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ CELL = {
 
 
 def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0):
-    system = System.from_sequence(name, temperature, forcefield)
+    system = peptide(name, temperature, forcefield)
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     x = (system.positions + 0.02 * noise).float()

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import System
+from bgbench import peptide
 from bgbench.agreement import Gap, both, gaps
+from bgbench.core.resources import data_path
 from bgbench.protocols import get_protocol
 from bgbench.references.providers import reference_path
 from bgbench.references.store import read_reference
-from bgbench.resources import data_path
 from bgbench.suites import load_suite
 
 
@@ -30,7 +30,7 @@ def test_a_made_up_reference_lies_above_the_floors(own_references, cli):
 
 def test_one_reference_in_two_halves_lies_within_its_floors():
     """Floors are means of such distances: none is twice as large."""
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     whole = read_reference(data_path("references") / "AA.npz", system)
     parts = []
     for k in (0, 1):
@@ -96,7 +96,7 @@ def test_without_a_second_reference_there_is_nothing_to_compare(tmp_path, cli, m
 
 
 def test_the_folder_given_comes_first(own_references, tmp_path):
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(data_path("references") / "AA.npz", other)

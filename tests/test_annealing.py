@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from bgbench import AbstractDensitySampler, AbstractEnergy, BgbenchError, Proposal, System, Task
-from bgbench.abstract import Conventions
+from bgbench.core.abstract import Conventions
+from bgbench.core.errors import NonFinite
+from bgbench.core.options import chosen
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.errors import NonFinite
 from bgbench.estimators.controls import mean_energy
 from bgbench.estimators.langevin import AIMS, Step, adapted
-from bgbench.estimators.options import chosen
 from bgbench.estimators.schedule import by_conditional_ess, conditional_ess
 from bgbench.estimators.smc import SMC, Settings, copies, divided
 from bgbench.systems.analytic import KINDS, analytic
@@ -257,8 +257,8 @@ def test_the_wrong_hand_has_no_density(alanine):
             gap = torch.stack([(x - hand * start).square().sum((1, 2)) for hand in (1, -1)])
             return torch.logsumexp(-gap / (2 * 0.001**2), 0)
 
-    from bgbench.chemistry.chirality import is_wrong
     from bgbench.energies.batched import BatchedEnergy
+    from bgbench.systems.chirality import is_wrong
 
     for rule in ("zero", "fold", "flip"):
         task = Task(

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bgbench import Proposal, System
+from bgbench import Proposal
 from bgbench.audit import audit, audited, fragment, summary
+from bgbench.core.types import Reference
 from bgbench.run import forward
-from bgbench.types import Reference
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
 
@@ -57,7 +57,7 @@ def test_the_forward_view_meets_every_replica_and_as_many_frames_as_draws(peptid
 
 @pytest.fixture(scope="module")
 def peptide():
-    return System.from_sequence("AA")
+    return peptide("AA")
 
 
 def test_a_right_density_passes(peptide):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bgbench
-from bgbench import BgbenchError, System
+from bgbench import BgbenchError, peptide
 from bgbench.energies.batched import REPAYS, BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.parameters import read_parameters
@@ -27,7 +27,7 @@ def geometries(system, generator):
 
 @pytest.mark.parametrize("sequence", TRIPLES)
 def test_batched_equals_openmm_for_every_residue_in_every_place(sequence, generator):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     x = geometries(system, generator)
     assert (x[5].max() - x[5].min()) > 2.0
     u, force = OpenMMEnergy(system, "Reference").energy_and_force(x)
@@ -96,7 +96,7 @@ def test_batched_compiles_only_when_it_repays_and_the_record_says_so(alanine):
 
 def test_batched_follows_the_force_field_spec(generator):
     spec = bgbench.ForceFieldSpec("obc2", ("amber14-all.xml", "implicit/obc2.xml"), "NoCutoff")
-    system = System.from_sequence("GS", forcefield=spec)
+    system = peptide("GS", forcefield=spec)
     x = geometries(system, generator)
     truth = OpenMMEnergy(system, "Reference").energy(x)
     assert torch.allclose(BatchedEnergy(system, "compiled").energy(x), truth, rtol=1e-12, atol=1e-8)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bgbench
-from bgbench.plugins import plugins
+from bgbench.core.plugins import plugins
 
 ROOT = Path(__file__).parent.parent
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]

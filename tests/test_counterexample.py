@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench.abstract import Task
+from bgbench import peptide
+from bgbench.core.abstract import Task
+from bgbench.core.plugins import energy, plugins
+from bgbench.core.types import Ensemble
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.metrics.transport import exact_transport
-from bgbench.plugins import energy, plugins
 from bgbench.protocols import FEWEST_EFFECTIVE, get_protocol, rounded
 from bgbench.references.providers import find_reference
-from bgbench.types import Ensemble, System
 from bgbench.weights import effective_points
 
 N, DISTINCT, MINOR = 1_500, 60, 0.03
@@ -68,7 +69,7 @@ def ranked(judgement, metric):
 
 def test_exact_but_few_is_not_ranked_below_biased_but_many():
     """250 exact frames of AA against all frames of all modes but one."""
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     reference = find_reference(system, "dipeptides-mini@1")
     few, biased = (judged(variant, system, reference) for variant in ("few-points", "mode-deleted"))
     assert few.diagnostics["effective_points"] <= 250

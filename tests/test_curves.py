@@ -7,8 +7,8 @@ import pytest
 
 import bgbench
 from bgbench import BgbenchError
+from bgbench.core.files import write_json
 from bgbench.curves import checkpoints, curve, draw_curves, first_share
-from bgbench.records import write_json
 from bgbench.replay import stored_estimate
 from bgbench.runfolder import RunFolder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bgbench import evaluations_of, held_out, read_energies, read_frames
-from bgbench.plugins import plugins
+from bgbench.core.plugins import plugins
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 TAUGHT = sorted(DATASETS.glob("training*/*.npz"))

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from bgbench.choices import parse_settings
 from bgbench.cli import app
 from bgbench.clusters import Slurm
-from bgbench.errors import BgbenchError
-from bgbench.planning import prefixed
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import parse_settings, prefixed
 from bgbench.protocols import PROTOCOLS
 from bgbench.records import Record, read_arrays
 from bgbench.suites import load_suite

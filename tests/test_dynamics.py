@@ -4,11 +4,11 @@ import numpy as np
 import openmm
 import pytest
 
+from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.compiled import energy_sweep, pack
 from bgbench.energies.parameters import read_parameters
-from bgbench.units import kt
 
 STIFF, LENGTH = 20_000.0, 0.15
 

@@ -7,7 +7,7 @@ import pytest
 
 import bgbench
 from bgbench import Atom, BgbenchError, encode_atoms
-from bgbench.chemistry.encodings import ATOM_TYPES
+from bgbench.systems.encodings import ATOM_TYPES
 
 TABLES = json.loads((Path(__file__).parent / "data" / "chemistry_tables.json").read_text())
 
@@ -30,7 +30,7 @@ def test_there_are_54_types_in_order():
 
 
 def test_every_atom_of_a_built_peptide_has_a_code():
-    system = bgbench.System.from_sequence("HW")
+    system = bgbench.peptide("HW")
     encoding = encode_atoms(system.atoms)
     assert encoding.atom_type.shape == (system.n_atoms,)
     assert int(encoding.atom_type.min()) >= 1

@@ -3,9 +3,9 @@ import torch
 
 import bgbench
 from bgbench import BgbenchError, BudgetExhausted
+from bgbench.core.units import GAS_CONSTANT, kt
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.units import GAS_CONSTANT, kt
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import bgbench
 from bgbench import BgbenchError, Ensemble, Proposal, Task
-from bgbench.abstract import Conventions
+from bgbench.core.abstract import Conventions
+from bgbench.core.errors import NonFinite
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.errors import NonFinite
 from bgbench.estimators.handedness import settle
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain

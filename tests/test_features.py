@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bgbench import System
-from bgbench.chemistry.chirality import alpha_centres, beta_centres, chirality, is_mirrored, is_wrong
-from bgbench.chemistry.features import dihedral, heavy_pairs, n_tica_features, tica_features, torsions
+from bgbench import peptide
 from bgbench.references.tica import fit_tica
+from bgbench.systems.chirality import alpha_centres, beta_centres, chirality, is_mirrored, is_wrong
+from bgbench.systems.features import dihedral, heavy_pairs, n_tica_features, tica_features, torsions
 
 DATA = Path(__file__).parent / "data"
 KINDS = ("phi", "psi", "omega")
@@ -46,7 +46,7 @@ def shuffled(system, order):
 
 @pytest.fixture(scope="module")
 def arip():
-    built = System.from_sequence("ARIP")
+    built = peptide("ARIP")
     rows = json.loads((DATA / "metrics_ARIP.json").read_text())["atoms"]
     return shuffled(built, [built.atom_index[residue, name] for residue, _, name in rows])
 
@@ -131,7 +131,7 @@ def test_a_fitted_model_is_deeptimes_koopman_model(rng):
 
 @pytest.mark.parametrize("sequence", ["ACDEFGHIKL", "MNPQRSTVWY", "IT"])
 def test_built_peptides_have_the_natural_cip_labels(sequence):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     index, x = system.atom_index, system.positions.numpy()
     names = {atom.residue: atom.residue_name for atom in system.atoms}
     count = 0
@@ -151,7 +151,7 @@ def test_built_peptides_have_the_natural_cip_labels(sequence):
 
 def test_one_swapped_centre_is_wrong_but_not_mirrored():
     """Columns: Cα of I, T, A, then Cβ of I and T; only the touched one turns."""
-    system = System.from_sequence("ITGA")
+    system = peptide("ITGA")
     cases = [(0, "CB", "HA", 0), (1, "CB", "HA", 1), (3, "CB", "HA", 2), (0, "CG2", "HB", 3)]
     for residue, one, other, column in cases:
         x = swapped(system, residue, one, other)
@@ -178,7 +178,7 @@ def test_flat_and_nan_centres_are_wrong_and_beyond_repair(alanine):
 
 
 def test_glycine_has_no_hand():
-    system = System.from_sequence("GG")
+    system = peptide("GG")
     x = torch.stack([system.positions, -system.positions])
     assert chirality(system, x).shape == (2, 0)
     assert not is_wrong(system, x).any()

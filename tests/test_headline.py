@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import bgbench
+from bgbench.core.files import write_json
 from bgbench.curves import curve
 from bgbench.provenance import provenance, versions
-from bgbench.records import write_json
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent

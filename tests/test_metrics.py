@@ -14,7 +14,18 @@ from safetensors.torch import load_file
 from scipy.spatial.distance import jensenshannon
 from sklearn.cluster import KMeans
 
-from bgbench import Atom, BgbenchError, Ensemble, Estimate, MetricCase, Proposal, Reference, System, TicaModel
+from bgbench import (
+    Atom,
+    BgbenchError,
+    Ensemble,
+    Estimate,
+    MetricCase,
+    Proposal,
+    Reference,
+    System,
+    TicaModel,
+    peptide,
+)
 from bgbench.estimators.handedness import settle
 from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
@@ -37,7 +48,7 @@ def stored():
 @pytest.fixture(scope="module")
 def system(stored):
     atoms = tuple(Atom(residue, kind, name, name[0]) for residue, kind, name in META["atoms"])
-    built = System.from_sequence("ARIP")
+    built = peptide("ARIP")
     place = {(a.residue, a.name): k for k, a in enumerate(built.atoms)}
     order = [place[a.residue, a.name] for a in atoms]
     inverse = {old: new for new, old in enumerate(order)}
@@ -107,7 +118,7 @@ def test_a_protocol_that_cuts_weights_reports_the_metrics_without_its_cut(system
 
 
 def test_tica_features_are_the_published_ones(system, reference, stored):
-    from bgbench.chemistry.features import tica_features
+    from bgbench.systems.features import tica_features
 
     features = tica_features(system, stored["reference"][:1].double())
     assert features.shape == (1, META["n_tica_features"])
@@ -115,7 +126,7 @@ def test_tica_features_are_the_published_ones(system, reference, stored):
 
 
 def test_mirrored_frames_are_flagged_as_published(system, stored):
-    from bgbench.chemistry.chirality import is_mirrored
+    from bgbench.systems.chirality import is_mirrored
 
     x = stored["samples"].clone()
     x[::3] *= -1
@@ -419,7 +430,7 @@ def test_hands_are_counted_before_their_repair(rule, system, reference, stored):
 
 
 def test_a_deleted_mode_is_missed(system, reference):
-    from bgbench.chemistry.features import torsions
+    from bgbench.systems.features import torsions
 
     keep = torsions(system, reference.x).psi[:, 0] > 0
     pick = torch.nonzero(keep).flatten()
@@ -442,7 +453,7 @@ def test_missing_modes_are_counted_by_their_rule(system, reference):
 
 def state_labels(system, reference):
     """The documented states, found anew: six k-means cells of (sin, cos) of φ and ψ."""
-    from bgbench.chemistry.features import torsions
+    from bgbench.systems.features import torsions
 
     angles = torsions(system, reference.x.double())
     points = torch.cat([angles.phi, angles.psi], 1)

@@ -5,8 +5,9 @@ import types
 
 import pytest
 
-from bgbench import BgbenchError, Card, SamplerPlugin, hookimpl, hookspecs
-from bgbench.plugins import Origin, Plugins, plugins
+from bgbench import BgbenchError, Card, SamplerPlugin, hookimpl
+from bgbench.core import hookspecs
+from bgbench.core.plugins import Origin, Plugins, plugins
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("bgbench_")]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import BgbenchError, System
-from bgbench.chemistry.features import tica_features
+from bgbench import BgbenchError, peptide
 from bgbench.cli import app, guarded
+from bgbench.core.types import ForceFieldSpec, TicaModel
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.references.published import Source, atom_order, take_published
 from bgbench.references.store import read_reference
-from bgbench.types import ForceFieldSpec, TicaModel
+from bgbench.systems.features import tica_features
 
 LAST = ("C", "O", "OXT")
 """What the builder of the published files writes last in a residue; we write them after CA."""
@@ -46,7 +46,7 @@ def published_pdb(system, order):
 @pytest.fixture
 def layout(tmp_path, generator):
     """AA as published: 200 frames in the order of its PDB file, the TICA model of features in that order."""
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     order = published_order(system)
     assert order != sorted(order)
     noise = torch.randn(200, system.n_atoms, 3, generator=generator, dtype=torch.float64)
@@ -76,7 +76,7 @@ def layout(tmp_path, generator):
 
 def test_atoms_come_in_our_order_with_energies_and_a_certificate(layout, tmp_path):
     folder, _, x, _ = layout
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     take_published(system, Source(folder), tmp_path / "AA.npz")
     reference = read_reference(tmp_path / "AA.npz", system)
     assert (reference.x - (x - x.mean(1, keepdim=True))).abs().max() < 1e-4
@@ -89,7 +89,7 @@ def test_atoms_come_in_our_order_with_energies_and_a_certificate(layout, tmp_pat
 def test_components_are_those_of_the_published_model(layout, tmp_path):
     """Its distances are between atoms in the order of its own file."""
     folder, _, x, published = layout
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     take_published(system, Source(folder), tmp_path / "AA.npz")
     tica = read_reference(tmp_path / "AA.npz", system).tica
     ours = tica.transform(tica_features(system, x))
@@ -101,7 +101,7 @@ def test_components_are_those_of_the_published_model(layout, tmp_path):
 )
 def test_another_target_than_the_published_is_refused(layout, tmp_path, changed):
     with pytest.raises(BgbenchError, match="the published data are of 310 K and the force field"):
-        take_published(System.from_sequence("AA", **changed), Source(layout[0]), tmp_path / "AA.npz")
+        take_published(peptide("AA", **changed), Source(layout[0]), tmp_path / "AA.npz")
 
 
 @pytest.mark.parametrize(
@@ -126,22 +126,22 @@ def test_arrays_that_are_not_what_they_should_be_are_refused(layout, tmp_path, n
     whole = dict(np.load(place))
     np.savez(place, **{**whole, name: change(whole[name])})
     with pytest.raises(BgbenchError, match=said):
-        take_published(System.from_sequence("AA"), Source(folder), tmp_path / "AA.npz")
+        take_published(peptide("AA"), Source(folder), tmp_path / "AA.npz")
     assert not (tmp_path / "AA.npz").exists()
 
 
 def test_other_atoms_and_damage_are_refused(layout, tmp_path):
     folder, place, _, _ = layout
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     with pytest.raises(BgbenchError, match="holds other atoms"):
-        atom_order(System.from_sequence("GS"), published_pdb(system, published_order(system)))
+        atom_order(peptide("GS"), published_pdb(system, published_order(system)))
     with pytest.raises(BgbenchError, match="cannot be read"):
         atom_order(system, "ATOM      1  N   ALA A   1       x.xxx")
     place.write_bytes(place.read_bytes()[:1000])
     with pytest.raises(BgbenchError, match="is damaged"):
         take_published(system, Source(folder), tmp_path / "AA.npz")
     with pytest.raises(BgbenchError, match="does not exist"):
-        take_published(System.from_sequence("GS"), Source(folder), tmp_path / "GS.npz")
+        take_published(peptide("GS"), Source(folder), tmp_path / "GS.npz")
 
 
 def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(

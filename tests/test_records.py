@@ -10,18 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from bgbench import BgbenchError, Ensemble, Proposal
+from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.provenance import _git, described
-from bgbench.records import (
-    Budget,
-    Cell,
-    Record,
-    atomic_file,
-    plain,
-    read_arrays,
-    read_record,
-    write_arrays,
-    write_json,
-)
+from bgbench.records import Budget, Cell, Record, read_arrays, read_record, write_arrays
 from bgbench.runfolder import RunFolder, new_plan
 
 

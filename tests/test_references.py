@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import BgbenchError, System
-from bgbench.chemistry.features import chi1_atoms, dihedral
+from bgbench import BgbenchError, peptide
 from bgbench.cli import app, guarded
+from bgbench.core.resources import data_path
+from bgbench.core.types import ForceFieldSpec
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.references.broken import cis_fractions
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
 from bgbench.references.engines import Settings, evaluations, masses_of, weighted
 from bgbench.references.packing import pack, unpack
@@ -30,10 +30,10 @@ from bgbench.references.training import (
     refuse_held_out,
     training_sequences,
 )
-from bgbench.resources import data_path
 from bgbench.suites import load_suite
+from bgbench.systems.broken import cis_fractions
+from bgbench.systems.features import chi1_atoms, dihedral
 from bgbench.targets import targets_of
-from bgbench.types import ForceFieldSpec
 
 
 def change(path, **fields):
@@ -84,7 +84,7 @@ def test_packed_positions_come_back_to_the_bit(generator):
 def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine):
     path = own_references / "AA.npz"
     with pytest.raises(BgbenchError, match="other atoms than GS"):
-        read_reference(path, System.from_sequence("GS"))
+        read_reference(path, peptide("GS"))
     with np.load(path) as stored:
         certificate = json.loads(str(stored["certificate"]))
     for name in REQUIRED:
@@ -120,7 +120,7 @@ NINETY_NINE = ForceFieldSpec("ff99", ("amber99sbildn.xml", "amber99_obc.xml"), c
 
 def test_a_reference_is_of_the_suites_own_force_field(own_references, alanine, tmp_path):
     """That of another would be a sound file of another target, and its grade a word on something else."""
-    other = System.from_sequence("AA", forcefield=NINETY_NINE)
+    other = peptide("AA", forcefield=NINETY_NINE)
     with pytest.raises(BgbenchError, match=r"no reference for AA .* 'ff99' .*simulate SUITE\.yaml"):
         find_reference(other)
     usual = own_references / reference_path("AA", 310.0)
@@ -215,7 +215,7 @@ def test_hydrogens_may_be_as_heavy_as_their_heavy_atoms_allow(alanine):
 
 def test_a_missing_reference_names_the_two_commands(own_references):
     with pytest.raises(BgbenchError, match=r"data simulate YY.*data fetch many-peptides-md --suite"):
-        find_reference(System.from_sequence("YY"), "tetrapeptides30@1")
+        find_reference(peptide("YY"), "tetrapeptides30@1")
 
 
 FRAMES = {"tetrapeptides30": 5_000, "dipeptides30": 2_000, "dipeptides-mini": 9_900}
@@ -230,7 +230,7 @@ LEAST = {name: least for suite, least in FRAMES.items() for name in load_suite(s
 @pytest.mark.parametrize("name", LEAST)
 def test_packaged_references_are_whole_and_say_how_good_they_are(name):
     """Grades and energies are worked out again from the stored frames."""
-    system = System.from_sequence(name)
+    system = peptide(name)
     reference = read_reference(data_path("references", f"{name}.npz"), system)
     assert reference.n_samples >= LEAST[name]
     assert len(torch.unique(reference.replica)) >= 2
@@ -262,7 +262,7 @@ def test_packaged_references_are_whole_and_say_how_good_they_are(name):
 def test_the_table_of_grades_is_that_of_the_files(suite):
     grades = {"gold": [], "silver": [], "bronze": []}
     for name in load_suite(suite).systems:
-        reference = read_reference(data_path("references", f"{name}.npz"), System.from_sequence(name))
+        reference = read_reference(data_path("references", f"{name}.npz"), peptide(name))
         grades[reference.grade].append(name)
     row = " | ".join(f"{len(names)}: {' '.join(sorted(names))}" for names in grades.values())
     assert f"| `{suite}` | {row} |" in (Path(__file__).parent.parent / "datasets" / "README.md").read_text()
@@ -270,7 +270,7 @@ def test_the_table_of_grades_is_that_of_the_files(suite):
 
 def test_gold_asks_for_side_chains_too():
     """χ₁ of serine is turned to where each replica keeps it; φ and ψ mix as they did."""
-    system = System.from_sequence("SHKS")
+    system = peptide("SHKS")
     reference = find_reference(system, "tetrapeptides30@1")
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
     quad = chi1_atoms(system)[:1]
@@ -291,7 +291,7 @@ def test_gold_asks_for_side_chains_too():
 
 def test_isomers_that_do_not_mix_cost_the_grade_of_the_backbone():
     """Half of the replicas are turned to cis before proline, where they stay: bronze."""
-    system = System.from_sequence("TAPF")
+    system = peptide("TAPF")
     reference = find_reference(system, "tetrapeptides30@1")
     x, replica = reference.x.double().numpy(), reference.replica
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
@@ -421,7 +421,7 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
 
 def basins(system, x):
     """Which of the four sign quadrants of (φ, ψ + 60°) a frame is in."""
-    from bgbench.chemistry.features import torsions
+    from bgbench.systems.features import torsions
 
     angles = torsions(system, x)
     psi = torch.remainder(angles.psi[:, 0] + 2 * torch.pi / 3, 2 * torch.pi) - torch.pi
@@ -430,7 +430,7 @@ def basins(system, x):
 
 def test_turned_side_chains_have_the_rotamers_of_tempering():
     """DI at 310 K: the thirds of both χ₁ within 4 joint standard errors, ours several times smaller."""
-    system = System.from_sequence("DI")
+    system = peptide("DI")
     shares = []
     for name in ("references/DI.npz", "checks/DI-softened.npz"):
         reference = read_reference(data_path(*name.split("/")), system)

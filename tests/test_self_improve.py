@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bgbench import AbstractDensitySampler, BgbenchError, Proposal, tuned_card
-from bgbench.errors import NonFinite, Unsupported
+from bgbench.core.errors import NonFinite, Unsupported
 from bgbench.estimators.self_improve import SelfImprove, Settings, free, tempering
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task

@@ -7,23 +7,17 @@ import pytest
 import torch
 from scipy.stats import qmc
 
-from bgbench import BgbenchError, System
-from bgbench.chemistry.features import (
-    chi1_atoms,
-    dihedral,
-    proline_omega_atoms,
-    torsion_atoms,
-    torsions,
-)
+from bgbench import BgbenchError, peptide
+from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.softening import FLIP_WIDTH, Softening, Turns, softened
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import energy_sweep, pack
 from bgbench.energies.minimise import minimise
-from bgbench.references.broken import cis_fractions
 from bgbench.references.engines import SOFTENED, SofteningEngine
 from bgbench.references.providers import find_reference
-from bgbench.units import kt
+from bgbench.systems.broken import cis_fractions
+from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, torsion_atoms, torsions
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +46,7 @@ def test_the_two_parts_make_the_energy(alanine, parameters):
 def test_what_may_turn():
     """φ and ψ but proline's φ, bonds of side chains with heavy atoms to move; no ring. Of peptide bonds
     the one before proline, whose turns are flips."""
-    system = System.from_sequence("FPI")
+    system = peptide("FPI")
     names = [(atom.residue, atom.name) for atom in system.atoms]
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
     found = {frozenset(names[i] for i in axis) for axis in turns.axes.tolist()}
@@ -68,7 +62,7 @@ def test_what_may_turn():
 
 
 def test_flips_are_about_half_a_circle_and_as_likely_as_their_opposites(seed):
-    system = System.from_sequence("AP")
+    system = peptide("AP")
     turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
     which = np.arange(20_000) % 2
     angle = turns.angles(which, np.random.default_rng(seed))
@@ -87,7 +81,7 @@ def angles(system, x):
 
 def parts(sequence):
     """A peptide, its energy's parameters, its turns and frames of it, `(n, atoms, 3)`."""
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     energy = BatchedEnergy(system, "compiled")
     p = energy.parameters
     frames = minimise(energy, system.positions, 100)[None] if "P" in sequence else find_reference(system).x
@@ -182,7 +176,7 @@ def test_the_cold_rung_keeps_the_energy_of_the_reference(alanine, seed):
 @pytest.mark.slow
 def test_proline_has_both_isomers_as_two_independent_ways_found_them(seed):
     """AP is cis in .842 ± .008 by another ladder, in .840 ± .004 by OpenMM's Langevin with turns of ω."""
-    system = System.from_sequence("AP")
+    system = peptide("AP")
     engine = SofteningEngine(system, replace(SOFTENED, seed=seed))
     engine.advance(SOFTENED.warm_up)
     rows = []

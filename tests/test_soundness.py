@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bgbench import BgbenchError
+from bgbench.core.resources import data_path
 from bgbench.references.soundness import certificate_of, miscounted, system_of, verified
 from bgbench.references.store import read_reference
 from bgbench.references.sums import listed, refuse_unlisted
-from bgbench.resources import data_path
 
 
 @pytest.fixture

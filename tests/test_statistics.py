@@ -8,7 +8,8 @@ import pytest
 from bgbench import BgbenchError, pages
 from bgbench.cli import app, guarded
 from bgbench.compare import compare
-from bgbench.records import Budget, Record, write_json
+from bgbench.core.files import write_json
+from bgbench.records import Budget, Record
 from bgbench.runfolder import RunFolder, new_plan
 from bgbench.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
 

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, Suite, System, TicaModel
-from bgbench.chemistry.residues import heavy_atoms
+from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, Suite, TicaModel, peptide
+from bgbench.systems.residues import heavy_atoms
 
 
 def test_values_are_frozen_and_check_their_shapes():
@@ -49,7 +49,7 @@ def test_suite_refuses_nothing_and_twice():
 @pytest.mark.parametrize("sequence", ["AXB", "A", "", "a1"])
 def test_bad_sequences_say_what_is_wrong(sequence):
     with pytest.raises(BgbenchError, match="peptide"):
-        System.from_sequence(sequence)
+        peptide(sequence)
     assert heavy_atoms("analytic:harmonic") == 0
 
 
@@ -58,7 +58,7 @@ def test_every_residue_builds_at_both_ends_and_in_the_middle():
     for first, middle, last in zip(
         letters, letters[7:] + letters[:7], letters[13:] + letters[:13], strict=True
     ):
-        system = System.from_sequence(first + middle + last)
+        system = peptide(first + middle + last)
         names = system.atom_index
         assert (0, "H3") in names or first == "P"
         assert (2, "OXT") in names
@@ -73,7 +73,7 @@ def test_every_residue_builds_at_both_ends_and_in_the_middle():
 def test_building_is_deterministic_and_leaves_pythons_generator_alone():
     import random
 
-    from bgbench.chemistry.build import build_peptide
+    from bgbench.systems.peptides import build_peptide
 
     random.seed(3)
     before = random.getstate()

@@ -8,11 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from bgbench import BgbenchError, System, evaluations_of, read_frames
-from bgbench.abstract import AbstractDensitySampler
+from bgbench import BgbenchError, evaluations_of, peptide, read_frames
+from bgbench.core.abstract import AbstractDensitySampler
+from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.progress import steps
-from bgbench.types import Proposal
 from bgbench.weighed import Weighing, weigh
 
 WIDTH = 0.002
@@ -40,12 +40,12 @@ def plan():
 @pytest.fixture(scope="module")
 def made(plan, tmp_path_factory):
     path = tmp_path_factory.mktemp("weighed") / "GG.npz"
-    return path, weigh(System.from_sequence("GG"), Shaken(), plan, path)
+    return path, weigh(peptide("GG"), Shaken(), plan, path)
 
 
 def test_frames_are_draws_in_proportion_to_their_weights(plan, made):
     path, _ = made
-    system = System.from_sequence("GG")
+    system = peptide("GG")
     generator = torch.Generator().manual_seed(plan.seed)
     x = system.positions + WIDTH * torch.randn(
         plan.draws, system.n_atoms, 3, generator=generator, dtype=torch.float64
@@ -75,9 +75,7 @@ def test_the_certificate_tells_where_frames_come_from_and_what_they_cost(plan, m
 
 def test_too_few_effective_samples_make_no_file(plan, tmp_path):
     path = tmp_path / "GG.npz"
-    found = weigh(
-        System.from_sequence("GG"), Shaken(), Weighing("prior", draws=400, frames=100, least=399), path
-    )
+    found = weigh(peptide("GG"), Shaken(), Weighing("prior", draws=400, frames=100, least=399), path)
     assert isinstance(found, float)
     assert found < 399
     assert not path.exists()
@@ -138,7 +136,7 @@ def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
     monkeypatch.setattr("bgbench.weighed.broken", torn)
     plan = Weighing("prior", draws=400, frames=66, least=1)
     with pytest.raises(BgbenchError, match="GG: 63 of 66 frames are whole, too few to certify"):
-        weigh(System.from_sequence("GG"), Shaken(), plan, tmp_path / "GG.npz")
+        weigh(peptide("GG"), Shaken(), plan, tmp_path / "GG.npz")
     assert not (tmp_path / "GG.npz").exists()
 
 

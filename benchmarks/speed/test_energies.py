@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from bgbench import System
+from bgbench import System, peptide
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.memory import peak_memory
@@ -31,7 +31,7 @@ def seconds(call, x: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("sequence", "forces"), GOALS)
 def test_ratio_to_openmm(sequence, forces, benchmark):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     batched, openmm = BatchedEnergy(system, "compiled"), OpenMMEnergy(system, "CPU", threads=2)
     few, many = conformers(system, 300), conformers(system, 32_000)
     ours, theirs = (e.energy_and_force if forces else e.energy for e in (batched, openmm))
@@ -49,7 +49,7 @@ def test_ratio_to_openmm(sequence, forces, benchmark):
 
 
 def test_throughput_and_memory_are_flat():
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     energy = BatchedEnergy(system, "compiled")
     rates, peaks = {}, {}
     for n in (100, 1_000, 10_000, 100_000):
@@ -66,7 +66,7 @@ def test_throughput_and_memory_are_flat():
 def test_time_against_atoms():
     print()
     for sequence in ("AA", "WS", "ARIP", "YRIQ", "ANKSMIEA", "FWRVDHDM"):
-        system = System.from_sequence(sequence)
+        system = peptide(sequence)
         energy, x = BatchedEnergy(system, "compiled"), conformers(system, 3200)
         energy.energy_and_force(x[:64])
         alone, both = seconds(energy.energy, x) / 3200, seconds(energy.energy_and_force, x) / 3200

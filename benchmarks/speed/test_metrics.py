@@ -17,11 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, System, TicaModel
+from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, TicaModel, peptide
+from bgbench.core.plugins import plugins
 from bgbench.memory import peak_memory
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import sides
-from bgbench.plugins import plugins
 from bgbench.protocols import CHEMICAL
 
 STORED = Path(__file__).parents[2] / "tests" / "data" / "metrics_ARIP.safetensors"
@@ -42,9 +42,7 @@ def case(n: int) -> MetricCase:
     tica = TicaModel(stored["tica_mean"].double(), stored["tica_projection"].double())
     reference = Reference("ARIP", truth, truth_u, torch.arange(n) % 16, {"grade": "bronze"}, tica)
     estimate = Estimate(Ensemble(x, u, torch.zeros(n, dtype=torch.float64)), Proposal(x))
-    return MetricCase(
-        System.from_sequence("ARIP"), estimate, reference, n, generator, {"weights": "weighted"}
-    )
+    return MetricCase(peptide("ARIP"), estimate, reference, n, generator, {"weights": "weighted"})
 
 
 def ours(given: MetricCase) -> dict[str, float]:

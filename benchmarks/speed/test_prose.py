@@ -13,7 +13,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from bgbench import System
+from bgbench import peptide
 from bgbench_prose.decode import invert
 from bgbench_prose.layers import Layer, Modulation, normed
 from bgbench_prose.network import Block, Config, Prose, Tokens, tokens
@@ -29,7 +29,7 @@ def published_size() -> tuple[Prose, Tokens]:
     for block in flow.blocks:
         # Fresh blocks are the identity; far from it, 8 of them leave the range of float32.
         block.proj_out.weight.normal_(0, 0.01)
-    return flow, tokens([System.from_sequence("ARIP").atoms], flow.config)
+    return flow, tokens([peptide("ARIP").atoms], flow.config)
 
 
 def each_row(t: Tokens, batch: int) -> Tokens:

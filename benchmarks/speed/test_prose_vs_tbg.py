@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchdiffeq import odeint
 
-from bgbench import System
+from bgbench import System, peptide
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config as ProseConfig
 from bgbench_prose.network import Prose, tokens
@@ -71,7 +71,7 @@ def tbg_seconds(system: System) -> tuple[float, float, float, int]:
 @pytest.mark.parametrize("sequence", ["AA", "GGGG"])
 @torch.no_grad()
 def test_proposals_with_likelihood_a_second(sequence):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     prose = prose_seconds(system)
     whole, guess, alone, asked = tbg_seconds(system)
     print(

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import System
-from bgbench.chemistry.features import chi1_atoms, dihedral, torsions
+from bgbench import peptide
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
 from bgbench.references.engines import ENGINES, SOFTENED, Settings
+from bgbench.systems.features import chi1_atoms, dihedral, torsions
 
 SETTINGS = {
     "batched": Settings(step=2.0, hydrogen_mass=3.0, warm_up=50),
@@ -33,7 +33,7 @@ def slow_angles(system, x):
 
 @pytest.mark.parametrize("sequence", ["GNFL"])
 def test_effective_samples_a_second(sequence):
-    system, found = System.from_sequence(sequence), {}
+    system, found = peptide(sequence), {}
     for name, settings in SETTINGS.items():
         engine = ENGINES[name](system, replace(settings, seed=1))
         engine.advance(settings.warm_up)

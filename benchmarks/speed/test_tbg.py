@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torchdiffeq import odeint
 
-from bgbench import System
-from bgbench.abstract import Task
+from bgbench import peptide
+from bgbench.core.abstract import Task
+from bgbench.core.plugins import energy, plugins
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.plugins import energy, plugins
 from bgbench_tbg import weights
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.flow import Solver, exact, flown, log_prior
@@ -92,7 +92,7 @@ def timed(call):
     ],
 )
 def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, n_layers, batch):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     field = Field(Config(channels, n_layers)).requires_grad_(False)
     m = molecules([system.atoms], field.config)
     z = torch.randn(batch, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ def together(velocity, z, solver):
 )
 @torch.no_grad()
 def test_whole_log_likelihood_as_published(what, solver):
-    system = System.from_sequence("AL" if what == "tbg-mini" else "AA")
+    system = peptide("AL" if what == "tbg-mini" else "AA")
     sizes = {"ecnf": Config(128, 9), "ecnf++": Config(256, 9)}
     field = weights(what)[0] if what == "tbg-mini" else Field(sizes[what])
     field.requires_grad_(False)
@@ -169,7 +169,7 @@ def test_whole_log_likelihood_as_published(what, solver):
 def test_there_and_back_by_tolerance(sequence):
     """Noise → conformer → noise, 24 paths of `tbg-mini`; x in units of `scale`."""
     field = weights("tbg-mini")[0].requires_grad_(False)
-    m = molecules([System.from_sequence(sequence).atoms], field.config)
+    m = molecules([peptide(sequence).atoms], field.config)
     z = torch.randn(24, m.mask.shape[1], 3, generator=torch.Generator().manual_seed(0))
     z = z - z.mean(1, keepdim=True)
     for tolerance in (1e-4, 1e-5, 1e-6, Solver().tolerance):
@@ -189,7 +189,7 @@ def test_there_and_back_by_tolerance(sequence):
 @pytest.mark.parametrize("channels", [128, 256])
 @torch.no_grad()
 def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels):
-    system = System.from_sequence("AA")
+    system = peptide("AA")
     field = Field(Config(channels, n_layers=9)).requires_grad_(False)
     m = molecules([system.atoms], field.config)
     x = torch.randn(1, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
@@ -210,7 +210,7 @@ def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels
 
 def test_a_draw_of_a_tetrapeptide_against_verse():
     """CPU seconds of a draw of GGRS with its log q, packaged weights; core hours of 30 × 10⁴ such draws."""
-    system = System.from_sequence("GGRS")
+    system = peptide("GGRS")
     seconds = {}
     for name, n in (("verse", 256), ("tbg", 4)):
         sampler = plugins().samplers[name].build({})

@@ -51,7 +51,7 @@ def prose_rate(system: bgbench.System, flow: Prose, n: int) -> float:
 @pytest.mark.parametrize("sequence", SYSTEMS)
 @torch.no_grad()
 def test_samples_with_likelihood_a_second(sequence):
-    system = bgbench.System.from_sequence(sequence)
+    system = bgbench.peptide(sequence)
     verse = verse_rate(system)
     mini, _ = prose_weights("prose-mini")[:2]
     mini_rate = prose_rate(system, mini.eval().requires_grad_(False), MINI_DRAWS)

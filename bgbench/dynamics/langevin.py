@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bgbench.core.errors import BgbenchError
 from bgbench.energies.compiled import Packed, block_force, load, spread
 from bgbench.energies.kernels import FORCE, ROWS, STEP, TWICE, WIDE, jit, place
 from bgbench.energies.lanes import LANES, lane_log, lane_turn
-from bgbench.errors import BgbenchError
 
 LIGHTEST = 1.0
 """Da that an atom keeps beside heavier hydrogens: lighter than a hydrogen, it alone would limit the step."""

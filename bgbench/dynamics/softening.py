@@ -15,12 +15,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
-from bgbench.chemistry.features import torsion_atoms
+from bgbench.core.types import System
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.tempering import metropolis
 from bgbench.energies.compiled import Packed, each, energy_sweep, force_sweep, pack
 from bgbench.energies.parameters import Parameters
-from bgbench.types import System
+from bgbench.systems.features import torsion_atoms
 
 AROUND = 3
 """Energies a walker is asked for around its turns: before, after, and B for the exchange."""

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bgbench.core.types import System
 from bgbench.dynamics.langevin import Integrator
 from bgbench.dynamics.tempering import Tempering
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import pack
-from bgbench.types import System
 
 
 class Tempered:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.energies.compiled import Packed, energy_sweep, spread
-from bgbench.units import kt
 
 
 def ladder(low: float, high: float, rungs: int) -> np.ndarray:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.types import System
+from bgbench.core.units import kt
 from bgbench.energies.compiled import energy_sweep, force_sweep, pack, spread
 from bgbench.energies.eager import EagerEngine
 from bgbench.energies.openmm import openmm_system
 from bgbench.energies.parameters import read_parameters
-from bgbench.types import System
-from bgbench.units import kt
 
 ENGINES = ("auto", "compiled", "eager")
 REPAYS = 4096

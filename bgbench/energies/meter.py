@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy, AbstractOracle
-from bgbench.errors import BgbenchError, BudgetExhausted
+from bgbench.core.abstract import AbstractEnergy, AbstractOracle
+from bgbench.core.errors import BgbenchError, BudgetExhausted
 
 PHASES = ("tune", "sample", "refine")
 NETWORK_CALLS = ("drawn", "log_density", "gradient")

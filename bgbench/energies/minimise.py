@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy, AbstractOracle
+from bgbench.core.abstract import AbstractEnergy, AbstractOracle
 
 
 def minimise(energy: AbstractEnergy | AbstractOracle, start: Tensor, evaluations: int) -> Tensor:

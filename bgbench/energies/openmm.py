@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy
-from bgbench.chemistry.build import build_peptide, force_field
-from bgbench.errors import BgbenchError
-from bgbench.types import ForceFieldSpec, System
-from bgbench.units import kt
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import ForceFieldSpec, System
+from bgbench.core.units import kt
+from bgbench.systems.peptides import build_peptide, force_field
 
 
 def openmm_topology(system: System) -> Any:

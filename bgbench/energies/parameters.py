@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 
 COULOMB = 138.93545764438198
 """1/(4πε₀) in kJ nm / (mol e²), CODATA 2018, as OpenMM has it."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy
+from bgbench.core.abstract import AbstractEnergy
 
 CONFORMERS = 32
 ROUNDING = 1.0

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, Task
-from bgbench.errors import NonFinite
+from bgbench.core.abstract import AbstractDensitySampler, Task
+from bgbench.core.errors import NonFinite
 from bgbench.estimators.densities import centred, forbidden, scored
 from bgbench.estimators.langevin import AIMS, Step, adapted, first_size
 from bgbench.estimators.schedule import conditional_ess

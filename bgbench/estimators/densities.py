@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractSampler, Task
-from bgbench.chemistry.chirality import is_wrong
-from bgbench.errors import BgbenchError
-from bgbench.types import Proposal
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Proposal
+from bgbench.systems.chirality import is_wrong
 
 
 def with_density(sampler: AbstractSampler) -> AbstractDensitySampler:

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from bgbench.chemistry.chirality import is_mirrored, is_wrong
-from bgbench.types import Proposal, System
+from bgbench.core.types import Proposal, System
+from bgbench.systems.chirality import is_mirrored, is_wrong
 
 
 def settle(system: System, proposal: Proposal, rule: str) -> tuple[Proposal, dict[str, Any]]:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import torch
 
-from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import BgbenchError
+from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import nothing
+from bgbench.core.types import Ensemble
 from bgbench.estimators.controls import mean_energy
 from bgbench.estimators.handedness import settle
-from bgbench.estimators.options import nothing
-from bgbench.types import Ensemble
 
 BLOCKS = 20
 """Stretches of the walk that errors are taken between."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import NonFinite
+from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.errors import NonFinite
+from bgbench.core.options import nothing
+from bgbench.core.types import Ensemble
 from bgbench.estimators.handedness import settle
-from bgbench.estimators.options import nothing
-from bgbench.types import Ensemble
 
 
 class Plain(AbstractEstimator):

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import BgbenchError, NonFinite, Unsupported
+from bgbench.core.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.errors import BgbenchError, NonFinite, Unsupported
+from bgbench.core.options import HANDS, chosen, refuse_outside, refuse_unless
+from bgbench.core.types import Ensemble, Proposal, Tuning
 from bgbench.estimators.densities import with_density
-from bgbench.estimators.options import HANDS, chosen, refuse_outside, refuse_unless
 from bgbench.estimators.smc import copies
 from bgbench.estimators.snis import SNIS
 from bgbench.estimators.snis import Settings as Weighing
-from bgbench.types import Ensemble, Proposal, Tuning
 from bgbench.weights import SCHEMES, ess, resample
 
 HALVINGS = 40

@@ -16,15 +16,15 @@ from typing import Any
 
 import torch
 
-from bgbench.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import BgbenchError
+from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import HANDS, chosen, refuse_outside, refuse_unless
+from bgbench.core.types import Ensemble, Proposal
 from bgbench.estimators.annealing import Annealing
 from bgbench.estimators.controls import mean_energy, virial
 from bgbench.estimators.densities import degrees_of_freedom, drawn, with_density, with_hand
 from bgbench.estimators.handedness import settle
-from bgbench.estimators.options import HANDS, chosen, refuse_outside, refuse_unless
 from bgbench.estimators.schedule import by_conditional_ess, even
-from bgbench.types import Ensemble, Proposal
 from bgbench.weights import SCHEMES
 
 PUBLISHED = 100

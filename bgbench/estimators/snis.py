@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.errors import NonFinite
+from bgbench.core.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.errors import NonFinite
+from bgbench.core.options import HANDS, chosen, refuse_unless
+from bgbench.core.types import Ensemble
 from bgbench.estimators.controls import mean_energy, virial
 from bgbench.estimators.densities import degrees_of_freedom, drawn, forbidden, with_density, with_hand
 from bgbench.estimators.handedness import settle
-from bgbench.estimators.options import HANDS, chosen, refuse_unless
-from bgbench.types import Ensemble
 from bgbench.weights import CUTS, cut_weights, ess, log_z
 
 

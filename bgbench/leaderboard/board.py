@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import write_json
 from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import ENTRY, VERDICT
 from bgbench.leaderboard.ledger import (
@@ -22,7 +23,6 @@ from bgbench.leaderboard.ledger import (
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import SCORE_RELATIVE
 from bgbench.leaderboard.validate import SILENT, validate
-from bgbench.records import write_json
 from bgbench.replay import agree
 
 

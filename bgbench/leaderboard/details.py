@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bgbench.core.plugins import plugins
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
-from bgbench.plugins import plugins
 from bgbench.statistics import rank_text
 
 

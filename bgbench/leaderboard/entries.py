@@ -9,10 +9,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from bgbench.core.files import Strict, sha256_file
 from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.problems import refuse
-from bgbench.records import Record, Strict, sha256_file
+from bgbench.records import Record
 from bgbench.runfolder import Plan, RunFolder
 
 Tier = Literal["reported", "recomputed", "reproduced"]

@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from bgbench.core.files import Strict, write_json
 from bgbench.leaderboard.entries import Opened, Tier, digest_of
 from bgbench.leaderboard.folders import NAME
 from bgbench.leaderboard.guarded import read_model
 from bgbench.leaderboard.problems import refuse
-from bgbench.records import Strict, write_json
 
 LEDGER, RECORDS = "ledger", "records"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bgbench.abstract import Estimate
-from bgbench.errors import BgbenchError
+from bgbench.core.abstract import Estimate
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.types import Ensemble, Proposal
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
@@ -23,11 +25,10 @@ from bgbench.leaderboard.rules import (
     WEIGHT_TOLERANCE,
 )
 from bgbench.protocols import Judgement, get_protocol
-from bgbench.records import Record, sha256_file
+from bgbench.records import Record
 from bgbench.replay import agree, differing, same_platform
 from bgbench.run import Bench, generator, open_bench
 from bgbench.threads import limited
-from bgbench.types import Ensemble, Proposal
 
 CLASH = 1e6
 """kT above which float32 positions say nothing of the energy."""

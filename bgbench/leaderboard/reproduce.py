@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import write_json
 from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.entries import Opened, Verdict, open_entry
 from bgbench.leaderboard.folders import VERDICT
 from bgbench.leaderboard.ledger import add, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
-from bgbench.records import Record, write_json
+from bgbench.records import Record
 from bgbench.replay import replay, verify
 from bgbench.runfolder import RunFolder
 

@@ -5,7 +5,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 
 LOOPBACK = "127.0.0.1"
 

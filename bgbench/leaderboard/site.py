@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.resources import rules_path, site_path
 from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.details import entry_view, system_view
 from bgbench.leaderboard.downloads import as_csv, as_dict, board_dict, to_json
@@ -21,7 +22,6 @@ from bgbench.leaderboard.tables import Standing, Table, tables_of
 from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
 from bgbench.report import chemical
-from bgbench.resources import rules_path, site_path
 
 FIRST = 12
 """Rows of each table on the first page."""

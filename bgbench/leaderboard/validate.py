@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bgbench.core.files import write_json
 from bgbench.leaderboard.checks import STAGES
 from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
@@ -18,7 +19,7 @@ from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import Found, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
 from bgbench.provenance import versions
-from bgbench.records import Record, write_json
+from bgbench.records import Record
 
 SILENT: Callable[[str], None] = lambda text: None  # noqa: E731
 

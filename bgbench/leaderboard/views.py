@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bgbench.breakeven import Payback
+from bgbench.core.plugins import plugins
 from bgbench.curves import Point
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
 from bgbench.leaderboard.checks import UNWEIGHTED
@@ -15,7 +16,6 @@ from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.pages import ARROWS
-from bgbench.plugins import plugins
 from bgbench.records import Record
 from bgbench.statistics import rank_text
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import MetricCase
-from bgbench.chemistry.features import tica_features, torsions
+from bgbench.core.abstract import MetricCase
+from bgbench.core.types import System, TicaModel
 from bgbench.metrics.sides import Sides, refuse_constant, sides
 from bgbench.metrics.transport import exact_transport
-from bgbench.types import System, TicaModel
+from bgbench.systems.features import tica_features, torsions
 
 CHUNK = 1_000
 """Frames whose TICA features are held at a time."""

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.abstract import Estimate
-from bgbench.chemistry.features import torsions
+from bgbench.core.abstract import Estimate
+from bgbench.core.types import Reference, System
 from bgbench.metrics.distances import tica_points
-from bgbench.types import Reference, System
+from bgbench.systems.features import torsions
 from bgbench.weights import enough_groups, error_of_sum
 
 CHUNK = 10_000

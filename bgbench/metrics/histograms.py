@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import MetricCase
-from bgbench.chemistry.features import torsions
+from bgbench.core.abstract import MetricCase
+from bgbench.core.types import System
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import Sides, refuse_constant, sides
-from bgbench.types import System
+from bgbench.systems.features import torsions
 
 CELLS = 20
 STATES = 6

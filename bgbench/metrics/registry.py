@@ -5,14 +5,14 @@ from functools import wraps
 
 import torch
 
-from bgbench.abstract import MetricCase
-from bgbench.errors import BgbenchError
+from bgbench.core.abstract import MetricCase
+from bgbench.core.errors import BgbenchError
+from bgbench.core.hookspecs import MetricPlugin
 from bgbench.metrics.distances import energy_w2, tica_w2, torus_w2
 from bgbench.metrics.histograms import mode_weights, tica_jsd, torus_jsd
 from bgbench.metrics.sides import refuse_constant
 from bgbench.metrics.validity import validity
 from bgbench.metrics.weights import importance
-from bgbench.registered import MetricPlugin
 
 PROSE = "arXiv 2508.18175"
 

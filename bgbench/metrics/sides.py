@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bgbench.abstract import MetricCase
-from bgbench.errors import BgbenchError
-from bgbench.types import Ensemble
+from bgbench.core.abstract import MetricCase
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Ensemble
 from bgbench.weights import CUT_FRACTION, cut_weights, resample
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import coo_array
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 from bgbench.metrics.pricing import cost_matrix, least_reduced, reduced_minimum
 
 DENSE = 8_000_000

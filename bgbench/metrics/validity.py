@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bgbench.abstract import MetricCase
-from bgbench.chemistry.bonds import torn
-from bgbench.chemistry.chirality import is_mirrored, is_wrong
-from bgbench.types import System
+from bgbench.core.abstract import MetricCase
+from bgbench.core.types import System
+from bgbench.systems.bonds import torn
+from bgbench.systems.chirality import is_mirrored, is_wrong
 
 CONTACT = 0.08
 """Atoms that are not bonded and nearer than this (nm) clash."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bgbench.abstract import MetricCase
+from bgbench.core.abstract import MetricCase
 from bgbench.pareto import fitted_tail
 from bgbench.weights import cut_weights, ess
 

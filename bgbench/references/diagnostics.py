@@ -10,16 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.features import (
-    chi1_atoms,
-    dihedral,
-    proline_omega_atoms,
-    tica_features,
-    torsions,
-)
-from bgbench.errors import BgbenchError
-from bgbench.references.broken import broken_fractions, cis_fractions
-from bgbench.types import Reference, System, TicaModel
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Reference, System, TicaModel
+from bgbench.systems.broken import broken_fractions, cis_fractions
+from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, tica_features, torsions
 
 RHAT_LIMIT = 1.05
 FEWEST = 4

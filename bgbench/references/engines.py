@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import System
+from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
 from bgbench.dynamics.tempering import Tempering, ladder
@@ -18,9 +21,6 @@ from bgbench.energies.compiled import Packed, pack
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
 from bgbench.energies.parameters import Parameters
-from bgbench.errors import BgbenchError
-from bgbench.types import System
-from bgbench.units import kt
 
 HOT = 700.0
 RELAX = 300

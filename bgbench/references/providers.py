@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.resources import data_path
+from bgbench.core.types import ForceFieldSpec, Reference, System
 from bgbench.references.reweight import reweighted
 from bgbench.references.store import read_reference
-from bgbench.resources import data_path
-from bgbench.types import ForceFieldSpec, Reference, System
 
 VARIABLE = "BGBENCH_REFERENCES"
 USUAL = 310.0

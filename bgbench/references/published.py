@@ -17,16 +17,16 @@ import torch
 from openmm.app import PDBFile
 from torch import Tensor
 
-from bgbench.chemistry.features import heavy_pairs, n_tica_features
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.types import ForceFieldSpec, Reference, System, TicaModel
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.errors import BgbenchError
 from bgbench.hub import fetch
-from bgbench.records import sha256_file
-from bgbench.references.broken import broken_fractions
 from bgbench.references.diagnostics import certify
 from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, write_reference
-from bgbench.types import ForceFieldSpec, Reference, System, TicaModel
+from bgbench.systems.broken import broken_fractions
+from bgbench.systems.features import heavy_pairs, n_tica_features
 
 REPOSITORY = "hf:datasets/transferable-samplers/many-peptides-md"
 PINNED = "1af9336878122eb1d62894fe2fb3ff4b801a3216"

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 
-from bgbench.errors import BgbenchError
-from bgbench.records import digest
-from bgbench.types import Reference, System
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import digest
+from bgbench.core.types import Reference, System
 from bgbench.weights import ess, points_at, resampling_places
 
 LEAST_ESS = 0.1

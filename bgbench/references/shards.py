@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.chemistry import Atom
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Atom
 
 
 def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ...]]:

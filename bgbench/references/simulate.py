@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy
-from bgbench.chemistry.features import tica_features
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file, digest
+from bgbench.core.types import Reference, System, TicaModel
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.errors import BgbenchError
-from bgbench.records import atomic_file, digest
-from bgbench.references.broken import broken
 from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.engines import (
     ENGINES,
@@ -30,7 +29,8 @@ from bgbench.references.engines import (
 )
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
-from bgbench.types import Reference, System, TicaModel
+from bgbench.systems.broken import broken
+from bgbench.systems.features import tica_features
 
 CHUNK_FRAMES = 25
 """Frames of each replica between two saves."""

@@ -10,14 +10,15 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Reference, System
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.errors import BgbenchError
 from bgbench.references.diagnostics import certify
 from bgbench.references.engines import ENGINES
 from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, check_certificate, read_reference, target_temperature
 from bgbench.references.sums import refuse_unlisted
-from bgbench.types import Reference, System
+from bgbench.systems.peptides import peptide
 
 NEAR = 5.0
 """kT that a stored energy may be off that of its rounded positions. All that is packaged is within 0.25."""
@@ -89,7 +90,7 @@ def system_of(path: Path, certificate: Mapping[str, Any]) -> System:
     """
     kelvin = target_temperature(certificate, path)
     try:
-        return System.from_sequence(path.stem.partition("-")[0], kelvin)
+        return peptide(path.stem.partition("-")[0], kelvin)
     except BgbenchError as error:
         raise BgbenchError(f"{path} is not named after a peptide: {error}") from error
 

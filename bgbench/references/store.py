@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.chemistry import Atom
-from bgbench.chemistry.features import n_tica_features
-from bgbench.errors import BgbenchError
-from bgbench.records import atomic_file, plain, sha256_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import atomic_file, plain, sha256_file
+from bgbench.core.types import Atom, Reference, System, TicaModel
 from bgbench.references.packing import pack, unpack
-from bgbench.types import Reference, System, TicaModel
+from bgbench.systems.features import n_tica_features
 
 DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, TypeError)
 """What reading a damaged file may raise; TypeError: one bare array in place of an archive."""

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from bgbench.errors import BgbenchError
-from bgbench.records import sha256_file
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
 
 LIST = "SHA256SUMS"
 LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from bgbench.errors import BgbenchError
-from bgbench.types import TicaModel
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import TicaModel
 
 MIN_FRAMES = 50
 MAX_DIM = 4

@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bgbench.chemistry import ONE_TO_THREE
-from bgbench.errors import BgbenchError
-from bgbench.resources import data_path
+from bgbench.core.errors import BgbenchError
+from bgbench.core.resources import data_path
+from bgbench.systems.residues import ONE_TO_THREE
 
 POOL = 8_000
 """Random sequences that covering ones are chosen from."""

@@ -13,9 +13,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from bgbench.abstract import AbstractEnergy
-from bgbench.errors import BgbenchError
-from bgbench.types import Reference, System
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Reference, System
 
 N_REFERENCE = 10_000
 

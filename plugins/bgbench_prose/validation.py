@@ -51,7 +51,7 @@ class Validation:
 
     def _ess(self, flow: Prose, name: str) -> float:
         """Kish ESS over `DRAWS` proposals, as a share; no cut."""
-        system = bgbench.System.from_sequence(name)
+        system = bgbench.peptide(name)
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(DRAWS, system.n_atoms, 3, generator=generator)
         x, log_det = invert(flow, z, tokens([system.atoms], self._config))

@@ -99,7 +99,7 @@ def molecule(
 @lru_cache(maxsize=512)
 def bonds_of(sequence: str) -> tuple[tuple[int, int], ...]:
     """Bonds of a peptide in the order of its own atoms."""
-    return bgbench.System.from_sequence(sequence).bonds
+    return bgbench.peptide(sequence).bonds
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Validation:
 
     @staticmethod
     def _weights(net: Verse, name: str, m: Molecule) -> Tensor:
-        system = bgbench.System.from_sequence(name)
+        system = bgbench.peptide(name)
         x, log_q = draw(net, together([m]), DRAWS, torch.Generator().manual_seed(0))
         u = bgbench.energy(system, "batched").energy(x[:, m.tree.place].double())
         return -u - log_q.double()

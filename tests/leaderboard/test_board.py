@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 from bgbench.leaderboard.board import accept, entry_folders, guard, validate_board, withdraw
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.ledger import read_ledger

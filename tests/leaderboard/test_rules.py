@@ -46,7 +46,7 @@ def test_the_tiers_are_those_of_the_rules():
 
 
 def test_metrics_and_protocols_exist():
-    from bgbench.plugins import plugins
+    from bgbench.core.plugins import plugins
 
     assert set(rules.SHOWN) <= set(plugins().metrics)
     assert set(rules.RANKED) <= set(rules.SHOWN)

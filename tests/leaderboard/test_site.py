@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 from bgbench.leaderboard.serve import server
 from bgbench.leaderboard.site import build
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from bgbench import BgbenchError, System, Task, torsions
+from bgbench import BgbenchError, Task, peptide, torsions
+from bgbench.core.plugins import energy, plugins
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.plugins import energy, plugins
 from bgbench_controls.shuffled import shuffle_torsions
 
 
 @pytest.mark.parametrize("sequence", ["AA", "WSG", "GPA"])
 def test_shuffled_torsions_keep_marginals_and_bonds(sequence, generator):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     x = system.positions + 0.005 * torch.randn(40, *system.positions.shape, generator=generator).double()
     shuffled = shuffle_torsions(system, x, generator)
     before, after = torsions(system, x), torsions(system, shuffled)
@@ -26,7 +26,7 @@ def test_shuffled_torsions_keep_marginals_and_bonds(sequence, generator):
 
 def test_frames_of_a_two_dimensional_histogram_lose_their_correlation(generator):
     """φ and ψ of one middle residue that moved together no longer do."""
-    system = System.from_sequence("AAA")
+    system = peptide("AAA")
     x = system.positions[None].repeat(200, 1, 1)
     from bgbench_controls.shuffled import turned
 
@@ -45,7 +45,7 @@ def test_frames_of_a_two_dimensional_histogram_lose_their_correlation(generator)
 
 
 def test_short_md_spends_its_share_and_gives_every_frame():
-    system = System.from_sequence("GG")
+    system = peptide("GG")
     oracle = MeteredEnergy(energy(system, "openmm"), 400)
     task = Task(system, oracle, torch.Generator().manual_seed(0), 400)
     proposal = plugins().samplers["md"].build({"share": "0.05"}).sample(task, 400)

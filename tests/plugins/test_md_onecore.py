@@ -61,7 +61,7 @@ def test_a_walk_gives_its_cores_back(monkeypatch):
     """In a process of its own, so that another test's threads do not count."""
     code = (
         "import os, torch, bgbench; from bgbench_md import onecore; from bgbench_md.langevin import _Walk\n"
-        "onecore.SPAN = 0.0; allowed = os.sched_getaffinity(0); system = bgbench.System.from_sequence('GG')\n"
+        "onecore.SPAN = 0.0; allowed = os.sched_getaffinity(0); system = bgbench.peptide('GG')\n"
         "walk = _Walk(system, system.positions, 1); walk.advance(2)\n"
         "print(len(walk.core._threads), len(os.sched_getaffinity(0))); walk.core.release()\n"
         "print(os.sched_getaffinity(0) == allowed)"

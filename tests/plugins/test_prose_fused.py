@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import System
+from bgbench import peptide
 from bgbench_prose import decode, products
 from bgbench_prose.network import Config, Prose, tokens
 
@@ -32,7 +32,7 @@ def plain(monkeypatch, flow, z, t):
 @pytest.mark.parametrize("sequence", ["GG", "HW"])
 def test_compiled_inverse_equals_the_plain_one(generator, monkeypatch, sequence, batch, head_dim):
     flow = random_flow(generator, head_dim=head_dim)
-    t = tokens([System.from_sequence(sequence).atoms], flow.config)
+    t = tokens([peptide(sequence).atoms], flow.config)
     z = torch.randn(batch, t.mask.shape[1], 3, generator=generator)
     assert decode._fused(flow, z) is not None
     exact = plain(monkeypatch, copy.deepcopy(flow).double(), z.double(), t)

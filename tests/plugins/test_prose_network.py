@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bgbench import Atom, BgbenchError, System
+from bgbench import Atom, BgbenchError, peptide
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, Tokens, tokens
 from bgbench_prose.permutations import NAMES, permutation
@@ -122,7 +122,7 @@ def random_flow(generator, **sizes):
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_log_det_equals_the_exact_jacobian(generator, ablation):
     flow = random_flow(generator, **ablation)
-    atoms = System.from_sequence("GG").atoms
+    atoms = peptide("GG").atoms
     t = tokens([atoms], flow.config)
     x = torch.randn(1, len(atoms), 3, generator=generator, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda y: flow(y, t)[0], x).reshape(3 * len(atoms), -1)
@@ -135,7 +135,7 @@ def test_plain_tarflow_has_its_size_and_refuses_more_atoms_than_positions(genera
         assert 110e6 < Prose(Config(conditioning="additive")).n_parameters() < 120e6
         assert 280e6 < Prose(Config()).n_parameters() < 295e6
     flow = random_flow(generator, conditioning="additive", most_tokens=10)
-    atoms = System.from_sequence("GG").atoms
+    atoms = peptide("GG").atoms
     with pytest.raises(BgbenchError, match="learned for 10 only"):
         flow(torch.zeros(1, len(atoms), 3, dtype=torch.float64), tokens([atoms], flow.config))
     with pytest.raises(BgbenchError, match="adaptive or additive"):
@@ -145,7 +145,7 @@ def test_plain_tarflow_has_its_size_and_refuses_more_atoms_than_positions(genera
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_inverse_of_forward_is_the_identity(generator, ablation):
     flow = random_flow(generator, **ablation)
-    atoms = System.from_sequence("HW").atoms
+    atoms = peptide("HW").atoms
     t = tokens([atoms], flow.config)
     x = torch.randn(5, len(atoms), 3, generator=generator, dtype=torch.float64)
     z, log_det = flow(x, t)
@@ -158,7 +158,7 @@ def test_inverse_of_forward_is_the_identity(generator, ablation):
 def test_groups_share_their_conditioning(generator, ablation):
     """Four samples of two peptides as two groups equal the same batch with a row each."""
     flow = random_flow(generator, **ablation)
-    peptides = [System.from_sequence(name).atoms for name in ("GA", "HW")]
+    peptides = [peptide(name).atoms for name in ("GA", "HW")]
     grouped = tokens(peptides, flow.config)
     single = tokens([peptides[0], peptides[0], peptides[1], peptides[1]], flow.config)
     x = torch.randn(4, grouped.mask.shape[1], 3, generator=generator, dtype=torch.float64)

@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 
-from bgbench import BgbenchError, System, Task
+from bgbench import BgbenchError, Task, peptide
 from bgbench.audit import quick_audit
+from bgbench.core.plugins import energy
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.plugins import energy
 from bgbench_prose import build
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import CACHE_BYTES, ProseSampler, cache_bytes
@@ -25,14 +25,14 @@ def flow():
 
 
 def task(temperature=310.0, seed=0):
-    system = System.from_sequence("GG", temperature)
+    system = peptide("GG", temperature)
     oracle = MeteredEnergy(energy(system, "batched"), 100)
     return Task(system, oracle, torch.Generator().manual_seed(seed), 50)
 
 
 @pytest.mark.parametrize("temperature", [280.0, 310.0, 500.0])
 def test_density_is_exact_at_every_temperature(flow, temperature):
-    checks = quick_audit(ProseSampler(flow), System.from_sequence("GG", temperature))
+    checks = quick_audit(ProseSampler(flow), peptide("GG", temperature))
     assert all(check.passed for check in checks), checks
 
 
@@ -48,7 +48,7 @@ def test_a_hotter_prior_is_wider_by_the_root_of_the_ratio(flow):
 
 
 def test_target_energies_are_those_of_the_temperature():
-    cold, hot = System.from_sequence("GG", 310.0), System.from_sequence("GG", 350.0)
+    cold, hot = peptide("GG", 310.0), peptide("GG", 350.0)
     x = cold.positions[None]
     ratio = float(energy(cold, "batched").energy(x) / energy(hot, "batched").energy(x))
     assert ratio == pytest.approx(350 / 310, rel=1e-4)
@@ -82,7 +82,7 @@ def test_half_precision_is_found_by_the_audit(flow):
     proposal = sampler.draw(task(), 8)
     assert proposal.x.dtype == torch.float32
     assert torch.isfinite(proposal.log_q).all()
-    checks = {check.name: check for check in quick_audit(sampler, System.from_sequence("GG"))}
+    checks = {check.name: check for check in quick_audit(sampler, peptide("GG"))}
     assert not checks["round trip, gaussian"].passed
 
 
@@ -104,11 +104,11 @@ def test_streaming_gives_the_samples_of_one_piece(flow):
 
 
 def test_batches_shrink_where_keys_and_values_are_large():
-    published, peptide = Config(), System.from_sequence("ANKSMIEA")
-    assert cache_bytes(published, peptide.n_atoms) == 8 * 2 * peptide.n_atoms * 384 * 4
+    published, system = Config(), peptide("ANKSMIEA")
+    assert cache_bytes(published, system.n_atoms) == 8 * 2 * system.n_atoms * 384 * 4
     with torch.device("meta"):
         sampler = ProseSampler(Prose(published))
-    n = sampler.batch_size(peptide)
+    n = sampler.batch_size(system)
     assert 0 < n < sampler.chunk
-    assert n * cache_bytes(published, peptide.n_atoms) <= CACHE_BYTES
-    assert sampler.batch_size(System.from_sequence("GG")) == sampler.chunk
+    assert n * cache_bytes(published, system.n_atoms) <= CACHE_BYTES
+    assert sampler.batch_size(peptide("GG")) == sampler.chunk

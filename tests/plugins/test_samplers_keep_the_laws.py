@@ -98,6 +98,6 @@ def test_wrong_options_say_so(build, options, complaint):
 
 
 def test_cards_of_samplers_without_training_are_empty():
-    from bgbench.plugins import plugins
+    from bgbench.core.plugins import plugins
 
     assert plugins().samplers["md"].card({}) == Card("md")

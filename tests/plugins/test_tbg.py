@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bgbench
-from bgbench import BgbenchError, System
+from bgbench import BgbenchError, peptide
 from bgbench_tbg import import_weights
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.network import Config, Field, Molecules, molecules
@@ -31,7 +31,7 @@ def loud(config, seed=0, dtype=torch.float32):
 
 
 def known(sequence, config, dtype=torch.float32):
-    m = molecules([System.from_sequence(sequence).atoms], config)
+    m = molecules([peptide(sequence).atoms], config)
     return Molecules(m.features.to(dtype), m.mask)
 
 
@@ -146,7 +146,7 @@ def test_field_follows_exchanged_atoms_and_has_no_mean(fixture, generator):
 def test_padding_changes_nothing(channels, n_layers, names, generator):
     config = Config(channels, n_layers)
     field = loud(config)
-    atoms = [System.from_sequence(name).atoms for name in names]
+    atoms = [peptide(name).atoms for name in names]
     m = molecules(atoms, config)
     x = torch.zeros(6, m.mask.shape[1], 3)
     for k, row in enumerate(atoms):
@@ -172,7 +172,7 @@ def test_weights_come_back(tmp_path, generator):
     save(path, field, {"name": "loud"})
     again, card = load(path)
     assert card == {"name": "loud"}
-    x = torch.randn(2, System.from_sequence("GGG").n_atoms, 3, generator=generator)
+    x = torch.randn(2, peptide("GGG").n_atoms, 3, generator=generator)
     m, t = known("GGG", field.config), torch.tensor(0.5)
     assert torch.equal(field(x, t, m), again(x, t, m))
     path.write_bytes(path.read_bytes()[:500])
@@ -218,7 +218,7 @@ def test_inputs_of_two_residues_alone_tell_no_length():
 
 def test_a_peptide_too_long_is_refused():
     with pytest.raises(BgbenchError, match="a peptide of 5 residues: this field knows 2 to 4"):
-        molecules([System.from_sequence("GGGGG").atoms], Config())
+        molecules([peptide("GGGGG").atoms], Config())
     with pytest.raises(BgbenchError, match="no such vector field"):
         replace(Config(), channels=0)
-    assert bgbench.encode_atoms(System.from_sequence("GG").atoms).sequence_length == 2
+    assert bgbench.encode_atoms(peptide("GG").atoms).sequence_length == 2

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bgbench import BgbenchError, Conventions, System
+from bgbench import BgbenchError, Conventions, System, peptide
 from bgbench.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
@@ -108,7 +108,7 @@ def test_integral_along_the_path_is_that_of_both_together(generator):
     from torchdiffeq import odeint
 
     field = random_field()
-    m = TBGSampler(field)._molecules(System.from_sequence("GG").atoms)
+    m = TBGSampler(field)._molecules(peptide("GG").atoms)
     z = torch.randn(4, m.mask.shape[1], 3, generator=generator)
     z = z - z.mean(1, keepdim=True)
     _, grown = flown(field, z, m, Solver(), exact(field, m))
@@ -220,9 +220,9 @@ def test_wrong_options_say_so(file, options, complaint):
 def test_right_options_are_kept_and_strange_systems_refused(file):
     sampler = build({"weights": file, "trace": "hutchinson", "tolerance": "1e-3"})
     assert (sampler.trace, sampler.solver.tolerance) == ("hutchinson", 1e-3)
-    assert "a peptide of 5 residues" in sampler.supports(System.from_sequence("GGGGG"))
+    assert "a peptide of 5 residues" in sampler.supports(peptide("GGGGG"))
     assert "this system has none" in sampler.supports(System("x", torch.zeros(1, 3)))
-    assert sampler.supports(System.from_sequence("GGGG")) == ""
+    assert sampler.supports(peptide("GGGG")) == ""
 
 
 def test_lightning_stays_off_the_evaluation_path():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bgbench import BgbenchError, System, energy
+from bgbench import BgbenchError, energy, peptide
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_verse import VerseSampler
 from bgbench_verse.chemistry import molecule, together
@@ -48,7 +48,7 @@ def table_for(sequences):
     """Vocabulary and table made of shaken start structures, as `survey` makes them of frames."""
     peptides = []
     for name in sequences:
-        system = System.from_sequence(name)
+        system = peptide(name)
         thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
         tree = plan([atom.element for atom in system.atoms], system.bonds)
         x = renamed(shaken(system, 200)[:, tree.order], padded([tree]))[:, tree.place]
@@ -76,7 +76,7 @@ class TestVerseKeepsTheLaws(DensitySamplerLaws):
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_every_atom_is_placed_by_three_that_are_there(sequence):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     bonded = {frozenset(pair) for pair in system.bonds}
     for k in range(3, tree.n_atoms):
@@ -90,7 +90,7 @@ def test_every_atom_is_placed_by_three_that_are_there(sequence):
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_internal_coordinates_rebuild_the_positions(sequence):
-    system = System.from_sequence(sequence)
+    system = peptide(sequence)
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     x = shaken(system).double()[:, tree.order]
     r, theta, phi = internals(x, padded([tree]))
@@ -101,7 +101,7 @@ def test_internal_coordinates_rebuild_the_positions(sequence):
 
 
 def test_density_sees_neither_place_nor_orientation(trained, generator):
-    system = System.from_sequence("PW")
+    system = peptide("PW")
     sampler = VerseSampler(trained)
     task = peptide_task("PW")
     x = shaken(system)
@@ -113,7 +113,7 @@ def test_density_sees_neither_place_nor_orientation(trained, generator):
 
 def test_atom_by_atom_is_all_at_once(trained):
     for sequence in SEQUENCES:
-        system = System.from_sequence(sequence)
+        system = peptide(sequence)
         one = molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
         m = together([one])
         with torch.no_grad():
@@ -122,7 +122,7 @@ def test_atom_by_atom_is_all_at_once(trained):
 
 
 def test_padding_changes_nothing(trained):
-    systems = [System.from_sequence(name) for name in ("GS", "PW")]
+    systems = [peptide(name) for name in ("GS", "PW")]
     ones = [molecule(s.atoms, s.bonds, trained.vocabulary, trained.table) for s in systems]
     m = together(ones)
     x = torch.zeros(6, m.mask.shape[1], 3)
@@ -137,7 +137,7 @@ def test_padding_changes_nothing(trained):
 
 
 def test_later_atoms_do_not_reach_earlier_ones(trained):
-    system = System.from_sequence("GS")
+    system = peptide("GS")
     m = together([molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)])
     x = shaken(system)[:, plan([atom.element for atom in system.atoms], system.bonds).order]
     moved = x.clone()
@@ -172,19 +172,19 @@ def test_mixtures_integrate_to_one_and_draw_what_they_say(generator):
 
 
 def test_equivalent_atoms_are_exchanged_and_energy_does_not_mind(rng):
-    system = System.from_sequence("AF")
+    system = peptide("AF")
     from bgbench_verse.data import Peptide
 
     same = rotors(system.atoms, system.bonds), flips(system.atoms)
-    peptide = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same, system.bonds)
-    assert len(peptide.thirds) == 2
-    order = exchanged(peptide, 40, rng)
+    frames = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same, system.bonds)
+    assert len(frames.thirds) == 2
+    order = exchanged(frames, 40, rng)
     assert (order.sort(1).values == torch.arange(system.n_atoms)).all()
     assert len(torch.unique(order, dim=0)) > 20
-    x = peptide.x[torch.arange(40)[:, None], order].double()
+    x = frames.x[torch.arange(40)[:, None], order].double()
     u = energy(system, "batched").energy
     # Amber's impropers name their atoms in an order: in strained frames exchanged ones differ a little.
-    before, after = u(peptide.x.double()), u(x)
+    before, after = u(frames.x.double()), u(x)
     assert float((before - after).abs().max()) < 0.02 * float(before.std())
     assert bool((before != after).any())
 
@@ -195,7 +195,7 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
     again = load(path)
     assert again.vocabulary == dict(trained.vocabulary)
     assert again.card["name"] == "random"
-    x = shaken(System.from_sequence("GS"))
+    x = shaken(peptide("GS"))
     one, two = (VerseSampler(t).log_prob(peptide_task("GS"), x) for t in (trained, again))
     assert torch.allclose(one, two, atol=1e-2)
     path.write_bytes(path.read_bytes()[:1000])
@@ -206,11 +206,11 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
 def test_an_atom_never_seen_is_refused_by_name(trained):
     assert "verse has no bond length for" in VerseSampler(
         Trained(trained.net, trained.vocabulary, {}, {})
-    ).supports(System.from_sequence("AA"))
+    ).supports(peptide("AA"))
 
 
 def test_frames_of_the_first_atoms_are_the_unit_axes():
-    system = System.from_sequence("GS")
+    system = peptide("GS")
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     _, local = frames(shaken(system)[:, tree.order], padded([tree]))
     assert torch.equal(local[:, :3], torch.eye(3).expand(6, 3, 3, 3))

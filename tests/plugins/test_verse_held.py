@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bgbench import System
+from bgbench import peptide
 from bgbench_verse.chemistry import molecule, together
 from bgbench_verse.data import Peptide, survey
 from bgbench_verse.density import SHORTEST, draw, log_density
@@ -52,7 +52,7 @@ def test_draws_stay_between_the_ends_and_follow_the_density(shift, generator):
 
 def test_log_q_of_draws_is_their_density_where_frames_were_torn_apart():
     """Frames shaken by 0.03 nm: widths so large that r and θ would leave their range without ends."""
-    system = System.from_sequence("GS")
+    system = peptide("GS")
     noise = torch.randn(200, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     torn = renamed((system.positions.float() + 0.03 * noise)[:, tree.order], padded([tree]))[:, tree.place]

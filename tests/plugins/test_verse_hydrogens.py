@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bgbench import System, energy
+from bgbench import energy, peptide
 from bgbench.testing import peptide_task
 from bgbench_verse.chemistry import molecule, together
 from bgbench_verse.data import Peptide, flips, rotors, survey
@@ -31,7 +31,7 @@ EVERY = ("ACDEF", "GHIKL", "MNPQR", "STVWY", "PGNRK")
 
 
 def planned(name):
-    system = System.from_sequence(name)
+    system = peptide(name)
     tree = plan([atom.element for atom in system.atoms], system.bonds)
     return system, tree, padded([tree])
 
@@ -105,7 +105,7 @@ def test_mass_of_an_arc_is_the_integral_over_it(seed):
 def sampler():
     peptides = []
     for name in ("GS", "NK"):
-        system = System.from_sequence(name)
+        system = peptide(name)
         peptides.append(
             Peptide(
                 name,

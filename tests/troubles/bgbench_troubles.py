@@ -55,12 +55,12 @@ def few(task, n):
 
 
 def foreign(task, n):
-    return bgbench.Proposal(bgbench.System.from_sequence("AA").positions.expand(n, -1, -1))
+    return bgbench.Proposal(bgbench.peptide("AA").positions.expand(n, -1, -1))
 
 
 def backwards(task, n):
     """Conformers of the peptide that is spelt the other way round: as many atoms, other bonds."""
-    start = bgbench.System.from_sequence(task.system.name[::-1]).positions
+    start = bgbench.peptide(task.system.name[::-1]).positions
     return bgbench.Proposal(start.expand(n, -1, -1))
 
 

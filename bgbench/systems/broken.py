@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.bonds import torn
-from bgbench.chemistry.chirality import is_wrong
-from bgbench.chemistry.features import dihedral, proline_omega_atoms, torsions
-from bgbench.types import System
+from bgbench.core.types import System
+from bgbench.systems.bonds import torn
+from bgbench.systems.chirality import is_wrong
+from bgbench.systems.features import dihedral, proline_omega_atoms, torsions
 
 
 def is_cis(system: System, x: Tensor) -> Tensor:

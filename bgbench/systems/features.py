@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.residues import Atom
+from bgbench.core.types import Atom
 
 GAMMA = ("CG", "CG1", "OG", "OG1", "SG")
 """The atom of each side chain that χ₁ ends in."""

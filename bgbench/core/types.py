@@ -14,8 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.chemistry import Atom, build_peptide
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """An atom by residue (counted from 0), residue name, PDB atom name and element symbol."""
+
+    residue: int
+    residue_name: str
+    name: str
+    element: str
 
 
 @dataclass(frozen=True)
@@ -58,27 +67,6 @@ class System:
             raise ValueError(f"{self.name}: {len(self.atoms)} atoms but {self.n_atoms} positions")
         if not 0.0 < self.temperature < math.inf:
             raise BgbenchError(f"temperature must be positive, got {self.temperature} K")
-
-    @classmethod
-    def from_sequence(
-        cls, sequence: str, temperature: float = 310.0, forcefield: ForceFieldSpec | None = None
-    ) -> "System":
-        """The zwitterionic peptide of a one-letter sequence, built offline with a start structure.
-
-        Raises:
-            BgbenchError: for a letter that is not one of the 20 standard residues, naming it.
-        """
-        spec = forcefield or ForceFieldSpec()
-        built = build_peptide(sequence, spec.files)
-        return cls(
-            name=built.sequence,
-            positions=torch.as_tensor(built.positions, dtype=torch.float64),
-            atoms=built.atoms,
-            bonds=built.bonds,
-            sequence=built.sequence,
-            temperature=temperature,
-            forcefield=spec,
-        )
 
     def at(self, temperature: float) -> "System":
         """The same system at another temperature (K)."""

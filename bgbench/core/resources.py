@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 _PACKED = _PACKAGE / "_data"
 _PLACES = {"suites": "benchmarks/suites", "datasets": "datasets", "site": "leaderboard/site"}
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.features import HasAtoms
+from bgbench.systems.features import HasAtoms
 
 ALPHA = ("CA", "N", "C", "CB")
 BETA = {"ILE": ("CB", "CA", "CG1", "CG2"), "THR": ("CB", "CA", "OG1", "CG2")}

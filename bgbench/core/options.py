@@ -1,12 +1,52 @@
-"""`--set estimator.NAME=VALUE`: options of an estimator are the fields of a frozen dataclass of defaults."""
+"""Options in words: `--set KEY=VALUE`, prefixes, and the fields of a dataclass that they set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+
+
+def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` words as a dict.
+
+    Raises:
+        BgbenchError: for a word without `=` or an empty key.
+    """
+    parsed = {}
+    for word in settings or ():
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise BgbenchError(f"--set {word}: write KEY=VALUE")
+        parsed[key] = value
+    return parsed
+
+
+PREFIXES = ("estimator", "cluster")
+"""`--set PREFIX.KEY=VALUE` is the estimator's or the cluster's; without a prefix it is the sampler's."""
+
+
+def refuse_unknown_prefixes(options: Mapping[str, str]) -> None:
+    """Raise BgbenchError for `--set PREFIX.KEY` with a prefix that nobody reads."""
+    for key in options:
+        prefix, dot, _ = key.partition(".")
+        if dot and prefix not in PREFIXES:
+            raise BgbenchError(f"--set {key}: nobody reads '{prefix}.'; prefixes are {', '.join(PREFIXES)}")
+
+
+def own_options(options: Mapping[str, str]) -> dict[str, str]:
+    """The sampler's own."""
+    return {key: value for key, value in options.items() if "." not in key and key != "temperature"}
+
+
+def prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Those of `prefix.`, without it."""
+    start = f"{prefix}."
+    return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}
+
 
 T = TypeVar("T")
+
 
 HANDS = ("protocol", "zero", "fold", "flip")
 """What `estimator.handedness` may be; `protocol` leaves it to the protocol."""

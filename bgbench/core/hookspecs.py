@@ -1,11 +1,16 @@
-"""What a plugin registers: each kind of thing with its name, what it is, and how to build it."""
+"""The plugin contract, whole: what a plugin registers, and the hooks that register it.
 
-from collections.abc import Callable, Mapping
+Implement any of these six hooks and name the module in the entry-point group `bgbench`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgbench.abstract import AbstractEnergy, AbstractEstimator, AbstractSampler, MetricCase
-from bgbench.types import Card, System
+import pluggy
+
+from bgbench.core.abstract import AbstractEnergy, AbstractEstimator, AbstractSampler, MetricCase
+from bgbench.core.types import Card, System
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,37 @@ class TrackerPlugin:
     name: str
     summary: str
     mirror: Callable[[Path, str, dict[str, int]], None]
+
+
+hookspec = pluggy.HookspecMarker("bgbench")
+hookimpl = pluggy.HookimplMarker("bgbench")
+
+
+@hookspec
+def bgbench_samplers() -> Sequence[SamplerPlugin]:  # type: ignore[empty-body]
+    """Samplers, for `bgbench run NAME`."""
+
+
+@hookspec
+def bgbench_energies() -> Sequence[EnergyPlugin]:  # type: ignore[empty-body]
+    """Energy backends, for suites and `bgbench.energy(system, backend=NAME)`."""
+
+
+@hookspec
+def bgbench_estimators() -> Sequence[EstimatorPlugin]:  # type: ignore[empty-body]
+    """Estimators, for `--estimator NAME`."""
+
+
+@hookspec
+def bgbench_metrics() -> Sequence[MetricPlugin]:  # type: ignore[empty-body]
+    """Metrics, for protocols to name."""
+
+
+@hookspec
+def bgbench_suites() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Suite files (YAML), for `--suite NAME`."""
+
+
+@hookspec
+def bgbench_trackers() -> Sequence[TrackerPlugin]:  # type: ignore[empty-body]
+    """Trackers that mirror a run folder, for `--tracking-uri`."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.errors import BgbenchError
-from bgbench.types import Ensemble, Proposal, Reference, System, Tuning, check_shape
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Ensemble, Proposal, Reference, System, Tuning, check_shape
 
 
 class AbstractEnergy(ABC):

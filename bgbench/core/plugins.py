@@ -9,11 +9,11 @@ from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from bgbench import hookspecs
-from bgbench.abstract import AbstractEnergy
-from bgbench.errors import BgbenchError
-from bgbench.registered import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
-from bgbench.types import System
+from bgbench.core import hookspecs
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.errors import BgbenchError
+from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
+from bgbench.core.types import System
 
 T = TypeVar("T")
 GROUP = "bgbench"

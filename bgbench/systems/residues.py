@@ -1,8 +1,6 @@
 """The 20 standard residues and one-letter sequences."""
 
-from dataclasses import dataclass
-
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
 
 ONE_TO_THREE = {
     "A": "ALA", "R": "ARG", "N": "ASN", "D": "ASP", "C": "CYS", "Q": "GLN", "E": "GLU", "G": "GLY",
@@ -16,16 +14,6 @@ HEAVY_ATOMS = {
     "E": 9, "Q": 9, "K": 9, "H": 10, "F": 11, "R": 11, "Y": 12, "W": 14,
 }  # fmt: skip
 """Atoms of a residue within a chain, hydrogens not counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Atom:
-    """An atom by residue (counted from 0), residue name, PDB atom name and element symbol."""
-
-    residue: int
-    residue_name: str
-    name: str
-    element: str
 
 
 def parse_sequence(sequence: str) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bgbench.chemistry.residues import ONE_TO_THREE, Atom
-from bgbench.errors import BgbenchError
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Atom
+from bgbench.systems.residues import ONE_TO_THREE
 
 ATOM_TYPES = (
     "C", "CA", "CB", "CD", "CD1", "CD2", "CE", "CE1", "CE2", "CE3", "CG", "CG1", "CG2", "CH2", "CZ", "CZ2",

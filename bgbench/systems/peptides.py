@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from bgbench.chemistry.residues import Atom, parse_sequence
+from bgbench.core.types import Atom, ForceFieldSpec, System
+from bgbench.systems.residues import parse_sequence
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,33 @@ def _heavy_atoms(letters: str) -> str:
         path = Path(folder) / "heavy.pdb"
         writer.save(str(path))
         return path.read_text()
+
+
+def peptide(sequence: str, temperature: float = 310.0, forcefield: ForceFieldSpec | None = None) -> System:
+    """The zwitterionic peptide of a one-letter sequence, built offline with a start structure.
+
+    Args:
+        sequence: at least two of the 20 standard residues, from the N to the C terminus; any case.
+        temperature: in K.
+        forcefield: by default the published target, Amber14 with OBC1.
+
+    Returns:
+        A system with positions `(atoms, 3)` in nm, its atoms and bonds in the force field's order.
+
+    Raises:
+        BgbenchError: for a letter that is not one of the 20 standard residues, naming it.
+
+    >>> peptide("AG").n_atoms
+    20
+    """
+    spec = forcefield or ForceFieldSpec()
+    built = build_peptide(sequence, spec.files)
+    return System(
+        name=built.sequence,
+        positions=torch.as_tensor(built.positions, dtype=torch.float64),
+        atoms=built.atoms,
+        bonds=built.bonds,
+        sequence=built.sequence,
+        temperature=temperature,
+        forcefield=spec,
+    )
