@@ -11,9 +11,9 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
 from bgbench.core.resources import data_path
 from bgbench.core.types import Reference, Suite
+from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
 from bgbench.protocols import get_protocol
 from bgbench.references.diagnostics import recertify
-from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate, spacing
 from bgbench.references.store import read_reference, write_certificate

@@ -15,10 +15,10 @@ from bgbench import BgbenchError, peptide
 from bgbench.cli import app, guarded
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec
+from bgbench.dynamics.engines import Settings, evaluations, masses_of, weighted
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
-from bgbench.references.engines import Settings, evaluations, masses_of, weighted
 from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference, reference_path
 from bgbench.references.store import REQUIRED, read_frames, read_reference

@@ -9,12 +9,12 @@ from scipy.stats import qmc
 
 from bgbench import BgbenchError, peptide
 from bgbench.core.units import kt
+from bgbench.dynamics.engines import SOFTENED, SofteningEngine
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.softening import FLIP_WIDTH, Softening, Turns, softened
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import energy_sweep, pack
 from bgbench.energies.minimise import minimise
-from bgbench.references.engines import SOFTENED, SofteningEngine
 from bgbench.references.providers import find_reference
 from bgbench.systems.broken import cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, torsion_atoms, torsions

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from bgbench import peptide
+from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
-from bgbench.references.engines import ENGINES, SOFTENED, Settings
 from bgbench.systems.features import chi1_atoms, dihedral, torsions
 
 SETTINGS = {

@@ -1,1 +1,1 @@
-"""Dynamics of many walkers at once on the compiled energy: Langevin and parallel tempering."""
+"""Walkers that follow an energy: Langevin dynamics, parallel tempering, solute scaling, reference engines."""

@@ -16,10 +16,7 @@ from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file, digest
 from bgbench.core.types import Reference, System, TicaModel
-from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.references.diagnostics import FEWEST, certify
-from bgbench.references.engines import (
+from bgbench.dynamics.engines import (
     ENGINES,
     AbstractEngine,
     OpenMMEngine,
@@ -27,6 +24,9 @@ from bgbench.references.engines import (
     evaluations,
     steps_per_walker,
 )
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
 from bgbench.systems.broken import broken

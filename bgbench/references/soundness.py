@@ -12,9 +12,9 @@ import torch
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System
+from bgbench.dynamics.engines import ENGINES
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.diagnostics import certify
-from bgbench.references.engines import ENGINES
 from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, check_certificate, read_reference, target_temperature
 from bgbench.references.sums import refuse_unlisted
