@@ -18,9 +18,9 @@ from bgbench.core.abstract import Conventions, Estimate, MetricCase
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal, Reference, System
+from bgbench.estimators.weights import effective_points
 from bgbench.metrics.free_energy import free_energies
 from bgbench.metrics.sides import equally_weighted
-from bgbench.weights import effective_points
 
 CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights", "validity")
 ANALYTIC = ("ess", "energy_w2")

@@ -18,10 +18,10 @@ from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.snis import SNIS, Settings
+from bgbench.estimators.weights import ess, resample
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.broken import broken
-from bgbench.weights import ess, resample
 
 CUT = "truncate"
 GROUPS = 16

@@ -15,9 +15,9 @@ from bgbench.estimators.controls import mean_energy
 from bgbench.estimators.langevin import AIMS, Step, adapted
 from bgbench.estimators.schedule import by_conditional_ess, conditional_ess
 from bgbench.estimators.smc import SMC, Settings, copies, divided
+from bgbench.estimators.weights import mean_and_error
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
-from bgbench.weights import mean_and_error
 
 KERNELS = ("ula", "mala")
 SEEDS = 20

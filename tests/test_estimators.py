@@ -17,10 +17,7 @@ from bgbench.estimators.handedness import settle
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
 from bgbench.estimators.snis import SNIS
-from bgbench.planning import refuse_second_cut
-from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
-from bgbench.testing import WIDTHS, Wide, analytic_task
-from bgbench.weights import (
+from bgbench.estimators.weights import (
     SCHEMES,
     cut_weights,
     ess,
@@ -30,6 +27,9 @@ from bgbench.weights import (
     resample,
     resampling_places,
 )
+from bgbench.planning import refuse_second_cut
+from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
+from bgbench.testing import WIDTHS, Wide, analytic_task
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -27,12 +27,12 @@ from bgbench import (
     peptide,
 )
 from bgbench.estimators.handedness import settle
+from bgbench.estimators.weights import points_at
 from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
 from bgbench.protocols import PROTOCOLS, SPLITS, get_protocol, halves
-from bgbench.weights import points_at
 
 DATA = Path(__file__).parent / "data"
 META = json.loads((DATA / "metrics_ARIP.json").read_text())

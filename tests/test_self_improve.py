@@ -10,9 +10,9 @@ import torch
 from bgbench import AbstractDensitySampler, BgbenchError, Proposal, tuned_card
 from bgbench.core.errors import NonFinite, Unsupported
 from bgbench.estimators.self_improve import SelfImprove, Settings, free, tempering
+from bgbench.estimators.weights import ess, mean_and_error
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
-from bgbench.weights import ess, mean_and_error
 
 
 class Learner(AbstractDensitySampler):

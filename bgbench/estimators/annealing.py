@@ -12,7 +12,7 @@ from bgbench.core.errors import NonFinite
 from bgbench.estimators.densities import centred, forbidden, scored
 from bgbench.estimators.langevin import AIMS, Step, adapted, first_size
 from bgbench.estimators.schedule import conditional_ess
-from bgbench.weights import FEWEST_GROUPS, ess, grouped, points_at, resampling_places
+from bgbench.estimators.weights import FEWEST_GROUPS, ess, grouped, points_at, resampling_places
 
 
 @dataclass(frozen=True)

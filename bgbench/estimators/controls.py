@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bgbench.weights import grouped, mean_and_error
+from bgbench.estimators.weights import grouped, mean_and_error
 
 
 def virial(x: Tensor, force: Tensor, degrees: int) -> Tensor:

@@ -23,7 +23,7 @@ from bgbench.estimators.densities import with_density
 from bgbench.estimators.smc import copies
 from bgbench.estimators.snis import SNIS
 from bgbench.estimators.snis import Settings as Weighing
-from bgbench.weights import SCHEMES, ess, resample
+from bgbench.estimators.weights import SCHEMES, ess, resample
 
 HALVINGS = 40
 

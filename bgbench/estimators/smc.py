@@ -25,7 +25,7 @@ from bgbench.estimators.controls import mean_energy, virial
 from bgbench.estimators.densities import degrees_of_freedom, drawn, with_density, with_hand
 from bgbench.estimators.handedness import settle
 from bgbench.estimators.schedule import by_conditional_ess, even
-from bgbench.weights import SCHEMES
+from bgbench.estimators.weights import SCHEMES
 
 PUBLISHED = 100
 """Particles a step: 10,000 particles and 100 steps at 10⁶ evaluations (arXiv 2508.18175)."""

@@ -14,7 +14,7 @@ from bgbench.core.types import Ensemble
 from bgbench.estimators.controls import mean_energy, virial
 from bgbench.estimators.densities import degrees_of_freedom, drawn, forbidden, with_density, with_hand
 from bgbench.estimators.handedness import settle
-from bgbench.weights import CUTS, cut_weights, ess, log_z
+from bgbench.estimators.weights import CUTS, cut_weights, ess, log_z
 
 
 @dataclass(frozen=True)

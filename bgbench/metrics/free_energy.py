@@ -14,9 +14,9 @@ from torch import Tensor
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.types import Reference, System
+from bgbench.estimators.weights import enough_groups, error_of_sum
 from bgbench.metrics.distances import tica_points
 from bgbench.systems.features import torsions
-from bgbench.weights import enough_groups, error_of_sum
 
 CHUNK = 10_000
 

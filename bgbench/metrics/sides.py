@@ -8,7 +8,7 @@ from torch import Tensor
 from bgbench.core.abstract import MetricCase
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Ensemble
-from bgbench.weights import CUT_FRACTION, cut_weights, resample
+from bgbench.estimators.weights import CUT_FRACTION, cut_weights, resample
 
 
 @dataclass(frozen=True)

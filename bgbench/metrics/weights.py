@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import MetricCase
-from bgbench.pareto import fitted_tail
-from bgbench.weights import cut_weights, ess
+from bgbench.estimators.pareto import fitted_tail
+from bgbench.estimators.weights import cut_weights, ess
 
 
 def pareto_k(log_w: Tensor) -> float:

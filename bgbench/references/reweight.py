@@ -7,7 +7,7 @@ import torch
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import digest
 from bgbench.core.types import Reference, System
-from bgbench.weights import ess, points_at, resampling_places
+from bgbench.estimators.weights import ess, points_at, resampling_places
 
 LEAST_ESS = 0.1
 """With a smaller effective share of the frames the temperatures are too far apart: simulate instead."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.types import Ensemble
-from bgbench.pareto import pareto_smoothed
+from bgbench.estimators.pareto import pareto_smoothed
 
 CUT_FRACTION = 0.002
 """The published cut: the top 0.2 % of the weights (arXiv 2508.18175)."""
