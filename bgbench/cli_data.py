@@ -23,7 +23,7 @@ from bgbench.systems.peptides import peptide
 from bgbench.targets import Target, targets_of
 
 if TYPE_CHECKING:
-    from bgbench.weighed import Weighing
+    from bgbench.references.draws import Weighing
 
 app = typer.Typer(help="References and training data.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
@@ -132,7 +132,7 @@ def weigh_(
 ) -> None:
     """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
     from bgbench.progress import steps
-    from bgbench.weighed import Weighing, weigh
+    from bgbench.references.draws import Weighing, weigh
 
     names = [target.name for target in targets_of(targets or to_train_on(length, count, cover))]
     refuse_held_out(names)
@@ -189,7 +189,7 @@ def fetch_(
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
 ) -> None:
     """Fetch published references and make them ours; those at hand are skipped, refused ones are named."""
-    from bgbench.hub import Unreachable
+    from bgbench.references.hub import Unreachable
     from bgbench.references.published import PINNED, Source, take_published
 
     if data_set != "many-peptides-md":

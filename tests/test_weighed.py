@@ -13,7 +13,7 @@ from bgbench.core.abstract import AbstractDensitySampler
 from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.progress import steps
-from bgbench.weighed import Weighing, weigh
+from bgbench.references.draws import Weighing, weigh
 
 WIDTH = 0.002
 """nm. Narrow enough that the weights of shaken start structures leave some effective samples."""
@@ -133,7 +133,7 @@ def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
     def torn(system, x):
         return {"torn": torch.arange(len(x)) < 3}
 
-    monkeypatch.setattr("bgbench.weighed.broken", torn)
+    monkeypatch.setattr("bgbench.references.draws.broken", torn)
     plan = Weighing("prior", draws=400, frames=66, least=1)
     with pytest.raises(BgbenchError, match="GG: 63 of 66 frames are whole, too few to certify"):
         weigh(peptide("GG"), Shaken(), plan, tmp_path / "GG.npz")

@@ -21,8 +21,8 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
 from bgbench.core.types import ForceFieldSpec, Reference, System, TicaModel
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.hub import fetch
 from bgbench.references.diagnostics import certify
+from bgbench.references.hub import fetch
 from bgbench.references.providers import USUAL
 from bgbench.references.store import DAMAGE, write_reference
 from bgbench.systems.broken import broken_fractions

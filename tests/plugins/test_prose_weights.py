@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import bgbench_prose
 from bgbench import BgbenchError, fetch
 from bgbench.cli import app, guarded
-from bgbench.hub import checked
+from bgbench.references.hub import checked
 from bgbench_prose.weights import load
 
 DATA = Path(__file__).parent.parent / "data"
