@@ -20,11 +20,11 @@ from results import ROOT, between, comparison_table, opened, systems_table, take
 
 import bgbench
 from bgbench.core.files import atomic_file, write_json
-from bgbench.curves import curve, draw_curves, mean_point, write_curve
+from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.evaluation.suites import load_suite
 from bgbench.floors import FOLDER as FLOORS
-from bgbench.protocols import PROTOCOLS
+from bgbench.reports.curves import curve, draw_curves, mean_point, write_curve
 from bgbench.runfolder import Plan, RunFolder, new_plan
-from bgbench.suites import load_suite
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"

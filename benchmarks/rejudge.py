@@ -11,7 +11,7 @@ from pathlib import Path
 from bgbench.core.files import write_json
 from bgbench.provenance import provenance, versions
 from bgbench.records import Record
-from bgbench.replay import judged_again
+from bgbench.reports.replay import judged_again
 from bgbench.runfolder import RunFolder
 
 

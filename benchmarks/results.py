@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from bgbench.compare import compare, labels
-from bgbench.curves import curve, draw_curves
-from bgbench.protocols import get_protocol
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.reports.compare import compare, labels
+from bgbench.reports.curves import curve, draw_curves
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent

@@ -17,9 +17,9 @@ from results import ROOT, between
 from results import row as line
 
 import bgbench
-from bgbench.compare import labels
 from bgbench.core.types import Suite
 from bgbench.records import Record
+from bgbench.reports.compare import labels
 from bgbench.runfolder import RunFolder
 
 PAGE = ROOT / "benchmarks" / "scale.md"

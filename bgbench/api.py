@@ -11,15 +11,16 @@ from typing import Unpack
 from bgbench.choices import Choices, Observer
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import prefixed
+from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.suites import suite_path
 from bgbench.executors import AbstractExecutor, InProcess
 from bgbench.interrupts import interrupts
 from bgbench.mirroring import Mirror
 from bgbench.planning import DEFAULT_SUITE, inputs_of, only_of, plan_cells, refuse_other_run
 from bgbench.provenance import cores, versions, visible_devices
-from bgbench.records import Cell, Record
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder, locked, new_plan
 from bgbench.subprocesses import Limits
-from bgbench.suites import suite_path
 from bgbench.systems.residues import heavy_atoms
 
 MOST_WORKERS = 4
@@ -112,7 +113,7 @@ def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
     """Draw a cell's figures; one that fails costs a notice, never a record."""
     if record.status != "ok":
         return
-    from bgbench.report import draw_cell  # workers, who draw nothing, import this module too
+    from bgbench.reports.figures import draw_cell
 
     try:
         draw_cell(folder, record)

@@ -10,13 +10,15 @@ import torch
 
 from bgbench.core.errors import BudgetExhausted, NonFinite, Unsupported
 from bgbench.core.files import atomic_file, write_json
+from bgbench.evaluation.bench import Bench, open_bench
+from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
+from bgbench.evaluation.stages import Stages, Watch
 from bgbench.floors import shared_floors
 from bgbench.memory import peak_memory
 from bgbench.provenance import provenance
-from bgbench.records import Budget, Cell, Ending, Record, Status, write_arrays
-from bgbench.run import Bench, Outcome, evaluate, open_bench, stamps
+from bgbench.records import Budget, Ending, Record, Status, write_arrays
 from bgbench.runfolder import RunFolder
-from bgbench.stages import Stages, Watch
 
 SILENT = Watch()
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
-from bgbench.records import Cell, Record
+from bgbench.evaluation.cell import Cell
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder
 
 

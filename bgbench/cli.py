@@ -165,10 +165,10 @@ def audit(
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
 ) -> None:
     """Check a sampler's density: round trip, Jacobian, E_q[p/q] = 1. Exit code 1 if a check fails."""
-    from bgbench.audit import audit as examine
     from bgbench.core.abstract import AbstractDensitySampler
     from bgbench.core.plugins import plugins
     from bgbench.display import print_audit
+    from bgbench.evaluation.audit import audit as examine
 
     built = plugins().samplers[sampler].build(parse_settings(settings))
     if not isinstance(built, AbstractDensitySampler):

@@ -12,13 +12,13 @@ from bgbench.core.options import parse_settings
 from bgbench.core.resources import data_path
 from bgbench.core.types import Reference, Suite
 from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
-from bgbench.protocols import get_protocol
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.diagnostics import recertify
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.simulate import Job, simulate, spacing
 from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
-from bgbench.suites import load_suite
 from bgbench.systems.peptides import peptide
 from bgbench.targets import Target, targets_of
 
@@ -224,7 +224,7 @@ def compare_(
     temperature: Temperature = None,
 ) -> None:
     """Measure two references of a system against each other, beside the noise floors of both."""
-    from bgbench.agreement import MEANING, both, gaps
+    from bgbench.reports.agreement import MEANING, both, gaps
 
     protocol = get_protocol(Suite.protocol)
     for target in targets_of(targets, temperature):

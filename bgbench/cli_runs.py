@@ -45,8 +45,8 @@ def compare_(
     figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
 ) -> None:
     """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
-    from bgbench.compare import compare, draw_comparison
     from bgbench.display import print_comparison
+    from bgbench.reports.compare import compare, draw_comparison
     from bgbench.runfolder import RunFolder
 
     opened = [RunFolder.open(folder) for folder in folders]
@@ -60,7 +60,7 @@ def compare_(
 
 def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
     """A line for each trained sampler beside each untrained one; no line where nobody was trained."""
-    from bgbench.breakeven import break_even
+    from bgbench.reports.breakeven import break_even
 
     metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
     try:
@@ -84,9 +84,9 @@ def curve(
 
 def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bool) -> None:
     """Draw the curves of runs and, unless quiet, print them."""
-    from bgbench.curves import curve as scored
-    from bgbench.curves import draw_curves
     from bgbench.display import print_curve
+    from bgbench.reports.curves import curve as scored
+    from bgbench.reports.curves import draw_curves
     from bgbench.runfolder import RunFolder
 
     names = metrics or ["torus_w2", "energy_w2"]
@@ -105,7 +105,7 @@ def report(
     target: Annotated[Path, typer.Option("--out", help="the page to write")] = Path("report.html"),
 ) -> None:
     """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
-    from bgbench.pages import write_report
+    from bgbench.reports.page import write_report
     from bgbench.runfolder import RunFolder
 
     out.print(
@@ -116,8 +116,8 @@ def report(
 @app.command()
 def replay(folder: RunDir) -> None:
     """Recompute every metric of a run from its stored arrays and compare with its records."""
-    from bgbench.replay import replay as judge_again
-    from bgbench.replay import verify
+    from bgbench.reports.replay import replay as judge_again
+    from bgbench.reports.replay import verify
     from bgbench.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
@@ -137,7 +137,7 @@ def replay(folder: RunDir) -> None:
 @app.command()
 def verify(folder: RunDir) -> None:
     """Check every record and the hash of every array file. Exit code 1 if one is wrong."""
-    from bgbench.replay import verify as check
+    from bgbench.reports.replay import verify as check
     from bgbench.runfolder import RunFolder
 
     opened = RunFolder.open(folder)

@@ -11,19 +11,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bgbench.audit import Check
-from bgbench.compare import Comparison
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
 from bgbench.core.plugins import Registry, plugins
 from bgbench.core.resources import data_path
-from bgbench.curves import Point
-from bgbench.pages import ARROWS, heading, headline
+from bgbench.evaluation.audit import Check
+from bgbench.evaluation.suites import load_suite
 from bgbench.provenance import provenance
 from bgbench.records import Record
 from bgbench.references.providers import reference_path
+from bgbench.reports.compare import Comparison
+from bgbench.reports.curves import Point
+from bgbench.reports.page import ARROWS, heading, headline
 from bgbench.runfolder import RunFolder
-from bgbench.suites import load_suite
 
 
 def print_run(path: Path, records: Sequence[Record], console: Console) -> None:

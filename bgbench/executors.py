@@ -5,9 +5,10 @@ from collections.abc import Generator, Sequence
 from functools import partial
 
 from bgbench.cells import execute
-from bgbench.records import Cell, Record
+from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.stages import Watch
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder
-from bgbench.stages import Watch
 from bgbench.subprocesses import Advanced
 from bgbench.threads import limited
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bgbench.core.files import atomic_file, digest
-from bgbench.protocols import known_floors
+from bgbench.evaluation.floors import known_floors
 from bgbench.provenance import provenance
 
 FOLDER = "floors"

@@ -10,11 +10,11 @@ from bgbench.core.hookspecs import SamplerPlugin
 from bgbench.core.options import own_options, prefixed, refuse_unknown_prefixes
 from bgbench.core.plugins import Registry, plugins
 from bgbench.core.types import Suite
-from bgbench.protocols import get_protocol
-from bgbench.records import Cell
+from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import MissingReference, find_reference, missing
 from bgbench.runfolder import Inputs, Plan
-from bgbench.suites import load_suite
 from bgbench.systems.analytic import analytic
 from bgbench.systems.peptides import peptide
 

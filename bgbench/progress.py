@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bgbench.choices import Observer
-from bgbench.records import Cell, Record
+from bgbench.evaluation.cell import Cell
+from bgbench.records import Record
 from bgbench.runfolder import RunFolder
 
 

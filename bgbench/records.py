@@ -9,39 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import Strict, atomic_file, digest, finite_or_none, plain, sha256_file
+from bgbench.core.files import Strict, atomic_file, finite_or_none, plain, sha256_file
 from bgbench.core.types import Ensemble, Proposal
+from bgbench.evaluation.cell import Cell
 
 Status = Literal["ok", "budget_exhausted", "nonfinite", "timeout", "out_of_memory", "crash", "unsupported"]
-
-
-class Cell(Strict):
-    """What determines a result, before versions and hashes."""
-
-    sampler: str
-    estimator: str
-    protocol: str
-    suite: str
-    system: str
-    budget: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    temperature: float
-    energy: str
-    options: dict[str, str] = {}
-    estimator_options: dict[str, str] = {}
-
-    @property
-    def name(self) -> str:
-        """File-safe name of the cell inside its run."""
-        return f"{self.system.replace(':', '_')}-s{self.seed}"
-
-    @property
-    def sha256(self) -> str:
-        return digest(self.model_dump())
 
 
 class Budget(Strict):

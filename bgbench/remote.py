@@ -15,8 +15,9 @@ from distributed.scheduler import KilledWorker
 
 from bgbench.cells import bury
 from bgbench.core.errors import BgbenchError
+from bgbench.evaluation.cell import Cell
 from bgbench.executors import AbstractExecutor, Records
-from bgbench.records import Cell, Ending, Record, read_record
+from bgbench.records import Ending, Record, read_record
 from bgbench.runfolder import RunFolder
 from bgbench.subprocesses import Advanced, CellProcess, Limits
 

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
+from bgbench.evaluation.cell import Cell
 from bgbench.provenance import versions
-from bgbench.records import Cell, Record, read_record
+from bgbench.records import Record, read_record
 
 
 class Inputs(Strict):

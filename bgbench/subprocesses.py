@@ -18,7 +18,8 @@ import psutil
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, atomic_file
-from bgbench.records import Cell, Ending, Status
+from bgbench.evaluation.cell import Cell
+from bgbench.records import Ending, Status
 from bgbench.threads import memory_variables, thread_variables
 
 LOOK_EVERY = 0.2

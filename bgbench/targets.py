@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bgbench.core.plugins import plugins
 from bgbench.core.types import ForceFieldSpec, System
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import USUAL, reference_path
-from bgbench.suites import load_suite
 from bgbench.systems.peptides import peptide
 from bgbench.systems.residues import parse_sequence
 

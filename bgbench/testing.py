@@ -14,11 +14,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bgbench.audit import audit
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
 from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
+from bgbench.evaluation.audit import audit
 from bgbench.systems.analytic import AnalyticEnergy, analytic_system
 from bgbench.systems.peptides import peptide
 

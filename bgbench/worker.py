@@ -13,9 +13,9 @@ from typing import IO, Any
 
 from bgbench.cells import execute
 from bgbench.core.errors import BgbenchError
-from bgbench.records import Cell
+from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.stages import Watch
 from bgbench.runfolder import RunFolder
-from bgbench.stages import Watch
 from bgbench.subprocesses import stack_path
 from bgbench.threads import limited
 

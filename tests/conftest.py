@@ -12,7 +12,7 @@ from bgbench import Reference, System, peptide
 from bgbench.cli import app, guarded
 from bgbench.core.plugins import plugins
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.records import Cell
+from bgbench.evaluation.cell import Cell
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.analytic import KINDS

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from bgbench import peptide
-from bgbench.agreement import Gap, both, gaps
 from bgbench.core.resources import data_path
-from bgbench.protocols import get_protocol
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import reference_path
 from bgbench.references.store import read_reference
-from bgbench.suites import load_suite
+from bgbench.reports.agreement import Gap, both, gaps
 
 
 def test_a_made_up_reference_lies_above_the_floors(own_references, cli):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bgbench import Proposal
-from bgbench.audit import audit, audited, fragment, summary
 from bgbench.core.types import Reference
-from bgbench.run import forward
+from bgbench.evaluation.audit import audit, audited, fragment, summary
+from bgbench.evaluation.evaluate import forward
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
 

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from bgbench import breakeven, pages
-from bgbench.breakeven import BreakEven, Payback, break_even, seconds_to, systems_until
 from bgbench.cli_runs import print_break_even
-from bgbench.curves import Point
+from bgbench.reports import breakeven
+from bgbench.reports import page as pages
+from bgbench.reports.breakeven import BreakEven, Payback, break_even, seconds_to, systems_until
+from bgbench.reports.curves import Point
 
 
 def points(*pairs):

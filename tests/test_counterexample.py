@@ -10,8 +10,9 @@ from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Ensemble
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.weights import effective_points
+from bgbench.evaluation.floors import FEWEST_EFFECTIVE, rounded
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.transport import exact_transport
-from bgbench.protocols import FEWEST_EFFECTIVE, get_protocol, rounded
 from bgbench.references.providers import find_reference
 
 N, DISTINCT, MINOR = 1_500, 60, 0.03

@@ -8,8 +8,8 @@ import pytest
 import bgbench
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.curves import checkpoints, curve, draw_curves, first_share
-from bgbench.replay import stored_estimate
+from bgbench.reports.curves import checkpoints, curve, draw_curves, first_share
+from bgbench.reports.replay import stored_estimate
 from bgbench.runfolder import RunFolder
 
 

@@ -13,9 +13,9 @@ from bgbench.cli import app
 from bgbench.clusters import Slurm
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings, prefixed
-from bgbench.protocols import PROTOCOLS
+from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.evaluation.suites import load_suite
 from bgbench.records import Record, read_arrays
-from bgbench.suites import load_suite
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -19,8 +19,8 @@ import bgbench
 from bgbench import BgbenchError
 from bgbench.api import Observer, executor
 from bgbench.clusters import Slurm, local, slurm
+from bgbench.evaluation.cell import Cell
 from bgbench.executors import InProcess
-from bgbench.records import Cell
 from bgbench.remote import OnDask
 from bgbench.runfolder import RunFolder, new_plan
 from bgbench.subprocesses import CellProcess, Limits, environment

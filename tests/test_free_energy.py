@@ -10,10 +10,10 @@ import torch
 import bgbench
 from bgbench import BgbenchError, Ensemble, Estimate, Proposal, find_reference
 from bgbench.cli import app, guarded
-from bgbench.compare import labels, refuse_unlike
 from bgbench.core.types import Reference
 from bgbench.metrics.free_energy import basins, difference, free_energies
 from bgbench.references.reweight import reweighted
+from bgbench.reports.compare import labels, refuse_unlike
 from bgbench.runfolder import RunFolder, new_plan
 
 

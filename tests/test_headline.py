@@ -7,8 +7,8 @@ import pytest
 
 import bgbench
 from bgbench.core.files import write_json
-from bgbench.curves import curve
 from bgbench.provenance import provenance, versions
+from bgbench.reports.curves import curve
 from bgbench.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bgbench.compare import compare
-from bgbench.protocols import WITH_FLOOR
+from bgbench.evaluation.protocols import WITH_FLOOR
+from bgbench.reports.compare import compare
 from bgbench.runfolder import RunFolder
 
 KEPT = Path(__file__).parent.parent / "benchmarks" / "results"

@@ -28,11 +28,12 @@ from bgbench import (
 )
 from bgbench.estimators.handedness import settle
 from bgbench.estimators.weights import points_at
+from bgbench.evaluation.floors import SPLITS, halves
+from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
 from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
-from bgbench.protocols import PROTOCOLS, SPLITS, get_protocol, halves
 
 DATA = Path(__file__).parent / "data"
 META = json.loads((DATA / "metrics_ARIP.json").read_text())

@@ -18,6 +18,7 @@ from bgbench.core.types import ForceFieldSpec
 from bgbench.dynamics.engines import Settings, evaluations, masses_of, weighted
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
 from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference, reference_path
@@ -30,7 +31,6 @@ from bgbench.references.training import (
     refuse_held_out,
     training_sequences,
 )
-from bgbench.suites import load_suite
 from bgbench.systems.broken import cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral
 from bgbench.targets import targets_of

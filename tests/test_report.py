@@ -5,8 +5,8 @@ import re
 import pytest
 
 from bgbench.api import run
-from bgbench.pages import write_report
-from bgbench.report import hygiene
+from bgbench.reports.figures import hygiene
+from bgbench.reports.page import write_report
 from bgbench.runfolder import RunFolder
 
 

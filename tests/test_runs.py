@@ -18,7 +18,7 @@ import bgbench
 import bgbench.interrupts
 from bgbench import BgbenchError
 from bgbench.api import Observer, due, opened
-from bgbench.replay import replay, verify
+from bgbench.reports.replay import replay, verify
 from bgbench.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
 

@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from bgbench import BgbenchError, pages
+from bgbench import BgbenchError
 from bgbench.cli import app, guarded
-from bgbench.compare import compare
 from bgbench.core.files import write_json
 from bgbench.records import Budget, Record
+from bgbench.reports import page as pages
+from bgbench.reports.compare import compare
+from bgbench.reports.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
 from bgbench.runfolder import RunFolder, new_plan
-from bgbench.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say(rng):

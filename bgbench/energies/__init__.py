@@ -1,1 +1,1 @@
-"""Energies: the OpenMM truth, and the meter every sampler pays at."""
+"""u(x) and its force: OpenMM as the truth, the same in batches, and the meter that counts evaluations."""

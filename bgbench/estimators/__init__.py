@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""From a proposal to a weighted ensemble: importance sampling, annealed SMC, self-improvement, averages."""

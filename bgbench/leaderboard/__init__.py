@@ -1,1 +1,1 @@
-"""The leaderboard: runs packed, checked by trusted code, and shown as static files."""
+"""Published results: runs packed as entries, checked by trusted code, shown as static pages."""

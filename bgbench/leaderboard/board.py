@@ -23,7 +23,7 @@ from bgbench.leaderboard.ledger import (
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import SCORE_RELATIVE
 from bgbench.leaderboard.validate import SILENT, validate
-from bgbench.replay import agree
+from bgbench.reports.replay import agree
 
 
 def entry_folders(board: Path) -> list[Path]:

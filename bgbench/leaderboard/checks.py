@@ -8,14 +8,14 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import digest
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Card
+from bgbench.evaluation.leakage import leakage
+from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
-from bgbench.leakage import leakage
 from bgbench.planning import reference_sha256
-from bgbench.protocols import PROTOCOLS
 from bgbench.records import Record
-from bgbench.suites import load_suite
 
 SHARES = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = ("energy_w2", "energy_w1", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bgbench import curves
-from bgbench.breakeven import Payback, systems_until
-from bgbench.curves import Point
 from bgbench.leaderboard.entries import Opened
+from bgbench.reports import curves
+from bgbench.reports.breakeven import Payback, systems_until
+from bgbench.reports.curves import Point
 from bgbench.runfolder import RunFolder
 
 

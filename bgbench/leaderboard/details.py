@@ -11,7 +11,7 @@ from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
-from bgbench.statistics import rank_text
+from bgbench.reports.statistics import rank_text
 
 
 def entry_view(

@@ -12,6 +12,8 @@ from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
 from bgbench.core.types import Ensemble, Proposal
+from bgbench.evaluation.bench import Bench, generator, open_bench
+from bgbench.evaluation.protocols import Judgement, get_protocol
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
@@ -24,10 +26,8 @@ from bgbench.leaderboard.rules import (
     METRIC_RELATIVE,
     WEIGHT_TOLERANCE,
 )
-from bgbench.protocols import Judgement, get_protocol
 from bgbench.records import Record
-from bgbench.replay import agree, differing, same_platform
-from bgbench.run import Bench, generator, open_bench
+from bgbench.reports.replay import agree, differing, same_platform
 from bgbench.threads import limited
 
 CLASH = 1e6

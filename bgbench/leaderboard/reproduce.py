@@ -15,7 +15,7 @@ from bgbench.leaderboard.ledger import add, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
 from bgbench.records import Record
-from bgbench.replay import replay, verify
+from bgbench.reports.replay import replay, verify
 from bgbench.runfolder import RunFolder
 
 

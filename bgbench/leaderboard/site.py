@@ -21,7 +21,7 @@ from bgbench.leaderboard.rules import REASONS, TIERS
 from bgbench.leaderboard.tables import Standing, Table, tables_of
 from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
-from bgbench.report import chemical
+from bgbench.reports.figures import chemical
 
 FIRST = 12
 """Rows of each table on the first page."""

@@ -9,13 +9,13 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from bgbench.core.files import sha256_file, write_json
-from bgbench.curves import curve
 from bgbench.leaderboard.entries import Entry, Opened, Remote, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import FOLDER_BYTES
 from bgbench.leaderboard.validate import SILENT, validate
 from bgbench.records import Record
+from bgbench.reports.curves import curve
 from bgbench.runfolder import Plan, RunFolder
 
 

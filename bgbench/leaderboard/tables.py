@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bgbench.breakeven import Payback
 from bgbench.core.plugins import plugins
-from bgbench.curves import Point
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.leaderboard.costs import Costs, Untrained, costs_of, paid_back, points_of
 from bgbench.leaderboard.entries import Opened, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
-from bgbench.protocols import get_protocol
-from bgbench.statistics import Interval, draws, interval, rank_ranges
+from bgbench.reports.breakeven import Payback
+from bgbench.reports.curves import Point
+from bgbench.reports.statistics import Interval, draws, interval, rank_ranges
 
 WORST = ("seen", "unknown", "similar", "unseen")
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bgbench.breakeven import Payback
 from bgbench.core.plugins import plugins
-from bgbench.curves import Point
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import Opened
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Standing, Table
-from bgbench.pages import ARROWS
 from bgbench.records import Record
-from bgbench.statistics import rank_text
+from bgbench.reports.breakeven import Payback
+from bgbench.reports.curves import Point
+from bgbench.reports.page import ARROWS
+from bgbench.reports.statistics import rank_text
 
 CURVES = ("torus_w2", "energy_w2")
 AXES = (("evaluations", "energy evaluations"), ("seconds", "seconds of sampling"))

@@ -1,1 +1,1 @@
-"""See the modules of this package."""
+"""The truth: reference ensembles, how they are made, stored, graded, fetched and checked."""

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from bgbench.breakeven import Payback
-from bgbench.curves import Point
 from bgbench.leaderboard.costs import Untrained, paid_back
 from bgbench.leaderboard.views import _back
+from bgbench.reports.breakeven import Payback
+from bgbench.reports.curves import Point
 
 
 def points(*pairs):

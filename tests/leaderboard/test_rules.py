@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.leaderboard import rules
-from bgbench.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "leaderboard" / "rules.md").read_text()

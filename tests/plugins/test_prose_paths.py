@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Task, peptide
-from bgbench.audit import quick_audit
 from bgbench.core.plugins import energy
 from bgbench.energies.meter import MeteredEnergy
+from bgbench.evaluation.audit import quick_audit
 from bgbench_prose import build
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import CACHE_BYTES, ProseSampler, cache_bytes

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Conventions, System, peptide
-from bgbench.audit import audit
+from bgbench.evaluation.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
 from bgbench_tbg.divergence import velocity_and_divergence

@@ -9,7 +9,7 @@ from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import data_path
 from bgbench.core.types import Ensemble, Proposal, Reference, System
-from bgbench.protocols import Protocol
+from bgbench.evaluation.protocols import Protocol
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.store import read_reference
 

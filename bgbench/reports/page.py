@@ -9,14 +9,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bgbench.breakeven import break_even
-from bgbench.compare import compare, refuse_unlike
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.core.resources import site_path
-from bgbench.curves import draw_curves
 from bgbench.records import Record
+from bgbench.reports.breakeven import break_even
+from bgbench.reports.compare import compare, refuse_unlike
+from bgbench.reports.curves import draw_curves
 from bgbench.runfolder import RunFolder
 
 CURVES = ("torus_w2", "energy_w2")

@@ -9,10 +9,10 @@ from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
 from bgbench.core.types import Ensemble, Proposal
-from bgbench.protocols import Judgement, get_protocol
+from bgbench.evaluation.bench import generator, open_bench
+from bgbench.evaluation.protocols import Judgement, get_protocol
 from bgbench.provenance import provenance
 from bgbench.records import Record, read_arrays
-from bgbench.run import generator, open_bench
 from bgbench.runfolder import RunFolder
 from bgbench.threads import limited
 

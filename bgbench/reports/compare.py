@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
-from bgbench.protocols import get_protocol
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.reports.statistics import (
+    Interval,
+    difference,
+    holm,
+    interval,
+    rank_intervals,
+    rank_text,
+    wilcoxon,
+)
 from bgbench.runfolder import RunFolder
-from bgbench.statistics import Interval, difference, holm, interval, rank_intervals, rank_text, wilcoxon
 
 Values = dict[str, list[float]]
 """Of one metric, by system: one a seed."""

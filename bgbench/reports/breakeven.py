@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bgbench.compare import labels
 from bgbench.core.plugins import plugins
-from bgbench.curves import Point, curve
+from bgbench.reports.compare import labels
+from bgbench.reports.curves import Point, curve
 from bgbench.runfolder import RunFolder
 
 CONTROLS = "controls"

@@ -17,16 +17,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from bgbench.compare import labels, refuse_unlike
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
-from bgbench.protocols import get_protocol
+from bgbench.evaluation.bench import generator, open_bench
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.records import Record
-from bgbench.replay import stored_estimate
-from bgbench.run import generator, open_bench
+from bgbench.reports.compare import labels, refuse_unlike
+from bgbench.reports.replay import stored_estimate
 from bgbench.runfolder import RunFolder
 
 FEWEST = 100

@@ -1,0 +1,1 @@
+"""One cell from start to end: a sampler draws, an estimator weights, a protocol judges, an audit checks."""
