@@ -22,9 +22,9 @@ import bgbench
 from bgbench.core.files import atomic_file, write_json
 from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
-from bgbench.floors import FOLDER as FLOORS
 from bgbench.reports.curves import curve, draw_curves, mean_point, write_curve
-from bgbench.runfolder import Plan, RunFolder, new_plan
+from bgbench.runs.runfolder import Plan, RunFolder, new_plan
+from bgbench.runs.shared_floors import FOLDER as FLOORS
 
 KEPT = ROOT / "benchmarks" / "headline"
 DEFAULT = "bgbench@1"

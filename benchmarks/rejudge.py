@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 from bgbench.core.files import write_json
-from bgbench.provenance import provenance, versions
-from bgbench.records import Record
 from bgbench.reports.replay import judged_again
-from bgbench.runfolder import RunFolder
+from bgbench.runs.provenance import provenance, versions
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 
 def rejudge(source: Path) -> None:

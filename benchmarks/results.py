@@ -16,7 +16,7 @@ import numpy as np
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"

@@ -18,9 +18,9 @@ from results import row as line
 
 import bgbench
 from bgbench.core.types import Suite
-from bgbench.records import Record
 from bgbench.reports.compare import labels
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
@@ -69,7 +69,7 @@ def stored_points(record: Record) -> int | None:
 
 
 def point_bytes(record: Record, n_atoms: int) -> int:
-    """Bytes of a row, as `bgbench.records.write_arrays` keeps it: float32 positions, float64 u and log w; a
+    """Bytes of a row, as `bgbench.runs.records.write_arrays` keeps it: float32 positions, float64 u and log w; a
     density's log q in float64; the int32 group of walks and particles."""
     grouped = "points" in record.diagnostics or record.cell.estimator == "mcmc"
     return 12 * n_atoms + 16 + 8 * ("density" in record.diagnostics) + 4 * grouped

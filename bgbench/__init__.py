@@ -41,12 +41,12 @@ from bgbench.dynamics.tempered import Tempered
 from bgbench.dynamics.tempering import ladder
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import openmm_system
-from bgbench.provenance import provenance
 from bgbench.references.hub import HubFile, fetch, is_hub_address
 from bgbench.references.providers import find_reference
 from bgbench.references.shards import published_atoms, published_frames
 from bgbench.references.store import evaluations_of, read_energies, read_frames
 from bgbench.references.training import held_out
+from bgbench.runs.provenance import provenance
 from bgbench.systems.encodings import Encoding
 from bgbench.systems.encodings import encode as encode_atoms
 from bgbench.systems.features import torsions

@@ -8,19 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Unpack
 
-from bgbench.choices import Choices, Observer
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import prefixed
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.suites import suite_path
-from bgbench.executors import AbstractExecutor, InProcess
-from bgbench.interrupts import interrupts
-from bgbench.mirroring import Mirror
-from bgbench.planning import DEFAULT_SUITE, inputs_of, only_of, plan_cells, refuse_other_run
-from bgbench.provenance import cores, versions, visible_devices
-from bgbench.records import Record
-from bgbench.runfolder import RunFolder, locked, new_plan
-from bgbench.subprocesses import Limits
+from bgbench.runs.choices import Choices, Observer
+from bgbench.runs.executors import AbstractExecutor, InProcess
+from bgbench.runs.interrupts import interrupts
+from bgbench.runs.mirroring import Mirror
+from bgbench.runs.planning import DEFAULT_SUITE, inputs_of, only_of, plan_cells, refuse_other_run
+from bgbench.runs.provenance import cores, versions, visible_devices
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder, locked, new_plan
+from bgbench.runs.subprocesses import Limits
 from bgbench.systems.residues import heavy_atoms
 
 MOST_WORKERS = 4
@@ -152,8 +152,8 @@ def executor(choices: Choices) -> AbstractExecutor:
     threads = choices.get("threads", 1)
     if workers == 0 and "scheduler" not in choices and "cluster" not in choices:
         return InProcess(threads)
-    from bgbench import clusters
-    from bgbench.remote import OnDask
+    from bgbench.runs import clusters
+    from bgbench.runs.dask import OnDask
 
     limits = Limits(threads, choices.get("timeout", math.inf), choices.get("memory", math.inf))
     if "scheduler" in choices:

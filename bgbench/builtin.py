@@ -14,8 +14,8 @@ from bgbench.estimators.self_improve import SelfImprove
 from bgbench.estimators.smc import SMC
 from bgbench.estimators.snis import SNIS
 from bgbench.metrics.registry import METRICS
+from bgbench.runs.mlflow import mirror_to_mlflow
 from bgbench.systems.analytic import AnalyticEnergy
-from bgbench.tracking import mirror_to_mlflow
 
 
 @hookimpl

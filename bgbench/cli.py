@@ -185,8 +185,8 @@ def track(
     tracking_uri: Annotated[str | None, typer.Option(help="default: the one of the run")] = None,
 ) -> None:
     """Send a run's records to MLflow; what is there already is not sent twice."""
-    from bgbench.mirroring import NOWHERE, Mirror
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.mirroring import NOWHERE, Mirror
+    from bgbench.runs.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
     uri = tracking_uri or opened.plan.tracking_uri

@@ -11,7 +11,7 @@ from rich.console import Console
 from bgbench.core.errors import BgbenchError
 
 if TYPE_CHECKING:
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
 app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False, markup=False)
@@ -26,7 +26,7 @@ def show(
 ) -> None:
     """Print a run's table."""
     from bgbench.display import print_run, run_as_dict
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
     records, damaged = opened.readable()
@@ -47,7 +47,7 @@ def compare_(
     """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
     from bgbench.display import print_comparison
     from bgbench.reports.compare import compare, draw_comparison
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     opened = [RunFolder.open(folder) for folder in folders]
     names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
@@ -87,7 +87,7 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     from bgbench.display import print_curve
     from bgbench.reports.curves import curve as scored
     from bgbench.reports.curves import draw_curves
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     names = metrics or ["torus_w2", "energy_w2"]
     opened = [RunFolder.open(folder) for folder in folders]
@@ -106,7 +106,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
     from bgbench.reports.page import write_report
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     out.print(
         f"report: {write_report([RunFolder.open(folder) for folder in folders], target)}", soft_wrap=True
@@ -118,7 +118,7 @@ def replay(folder: RunDir) -> None:
     """Recompute every metric of a run from its stored arrays and compare with its records."""
     from bgbench.reports.replay import replay as judge_again
     from bgbench.reports.replay import verify
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
     wrong = verify(opened)
@@ -138,7 +138,7 @@ def replay(folder: RunDir) -> None:
 def verify(folder: RunDir) -> None:
     """Check every record and the hash of every array file. Exit code 1 if one is wrong."""
     from bgbench.reports.replay import verify as check
-    from bgbench.runfolder import RunFolder
+    from bgbench.runs.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
     wrong = check(opened)

@@ -17,13 +17,13 @@ from bgbench.core.plugins import Registry, plugins
 from bgbench.core.resources import data_path
 from bgbench.evaluation.audit import Check
 from bgbench.evaluation.suites import load_suite
-from bgbench.provenance import provenance
-from bgbench.records import Record
 from bgbench.references.providers import reference_path
 from bgbench.reports.compare import Comparison
 from bgbench.reports.curves import Point
 from bgbench.reports.page import ARROWS, heading, headline
-from bgbench.runfolder import RunFolder
+from bgbench.runs.provenance import provenance
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 
 def print_run(path: Path, records: Sequence[Record], console: Console) -> None:

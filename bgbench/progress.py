@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bgbench.choices import Observer
 from bgbench.evaluation.cell import Cell
-from bgbench.records import Record
-from bgbench.runfolder import RunFolder
+from bgbench.runs.choices import Observer
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 
 def bars_on(console: Console, *, quiet: bool) -> Progress:

@@ -10,7 +10,7 @@ from bgbench import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.reports.curves import checkpoints, curve, draw_curves, first_share
 from bgbench.reports.replay import stored_estimate
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 import typer.main
 
 from bgbench.cli import app
-from bgbench.clusters import Slurm
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings, prefixed
 from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
-from bgbench.records import Record, read_arrays
+from bgbench.runs.clusters import Slurm
+from bgbench.runs.records import Record, read_arrays
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -27,7 +27,7 @@ from bgbench.estimators.weights import (
     resample,
     resampling_places,
 )
-from bgbench.planning import refuse_second_cut
+from bgbench.runs.planning import refuse_second_cut
 from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
 from bgbench.testing import WIDTHS, Wide, analytic_task
 

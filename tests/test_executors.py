@@ -18,13 +18,13 @@ import torch
 import bgbench
 from bgbench import BgbenchError
 from bgbench.api import Observer, executor
-from bgbench.clusters import Slurm, local, slurm
 from bgbench.evaluation.cell import Cell
-from bgbench.executors import InProcess
-from bgbench.remote import OnDask
-from bgbench.runfolder import RunFolder, new_plan
-from bgbench.subprocesses import CellProcess, Limits, environment
-from bgbench.worker import Reports
+from bgbench.runs.clusters import Slurm, local, slurm
+from bgbench.runs.dask import OnDask
+from bgbench.runs.executors import InProcess
+from bgbench.runs.runfolder import RunFolder, new_plan
+from bgbench.runs.subprocesses import CellProcess, Limits, environment
+from bgbench.runs.worker import Reports
 
 HOSTILE = {
     "budget": ("budget_exhausted", "1 evaluations asked for, 0 left of a budget of 100", "sampling"),
@@ -121,7 +121,7 @@ def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monke
     def kill_once(_, n):
         if n and not killed:
             children = psutil.Process().children()
-            killed.extend(child.pid for child in children if "bgbench.worker" in child.cmdline())
+            killed.extend(child.pid for child in children if "bgbench.runs.worker" in child.cmdline())
             os.kill(killed[0], signal.SIGKILL)
 
     process = CellProcess(folder.path, Limits())
@@ -180,7 +180,7 @@ class Killer(Observer):
 def worker_under(roots):
     """The process id of a Dask worker that holds a cell process."""
     below = [child for root in roots for child in psutil.Process(root).children(recursive=True)]
-    cells = [process for process in below if "bgbench.worker" in process.cmdline()]
+    cells = [process for process in below if "bgbench.runs.worker" in process.cmdline()]
     return cells[0].parent().pid
 
 
@@ -310,8 +310,8 @@ def test_by_default_there_is_a_worker_for_every_device(named, expected, monkeypa
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    monkeypatch.setattr("bgbench.clusters.local", lambda n_workers: n_workers)
-    monkeypatch.setattr("bgbench.remote.OnDask", lambda *words: words)
+    monkeypatch.setattr("bgbench.runs.clusters.local", lambda n_workers: n_workers)
+    monkeypatch.setattr("bgbench.runs.dask.OnDask", lambda *words: words)
     workers, limits, devices = executor({})
     assert (workers, limits.threads, devices) == (len(expected), 1, expected)
 
@@ -333,6 +333,6 @@ def test_impossible_executors_are_one_sentence(choices, complaint):
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, troubles, analytic_suite, monkeypatch):
-    monkeypatch.setattr("bgbench.clusters.PATIENCE", 4)
+    monkeypatch.setattr("bgbench.runs.clusters.PATIENCE", 4)
     with pytest.raises(BgbenchError, match="no Dask scheduler answers at tcp://127"):
         bgbench.run("good", suite=analytic_suite, out=tmp_path / "r", scheduler="tcp://127.0.0.1:9")

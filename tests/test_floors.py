@@ -3,10 +3,10 @@
 import pytest
 
 import bgbench
-from bgbench import floors
 from bgbench.evaluation.floors import known_floors
 from bgbench.evaluation.protocols import Protocol
-from bgbench.floors import shared_floors
+from bgbench.runs import shared_floors as floors
+from bgbench.runs.shared_floors import shared_floors
 
 KEY = ("floor 0", "bgbench@1", "abc", 10, 10)
 VALUES = {"torus_w2": 0.1 + 0.2, "energy_w2": 1 / 3}

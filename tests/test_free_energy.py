@@ -14,7 +14,7 @@ from bgbench.core.types import Reference
 from bgbench.metrics.free_energy import basins, difference, free_energies
 from bgbench.references.reweight import reweighted
 from bgbench.reports.compare import labels, refuse_unlike
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 def test_differences_of_independent_points_and_of_families(generator):

@@ -7,9 +7,9 @@ import pytest
 
 import bgbench
 from bgbench.core.files import write_json
-from bgbench.provenance import provenance, versions
 from bgbench.reports.curves import curve
-from bgbench.runfolder import RunFolder
+from bgbench.runs.provenance import provenance, versions
+from bgbench.runs.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 

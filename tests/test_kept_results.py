@@ -6,7 +6,7 @@ import pytest
 
 from bgbench.evaluation.protocols import WITH_FLOOR
 from bgbench.reports.compare import compare
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 KEPT = Path(__file__).parent.parent / "benchmarks" / "results"
 SUITE = {"AA", "DI", "HM", "WS"}

@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 
-from bgbench.memory import peak_memory
+from bgbench.runs.process import peak_memory
 
-CHILD = "from bgbench.memory import peak_memory; print(peak_memory())"
+CHILD = "from bgbench.runs.process import peak_memory; print(peak_memory())"
 
 
 def test_peak_counts_what_was_freed():

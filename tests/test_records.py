@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from bgbench import BgbenchError, Ensemble, Proposal
 from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.evaluation.cell import Cell
-from bgbench.provenance import _git, described
-from bgbench.records import Budget, Record, read_arrays, read_record, write_arrays
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runs.provenance import _git, described
+from bgbench.runs.records import Budget, Record, read_arrays, read_record, write_arrays
+from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 def a_cell(**changes):

@@ -7,7 +7,7 @@ import pytest
 from bgbench.api import run
 from bgbench.reports.figures import hygiene
 from bgbench.reports.page import write_report
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import time
 import pytest
 
 import bgbench
-import bgbench.interrupts
+import bgbench.runs.interrupts
 from bgbench import BgbenchError
 from bgbench.api import Observer, due, opened
 from bgbench.reports.replay import replay, verify
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
 
 SECONDS = 0.4
@@ -41,7 +41,7 @@ def killed_at_random(moments, out, asked):
     the time but what has been written: the test goes as far on a busy machine.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bgbench.worker", "bgbench.remote"])
+    context.set_forkserver_preload(["bgbench.runs.worker", "bgbench.runs.dask"])
     ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
     process = context.Process(
         target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **asked}
@@ -365,7 +365,7 @@ def test_a_read_only_folder_is_one_sentence(small_disk, troubles, analytic_suite
 
 def test_a_second_process_is_refused_and_a_crash_leaves_no_lock(finished):
     hold = (
-        "import sys, time; from pathlib import Path; from bgbench.runfolder import locked\n"
+        "import sys, time; from pathlib import Path; from bgbench.runs.runfolder import locked\n"
         "with locked(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", hold, str(finished.path)], stdout=subprocess.PIPE)
@@ -407,7 +407,7 @@ def test_a_dropped_interrupt_is_not_printed_but_others_are(capsys, monkeypatch):
         def __del__(self):
             raise self.error
 
-    with bgbench.interrupts.interrupts():
+    with bgbench.runs.interrupts.interrupts():
         Dropping(KeyboardInterrupt())
         Dropping(ValueError("heard"))
     printed = capsys.readouterr().err

@@ -8,11 +8,11 @@ import pytest
 from bgbench import BgbenchError
 from bgbench.cli import app, guarded
 from bgbench.core.files import write_json
-from bgbench.records import Budget, Record
 from bgbench.reports import page as pages
 from bgbench.reports.compare import compare
 from bgbench.reports.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runs.records import Budget, Record
+from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say(rng):

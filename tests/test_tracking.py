@@ -11,10 +11,10 @@ import urllib.request
 import pytest
 
 import bgbench
-from bgbench import mirroring
 from bgbench.api import Observer
 from bgbench.cli import app, guarded
-from bgbench.runfolder import RunFolder
+from bgbench.runs import mirroring
+from bgbench.runs.runfolder import RunFolder
 
 
 class Server:

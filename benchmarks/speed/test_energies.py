@@ -8,7 +8,7 @@ import torch
 from bgbench import System, peptide
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.memory import peak_memory
+from bgbench.runs.process import peak_memory
 
 GOALS = {("AA", False): 100, ("ARIP", False): 40, ("AA", True): 20, ("ARIP", True): 15}
 

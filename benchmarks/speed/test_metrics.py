@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, TicaModel, peptide
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import CHEMICAL
-from bgbench.memory import peak_memory
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import sides
+from bgbench.runs.process import peak_memory
 
 STORED = Path(__file__).parents[2] / "tests" / "data" / "metrics_ARIP.safetensors"
 N = 10_000

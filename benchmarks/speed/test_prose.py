@@ -170,7 +170,7 @@ def test_training_step_shares_its_conditioning():
 
 STREAM = """
 import sys
-from bgbench.memory import peak_memory
+from bgbench.runs.process import peak_memory
 from bgbench.testing import peptide_task
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import ProseSampler

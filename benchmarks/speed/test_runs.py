@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 CELLS = 2_000
 WORKERS = "1"

@@ -42,7 +42,7 @@ def test_ratio_to_the_direct_route(n):
 def test_peak_memory():
     """In a process of its own; the published route builds 4.8 GB at 10,000 × 10,000."""
     code = (
-        "from bgbench.memory import peak_memory\nfrom test_transport import cloud, exact_transport\n"
+        "from bgbench.runs.process import peak_memory\nfrom test_transport import cloud, exact_transport\n"
         "exact_transport(cloud(1, 10_000), cloud(2, 10_000), periodic=True)\nprint(peak_memory())"
     )
     folder = __file__.rpartition("/")[0]

@@ -11,7 +11,7 @@ from bgbench.leaderboard.entries import Opened
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
 from bgbench.reports.curves import Point
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from bgbench.core.files import Strict, sha256_file
 from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.problems import refuse
-from bgbench.records import Record
-from bgbench.runfolder import Plan, RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import Plan, RunFolder
 
 Tier = Literal["reported", "recomputed", "reproduced"]
 

@@ -26,9 +26,9 @@ from bgbench.leaderboard.rules import (
     METRIC_RELATIVE,
     WEIGHT_TOLERANCE,
 )
-from bgbench.records import Record
 from bgbench.reports.replay import agree, differing, same_platform
-from bgbench.threads import limited
+from bgbench.runs.process import limited
+from bgbench.runs.records import Record
 
 CLASH = 1e6
 """kT above which float32 positions say nothing of the energy."""

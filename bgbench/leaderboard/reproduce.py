@@ -14,9 +14,9 @@ from bgbench.leaderboard.folders import VERDICT
 from bgbench.leaderboard.ledger import add, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
-from bgbench.records import Record
 from bgbench.reports.replay import replay, verify
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 
 def fresh_seed() -> int:

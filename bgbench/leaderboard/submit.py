@@ -14,9 +14,9 @@ from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import FOLDER_BYTES
 from bgbench.leaderboard.validate import SILENT, validate
-from bgbench.records import Record
 from bgbench.reports.curves import curve
-from bgbench.runfolder import Plan, RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import Plan, RunFolder
 
 
 def default_name(plan: Plan) -> str:

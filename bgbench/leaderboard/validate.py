@@ -18,8 +18,8 @@ from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import Found, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
-from bgbench.provenance import versions
-from bgbench.records import Record
+from bgbench.runs.provenance import versions
+from bgbench.runs.records import Record
 
 SILENT: Callable[[str], None] = lambda text: None  # noqa: E731
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bgbench.core.plugins import plugins
 from bgbench.reports.compare import labels
 from bgbench.reports.curves import Point, curve
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 CONTROLS = "controls"
 """The entry point whose samplers are controls: draws from the reference, the prior."""

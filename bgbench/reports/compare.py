@@ -22,7 +22,7 @@ from bgbench.reports.statistics import (
     rank_text,
     wilcoxon,
 )
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 Values = dict[str, list[float]]
 """Of one metric, by system: one a seed."""

@@ -24,10 +24,10 @@ from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.bench import generator, open_bench
 from bgbench.evaluation.protocols import get_protocol
-from bgbench.records import Record
 from bgbench.reports.compare import labels, refuse_unlike
 from bgbench.reports.replay import stored_estimate
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 FEWEST = 100
 """The first checkpoint."""

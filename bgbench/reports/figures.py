@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from bgbench.core.files import atomic_file
 from bgbench.core.types import Ensemble, Reference, System
 from bgbench.evaluation.suites import load_suite
-from bgbench.records import Record, read_arrays
 from bgbench.references.providers import find_reference
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record, read_arrays
+from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.features import tica_features, torsions
 from bgbench.systems.peptides import peptide
 

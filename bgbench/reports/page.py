@@ -13,11 +13,11 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.core.resources import site_path
-from bgbench.records import Record
 from bgbench.reports.breakeven import break_even
 from bgbench.reports.compare import compare, refuse_unlike
 from bgbench.reports.curves import draw_curves
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 CURVES = ("torus_w2", "energy_w2")
 RANKED = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights")

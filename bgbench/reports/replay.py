@@ -11,10 +11,10 @@ from bgbench.core.files import sha256_file
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.bench import generator, open_bench
 from bgbench.evaluation.protocols import Judgement, get_protocol
-from bgbench.provenance import provenance
-from bgbench.records import Record, read_arrays
-from bgbench.runfolder import RunFolder
-from bgbench.threads import limited
+from bgbench.runs.process import limited
+from bgbench.runs.provenance import provenance
+from bgbench.runs.records import Record, read_arrays
+from bgbench.runs.runfolder import RunFolder
 
 RELATIVE = 1e-6
 """Agreement asked of metrics recomputed on another platform; on the same one they agree to the bit."""

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bgbench.cells import execute
 from bgbench.core.files import write_json
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.board import accept
 from bgbench.leaderboard.entries import Entry, Verdict, digest_of, open_entry
 from bgbench.leaderboard.ledger import add, publication
 from bgbench.leaderboard.submit import submit
-from bgbench.planning import inputs_of, plan_cells
-from bgbench.runfolder import RunFolder, new_plan
+from bgbench.runs.cells import execute
+from bgbench.runs.planning import inputs_of, plan_cells
+from bgbench.runs.runfolder import RunFolder, new_plan
 
 SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
 BUDGET = 100

@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.validate import validate
-from bgbench.memory import peak_memory
+from bgbench.runs.process import peak_memory
 for folder in sys.argv[1:]:
     try:
         problems = validate(Path(folder)).problems

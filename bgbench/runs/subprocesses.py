@@ -19,8 +19,8 @@ import psutil
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, atomic_file
 from bgbench.evaluation.cell import Cell
-from bgbench.records import Ending, Status
-from bgbench.threads import memory_variables, thread_variables
+from bgbench.runs.process import memory_variables, thread_variables
+from bgbench.runs.records import Ending, Status
 
 LOOK_EVERY = 0.2
 LAST_WORDS = 0.5
@@ -53,7 +53,7 @@ def environment(limits: Limits) -> dict[str, str]:
 
 
 class CellProcess:
-    """Starts `python -m bgbench.worker FOLDER` when first needed and again after each death."""
+    """Starts `python -m bgbench.runs.worker FOLDER` when first needed and again after each death."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._folder = folder
@@ -128,7 +128,13 @@ class CellProcess:
         try:
             with (self._folder / "worker.log").open("ab") as log:
                 return subprocess.Popen(
-                    [sys.executable, "-m", "bgbench.worker", str(self._folder), str(self._limits.threads)],
+                    [
+                        sys.executable,
+                        "-m",
+                        "bgbench.runs.worker",
+                        str(self._folder),
+                        str(self._limits.threads),
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,

@@ -14,8 +14,8 @@ from typing import Any
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
-from bgbench.records import Record, read_record
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record, read_record
+from bgbench.runs.runfolder import RunFolder
 
 EXPERIMENT = "bgbench"
 

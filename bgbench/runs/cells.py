@@ -14,11 +14,11 @@ from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
 from bgbench.evaluation.stages import Stages, Watch
-from bgbench.floors import shared_floors
-from bgbench.memory import peak_memory
-from bgbench.provenance import provenance
-from bgbench.records import Budget, Ending, Record, Status, write_arrays
-from bgbench.runfolder import RunFolder
+from bgbench.runs.process import peak_memory
+from bgbench.runs.provenance import provenance
+from bgbench.runs.records import Budget, Ending, Record, Status, write_arrays
+from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.shared_floors import shared_floors
 
 SILENT = Watch()
 

@@ -1,8 +1,12 @@
-"""What libraries take: threads and memory. Executors call this for workers; library code never does."""
+"""What a process takes: threads, memory. Executors call this for workers; library code never does."""
 
 import os
+import re
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -45,3 +49,16 @@ def limited(n: int) -> Iterator[None]:
         del os.environ[OPENMM]
         if before[1] is not None:
             os.environ[OPENMM] = before[1]
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MB.
+
+    Linux's own high-water mark is asked for first: `getrusage` also counts what the parent held when it
+    started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(found[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

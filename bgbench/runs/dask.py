@@ -13,13 +13,13 @@ from typing import Any
 from distributed import Client, Future, Worker, WorkerPlugin, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from bgbench.cells import bury
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
-from bgbench.executors import AbstractExecutor, Records
-from bgbench.records import Ending, Record, read_record
-from bgbench.runfolder import RunFolder
-from bgbench.subprocesses import Advanced, CellProcess, Limits
+from bgbench.runs.cells import bury
+from bgbench.runs.executors import AbstractExecutor, Records
+from bgbench.runs.records import Ending, Record, read_record
+from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.subprocesses import Advanced, CellProcess, Limits
 
 REPORT_EVERY = 0.2
 """Seconds between two reports of a cell's progress, at least."""

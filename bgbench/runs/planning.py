@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bgbench.choices import Choices
 from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import SamplerPlugin
 from bgbench.core.options import own_options, prefixed, refuse_unknown_prefixes
@@ -14,7 +13,8 @@ from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import MissingReference, find_reference, missing
-from bgbench.runfolder import Inputs, Plan
+from bgbench.runs.choices import Choices
+from bgbench.runs.runfolder import Inputs, Plan
 from bgbench.systems.analytic import analytic
 from bgbench.systems.peptides import peptide
 

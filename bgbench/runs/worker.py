@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from bgbench.cells import execute
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.stages import Watch
-from bgbench.runfolder import RunFolder
-from bgbench.subprocesses import stack_path
-from bgbench.threads import limited
+from bgbench.runs.cells import execute
+from bgbench.runs.process import limited
+from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.subprocesses import stack_path
 
 PR_SET_PDEATHSIG = 1
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TypedDict
 
 from bgbench.evaluation.cell import Cell
-from bgbench.records import Record
-from bgbench.runfolder import RunFolder
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
 
 
 class Choices(TypedDict, total=False):

@@ -13,7 +13,7 @@ from typing import Any
 
 from bgbench.core.files import atomic_file, digest
 from bgbench.evaluation.floors import known_floors
-from bgbench.provenance import provenance
+from bgbench.runs.provenance import provenance
 
 FOLDER = "floors"
 

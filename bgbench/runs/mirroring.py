@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bgbench.core.plugins import plugins
-from bgbench.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder
 
 NOWHERE = "none"
 """The tracking URI of a run that is not to be tracked."""

@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from functools import partial
 
-from bgbench.cells import execute
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.stages import Watch
-from bgbench.records import Record
-from bgbench.runfolder import RunFolder
-from bgbench.subprocesses import Advanced
-from bgbench.threads import limited
+from bgbench.runs.cells import execute
+from bgbench.runs.process import limited
+from bgbench.runs.records import Record
+from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.subprocesses import Advanced
 
 Records = Generator[Record, None, None]
 

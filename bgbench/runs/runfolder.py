@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
 from bgbench.evaluation.cell import Cell
-from bgbench.provenance import versions
-from bgbench.records import Record, read_record
+from bgbench.runs.provenance import versions
+from bgbench.runs.records import Record, read_record
 
 
 class Inputs(Strict):
