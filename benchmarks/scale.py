@@ -69,8 +69,10 @@ def stored_points(record: Record) -> int | None:
 
 
 def point_bytes(record: Record, n_atoms: int) -> int:
-    """Bytes of a row, as `bgbench.runs.records.write_arrays` keeps it: float32 positions, float64 u and log w; a
-    density's log q in float64; the int32 group of walks and particles."""
+    """Bytes of a row, as `bgbench.runs.records.write_arrays` keeps it.
+
+    Float32 positions, float64 u and log w; a density's log q in float64; the int32 group of walks.
+    """
     grouped = "points" in record.diagnostics or record.cell.estimator == "mcmc"
     return 12 * n_atoms + 16 + 8 * ("density" in record.diagnostics) + 4 * grouped
 

@@ -1,5 +1,5 @@
 """`python -m bgbench`."""
 
-from bgbench.cli import main
+from bgbench.cli.main import main
 
 main()

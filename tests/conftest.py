@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bgbench import Reference, System, peptide
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.core.plugins import plugins
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.evaluation.cell import Cell

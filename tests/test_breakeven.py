@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bgbench.cli_runs import print_break_even
+from bgbench.cli.runs import print_break_even
 from bgbench.reports import breakeven
 from bgbench.reports import page as pages
 from bgbench.reports.breakeven import BreakEven, Payback, break_even, seconds_to, systems_until

@@ -250,7 +250,7 @@ def test_lists_name_distribution_and_version(cli, kind):
 
 def test_what_to_cite_is_told_of_every_sampler(cli, monkeypatch):
     """In brackets, which are no markup of the terminal's."""
-    monkeypatch.setattr("bgbench.cli.out._width", 400)  # COLUMNS is read once, at import
+    monkeypatch.setattr("bgbench.cli.main.out._width", 400)  # COLUMNS is read once, at import
     _, printed, _ = cli("list", "samplers")
     for entry in (plugins().samplers[name] for name in ("prose", "tbg", "verse", "md", "remd")):
         assert f"[{entry.citation}]" in printed

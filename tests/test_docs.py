@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from bgbench.cli import app
+from bgbench.cli.main import app
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings, prefixed
 from bgbench.evaluation.protocols import PROTOCOLS

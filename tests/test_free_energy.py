@@ -9,7 +9,7 @@ import torch
 
 import bgbench
 from bgbench import BgbenchError, Ensemble, Estimate, Proposal, find_reference
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.core.types import Reference
 from bgbench.metrics.free_energy import basins, difference, free_energies
 from bgbench.references.reweight import reweighted

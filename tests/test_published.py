@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, peptide
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.core.types import ForceFieldSpec, TicaModel
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.references.published import Source, atom_order, take_published

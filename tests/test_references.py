@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, peptide
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
+from bgbench.cli.targets import targets_of
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec
 from bgbench.dynamics.engines import Settings, evaluations, masses_of, weighted
@@ -33,7 +34,6 @@ from bgbench.references.training import (
 )
 from bgbench.systems.broken import cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral
-from bgbench.targets import targets_of
 
 
 def change(path, **fields):

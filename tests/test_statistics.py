@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bgbench import BgbenchError
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.core.files import write_json
 from bgbench.reports import page as pages
 from bgbench.reports.compare import compare

@@ -12,7 +12,7 @@ import pytest
 
 import bgbench
 from bgbench.api import Observer
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.runs import mirroring
 from bgbench.runs.runfolder import RunFolder
 

@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 
 from bgbench import BgbenchError, evaluations_of, peptide, read_frames
+from bgbench.cli.progress import steps
 from bgbench.core.abstract import AbstractDensitySampler
 from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.progress import steps
 from bgbench.references.draws import Weighing, weigh
 
 WIDTH = 0.002

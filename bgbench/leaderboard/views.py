@@ -15,7 +15,7 @@ from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Standing, Table
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
-from bgbench.reports.page import ARROWS
+from bgbench.reports.headings import ARROWS
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.records import Record
 

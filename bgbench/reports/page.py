@@ -11,17 +11,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
-from bgbench.core.plugins import plugins
 from bgbench.core.resources import site_path
 from bgbench.reports.breakeven import break_even
 from bgbench.reports.compare import compare, refuse_unlike
 from bgbench.reports.curves import draw_curves
+from bgbench.reports.headings import heading, headline
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 
 CURVES = ("torus_w2", "energy_w2")
 RANKED = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights")
-ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 
 
 def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
@@ -87,24 +86,6 @@ def _curves(folders: Sequence[RunFolder]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = draw_curves(folders, names, Path(folder) / "curves.png")
         return base64.b64encode(path.read_bytes()).decode()
-
-
-def heading(name: str) -> str:
-    """A metric's name with its unit and the arrow for better."""
-    found = plugins().metrics
-    if name not in found:
-        return name
-    unit = f" ({found[name].unit})" if found[name].unit else ""
-    return f"{name}{unit} {ARROWS[found[name].better]}".strip()
-
-
-def headline(records: Sequence[Record]) -> list[str]:
-    """The metrics to print: those that carry a registered metric's own name, in the records' order."""
-    seen: dict[str, None] = {}
-    for record in records:
-        seen.update(dict.fromkeys(record.metrics))
-    known = plugins().metrics
-    return [name for name in seen if name in known] or list(seen)[:8]
 
 
 def _environment() -> Environment:

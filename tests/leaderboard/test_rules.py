@@ -59,7 +59,7 @@ def test_commands_of_the_rules_exist():
 
     import typer.main
 
-    from bgbench.cli import app
+    from bgbench.cli.main import app
 
     for line in re.findall(r"`(bgbench leaderboard [^`]+)`", TEXT):
         words = shlex.split(line)[1:]

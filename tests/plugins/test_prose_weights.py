@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import bgbench_prose
 from bgbench import BgbenchError, fetch
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.references.hub import checked
 from bgbench_prose.weights import load
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bgbench import Tuning
-from bgbench.cli import app, guarded
+from bgbench.cli.main import app, guarded
 from bgbench.testing import peptide_task
 from bgbench_prose import ProseSampler
 from bgbench_prose.network import Config, Prose

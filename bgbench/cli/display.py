@@ -20,7 +20,7 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import reference_path
 from bgbench.reports.compare import Comparison
 from bgbench.reports.curves import Point
-from bgbench.reports.page import ARROWS, heading, headline
+from bgbench.reports.headings import ARROWS, heading, headline
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder

@@ -44,9 +44,9 @@ def submit(
 
     Options hold for every run named. One that is refused does not keep the others back.
     """
+    from bgbench.cli.progress import steps
     from bgbench.leaderboard.submit import public
     from bgbench.leaderboard.submit import submit as pack
-    from bgbench.progress import steps
 
     if not author:
         raise BgbenchError("say who publishes: --author 'NAME'; repeat for more")
@@ -88,10 +88,10 @@ def validate(
     quiet: Quiet = False,
 ) -> None:
     """Recompute everything with trusted code. Exit code 1 if anything is refused."""
+    from bgbench.cli.progress import steps
     from bgbench.leaderboard.board import validate_board
     from bgbench.leaderboard.folders import PLAN
     from bgbench.leaderboard.validate import validate as check
-    from bgbench.progress import steps
 
     single = (folder / PLAN).is_file()
     if not single and not (folder / "records").is_dir():
@@ -129,8 +129,8 @@ def accept(
     quiet: Quiet = False,
 ) -> None:
     """Put validated submissions among the board's entries, and their scores into its ledger."""
+    from bgbench.cli.progress import steps
     from bgbench.leaderboard.board import accept as take
-    from bgbench.progress import steps
 
     with steps(err, "validating", quiet) as told:
         events = [(folder.name, take(folder, board, why, arrays, told)) for folder in folders]
@@ -182,8 +182,8 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Build the board's pages: static files that ask no other host for anything."""
+    from bgbench.cli.progress import steps
     from bgbench.leaderboard.site import build as make
-    from bgbench.progress import steps
 
     if not board.is_dir():
         raise BgbenchError(f"there is no board in {board}; give its folder with --board")

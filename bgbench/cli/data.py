@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
 from bgbench.core.resources import data_path
@@ -20,7 +21,6 @@ from bgbench.references.simulate import Job, simulate, spacing
 from bgbench.references.store import read_reference, write_certificate
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.systems.peptides import peptide
-from bgbench.targets import Target, targets_of
 
 if TYPE_CHECKING:
     from bgbench.references.draws import Weighing
@@ -131,7 +131,7 @@ def weigh_(
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
-    from bgbench.progress import steps
+    from bgbench.cli.progress import steps
     from bgbench.references.draws import Weighing, weigh
 
     names = [target.name for target in targets_of(targets or to_train_on(length, count, cover))]
@@ -167,7 +167,7 @@ def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
         return
     if job.work.exists() and not resume:
         raise BgbenchError(f"{job.work} holds an unfinished run; add --resume to go on, or delete it")
-    from bgbench.progress import simulation_bar
+    from bgbench.cli.progress import simulation_bar
 
     with simulation_bar(err, name, quiet) as progress:
         reference = simulate(replace(job, progress=progress), training=train)

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench import cli_data, cli_leaderboard, cli_runs
-from bgbench.cli_runs import RunDir
+from bgbench.cli import data as cli_data
+from bgbench.cli import leaderboard as cli_leaderboard
+from bgbench.cli import runs as cli_runs
+from bgbench.cli.runs import RunDir
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
 from bgbench.systems.peptides import peptide
@@ -73,8 +75,8 @@ def run(
 ) -> None:
     """Run a sampler on every system of a suite at an equal energy budget."""
     from bgbench import api
-    from bgbench.display import print_run
-    from bgbench.progress import LiveObserver
+    from bgbench.cli.display import print_run
+    from bgbench.cli.progress import LiveObserver
 
     chosen = {
         "suite": suite,
@@ -112,7 +114,7 @@ def list_(
     kind: Annotated[str, typer.Argument(help="samplers|suites|metrics|estimators|energies|trackers|plugins")],
 ) -> None:
     """List what is registered, with version and distribution."""
-    from bgbench.display import print_listing
+    from bgbench.cli.display import print_listing
 
     print_listing(kind, out)
 
@@ -165,9 +167,9 @@ def audit(
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
 ) -> None:
     """Check a sampler's density: round trip, Jacobian, E_q[p/q] = 1. Exit code 1 if a check fails."""
+    from bgbench.cli.display import print_audit
     from bgbench.core.abstract import AbstractDensitySampler
     from bgbench.core.plugins import plugins
-    from bgbench.display import print_audit
     from bgbench.evaluation.audit import audit as examine
 
     built = plugins().samplers[sampler].build(parse_settings(settings))
@@ -202,7 +204,7 @@ def track(
 @app.command()
 def doctor() -> None:
     """Versions, platforms, threads, and what is missing."""
-    from bgbench.display import print_doctor
+    from bgbench.cli.display import print_doctor
 
     print_doctor(out)
 

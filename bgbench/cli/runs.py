@@ -25,7 +25,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
 ) -> None:
     """Print a run's table."""
-    from bgbench.display import print_run, run_as_dict
+    from bgbench.cli.display import print_run, run_as_dict
     from bgbench.runs.runfolder import RunFolder
 
     opened = RunFolder.open(folder)
@@ -45,7 +45,7 @@ def compare_(
     figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
 ) -> None:
     """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
-    from bgbench.display import print_comparison
+    from bgbench.cli.display import print_comparison
     from bgbench.reports.compare import compare, draw_comparison
     from bgbench.runs.runfolder import RunFolder
 
@@ -84,7 +84,7 @@ def curve(
 
 def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bool) -> None:
     """Draw the curves of runs and, unless quiet, print them."""
-    from bgbench.display import print_curve
+    from bgbench.cli.display import print_curve
     from bgbench.reports.curves import curve as scored
     from bgbench.reports.curves import draw_curves
     from bgbench.runs.runfolder import RunFolder

@@ -1,0 +1,1 @@
+"""The terminal: commands, what they print, and their progress bars."""
