@@ -35,7 +35,7 @@ from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
 from bgbench.metrics.weights import pareto_k
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 META = json.loads((DATA / "metrics_ARIP.json").read_text())
 COMPUTE = {plugin.name: plugin.compute for plugin in METRICS}
 DISTANCES = ("energy_w2", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")

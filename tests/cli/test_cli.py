@@ -11,7 +11,7 @@ import pytest
 import bgbench
 from bgbench.core.plugins import plugins
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
 
 

@@ -15,7 +15,7 @@ from bgbench.references.tica import fit_tica
 from bgbench.systems.chirality import alpha_centres, beta_centres, chirality, is_mirrored, is_wrong
 from bgbench.systems.features import dihedral, heavy_pairs, n_tica_features, tica_features, torsions
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 KINDS = ("phi", "psi", "omega")
 CIP = {
     ("CA", "*"): (("N", "C", "CB"), "S"),

@@ -7,7 +7,7 @@ import pytest
 from bgbench import evaluations_of, held_out, read_energies, read_frames
 from bgbench.core.plugins import plugins
 
-DATASETS = Path(__file__).parent.parent / "datasets"
+DATASETS = Path(__file__).parents[2] / "datasets"
 TAUGHT = sorted(DATASETS.glob("training*/*.npz"))
 TRAINED = ("prose", "tbg", "verse")
 

@@ -9,7 +9,7 @@ import bgbench
 from bgbench import Atom, BgbenchError, encode_atoms
 from bgbench.systems.encodings import ATOM_TYPES
 
-TABLES = json.loads((Path(__file__).parent / "data" / "chemistry_tables.json").read_text())
+TABLES = json.loads((Path(__file__).parents[1] / "data" / "chemistry_tables.json").read_text())
 
 
 @pytest.mark.parametrize("sequence", TABLES)

@@ -265,7 +265,7 @@ def test_the_table_of_grades_is_that_of_the_files(suite):
         reference = read_reference(data_path("references", f"{name}.npz"), peptide(name))
         grades[reference.grade].append(name)
     row = " | ".join(f"{len(names)}: {' '.join(sorted(names))}" for names in grades.values())
-    assert f"| `{suite}` | {row} |" in (Path(__file__).parent.parent / "datasets" / "README.md").read_text()
+    assert f"| `{suite}` | {row} |" in (Path(__file__).parents[2] / "datasets" / "README.md").read_text()
 
 
 def test_gold_asks_for_side_chains_too():
