@@ -1,56 +1,63 @@
-"""bgbench: the equal-budget benchmark of transferable Boltzmann generators."""
+"""bgbench: the equal-budget benchmark of transferable Boltzmann generators.
 
-from bgbench.api import run
-from bgbench.core.abstract import (
-    AbstractDensitySampler,
-    AbstractEnergy,
-    AbstractEstimator,
-    AbstractOracle,
-    AbstractSampler,
-    Conventions,
-    Estimate,
-    MetricCase,
-    Task,
-)
-from bgbench.core.errors import BgbenchError, BudgetExhausted
-from bgbench.core.hookspecs import (
-    EnergyPlugin,
-    EstimatorPlugin,
-    MetricPlugin,
-    SamplerPlugin,
-    TrackerPlugin,
-    hookimpl,
-)
-from bgbench.core.plugins import energy
-from bgbench.core.resources import data_path
-from bgbench.core.types import (
-    Atom,
-    Card,
-    Ensemble,
-    ForceFieldSpec,
-    Proposal,
-    Reference,
-    Suite,
-    System,
-    TicaModel,
-    Tuning,
-    tuned_card,
-)
-from bgbench.core.units import kt
-from bgbench.dynamics.tempered import Tempered
-from bgbench.dynamics.tempering import ladder
-from bgbench.energies.minimise import minimise
-from bgbench.energies.openmm import openmm_system
-from bgbench.references.hub import HubFile, fetch, is_hub_address
-from bgbench.references.providers import find_reference
-from bgbench.references.shards import published_atoms, published_frames
-from bgbench.references.store import evaluations_of, read_energies, read_frames
-from bgbench.references.training import held_out
-from bgbench.runs.provenance import provenance
-from bgbench.systems.encodings import Encoding
-from bgbench.systems.encodings import encode as encode_atoms
-from bgbench.systems.features import torsions
-from bgbench.systems.peptides import peptide
+Values, interfaces, the plugin contract, and `run`. Beside it stand `bgbench.testing`, the laws that a
+plugin's tests subclass, and `bgbench.data`, what trainers need. Names are imported when they are first
+used: `import bgbench` costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bgbench.api import run
+    from bgbench.core.abstract import (
+        AbstractDensitySampler,
+        AbstractEnergy,
+        AbstractEstimator,
+        AbstractOracle,
+        AbstractSampler,
+        Conventions,
+        Estimate,
+        MetricCase,
+        Task,
+    )
+    from bgbench.core.errors import BgbenchError, BudgetExhausted
+    from bgbench.core.hookspecs import (
+        EnergyPlugin,
+        EstimatorPlugin,
+        MetricPlugin,
+        SamplerPlugin,
+        TrackerPlugin,
+        hookimpl,
+    )
+    from bgbench.core.plugins import energy
+    from bgbench.core.resources import data_path
+    from bgbench.core.types import (
+        Atom,
+        Card,
+        Ensemble,
+        ForceFieldSpec,
+        Proposal,
+        Reference,
+        Suite,
+        System,
+        TicaModel,
+        Tuning,
+        tuned_card,
+    )
+    from bgbench.core.units import kt
+    from bgbench.dynamics.tempered import Tempered
+    from bgbench.dynamics.tempering import ladder
+    from bgbench.energies.minimise import minimise
+    from bgbench.energies.openmm import openmm_system
+    from bgbench.estimators.weights import ess
+    from bgbench.references.providers import find_reference
+    from bgbench.runs.provenance import provenance
+    from bgbench.systems.encodings import Encoding
+    from bgbench.systems.encodings import encode as encode_atoms
+    from bgbench.systems.features import torsions
+    from bgbench.systems.peptides import peptide
 
 __all__ = [
     "AbstractDensitySampler",
@@ -69,7 +76,6 @@ __all__ = [
     "Estimate",
     "EstimatorPlugin",
     "ForceFieldSpec",
-    "HubFile",
     "MetricCase",
     "MetricPlugin",
     "Proposal",
@@ -82,26 +88,83 @@ __all__ = [
     "TicaModel",
     "TrackerPlugin",
     "Tuning",
+    "__version__",
     "data_path",
     "encode_atoms",
     "energy",
-    "evaluations_of",
-    "fetch",
+    "ess",
     "find_reference",
-    "held_out",
     "hookimpl",
-    "is_hub_address",
     "kt",
     "ladder",
     "minimise",
     "openmm_system",
     "peptide",
     "provenance",
-    "published_atoms",
-    "published_frames",
-    "read_energies",
-    "read_frames",
     "run",
     "torsions",
     "tuned_card",
 ]
+
+_HOMES = {
+    "AbstractDensitySampler": "core.abstract.AbstractDensitySampler",
+    "AbstractEnergy": "core.abstract.AbstractEnergy",
+    "AbstractEstimator": "core.abstract.AbstractEstimator",
+    "AbstractOracle": "core.abstract.AbstractOracle",
+    "AbstractSampler": "core.abstract.AbstractSampler",
+    "Atom": "core.types.Atom",
+    "BgbenchError": "core.errors.BgbenchError",
+    "BudgetExhausted": "core.errors.BudgetExhausted",
+    "Card": "core.types.Card",
+    "Conventions": "core.abstract.Conventions",
+    "Encoding": "systems.encodings.Encoding",
+    "EnergyPlugin": "core.hookspecs.EnergyPlugin",
+    "Ensemble": "core.types.Ensemble",
+    "Estimate": "core.abstract.Estimate",
+    "EstimatorPlugin": "core.hookspecs.EstimatorPlugin",
+    "ForceFieldSpec": "core.types.ForceFieldSpec",
+    "MetricCase": "core.abstract.MetricCase",
+    "MetricPlugin": "core.hookspecs.MetricPlugin",
+    "Proposal": "core.types.Proposal",
+    "Reference": "core.types.Reference",
+    "SamplerPlugin": "core.hookspecs.SamplerPlugin",
+    "Suite": "core.types.Suite",
+    "System": "core.types.System",
+    "Task": "core.abstract.Task",
+    "Tempered": "dynamics.tempered.Tempered",
+    "TicaModel": "core.types.TicaModel",
+    "TrackerPlugin": "core.hookspecs.TrackerPlugin",
+    "Tuning": "core.types.Tuning",
+    "data_path": "core.resources.data_path",
+    "encode_atoms": "systems.encodings.encode",
+    "energy": "core.plugins.energy",
+    "ess": "estimators.weights.ess",
+    "find_reference": "references.providers.find_reference",
+    "hookimpl": "core.hookspecs.hookimpl",
+    "kt": "core.units.kt",
+    "ladder": "dynamics.tempering.ladder",
+    "minimise": "energies.minimise.minimise",
+    "openmm_system": "energies.openmm.openmm_system",
+    "peptide": "systems.peptides.peptide",
+    "provenance": "runs.provenance.provenance",
+    "run": "api.run",
+    "torsions": "systems.features.torsions",
+    "tuned_card": "core.types.tuned_card",
+}
+"""Where each public name lives, below `bgbench`."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        return version("bgbench")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bgbench' has no attribute '{name}'")
+    module, _, original = _HOMES[name].rpartition(".")
+    value = getattr(import_module(f"bgbench.{module}"), original)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

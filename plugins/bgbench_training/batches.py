@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_training.files import refuse_held_out, training_files
 
 GROUPS = 8
@@ -98,7 +99,7 @@ class ShardFrames(AbstractFrames):
         if not self._paths:
             raise bgbench.BgbenchError(f"{folder} holds no shards in webdatasets/single_frames; fetch some")
         self._move, self._seed = move, seed
-        self._topologies = bgbench.published_atoms(folder / "pdb_tarfiles" / "train.tar", "train")
+        self._topologies = bgbench.data.published_atoms(folder / "pdb_tarfiles" / "train.tar", "train")
         self.names = sorted(self._topologies)
         refuse_held_out(self.names, [folder])
         self._frames = lru_cache(maxsize=1)(self._read)
@@ -106,7 +107,7 @@ class ShardFrames(AbstractFrames):
         self.n_frames = self._each * len(self._paths)
 
     def _read(self, shard: int) -> list[tuple[str, Tensor]]:
-        frames = bgbench.published_frames(self._paths[shard], self._topologies)
+        frames = bgbench.data.published_frames(self._paths[shard], self._topologies)
         return sorted(frames, key=lambda frame: len(frame[1]))
 
     def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
@@ -128,7 +129,7 @@ def randomness(seed: int, step: int, rank: int) -> np.random.Generator:
 
 def read_peptide(path: Path) -> Peptide:
     """A training or validation file, its frames centred."""
-    atoms, x = bgbench.read_frames(path)
+    atoms, x = bgbench.data.read_frames(path)
     return Peptide(path.stem, centred(x), atoms)
 
 

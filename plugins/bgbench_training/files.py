@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import bgbench
+import bgbench.data
 
 
 def training_files(folders: Sequence[Path]) -> list[Path]:
@@ -24,7 +25,7 @@ def training_files(folders: Sequence[Path]) -> list[Path]:
 
 def refuse_held_out(names: Sequence[str] | dict[str, Path], folders: Sequence[Path]) -> None:
     """Raise BgbenchError if test or validation peptides are among `names`."""
-    forbidden = sorted(set(names) & bgbench.held_out())
+    forbidden = sorted(set(names) & bgbench.data.held_out())
     if forbidden:
         raise bgbench.BgbenchError(
             f"{listed(folders)} holds test or validation peptides: {', '.join(forbidden)}"
@@ -43,7 +44,7 @@ def validation_files(folder: Path) -> list[Path]:
             f"{folder} holds no validation peptides; make some with "
             f"`bgbench data simulate --short AL GQ GNFL --out {folder}`"
         )
-    strange = [path.stem for path in paths if path.stem not in bgbench.held_out("validation")]
+    strange = [path.stem for path in paths if path.stem not in bgbench.data.held_out("validation")]
     if strange:
         raise bgbench.BgbenchError(f"not validation peptides: {', '.join(strange)} in {folder}")
     return paths

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import MLFlowLogger
 from torch.utils.data import DataLoader
 
 import bgbench
+import bgbench.data
 from bgbench_training.curves import Curves
 from bgbench_training.module import AbstractTraining
 from bgbench_training.recipe import AbstractRecipe
@@ -83,7 +84,9 @@ class Lessons:
 
 def spent(recipe: AbstractRecipe) -> int:
     """Energy evaluations that the training files of local simulations and draws cost."""
-    return sum(bgbench.evaluations_of(path) for folder in recipe.folders for path in folder.glob("*.npz"))
+    return sum(
+        bgbench.data.evaluations_of(path) for folder in recipe.folders for path in folder.glob("*.npz")
+    )
 
 
 def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
@@ -101,6 +104,6 @@ def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Cu
         "validation": curves.looks,
         "training_hours": curves.hours + float(before.get("training_hours", 0.0)),
         "before": {key: value for key, value in before.items() if key != "training_sequences"},
-        "git": bgbench.runs.provenance()["git"],
+        "git": bgbench.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import bgbench
+import bgbench.data
 
 Net = TypeVar("Net", bound=nn.Module)
 Found = TypeVar("Found")
@@ -118,8 +119,8 @@ def obtained(
     Raises:
         BgbenchError: if the file is not at hand, damaged, or not what the readers read.
     """
-    if bgbench.is_hub_address(named):
-        found = bgbench.fetch(named)
+    if bgbench.data.is_hub_address(named):
+        found = bgbench.data.fetch(named)
         told = {"name": named, "notes": f"published weights, commit {found.commit}"}
         return published(found.path), told, found.sha256
     path = Path(named)

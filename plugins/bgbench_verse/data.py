@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_training.batches import randomness
 from bgbench_training.files import training_files
 from bgbench_verse.chemistry import (
@@ -53,11 +54,11 @@ class Peptide:
 
 def read_peptide(path: Path) -> Peptide:
     """A training or validation file, its rival hydrogens named as the flow names them."""
-    atoms, x = bgbench.read_frames(path)
+    atoms, x = bgbench.data.read_frames(path)
     bonds = bonds_of(path.stem)
     tree = plan([atom.element for atom in atoms], bonds)
     x = renamed(x[:, tree.order], padded([tree]))[:, tree.place]
-    u = bgbench.read_energies(path).float()
+    u = bgbench.data.read_energies(path).float()
     return Peptide(path.stem, x, u, atoms, rotors(atoms, bonds), flips(atoms), bonds)
 
 

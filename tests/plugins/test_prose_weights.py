@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 import bgbench_prose
-from bgbench import BgbenchError, fetch
+from bgbench import BgbenchError
 from bgbench.cli.main import app, guarded
+from bgbench.data import fetch
 from bgbench.references.hub import checked
 from bgbench_prose.weights import load
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bgbench import evaluations_of, held_out, read_energies, read_frames
 from bgbench.core.plugins import plugins
+from bgbench.data import evaluations_of, held_out, read_energies, read_frames
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 TAUGHT = sorted(DATASETS.glob("training*/*.npz"))

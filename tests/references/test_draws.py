@@ -8,10 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from bgbench import BgbenchError, evaluations_of, peptide, read_frames
+from bgbench import BgbenchError, peptide
 from bgbench.cli.progress import steps
 from bgbench.core.abstract import AbstractDensitySampler
 from bgbench.core.types import Proposal
+from bgbench.data import evaluations_of, read_frames
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.draws import Weighing, weigh
 
