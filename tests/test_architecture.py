@@ -111,7 +111,7 @@ def test_plugins_use_only_the_public_door(path):
 
 
 def test_the_door_is_small_lazy_and_whole():
-    """Every public name is there, known to type checkers, and no module's; torch is not imported with them."""
+    """Every public name is there, known to type checkers, and no module's; torch is not imported."""
     import bgbench
 
     assert len(bgbench.__all__) <= 45
