@@ -103,7 +103,7 @@ def test_the_set_up_commands_are_the_ones_ci_runs():
 
 
 def test_pins_are_on_the_public_index():
-    """A local version (`+cpu`) is on no public index: with one, the first command of README fails elsewhere."""
+    """A local version (`+cpu`) is on no public index: with one, README fails elsewhere."""
     pins = (ROOT / "constraints.txt").read_text().split()
     assert pins
     assert [pin for pin in pins if "+" in pin or "==" not in pin] == []
