@@ -1,7 +1,8 @@
 """The values that travel between stages: frozen, shape-checked, aligned.
 
 Shapes: `n` is the number of conformers, `atoms` the number of atoms of a system. Lengths in nm,
-energies in kT.
+energies in kT. Values that hold tensors are equal to themselves alone, as tensors of many numbers are
+neither equal nor unequal; compare their fields.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ class ForceFieldSpec:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """One target: atoms, bonds, start positions `(atoms, 3)` nm, temperature in K, force field.
 
@@ -65,6 +66,11 @@ class System:
         check_shape("positions", self.positions, (None, 3))
         if self.atoms and len(self.atoms) != self.n_atoms:
             raise ValueError(f"{self.name}: {len(self.atoms)} atoms but {self.n_atoms} positions")
+        strange = [k for bond in self.bonds for k in bond if not 0 <= k < self.n_atoms]
+        if strange:
+            raise BgbenchError(
+                f"{self.name}: a bond names atom {strange[0]}, but atoms are numbered 0 to {self.n_atoms - 1}"
+            )
         if not 0.0 < self.temperature < math.inf:
             raise BgbenchError(f"temperature must be positive, got {self.temperature} K")
 
@@ -82,7 +88,7 @@ class System:
         return {(atom.residue, atom.name): i for i, atom in enumerate(self.atoms)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposal:
     """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT."""
 
@@ -102,7 +108,7 @@ class Proposal:
         return int(self.x.shape[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned."""
 
@@ -136,7 +142,7 @@ class Ensemble:
         return Ensemble(self.x[index], self.u[index], self.log_w[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TicaModel:
     """A fitted time-lagged independent component model; stored with its reference.
 
@@ -156,7 +162,7 @@ class TicaModel:
         return (features - self.mean) @ self.projection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """Reference conformers of one system, with where they came from and how good they are.
 

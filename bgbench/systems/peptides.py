@@ -26,7 +26,6 @@ class Built:
     atoms: tuple[Atom, ...]
     bonds: tuple[tuple[int, int], ...]
     positions: np.ndarray
-    pdb: str
 
 
 @lru_cache(maxsize=4)
@@ -61,9 +60,7 @@ def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
         for atom in modeller.topology.atoms()
     )
     bonds = tuple(sorted(tuple(sorted((a.index, b.index))) for a, b in modeller.topology.bonds()))
-    buffer = io.StringIO()
-    app.PDBFile.writeFile(modeller.topology, modeller.positions, buffer)
-    return Built(letters, atoms, bonds, positions, buffer.getvalue())
+    return Built(letters, atoms, bonds, positions)
 
 
 @contextmanager
