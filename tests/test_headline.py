@@ -102,7 +102,7 @@ def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeyp
         with pytest.raises(SystemExit, match=f"is of AA DI, not of {systems}; move .*-200 away first"):
             headline.main()
     monkeypatch.setattr("sys.argv", [*words, "--only", "DI", "AA"])
-    with pytest.raises(SystemExit, match=r"no place for it; put <!-- .* --budget 200 --only AA DI -->"):
+    with pytest.raises(SystemExit, match=r"no place for the table; put <!-- .* --budget 200 --only AA DI -->"):
         headline.main()
     assert headline.open_runs(tmp_path / "kept" / "dipeptides-mini-200")
 
@@ -126,7 +126,7 @@ def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
 
 def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(headline, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["headline.py", "dipeptides-mini", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match=r"no place for it; put <!-- headline: .*dipeptides-mini -->"):
+    with pytest.raises(SystemExit, match=r"no place for the table; put <!-- headline: .*dipeptides-mini -->"):
         headline.main()
     assert not list(tmp_path.iterdir())
 
