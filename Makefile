@@ -1,10 +1,12 @@
-.PHONY: run test lint bench entries site
+.PHONY: run test slow lint bench entries site
 PYTHON ?= python
 
 run:
 	bgbench run prose
 test:
 	pytest
+slow:
+	pytest -m slow
 lint:
 	ruff check . && ruff format --check . && mypy
 bench:

@@ -102,7 +102,9 @@ def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeyp
         with pytest.raises(SystemExit, match=f"is of AA DI, not of {systems}; move .*-200 away first"):
             headline.main()
     monkeypatch.setattr("sys.argv", [*words, "--only", "DI", "AA"])
-    with pytest.raises(SystemExit, match=r"no place for the table; put <!-- .* --budget 200 --only AA DI -->"):
+    with pytest.raises(
+        SystemExit, match=r"no place for the table; put <!-- .* --budget 200 --only AA DI -->"
+    ):
         headline.main()
     assert headline.open_runs(tmp_path / "kept" / "dipeptides-mini-200")
 
