@@ -1,10 +1,12 @@
-.PHONY: run test lint docs bench entries site
+.PHONY: run test slow lint docs bench entries site
 PYTHON ?= python
 
 run:
 	bgbench run prose
 test:
 	$(PYTHON) -m pytest
+slow:
+	$(PYTHON) -m pytest -m slow
 lint:
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 docs:

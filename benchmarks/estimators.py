@@ -1,15 +1,15 @@
 """One sampler by every estimator for densities, beside MD and parallel tempering, at the same budget.
 
-`python benchmarks/estimators.py verse` runs them one after another into `runs/estimators/` (what is there
-already is gone on with), keeps their records in `benchmarks/estimators/`, and writes the README's table.
-`--commands` prints what it would run. One cell alone: `--only AA --seeds 1`.
+`python benchmarks/estimators.py verse` runs them one after another into `runs/estimators/` (unfinished runs
+there are resumed), keeps each as one file in `benchmarks/estimators/`, and writes the README's table.
+`--commands` only prints the commands. For one cell: `--only AA --seeds 1`.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, rewritten, take, typed
+from results import ROOT, command_line, keep_run, rewrite_readme
 
 import bgbench
 
@@ -20,7 +20,7 @@ WALKS = ("md", "remd")
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for."""
+    """The parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("sampler", help="a sampler with a density that can be fine-tuned")
     parser.add_argument("--budget", type=int, default=100_000)
@@ -33,42 +33,42 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def runs(given: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
+def runs(args: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     """Sampler, estimator and options of each run, in the order of the table."""
-    weighted = [(given.sampler, estimator, given.options) for estimator in WEIGHTED]
+    weighted = [(args.sampler, estimator, args.options) for estimator in WEIGHTED]
     return [*weighted, *((walk, "mcmc", list[str]()) for walk in WALKS)]
 
 
-def choices(given: argparse.Namespace, sampler: str, estimator: str, options: list[str]) -> dict[str, Any]:
-    """Of one run."""
+def choices(args: argparse.Namespace, sampler: str, estimator: str, options: list[str]) -> dict[str, Any]:
+    """The arguments of `bgbench.run` for one run."""
     return {
         "estimator": estimator,
-        "budget": given.budget,
-        "seeds": given.seeds,
-        "only": tuple(given.only),
+        "budget": args.budget,
+        "seeds": args.seeds,
+        "only": tuple(args.only),
         "options": dict(option.split("=", 1) for option in options),
-        "workers": given.workers,
-        "out": folder(given, sampler, estimator),
+        "workers": args.workers,
+        "out": folder(args, sampler, estimator),
         "resume": True,
     }
 
 
-def folder(given: argparse.Namespace, sampler: str, estimator: str) -> Path:
-    """Where a run goes."""
-    return given.out / (sampler if estimator == "mcmc" else f"{sampler}-{estimator}")
+def folder(args: argparse.Namespace, sampler: str, estimator: str) -> Path:
+    """The folder that a run is written to."""
+    return args.out / (sampler if estimator == "mcmc" else f"{sampler}-{estimator}")
 
 
 def main() -> None:
-    """Run, keep, write."""
-    given = arguments()
-    for sampler, estimator, options in runs(given):
-        wanted = choices(given, sampler, estimator, options)
-        print(typed(sampler, wanted), flush=True)
-        if not given.commands:
-            take(bgbench.run(sampler, **wanted).folder, KEPT)
-    if not given.commands:
+    """Run everything, keep it and write the table."""
+    args = arguments()
+    for sampler, estimator, options in runs(args):
+        run_choices = choices(args, sampler, estimator, options)
+        print(command_line(sampler, run_choices), flush=True)
+        if not args.commands:
+            keep_run(bgbench.run(sampler, **run_choices).folder, KEPT)
+    if not args.commands:
         readme = ROOT / "README.md"
-        readme.write_text(rewritten(readme.read_text(), KEPT, START, END))
+        readme.write_text(rewrite_readme(readme.read_text(), KEPT, START, END))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""`python benchmarks/rejudge.py RUN…`: metrics, floors and diagnostics of today's code for finished runs.
+"""`python benchmarks/rejudge.py RUN…`: metrics, floors and diagnostics by today's code for finished runs.
 
-From their stored arrays, after a metric was mended; nothing is drawn anew. Records then say which version
-judged them, and of a checkout which commit (`rejudged`); they are compared to rounding, not to the bit: their
-provenance is that of the draws.
+Nothing is drawn again: the stored arrays are judged again, as after a metric was corrected. The records
+then say which version judged them, and in a checkout which commit (`rejudged`). Compare them to rounding,
+not to the bit: their provenance is that of the draws.
 """
 
 import sys
 from pathlib import Path
 
-from bgbench.core.files import write_json
 from bgbench.reports.replay import judged_again
 from bgbench.runs.provenance import provenance, versions
 from bgbench.runs.records import Record
@@ -16,21 +15,26 @@ from bgbench.runs.runfolder import RunFolder
 
 
 def rejudge(source: Path) -> None:
-    """Rewrite the records of a run folder that ended well, and drop its curve."""
+    """Rewrite the records of a run whose cells ended well, and delete its curve.
+
+    All are judged before the first is rewritten. A run in one file whose arrays lie in `NAME/arrays` beside
+    `NAME.jsonl` is rewritten in one file.
+    """
     run = RunFolder.open(source)
+    run.replace_records([fresh_record(run, record) for record in run.records() if record.status == "ok"])
+
+
+def fresh_record(run: RunFolder, record: Record) -> Record:
+    """The record with the judgement of today's code."""
+    judgement = judged_again(run, record)
     judge = {"bgbench": versions()["bgbench"], **provenance()["git"]}
-    for record in run.records():
-        if record.status != "ok":
-            continue
-        found = judged_again(run, record)
-        fresh = {
-            "metrics": found.metrics,
-            "floors": found.floors,
-            "skills": found.skills,
-            "diagnostics": {**record.diagnostics, **found.diagnostics, "rejudged": judge},
-        }
-        write_json(run.record_path(record.cell), Record(**{**record.model_dump(), **fresh}))
-    (source / "curve.json").unlink(missing_ok=True)
+    fields = {
+        "metrics": judgement.metrics,
+        "floors": judgement.floors,
+        "skills": judgement.skills,
+        "diagnostics": {**record.diagnostics, **judgement.diagnostics, "rejudged": judge},
+    }
+    return Record(**{**record.model_dump(), **fields})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Write the README's results from the records kept in `benchmarks/results/RUN/`, and draw their curves.
+"""Write the README's results from the runs kept in `benchmarks/results/`, and draw their curves.
 
-`python benchmarks/results.py` writes tables and figure from what is kept; with run folders as arguments
-it first takes their records (no arrays) and their curves.
+`python benchmarks/results.py` writes tables and figure from the kept runs; with run folders as arguments it
+first keeps those. A kept run is one file `NAME.jsonl` with the plan, the curve and every record, but no
+arrays; `bgbench show`, `compare`, `curve` and `report` read it like a run folder.
 """
 
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +17,7 @@ from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
 from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.stores import SUFFIX
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
@@ -28,49 +29,47 @@ UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
 
-def typed(sampler: str, choices: Mapping[str, Any]) -> str:
-    """`bgbench.run(sampler, **choices)` as it would be typed."""
+def command_line(sampler: str, choices: Mapping[str, Any]) -> str:
+    """`bgbench.run(sampler, **choices)` as a shell command."""
     words = ["bgbench", "run", sampler]
-    for name, given in choices.items():
+    for name, value in choices.items():
         if name == "options":
-            words += [word for setting in given.items() for word in ("--set", "=".join(setting))]
+            words += [word for setting in value.items() for word in ("--set", "=".join(setting))]
         elif name == "only":
-            words += [word for system in given for word in ("--only", system)]
+            words += [word for system in value for word in ("--only", system)]
         else:
             option = f"--{name.replace('_', '-')}"
-            words += [option] if given is True else [option, str(given)]
+            words += [option] if value is True else [option, str(value)]
     return shlex.join(words)
 
 
-def opened(folder: Path) -> list[RunFolder]:
-    """The kept runs, by name."""
-    return [RunFolder.open(path.parent) for path in sorted(folder.glob("*/run.json"))]
+def open_runs(folder: Path) -> list[RunFolder]:
+    """The runs kept in `folder`, by name."""
+    return [RunFolder.open(path) for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stem)]
 
 
-def take(source: Path, kept: Path = KEPT) -> None:
-    """Keep a run's plan, suite, records and curve."""
-    curve(RunFolder.open(source))
-    target = kept / source.name
-    shutil.rmtree(target, ignore_errors=True)
-    for pattern in ("run.json", "curve.json", "*.yaml", "cells/*.json"):
-        for path in source.glob(pattern):
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, place)
+def keep_run(source: Path, folder: Path = KEPT) -> None:
+    """Keep plan, curve and records of the run folder `source` in `folder`, over the run of that name."""
+    run = RunFolder.open(source)
+    curve(run)
+    run.keep(folder / f"{source.name}{SUFFIX}")
 
 
 def systems_table(runs: list[RunFolder]) -> str:
     """Every system of every run: means over seeds, floors in brackets."""
     lines = [row("sampler", "system", "grade", *HEADS), "|" + "---|" * (len(HEADS) + 3)]
     for name, run in zip(labels(runs), runs, strict=True):
+        all_records = run.records()
         for system in dict.fromkeys(cell.system for cell in run.plan.cells):
-            records = [record for record in run.records() if record.cell.system == system]
-            shown = [value([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in METRICS]
-            lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *shown))
+            records = [record for record in all_records if record.cell.system == system]
+            values = [
+                mean_text([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in METRICS
+            ]
+            lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *values))
     return "\n".join(lines)
 
 
-def value(values: list[float | None], floor: float | None) -> str:
+def mean_text(values: list[float | None], floor: float | None) -> str:
     """Mean over seeds with its floor; a dash where a seed has none."""
     present = [number for number in values if number is not None]
     if len(present) < len(values):
@@ -82,16 +81,16 @@ def value(values: list[float | None], floor: float | None) -> str:
 def comparison_table(runs: list[RunFolder]) -> str:
     """Means over systems with 95 % intervals and rank ranges; ESS, unranked, of those that have weights.
 
-    Where the protocol cuts weights, the ESS of those it leaves: what is printed by that protocol elsewhere.
+    Where the protocol cuts weights, it is the ESS of the cut weights, as others print it by that protocol.
     """
     name_of_ess = "ess_after_cut" if "cut" in get_protocol(runs[0].plan.protocol).options else "ess"
-    found, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, name_of_ess)
+    comparisons, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, name_of_ess)
     lines = [row("sampler", name_of_ess, *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
     for name, run in zip(labels(runs), runs, strict=True):
-        share = weights.intervals[name]
+        ess = weights.intervals[name]
         weighted = run.plan.estimator not in UNWEIGHTED
-        cells = [f"{share.mean:.3g} ({share.low:.3g} to {share.high:.3g})" if weighted else "–"]
-        for item in found:
+        cells = [f"{ess.mean:.3g} ({ess.low:.3g} to {ess.high:.3g})" if weighted else "–"]
+        for item in comparisons:
             number = item.intervals[name]
             cells.append(f"{number.mean:.3g} ({number.low:.3g} to {number.high:.3g}), rank {item.rank(name)}")
         lines.append(row(name, *cells))
@@ -99,12 +98,12 @@ def comparison_table(runs: list[RunFolder]) -> str:
 
 
 def with_curves(runs: list[RunFolder]) -> list[RunFolder]:
-    """The runs that error against cost is known of."""
-    return [run for run in runs if (run.path / "curve.json").is_file()]
+    """The runs whose curve of error against cost is stored."""
+    return [run for run in runs if run.read_curve() is not None]
 
 
 def caption(runs: list[RunFolder]) -> str:
-    """What the figure shows, and of which runs."""
+    """The sentence below the figure of curves."""
     names = ", ".join(f"`{name}`" for name in labels(with_curves(runs)))
     return (
         f"Of {names}: error after 100, 1,000 … evaluations up to the budget, mean over cells "
@@ -114,27 +113,32 @@ def caption(runs: list[RunFolder]) -> str:
 
 
 def row(*cells: str) -> str:
+    """A row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"
 
 
-def rewritten(readme: str, folder: Path, start: str = START, end: str = END) -> str:
+def rewrite_readme(readme: str, folder: Path, start: str = START, end: str = END) -> str:
     """The README with fresh tables between `start` and `end`."""
-    runs = opened(folder)
-    text = between(readme, start, end, f"{comparison_table(runs)}\n\n{systems_table(runs)}")
-    return between(text, *CAPTION, caption(runs)) if folder == KEPT else text
+    runs = open_runs(folder)
+    text = replace_between(readme, start, end, f"{comparison_table(runs)}\n\n{systems_table(runs)}")
+    return replace_between(text, *CAPTION, caption(runs)) if folder == KEPT else text
 
 
-def between(page: str, start: str, end: str, fresh: str) -> str:
-    """The page with `fresh` between its lines `start` and `end`."""
+def replace_between(page: str, start: str, end: str, fresh: str) -> str:
+    """The page with `fresh` between its lines `start` and `end`.
+
+    Raises:
+        SystemExit: if the page lacks the line `start`.
+    """
     if start not in page:
-        raise SystemExit(f"the page has no place for it; put {start} and {end} there")
+        raise SystemExit(f"the page has no place for the table; put {start} and {end} there")
     before, _, rest = page.partition(start)
     return f"{before}{start}\n{fresh}\n{end}{rest.partition(end)[2]}"
 
 
 if __name__ == "__main__":
-    for source in sys.argv[1:]:
-        take(Path(source))
-    draw_curves(with_curves(opened(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
+    for argument in sys.argv[1:]:
+        keep_run(Path(argument))
+    draw_curves(with_curves(open_runs(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
     path = ROOT / "README.md"
-    path.write_text(rewritten(path.read_text(), KEPT))
+    path.write_text(rewrite_readme(path.read_text(), KEPT))

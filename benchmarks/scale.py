@@ -1,6 +1,6 @@
 """What suites cost, from records: `python benchmarks/scale.py RUN…` rewrites the table of `scale.md`.
 
-RUN are run folders with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
+RUN are runs with records; without any, those kept under `benchmarks/`. Seconds are wall time of a cell
 in a worker of one thread; hours are their sum. GB are what the array files hold, unpacked. Peak MB are the
 largest high-water mark of a worker, MiB, over the cells it had run. Exponents are slopes of log seconds
 against log atoms over systems.
@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from results import ROOT, between
+from results import ROOT, replace_between
 from results import row as line
 
 import bgbench
@@ -21,6 +21,7 @@ from bgbench.core.types import Suite
 from bgbench.reports.compare import labels
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.stores import SUFFIX
 
 PAGE = ROOT / "benchmarks" / "scale.md"
 START, END = "<!-- scale: python benchmarks/scale.py -->", "<!-- /scale -->"
@@ -31,9 +32,10 @@ HEADS = (
 )  # fmt: skip
 
 
-def kept() -> list[RunFolder]:
+def kept_runs() -> list[RunFolder]:
     """Every run whose records are kept in the repository."""
-    return [RunFolder.open(path.parent) for path in sorted((ROOT / "benchmarks").glob("*/**/run.json"))]
+    files = (ROOT / "benchmarks").glob(f"*/**/*{SUFFIX}")
+    return [RunFolder.open(path) for path in sorted(files, key=lambda path: path.with_suffix(""))]
 
 
 def atoms(name: str) -> int:
@@ -53,19 +55,19 @@ def exponent(records: Iterable[Record], sizes: dict[str, int]) -> str:
 
 
 def stored_points(record: Record) -> int | None:
-    """Rows of a finished cell's array file; None where the record does not tell.
+    """Rows of a finished cell's array file; None where the record does not say.
 
     Estimators that end with few `points` copy them until the protocol has as many as it compares; SNIS keeps
-    every draw and tells the ESS of all of them; n equal weights are 1/n each.
+    every draw and records the ESS of all of them; n equal weights are 1/n each.
     """
-    told, metrics = record.diagnostics, record.metrics
-    if "points" in told:
-        return max(int(told["points"]), int(told["frames_compared"]))
-    if "ess_against_n" in told:
-        return max(int(draws) for draws in told["ess_against_n"])
-    share, ess = metrics.get("max_weight_share"), metrics.get("ess")
-    equal = share is not None and ess is not None and abs(ess - 1) < 1e-9
-    return round(1 / share) if equal and share else None
+    diagnostics, metrics = record.diagnostics, record.metrics
+    if "points" in diagnostics:
+        return max(int(diagnostics["points"]), int(diagnostics["frames_compared"]))
+    if "ess_against_n" in diagnostics:
+        return max(int(draws) for draws in diagnostics["ess_against_n"])
+    largest, ess = metrics.get("max_weight_share"), metrics.get("ess")
+    equal = largest is not None and ess is not None and abs(ess - 1) < 1e-9
+    return round(1 / largest) if equal and largest else None
 
 
 def point_bytes(record: Record, n_atoms: int) -> int:
@@ -78,10 +80,10 @@ def point_bytes(record: Record, n_atoms: int) -> int:
 
 
 def gigabytes(records: Iterable[Record], sizes: dict[str, int]) -> str:
-    """What the array files of finished cells hold; a dash where one record does not tell."""
-    held = [(stored_points(record), point_bytes(record, sizes[record.cell.system])) for record in records]
-    known = [points * size for points, size in held if points is not None]
-    return f"{sum(known) / 1e9:.3f}" if len(known) == len(held) else "–"
+    """What the array files of finished cells hold; a dash where one record does not say."""
+    shapes = [(stored_points(record), point_bytes(record, sizes[record.cell.system])) for record in records]
+    known = [points * size for points, size in shapes if points is not None]
+    return f"{sum(known) / 1e9:.3f}" if len(known) == len(shapes) else "–"
 
 
 def row(name: str, run: RunFolder, sizes: dict[str, int]) -> str:
@@ -108,11 +110,11 @@ def table(runs: list[RunFolder]) -> str:
     lines = [line(*HEADS), "|" + "---|" * len(HEADS)]
     key = lambda run: (run.plan.suite, run.plan.protocol, run.plan.budget)  # noqa: E731
     for _, group in groupby(sorted(runs, key=key), key):
-        found = list(group)
-        lines += [row(name, run, sizes) for name, run in zip(labels(found), found, strict=True)]
+        alike = list(group)
+        lines += [row(name, run, sizes) for name, run in zip(labels(alike), alike, strict=True)]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    runs = [RunFolder.open(Path(argument)) for argument in sys.argv[1:]] or kept()
-    PAGE.write_text(between(PAGE.read_text(), START, END, table(runs)))
+    runs = [RunFolder.open(Path(argument)) for argument in sys.argv[1:]] or kept_runs()
+    PAGE.write_text(replace_between(PAGE.read_text(), START, END, table(runs)))

@@ -16,6 +16,7 @@ from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
 from bgbench.runs.clusters import Slurm
 from bgbench.runs.records import Record, read_arrays
+from bgbench.runs.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -128,9 +129,9 @@ def test_the_results_table_is_that_of_the_stored_records():
     results = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(results)
     folder = ROOT / "benchmarks" / "results"
-    assert len(results.opened(folder)) >= 4
+    assert len(results.open_runs(folder)) >= 4
     assert (folder / "curves.png").stat().st_size > 5000
-    assert results.rewritten(README, folder) == README
+    assert results.rewrite_readme(README, folder) == README
 
 
 def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkeypatch, capsys):
@@ -144,7 +145,7 @@ def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkey
     for line in lines:
         test_commands_and_their_options_exist(line)
     if estimators.KEPT.is_dir():
-        assert estimators.rewritten(README, estimators.KEPT, estimators.START, estimators.END) == README
+        assert estimators.rewrite_readme(README, estimators.KEPT, estimators.START, estimators.END) == README
 
 
 def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
@@ -156,12 +157,12 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
         for protocol in PROTOCOLS:
             words = "" if protocol == headline.DEFAULT else f" --protocol {protocol}"
             marker = f"<!-- headline: python benchmarks/headline.py {suite}{words} -->"
-            assert headline.markers(f"{suite}@1", protocol)[0] == marker
+            assert headline.TableKey(f"{suite}@1", protocol).markers[0] == marker
     for suite in suites:
-        plan = headline.opened(headline.KEPT / suite)[0].plan
-        assert headline.markers(*headline.kind(plan))[0] in README
-        assert headline.table_name(plan) == suite
-        assert headline.rewritten(README, suite) == README
+        key = headline.key_of_plan(headline.open_runs(headline.KEPT / suite)[0].plan)
+        assert key.markers[0] in README
+        assert key.name == suite
+        assert headline.rewrite_readme(README, suite) == README
         assert (headline.KEPT / f"{suite}.png").stat().st_size > 5000
     for words in ([], ["--protocol", "paper@1"]):
         monkeypatch.setattr("sys.argv", ["headline.py", "tetrapeptides30", "--commands", *words])
@@ -181,7 +182,7 @@ def scale(monkeypatch):
 
 
 def test_the_scale_table_is_that_of_the_stored_records(scale):
-    assert f"{scale.START}\n{scale.table(scale.kept())}\n{scale.END}" in SCALE
+    assert f"{scale.START}\n{scale.table(scale.kept_runs())}\n{scale.END}" in SCALE
 
 
 @pytest.mark.parametrize(
@@ -198,13 +199,11 @@ def test_the_scale_table_is_that_of_the_stored_records(scale):
     ],
 )
 def test_points_of_array_files_are_told_by_records(run, points, scale):
-    first = next(path for path in sorted((ROOT / "benchmarks" / run / "cells").glob("*.json")))
-    assert scale.stored_points(Record.model_validate_json(first.read_bytes())) == points
+    assert scale.stored_points(RunFolder.open(ROOT / "benchmarks" / run).records()[0]) == points
 
 
 def test_a_record_that_does_not_tell_its_points_gets_a_dash(scale):
-    path = ROOT / "benchmarks" / "headline" / "tetrapeptides30" / "verse" / "cells" / "ARIP-s0.json"
-    record = Record.model_validate_json(path.read_bytes())
+    record = RunFolder.open(ROOT / "benchmarks" / "headline" / "tetrapeptides30" / "verse").records()[0]
     told = {name: value for name, value in record.diagnostics.items() if name != "ess_against_n"}
     silent = record.model_copy(update={"diagnostics": told})
     assert scale.stored_points(silent) is None

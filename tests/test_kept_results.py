@@ -1,4 +1,4 @@
-"""The controls stand where controls must, in the records kept for the README."""
+"""Kept runs are whole, and their controls stand where controls must."""
 
 from pathlib import Path
 
@@ -8,8 +8,24 @@ from bgbench.evaluation.protocols import WITH_FLOOR
 from bgbench.reports.compare import compare
 from bgbench.runs.runfolder import RunFolder
 
-KEPT = Path(__file__).parent.parent / "benchmarks" / "results"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+KEPT = BENCHMARKS / "results"
+FILES = sorted(BENCHMARKS.glob("*/**/*.jsonl"))
 SUITE = {"AA", "DI", "HM", "WS"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(BENCHMARKS).with_suffix("")))
+def test_a_kept_run_is_whole_and_written_again_it_is_the_same_to_the_byte(file, tmp_path):
+    run = RunFolder.open(file)
+    assert run.missing() == []
+    run.keep(tmp_path / file.name)
+    assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_nothing_is_kept_as_a_folder_of_records():
+    assert len(FILES) == 32
+    assert sum(len(RunFolder.open(file).records()) for file in FILES) == 1296
+    assert not list(BENCHMARKS.rglob("run.json"))
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +43,9 @@ def test_reference_draws_sit_inside_the_floor_on_every_system(metric, controls):
 
 @pytest.mark.parametrize("metric", WITH_FLOOR)
 def test_a_deleted_mode_ranks_below_by_every_metric(metric, controls):
-    found = compare(controls, metric)
-    assert set(found.systems) == SUITE
-    assert found.pairs[0].difference.high < 0
-    best, deleted = found.ranks.values()
+    comparison = compare(controls, metric)
+    assert set(comparison.systems) == SUITE
+    assert comparison.pairs[0].difference.high < 0
+    best, deleted = comparison.ranks.values()
     assert best == (1, 1)
     assert deleted == (2, 2)

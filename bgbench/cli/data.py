@@ -1,5 +1,6 @@
 """`bgbench data …`: simulate references and training sets, verify what is packaged."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,15 +16,16 @@ from bgbench.core.types import Reference, Suite
 from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
-from bgbench.references.diagnostics import recertify
+from bgbench.references.certificates import write_certificate
+from bgbench.references.diagnostics import certify_again, is_current
 from bgbench.references.providers import own_folder, reference_path
-from bgbench.references.simulate import Job, simulate, spacing
-from bgbench.references.store import read_reference, write_certificate
+from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
+from bgbench.references.store import read_reference
 from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
 from bgbench.systems.peptides import peptide
 
 if TYPE_CHECKING:
-    from bgbench.references.draws import Weighing
+    from bgbench.references.draws import ReweightedDraws, ReweightingPlan
 
 app = typer.Typer(help="References and training data.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
@@ -36,14 +38,17 @@ TRAINING = Settings(
 """Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
 
 SOFTENED_TRAINING = replace(SOFTENED, anneal_steps=5_000, warm_up=50)
-"""Short: turns make broad starts unnecessary."""
+"""Short: torsion moves make broad starts unnecessary."""
 
 
-def usual(engine: str, quick: bool) -> Settings:
-    """Settings of an engine for references, or for `quick` training sets."""
-    if engine == "softened":
-        return SOFTENED_TRAINING if quick else SOFTENED
-    return replace(TRAINING if quick else Settings(), engine=engine)
+def reference_settings(engine: str) -> Settings:
+    """Settings of an engine for references."""
+    return SOFTENED if engine == "softened" else replace(Settings(), engine=engine)
+
+
+def training_settings(engine: str) -> Settings:
+    """Settings of an engine for training and validation sets."""
+    return SOFTENED_TRAINING if engine == "softened" else replace(TRAINING, engine=engine)
 
 
 Temperature = Annotated[float | None, typer.Option(help="K; default: the suite's, 310 of sequences")]
@@ -53,8 +58,8 @@ Cover = Annotated[
 ]
 
 
-def to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
-    """Training sequences in their drawn order, or those that cover what the folders' peptides lack.
+def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
+    """Training sequences in a random order, or those that cover neighbours which the folders' peptides lack.
 
     Raises:
         BgbenchError: for a folder without peptides, or if there are not so many sequences.
@@ -63,7 +68,7 @@ def to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
         return training_sequences(length, count)
     for folder in cover:
         if not any(folder.glob("*.npz")):
-            raise BgbenchError(f"--cover {folder}: no training peptides in it")
+            raise BgbenchError(f"--cover {folder}: the folder holds no training peptides (*.npz)")
     return covering_sequences(length, count, [path.stem for folder in cover for path in folder.glob("*.npz")])
 
 
@@ -93,24 +98,27 @@ def simulate_(
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Simulate references, or with --train a training set; ready systems are skipped."""
+    """Simulate references, or with --train a training set; systems that have a file are skipped."""
     if engine not in ENGINES:
         raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    asked = targets_of(targets or (to_train_on(length, count, cover) if train else []), temperature)
-    if not asked:
+    systems = targets_of(
+        targets or (sequences_to_train_on(length, count, cover) if train else []), temperature
+    )
+    if not systems:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
-        refuse_held_out([target.name for target in asked])
+        refuse_held_out([target.name for target in systems])
     quick = train or short
-    settings = replace(usual(engine, quick), seed=seed)
-    chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
-    settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
+    settings = replace(training_settings(engine) if quick else reference_settings(engine), seed=seed)
+    options: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
+    settings = replace(settings, **{name: value for name, value in options.items() if value is not None})
     n = frames if frames is not None else 480 if quick else 10_000
     if ns is not None:
         settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
-    for target in asked:
-        run_one(Job(target.system(), settings, n, folder / target.path), resume, quick, quiet)
+    simulate = simulate_training_set if quick else simulate_reference
+    for target in systems:
+        simulate_one(Job(target.system(), settings, n, folder / target.path), simulate, resume, quiet)
 
 
 @app.command("weigh")
@@ -120,9 +128,11 @@ def weigh_(
         list[str] | None, typer.Argument(help="sequences; default: --length and --count")
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, the sampler's")] = None,
-    draws: Annotated[int, typer.Option(help="draws a peptide, one evaluation each")] = 4096,
-    frames: Annotated[int, typer.Option(help="frames kept of them")] = 640,
-    least: Annotated[float, typer.Option(help="effective samples below which a peptide is left out")] = 100.0,
+    draws: Annotated[int, typer.Option(help="draws a peptide, one energy evaluation each")] = 4096,
+    frames: Annotated[int, typer.Option(help="frames resampled from the draws")] = 640,
+    least: Annotated[
+        float, typer.Option(help="effective samples below which a peptide gets no file")
+    ] = 100.0,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     to: Annotated[Path, typer.Option("--out", help="folder")] = Path("training"),
     length: Annotated[int, typer.Option(help="without sequences: residues")] = 2,
@@ -130,36 +140,41 @@ def weigh_(
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
-    from bgbench.cli.progress import steps
-    from bgbench.references.draws import Weighing, weigh
+    """Make training sets from a sampler's draws, reweighted to the target and resampled to equal weights.
 
-    names = [target.name for target in targets_of(targets or to_train_on(length, count, cover))]
+    Peptides that have a file are skipped.
+    """
+    from bgbench.cli.progress import steps
+    from bgbench.references.draws import ReweightingPlan, reweight_draws
+
+    names = [target.name for target in targets_of(targets or sequences_to_train_on(length, count, cover))]
     refuse_held_out(names)
-    plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
-    ready = plan.build()
+    plan = ReweightingPlan(sampler, parse_settings(option), draws, frames, least, seed)
+    built = plan.build()
     paths = {name: to / reference_path(name, 310.0) for name in names}
     missing = [name for name, path in paths.items() if not path.exists()]
-    with steps(err, "weighing", quiet, len(missing)) as told:
+    with steps(err, "reweighting", quiet, len(missing)) as begin_step:
         for name in missing:
-            told(name)
-            made = weigh(peptide(name), ready, plan, paths[name])
+            begin_step(name)
+            result = reweight_draws(peptide(name), built, plan, paths[name])
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out
-                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True)
+                screen.print(f"{name}: {outcome(result, plan, paths[name])}", soft_wrap=True)
 
 
-def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:
-    """What became of a peptide's draws."""
-    if isinstance(made, float):
-        return f"{made:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: left out"
-    effective = made.certificate["weights"]["effective_samples"]
-    return f"{made.n_samples} frames of {effective:.0f} effective samples → {path}"
+def outcome(result: "ReweightedDraws", plan: "ReweightingPlan", path: Path) -> str:
+    """What became of a peptide's draws, as text."""
+    effective, reference = result.effective_samples, result.reference
+    if reference is None:
+        return (
+            f"{effective:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: no file written"
+        )
+    return f"{reference.n_samples} frames of {effective:.0f} effective samples → {path}"
 
 
-def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
-    """Simulate one system unless it is ready, with a bar on a terminal."""
+def simulate_one(job: Job, simulate: Callable[[Job], Reference], resume: bool, quiet: bool) -> None:
+    """Simulate one system unless it has a file, with a progress bar on a terminal."""
     name = job.system.name
     if job.out.exists():
         if not quiet:
@@ -170,7 +185,7 @@ def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
     from bgbench.cli.progress import simulation_bar
 
     with simulation_bar(err, name, quiet) as progress:
-        reference = simulate(replace(job, progress=progress), training=train)
+        reference = simulate(replace(job, progress=progress))
     if not quiet:
         left_out = sum(reference.certificate["left_out"].values())
         out.print(
@@ -188,23 +203,23 @@ def fetch_(
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
 ) -> None:
-    """Fetch published references and make them ours; those at hand are skipped, refused ones are named."""
-    from bgbench.references.hub import Unreachable
-    from bgbench.references.published import PINNED, Source, take_published
+    """Fetch published references; those that have a file are skipped, those that are refused are named."""
+    from bgbench.references.hub import HubUnreachable
+    from bgbench.references.published import PINNED, Source, import_published
 
     if data_set != "many-peptides-md":
         raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
-    asked = load_suite(suite)
+    wanted = load_suite(suite)
     source, refused = Source(folder, revision or PINNED), list[str]()
-    for name in asked.systems:
-        target = Target(name, asked.temperature, asked.forcefield)
+    for name in wanted.systems:
+        target = Target(name, wanted.temperature, wanted.forcefield)
         path = (to or own_folder()) / target.path
         if path.is_file():
             err.print(f"{name}: ready in {path}")
             continue
         try:
-            reference = take_published(target.system(), source, path)
-        except Unreachable:
+            reference = import_published(target.system(), source, path)
+        except HubUnreachable:
             raise
         except BgbenchError as error:
             err.print(f"{name}: {error}", soft_wrap=True)
@@ -212,7 +227,7 @@ def fetch_(
             continue
         out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {path}", soft_wrap=True)
     if refused:
-        raise BgbenchError(f"not taken: {', '.join(refused)}; the same command tries them again")
+        raise BgbenchError(f"refused: {', '.join(refused)}; the same command tries them again")
 
 
 @app.command("compare")
@@ -230,8 +245,8 @@ def compare_(
     for target in targets_of(targets, temperature):
         name, system = target.name, target.system()
         first, second = both(system, other)
-        told = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
-        out.print(f"{name}: {told[0]} against {told[1]}")
+        notes = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
+        out.print(f"{name}: {notes[0]} against {notes[1]}")
         for gap in gaps(system, (first, second), protocol):
             out.print(f"  {gap}", soft_wrap=True)
     out.print(MEANING, soft_wrap=True)
@@ -243,18 +258,21 @@ def certify_(
     place: Annotated[Path | None, typer.Option("--in", help="folder; default: your references")] = None,
     temperature: Temperature = None,
 ) -> None:
-    """Grade references anew from their frames, where certificates look at less than today's do."""
+    """Grade references again from their frames, where their certificates lack a coordinate of today's.
+
+    The new certificate is written beside the reference (SEQ.certificate.json); its frames are not touched.
+    """
     for target in targets_of(targets, temperature):
         name, system = target.name, target.system()
         path = (place or own_folder()) / target.path
         reference = read_reference(path, system)
         if reference.certificate["engine"] not in ENGINES:
             raise BgbenchError(
-                f"{path} was not simulated but made by '{reference.certificate['engine']}', whose word its "
-                "grade is; certify simulated references"
+                f"{path} was not simulated but made by '{reference.certificate['engine']}', and its frames "
+                "alone cannot say how good it is; only simulated references are certified"
             )
-        fresh = recertify(system, reference)
-        if fresh is None:
+        fresh = certify_again(system, reference)
+        if is_current(reference.certificate, fresh):
             out.print(f"{name}: {reference.grade}, as its certificate says")
         else:
             write_certificate(path, fresh)
@@ -267,19 +285,19 @@ def certify_(
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
 ) -> None:
-    """Check every reference: whole, as listed, its certificate and energies those of all its frames."""
-    from bgbench.references.soundness import references_in, verified
-    from bgbench.references.sums import missing
+    """Check every reference: checksums, shapes, and certificate and energies against all its frames."""
+    from bgbench.references.soundness import references_in, verify_reference
+    from bgbench.references.sums import missing_files
 
     place = folder or data_path("references")
-    absent = missing(place) if place.is_dir() else []
-    for gone in absent:
-        err.print(f"bgbench: {place / gone} is listed and not there; fetch or simulate it", soft_wrap=True)
+    absent = missing_files(place) if place.is_dir() else []
+    for name in absent:
+        err.print(f"bgbench: {place / name} is listed and not there; fetch or simulate it", soft_wrap=True)
     paths = references_in(place)
     unsound = len(absent)
     for path in paths:
         try:
-            reference, worst = verified(path)
+            reference, energy_error = verify_reference(path)
         except BgbenchError as error:
             err.print(f"bgbench: {error}", soft_wrap=True)
             unsound += 1
@@ -287,7 +305,7 @@ def verify(
         name = path.stem if path == place else path.relative_to(place).with_suffix("")
         out.print(
             f"{name}: {reference.n_samples} frames, {reference.grade}, stored energies within "
-            f"{worst:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}",
+            f"{energy_error:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}",
             soft_wrap=True,
         )
     if unsound:

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import sha256_file
 from bgbench.core.plugins import Registry, plugins
 from bgbench.core.resources import data_path
 from bgbench.evaluation.audit import Check
 from bgbench.evaluation.suites import load_suite
+from bgbench.references.certificates import reference_sha256
 from bgbench.references.providers import reference_path
 from bgbench.reports.compare import Comparison
 from bgbench.reports.curves import Point
@@ -74,7 +74,7 @@ def not_packaged(path: Path, records: Sequence[Record]) -> list[str]:
     for record in {record.cell.system: record for record in records}.values():
         system, used = record.cell.system, str(record.reference.get("sha256", ""))
         packaged = data_path("references") / reference_path(system, record.cell.temperature, forcefield)
-        if used and packaged.is_file() and sha256_file(packaged) != used:
+        if used and packaged.is_file() and reference_sha256(packaged) != used:
             lines.append(
                 f"{system}: judged against a reference of your own ({used[:12]}), not the packaged one; "
                 f"`bgbench data compare {system}` measures them against each other"

@@ -6,7 +6,7 @@ from pathlib import Path
 from bgbench.core.plugins import plugins
 from bgbench.core.types import ForceFieldSpec, System
 from bgbench.evaluation.suites import load_suite
-from bgbench.references.providers import USUAL, reference_path
+from bgbench.references.providers import PACKAGED_TEMPERATURE, reference_path
 from bgbench.systems.peptides import peptide
 from bgbench.systems.residues import parse_sequence
 
@@ -16,7 +16,7 @@ class Target:
     """One system by name, its `temperature` in K and its force field."""
 
     name: str
-    temperature: float = USUAL
+    temperature: float = PACKAGED_TEMPERATURE
     forcefield: ForceFieldSpec = field(default_factory=ForceFieldSpec)
 
     @property
@@ -43,5 +43,7 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
             kelvin = suite.temperature if temperature is None else temperature
             found |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
         else:
-            found[Target(parse_sequence(word), USUAL if temperature is None else temperature)] = None
+            found[
+                Target(parse_sequence(word), PACKAGED_TEMPERATURE if temperature is None else temperature)
+            ] = None
     return list(found)

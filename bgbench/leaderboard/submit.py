@@ -82,9 +82,9 @@ def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: s
         (target / folder).mkdir(parents=True)
     write_json(target / PLAN, source.plan.model_copy(update={"tracking_uri": ""}))
     for record in records:
-        shutil.copyfile(source.record_path(record.cell), target / "cells" / f"{record.cell.name}.json")
-    if (source.path / CURVE).is_file():
-        shutil.copyfile(source.path / CURVE, target / CURVE)
+        write_json(target / "cells" / f"{record.cell.name}.json", record)
+    if (points := source.read_curve()) is not None:
+        write_json(target / CURVE, points)
     remote = _arrays(source, records, target, arrays_url)
     made_by = source.plan.inputs.plugins.get("sampler", "")
     commit = records[0].provenance.get("git", {}).get("commit", "")

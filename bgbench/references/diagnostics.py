@@ -1,30 +1,30 @@
-"""How good a reference is: split-R̂, effective samples, replica-against-replica floor, grade.
+"""How good a reference is: split-R̂, effective samples, distance between halves of its replicas, grade.
 
-R̂ and effective samples as in Vehtari et al. 2021 (rank-free form), on functions of the slow coordinates.
+R̂ and effective samples as in Vehtari et al. 2021 (without ranks), on functions of the slow coordinates.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System, TicaModel
+from bgbench.metrics.transport import exact_transport
 from bgbench.systems.broken import broken_fractions, cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, tica_features, torsions
 
 RHAT_LIMIT = 1.05
 FEWEST = 4
-"""Frames of a replica: two in each half, which have a spread."""
+"""Least frames of a replica: two in each half, so that each half has a variance."""
 
 FLOOR_FRAMES = 1000
-"""Frames a side for the certificate's own floor: a stated size, small enough to solve exactly at once."""
-
+"""Frames a side for the certificate's own floor: few enough that transport is solved at once."""
 
 BACKBONE = ("phi", "psi", "omega")
-"""What names of the slow coordinates of the backbone hold."""
+"""Parts of the names of slow coordinates of the backbone."""
 
 
 def split_chains(series: Tensor, replica: Tensor) -> Tensor:
@@ -56,53 +56,62 @@ def effective_samples(chains: Tensor) -> Tensor:
 
 
 def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[str, Tensor]:
-    """Columns to judge convergence on: sin and cos of φ, ψ, ω before proline and χ₁; the first two TICs."""
-    angles, side = torsions(system, x.double()), chi1_atoms(system)
-    isomers = dihedral(x.double(), proline_omega_atoms(system))
+    """The coordinates that convergence is judged on, `(n,)` each by name.
+
+    They are sin and cos of φ, ψ, of ω before proline and of χ₁, and the first two TICs where there is a
+    model. φ and ψ are numbered along the chain, ω among the bonds before proline, χ₁ among the residues
+    that have one.
+    """
+    angles = torsions(system, x.double())
     columns = {
         "phi": angles.phi,
         "psi": angles.psi,
-        # Numbered among the bonds before proline.
-        "omega_": isomers,
-        # Numbered among the residues that have one; the stroke, so that no name looks like χ₂.
-        "chi1_": dihedral(x.double(), side),
+        "omega_": dihedral(x.double(), proline_omega_atoms(system)),
+        # The stroke, so that no name looks like χ₂.
+        "chi1_": dihedral(x.double(), chi1_atoms(system)),
     }
-    named = {
-        f"{part}_{kind}{k + 1}": function(values[:, k])
-        for kind, values in columns.items()
+    coordinates = {
+        f"{part}_{angle}{k + 1}": function(values[:, k])
+        for angle, values in columns.items()
         for k in range(values.shape[1])
         for part, function in (("sin", torch.sin), ("cos", torch.cos))
     }
     if tica is not None:
         tics = tica.transform(tica_features(system, x.double()).to(tica.mean))
-        named |= {f"tic{k + 1}": tics[:, k] for k in range(min(2, tics.shape[1]))}
-    return named
+        coordinates |= {f"tic{k + 1}": tics[:, k] for k in range(min(2, tics.shape[1]))}
+    return coordinates
 
 
 def replica_floor(system: System, x: Tensor, replica: Tensor) -> dict[str, float]:
-    """Torus-W2 (rad) between the two halves of the replicas, at FLOOR_FRAMES evenly taken frames a side."""
-    import ot
-
+    """Torus-W2 (rad) between the two halves of the replicas, on FLOOR_FRAMES evenly spaced frames a side."""
     names = torch.unique(replica)
     sides = [torch.isin(replica, half) for half in names.tensor_split(2)]
     angles = torsions(system, x.double())
     points = torch.cat([angles.phi, angles.psi], dim=1)
-    a, b = (_evenly(points[side]).numpy() for side in sides)
-    gap = np.abs(a[:, None] - b[None])
-    cost = (np.minimum(gap, 2 * np.pi - gap) ** 2).sum(-1)
-    return {"torus_w2": float(np.sqrt(max(ot.emd2([], [], cost), 0.0))), "frames": float(min(len(a), len(b)))}
+    a, b = (_evenly_spaced(points[side]).numpy() for side in sides)
+    distance = math.sqrt(exact_transport(a, b, periodic=True).cost)
+    return {"torus_w2": distance, "frames": float(min(len(a), len(b)))}
 
 
-def _evenly(points: Tensor) -> Tensor:
+def _evenly_spaced(points: Tensor) -> Tensor:
     n = min(FLOOR_FRAMES, len(points))
     return points[torch.linspace(0, len(points) - 1, n).long()]
 
 
 def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None) -> dict[str, Any]:
-    """Diagnostics and grade of frames `x`, `u`, `replica`.
+    """Diagnostics and grade of a reference's frames, as entries of its certificate.
 
     gold: R̂ ≤ 1.05 on every slow coordinate. silver: on φ, ψ and ω before proline. bronze: anything less.
-    `cis` is the fraction of frames with each bond before proline cis.
+
+    Args:
+        system: that the frames are of.
+        frames: `x (n, atoms, 3)` nm and `replica (n,)`, the independent replica of each frame.
+        tica: the model of the slow coordinates; without one nothing is gold.
+
+    Returns:
+        `rhat` and `effective_samples` by slow coordinate; `floor`, torus-W2 between the halves of the
+        replicas; `broken`, the fraction of broken frames of each kind; `cis`, the fraction of frames with
+        each bond before proline cis; `grade`; `frames`.
 
     Raises:
         BgbenchError: if a replica has fewer than FEWEST frames.
@@ -114,12 +123,12 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
             f"{system.name}: a replica has {least} whole frames, {FEWEST} are needed to say how they mix; "
             "simulate more, with a shorter step if most were broken"
         )
-    named = slow_coordinates(system, x, tica)
-    varying = {name: values for name, values in named.items() if float(values.std()) > 1e-3}
+    coordinates = slow_coordinates(system, x, tica)
+    varying = {name: values for name, values in coordinates.items() if float(values.std()) > 1e-3}
     chains = split_chains(torch.stack(list(varying.values()), dim=1), replica)
     rhat = dict(zip(varying, split_rhat(chains).tolist(), strict=True))
     samples = dict(zip(varying, effective_samples(chains).tolist(), strict=True))
-    backbone = [value for name, value in rhat.items() if any(kind in name for kind in BACKBONE)]
+    backbone = [value for name, value in rhat.items() if any(angle in name for angle in BACKBONE)]
     independent = len(torch.unique(replica)) > 1
     grade = "bronze"
     if independent and max(backbone) <= RHAT_LIMIT:
@@ -135,11 +144,12 @@ def certify(system: System, frames: Mapping[str, Tensor], tica: TicaModel | None
     }
 
 
-def recertify(system: System, reference: Reference) -> dict[str, Any] | None:
-    """The certificate by today's rules, from the stored frames; None where it looks at the same already."""
+def certify_again(system: System, reference: Reference) -> dict[str, Any]:
+    """The certificate by today's rules, from the stored frames; entries on how they were made stay."""
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
-    found = certify(system, frames, reference.tica)
-    before = reference.certificate
-    if found["rhat"].keys() == before["rhat"].keys() and found["grade"] == before["grade"]:
-        return None
-    return {**before, **found}
+    return {**reference.certificate, **certify(system, frames, reference.tica)}
+
+
+def is_current(before: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    """Whether a certificate looks at the same coordinates as a fresh one and gives the same grade."""
+    return before["rhat"].keys() == fresh["rhat"].keys() and before["grade"] == fresh["grade"]

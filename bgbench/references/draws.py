@@ -1,7 +1,7 @@
-"""Training frames from a density sampler: drawn, weighed by the target, resampled to equal weights.
+"""Training frames from a density sampler: its draws, reweighted by the target and resampled to equal weights.
 
-A short simulation meets the shapes of a peptide but not how often each occurs. Weighed draws have the
-target's own proportions, up to the cut, and cost one evaluation each.
+A short simulation visits the shapes of a peptide, but not in the right proportions. Reweighted draws have the
+target's own proportions, up to the cut of the largest weights, and cost one evaluation each.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bgbench.core.abstract import AbstractSampler, Task
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import energy, plugins
-from bgbench.core.types import Reference, System
+from bgbench.core.types import Ensemble, Reference, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.snis import SNIS, Settings
 from bgbench.estimators.weights import ess, resample
@@ -25,15 +26,26 @@ from bgbench.systems.broken import broken
 
 CUT = "truncate"
 GROUPS = 16
-"""Groups of draws that stand where a simulation has replicas."""
+"""Groups that draws are split into; certificates compare them as they compare replicas of a simulation."""
 FEWEST = 4 * GROUPS
-"""Frames: two a half group, which certificates compare."""
+"""Least frames: two in each half of a group, which certificates compare."""
 
 
 @dataclass(frozen=True)
-class Weighing:
-    """How to draw: `draws` of `sampler` for each peptide become `frames`; fewer than `least` effective
-    samples make no training file."""
+class ReweightingPlan:
+    """How training frames of a peptide are made from a sampler's draws.
+
+    Args:
+        sampler: name of a sampler with a density.
+        options: of the sampler.
+        draws: of each peptide, one energy evaluation each.
+        frames: resampled from the draws.
+        least: effective samples below which a peptide gets no training file.
+        seed: of draws and resampling.
+
+    Raises:
+        BgbenchError: for too few frames to certify, or more frames than draws.
+    """
 
     sampler: str
     options: Mapping[str, str] = field(default_factory=dict)
@@ -56,14 +68,28 @@ class Weighing:
         Raises:
             BgbenchError: if it is unknown.
         """
-        known = plugins().samplers
-        if self.sampler not in known:
-            raise BgbenchError(f"unknown sampler '{self.sampler}'; known: {', '.join(known)}")
-        return known[self.sampler].build(self.options)
+        samplers = plugins().samplers
+        if self.sampler not in samplers:
+            raise BgbenchError(f"unknown sampler '{self.sampler}'; known: {', '.join(samplers)}")
+        return samplers[self.sampler].build(self.options)
 
 
-def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -> Reference | float:
-    """Draw, weigh, resample and write `out`; or the effective samples, where they are too few.
+@dataclass(frozen=True)
+class ReweightedDraws:
+    """What became of the draws of one peptide.
+
+    `effective_samples` after the cut of the largest weights; `reference`: the training frames as they were
+    written, None where there are too few effective samples and no file was written.
+    """
+
+    effective_samples: float
+    reference: Reference | None
+
+
+def reweight_draws(
+    system: System, sampler: AbstractSampler, plan: ReweightingPlan, out: Path
+) -> ReweightedDraws:
+    """Draw, reweight, resample and write the training file `out`, unless there are too few effective samples.
 
     Raises:
         BgbenchError: for a sampler without a density, too few whole frames, or a file that cannot be written.
@@ -71,36 +97,37 @@ def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -
     generator = torch.Generator().manual_seed(plan.seed)
     task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
     estimate = SNIS(Settings(cut=CUT)).estimate(sampler, task)
-    cut = estimate.ensemble
-    effective = ess(cut.log_w) * plan.draws
+    effective = ess(estimate.ensemble.log_w) * plan.draws
     if effective < plan.least:
-        return effective
-    even = resample(cut, plan.frames, generator)
-    flags = broken(system, even.x)
-    keep = ~torch.stack(list(flags.values())).any(0)
-    whole = int(keep.sum())
-    if whole < FEWEST:
-        text = f"{system.name}: {whole} of {plan.frames} frames are whole, too few to certify"
-        raise BgbenchError(f"{text}; ask for more frames")
-    kept = {"x": even.x[keep].float(), "u": even.u[keep], "replica": torch.arange(whole) % GROUPS}
+        return ReweightedDraws(effective, None)
+    resampled = resample(estimate.ensemble, plan.frames, generator)
+    weights = {"cut": CUT, "effective_samples": effective, "uncut_ess": estimate.diagnostics["uncut"]["ess"]}
+    reference = _certified(system, resampled, {**_provenance(system, plan), "weights": weights})
+    return ReweightedDraws(effective, write_reference(out, system, reference))
+
+
+def _certified(system: System, resampled: Ensemble, provenance: Mapping[str, Any]) -> Reference:
+    """The whole ones of resampled frames, with a certificate."""
+    flags = broken(system, resampled.x)
+    whole = ~torch.stack(list(flags.values())).any(0)
+    n = int(whole.sum())
+    if n < FEWEST:
+        raise BgbenchError(
+            f"{system.name}: {n} of {len(whole)} frames are whole, too few to certify; ask for more frames"
+        )
+    x, replica = resampled.x[whole].float(), torch.arange(n) % GROUPS
+    u: Tensor = resampled.u[whole]
     certificate = {
-        **certify(system, kept, None),
-        **_provenance(system, plan),
-        # Draws of a sampler are nobody's reference, however well their groups agree.
+        **certify(system, {"x": x, "u": u, "replica": replica}, None),
+        **provenance,
+        # However well groups of draws agree, they may all lack what the sampler does not reach.
         "grade": "bronze",
-        "weights": {
-            "cut": CUT,
-            "effective_samples": effective,
-            "uncut_ess": estimate.diagnostics["uncut"]["ess"],
-        },
         "left_out": {name: int(flag.sum()) for name, flag in flags.items()},
     }
-    return write_reference(
-        out, system, Reference(system.name, kept["x"], kept["u"], kept["replica"], certificate)
-    )
+    return Reference(system.name, x, u, replica, certificate)
 
 
-def _provenance(system: System, plan: Weighing) -> dict[str, Any]:
+def _provenance(system: System, plan: ReweightingPlan) -> dict[str, Any]:
     card = plugins().samplers[plan.sampler].card(plan.options)
     forcefield = system.forcefield
     return {

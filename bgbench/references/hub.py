@@ -16,7 +16,11 @@ ADDRESS = re.compile(
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file at hand: where it is, the commit it came from, its sha256."""
+    """A downloaded file: local path, address, the commit that the address stood for, sha256 (hex).
+
+    >>> HubFile(Path("weights.safetensors"), "hf:owner/name/weights.safetensors@main", "1af9336", "").commit
+    '1af9336'
+    """
 
     path: Path
     address: str
@@ -24,22 +28,41 @@ class HubFile:
     sha256: str
 
 
+class HubUnreachable(BgbenchError):
+    """There is no network, or no hub behind it: other files cannot be fetched either."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the hub cannot be reached for {address}; fetch the file on a machine with a network and give "
+            "its path, or import it with `bgbench weights import SAMPLER FILE`"
+        )
+
+
 def is_hub_address(text: str) -> bool:
-    """Whether `text` is meant as `hf:owner/name/path[@revision]`."""
+    """Whether `text` is meant as `hf:owner/name/path[@revision]`.
+
+    >>> is_hub_address("hf:owner/name/weights.safetensors"), is_hub_address("weights.safetensors")
+    (True, False)
+    """
     return text.startswith("hf:")
 
 
 def fetch(address: str) -> HubFile:
-    """Fetch `hf:[datasets/]owner/name/path[@revision]`; what is cached is not fetched again.
+    """Fetch `hf:[datasets/]owner/name/path[@revision]`, unless it is in the hub's local cache already.
 
     The revision defaults to `main`; the commit it stood for is returned, and belongs in the record.
 
     Raises:
-        BgbenchError: for another form of address, a file the hub lacks, a wrong checksum, or no network.
+        BgbenchError: for another form of address, a file the hub lacks, or a wrong checksum.
+        HubUnreachable: without a network.
+
+    >>> fetch("hf:owner/name")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: 'hf:owner/name' is not a hub address; write hf:owner/name/...
     """
     match = ADDRESS.fullmatch(address)
     if match is None:
-        raise BgbenchError(f"'{address}' is no hub address; write hf:owner/name/path/in/repo[@revision]")
+        raise BgbenchError(f"'{address}' is not a hub address; write hf:owner/name/path/in/repo[@revision]")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -56,47 +79,35 @@ def fetch(address: str) -> HubFile:
     except EntryNotFoundError as error:
         if "offline" not in str(error).lower() and "connection" not in str(error).lower():
             raise BgbenchError(f"{address}: the repository has no such file") from error
-        raise Unreachable(unreachable(address)) from error
+        raise HubUnreachable(address) from error
     except Exception as error:
-        raise Unreachable(unreachable(address)) from error
+        raise HubUnreachable(address) from error
     commit = Path(path).parts[Path(path).parts.index("snapshots") + 1]
-    return HubFile(Path(path), address, commit, checked(Path(path), address))
+    return HubFile(Path(path), address, commit, verify_download(Path(path), address))
 
 
-def checked(path: Path, address: str) -> str:
-    """The sha256 of a fetched file, which is what the hub said it is.
+def verify_download(path: Path, address: str) -> str:
+    """The sha256 (hex) of a fetched file, after it was compared with the hash that the hub promised.
 
-    The hub's cache names a file by what the hub promised: large ones by their sha256, small ones by git's
-    hash of a blob. Another file than that is deleted.
+    The hub's cache names a file by that hash: a large one by its sha256, a small one by git's hash of a
+    blob. A file with another hash is deleted.
 
     Raises:
-        BgbenchError: if it is another.
+        BgbenchError: if the hashes differ.
     """
-    found, promised = sha256_file(path), path.resolve().name
-    here = git_hash(path) if len(promised) == 40 else found
-    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", promised) and promised != here:
+    sha256, promised = sha256_file(path), path.resolve().name
+    actual = git_hash(path) if len(promised) == 40 else sha256
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", promised) and promised != actual:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise BgbenchError(
-            f"{address}: hash {here[:12]}… instead of {promised[:12]}…, damaged on its way or on disk; "
+            f"{address}: hash {actual[:12]}… instead of {promised[:12]}…, damaged on its way or on disk; "
             "it is deleted, fetch it again"
         )
-    return found
+    return sha256
 
 
 def git_hash(path: Path) -> str:
-    """What git calls a file of this content."""
+    """The hash (hex) that git gives a file of this content."""
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-
-class Unreachable(BgbenchError):
-    """No network, or no hub behind it: whatever is asked for next will not come either."""
-
-
-def unreachable(address: str) -> str:
-    """What to do without the hub."""
-    return (
-        f"the hub cannot be reached for {address}; fetch the file on a machine with a network and give its "
-        "path, or import it with `bgbench weights import SAMPLER FILE`"
-    )

@@ -1,7 +1,7 @@
 """Positions in whole steps of a resolution, stored small and exactly: each atom relative to a bonded one.
 
-A bond is short beside a molecule, so the high bytes of the differences hold little and compress; apart from
-the low ones, which are noise, they do so at their best. Nothing is rounded here.
+A bond is short compared with a molecule, so that the high bytes of the differences are mostly zero and
+compress well; the low bytes are noise and are stored apart. Nothing is rounded here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ def pack(q: np.ndarray, bonds: Sequence[tuple[int, int]]) -> dict[str, np.ndarra
     Raises:
         ValueError: if a bond is too long for int16.
     """
-    parents = spanning(q.shape[1], bonds)
+    parents = spanning_forest(q.shape[1], bonds)
     bonded = parents >= 0
     steps = q.astype(np.int32)
     steps[:, bonded] -= q[:, parents[bonded]]
@@ -34,25 +34,25 @@ def unpack(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """`q (n, atoms, 3)` int32 of packed arrays.
 
     Raises:
-        ValueError: if the parents are no forest of these atoms.
+        ValueError: if the parents are not one of each atom, or go round in a ring.
         KeyError: if an array is missing.
     """
     q = (arrays[HIGH].astype(np.int32) << 8) + arrays[LOW]
     parents = arrays[PARENTS].astype(np.int64)
     if parents.shape != q.shape[1:2] or parents.max(initial=-1) >= q.shape[1]:
-        raise ValueError("its parents are of other atoms")
-    known, waiting = set(np.flatnonzero(parents < 0).tolist()), np.flatnonzero(parents >= 0).tolist()
+        raise ValueError(f"parents of {len(parents)} atoms for positions of {q.shape[1]}")
+    placed, waiting = set(np.flatnonzero(parents < 0).tolist()), np.flatnonzero(parents >= 0).tolist()
     while waiting:
-        ready = [atom for atom in waiting if int(parents[atom]) in known]
+        ready = [atom for atom in waiting if int(parents[atom]) in placed]
         if not ready:
-            raise ValueError("its parents are no forest")
+            raise ValueError(f"the parents of atoms {waiting} go round in a ring")
         q[:, ready] += q[:, parents[ready]]
-        known.update(ready)
-        waiting = [atom for atom in waiting if atom not in known]
+        placed.update(ready)
+        waiting = [atom for atom in waiting if atom not in placed]
     return q
 
 
-def spanning(n_atoms: int, bonds: Sequence[tuple[int, int]]) -> np.ndarray:
+def spanning_forest(n_atoms: int, bonds: Sequence[tuple[int, int]]) -> np.ndarray:
     """A parent `(atoms,)` of each atom along bonds, −1 of one atom a molecule."""
     neighbours: list[list[int]] = [[] for _ in range(n_atoms)]
     for i, j in bonds:

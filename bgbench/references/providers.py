@@ -1,4 +1,4 @@
-"""Where references come from: a folder of one's own first, then what the package brings."""
+"""Where references are looked for: the user's own folder first, then the packaged ones."""
 
 import os
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec, Reference, System
-from bgbench.references.reweight import reweighted
+from bgbench.references.reweight import reweight_reference
 from bgbench.references.store import read_reference
 
 VARIABLE = "BGBENCH_REFERENCES"
-USUAL = 310.0
+PACKAGED_TEMPERATURE = 310.0
 """K. References at this temperature are packaged."""
 
 
 class MissingReference(BgbenchError):
-    """No reference of a system is at hand."""
+    """There is no reference of a system, of the user's or packaged."""
 
 
 def own_folder() -> Path:
@@ -24,27 +24,40 @@ def own_folder() -> Path:
 
 
 def reference_path(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> Path:
-    """Path of a system's reference below a references folder: other targets than the usual have their own."""
+    """Path of a system's reference below a references folder.
+
+    Another force field than the default has a folder of its own, and so has another temperature than 310 K.
+    """
     spec = forcefield or ForceFieldSpec()
     other = "" if spec == ForceFieldSpec() else f"{spec.name}-{spec.sha256[:8]}"
-    hot = "" if temperature == USUAL else f"{temperature:g}K"
+    hot = "" if temperature == PACKAGED_TEMPERATURE else f"{temperature:g}K"
     return Path(other) / hot / f"{sequence}.npz"
 
 
 def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
-    """The reference of a system: the user's own, else the packaged one; at another temperature than 310 K,
-    else the one at 310 K reweighted.
+    """The reference of a system: the user's own, else the packaged one.
+
+    At another temperature than 310 K and without a reference there, it is the one of 310 K reweighted.
+
+    Args:
+        system: sequence, force field and temperature that the reference is of.
+        suite_id: the suite that an error names in the command that fetches references.
 
     Raises:
-        MissingReference: if none exists, naming the two commands that get one.
-        BgbenchError: if the temperature is too far.
+        MissingReference: if none exists, naming the commands that make or fetch one.
+        BgbenchError: if the one that exists is damaged, or its temperature is too far to reweight from.
+
+    >>> from bgbench import peptide
+    >>> reference = find_reference(peptide("AA"))
+    >>> reference.system, reference.grade
+    ('AA', 'gold')
     """
-    found = stored_reference(system)
-    if found is not None:
-        return found
-    usual = stored_reference(system.at(USUAL))
-    if usual is not None:
-        return reweighted(usual, USUAL, system)
+    reference = stored_reference(system)
+    if reference is not None:
+        return reference
+    packaged = stored_reference(system.at(PACKAGED_TEMPERATURE))
+    if packaged is not None:
+        return reweight_reference(packaged, PACKAGED_TEMPERATURE, system)
     raise MissingReference(missing([system.name], system.temperature, suite_id, system.forcefield))
 
 
@@ -52,7 +65,7 @@ def missing(
     names: list[str], temperature: float, suite_id: str, forcefield: ForceFieldSpec | None = None
 ) -> str:
     """What to do about systems without a reference."""
-    hot = "" if temperature == USUAL else f" --temperature {temperature:g}"
+    hot = "" if temperature == PACKAGED_TEMPERATURE else f" --temperature {temperature:g}"
     if forcefield not in (None, ForceFieldSpec()):
         return (
             f"no reference for {', '.join(names)} at {temperature:g} K with the force field "

@@ -1,4 +1,4 @@
-"""The published reference data, `transferable-samplers/many-peptides-md`, as references of ours.
+"""The published reference data, `transferable-samplers/many-peptides-md`, as references of bgbench.
 
 Layout (Hugging Face data set, or a folder in the same layout): `pdb_tarfiles/test.tar` holding
 `pdbs/test/SEQ.pdb`, and `trajectories_subsampled/test/4AA/SEQ_subsampled.npz` with `positions
@@ -21,43 +21,44 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
 from bgbench.core.types import ForceFieldSpec, Reference, System, TicaModel
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.references.certificates import DAMAGE
 from bgbench.references.diagnostics import certify
 from bgbench.references.hub import fetch
-from bgbench.references.providers import USUAL
-from bgbench.references.store import DAMAGE, write_reference
+from bgbench.references.providers import PACKAGED_TEMPERATURE
+from bgbench.references.store import write_reference
 from bgbench.systems.broken import broken_fractions
 from bgbench.systems.features import heavy_pairs, n_tica_features
 
 REPOSITORY = "hf:datasets/transferable-samplers/many-peptides-md"
 PINNED = "1af9336878122eb1d62894fe2fb3ff4b801a3216"
 """The commit a public comparison of samplers pins; `--revision main` gives the newest."""
-WRONG_AT_MOST = 0.01
-"""Share of frames with a D-residue or a broken bond: more of them mean that atoms were taken for others."""
+MOST_BROKEN = 0.01
+"""Largest fraction of frames with a D-residue or a broken bond; with more, atoms were mixed up."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Gives a file of the published layout: from a folder, or from the hub at a revision."""
+    """Where files of the published layout come from: a folder, or the hub at a revision."""
 
     folder: Path | None = None
     revision: str = PINNED
 
     def file(self, name: str) -> tuple[Path, str]:
-        """A local path of `name`, and where it came from.
+        """The local path of `name`, and where it came from.
 
         Raises:
             BgbenchError: if the folder lacks it or the hub cannot be reached.
         """
         if self.folder is None:
-            found = fetch(f"{REPOSITORY}/{name}@{self.revision}")
-            return found.path, f"{found.address}, commit {found.commit}"
+            download = fetch(f"{REPOSITORY}/{name}@{self.revision}")
+            return download.path, f"{download.address}, commit {download.commit}"
         path = self.folder / name
         if not path.is_file():
             raise BgbenchError(f"{path} does not exist; give a folder in the published layout")
         return path, str(name)
 
 
-def take_published(system: System, source: Source, target: Path, part: str = "test") -> Reference:
+def import_published(system: System, source: Source, target: Path, part: str = "test") -> Reference:
     """Fetch one system's trajectory, put its atoms in our order, compute energies, certify, write.
 
     Raises:
@@ -90,11 +91,12 @@ def take_published(system: System, source: Source, target: Path, part: str = "te
 
 def refuse_unpublished(system: System) -> None:
     """Raise BgbenchError unless the published data are of this system's temperature and force field."""
-    if system.temperature != USUAL or system.forcefield != ForceFieldSpec():
+    if system.temperature != PACKAGED_TEMPERATURE or system.forcefield != ForceFieldSpec():
         named = system.forcefield.name if system.forcefield else "none"
         raise BgbenchError(
-            f"the published data are of {USUAL:g} K and the force field '{ForceFieldSpec().name}', not of "
-            f"{system.temperature:g} K and '{named}'; simulate: `bgbench data simulate`"
+            f"the published data are of {PACKAGED_TEMPERATURE:g} K and the force field "
+            f"'{ForceFieldSpec().name}', not of {system.temperature:g} K and '{named}'; simulate with "
+            "`bgbench data simulate`"
         )
 
 
@@ -118,7 +120,7 @@ def atom_order(system: System, pdb: str) -> list[int]:
     """For each atom of the system, its place in the PDB text; names are OpenMM's for any it knows (H1 is H).
 
     Raises:
-        BgbenchError: if the text is no PDB file, or the two hold different atoms.
+        BgbenchError: if the text is not a PDB file, or the two hold different atoms.
     """
     try:
         atoms = list(PDBFile(io.StringIO(pdb)).topology.atoms())
@@ -160,8 +162,10 @@ def _frames(system: System, arrays: dict[str, Any], order: list[int], path: Path
             f"{path} holds positions of shape {x.shape}; its PDB file lists {len(order)} atoms"
         )
     frames = torch.from_numpy(x[:, order].astype(np.float32))
-    shares = broken_fractions(system, frames)
-    wrong = {name: f"{shares[name]:.1%}" for name in ("wrong_hand", "torn") if shares[name] > WRONG_AT_MOST}
+    fractions = broken_fractions(system, frames)
+    wrong = {
+        name: f"{fractions[name]:.1%}" for name in ("wrong_hand", "torn") if fractions[name] > MOST_BROKEN
+    }
     if wrong:
         raise BgbenchError(
             f"{path} and its PDB file do not belong together: frames with {wrong}; fetch both again"

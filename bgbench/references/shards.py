@@ -19,8 +19,23 @@ from bgbench.core.types import Atom
 def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ...]]:
     """Atoms of every peptide of `pdb_tarfiles/PART.tar`, in the published order.
 
+    Args:
+        pdbs: the archive `PART.tar`.
+        part: `train`, `test` or `validation`.
+
     Raises:
         BgbenchError: if the archive is missing or damaged.
+
+    >>> import io, tarfile, tempfile
+    >>> pdb = b"ATOM      1  N   GLY A   1       0.000   0.000   0.000  1.00  0.00           N"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     archive = Path(folder) / "train.tar"
+    ...     with tarfile.open(archive, "w") as tar:
+    ...         member = tarfile.TarInfo("pdbs/train/GG.pdb")
+    ...         member.size = len(pdb)
+    ...         tar.addfile(member, io.BytesIO(pdb))
+    ...     published_atoms(archive)
+    {'GG': (Atom(residue=0, residue_name='GLY', name='N', element='N'),)}
     """
     return {
         PurePosixPath(name).stem: parse_atoms(text.decode())
@@ -43,8 +58,23 @@ def parse_atoms(pdb: str) -> tuple[Atom, ...]:
 def published_frames(shard: Path, topologies: Mapping[str, tuple[Atom, ...]]) -> list[tuple[str, Tensor]]:
     """Sequence and positions `(atoms, 3)` nm of each frame of a shard, in its order.
 
+    Args:
+        shard: an archive `NNNN.tar`.
+        topologies: atoms of each peptide (`published_atoms`).
+
     Raises:
         BgbenchError: for a damaged shard, an unknown peptide, a wrong number of atoms, NaN.
+
+    >>> import io, tarfile, tempfile
+    >>> content = np.ones((1, 3), "<f4").tobytes()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shard = Path(folder) / "0000.tar"
+    ...     with tarfile.open(shard, "w") as tar:
+    ...         member = tarfile.TarInfo("GG_0.bin")
+    ...         member.size = len(content)
+    ...         tar.addfile(member, io.BytesIO(content))
+    ...     published_frames(shard, {"GG": (Atom(0, "GLY", "N", "N"),)})
+    [('GG', tensor([[1., 1., 1.]]))]
     """
     frames = []
     for name, content in _members(shard):

@@ -1,4 +1,4 @@
-"""Simulate references, resumable at any point: what is lost by a kill is the current chunk."""
+"""Simulate references and training sets, resumable at any point: a kill loses the current chunk of frames."""
 
 import math
 import time
@@ -37,12 +37,23 @@ CHUNK_FRAMES = 25
 
 TICA_ROUNDS = 200
 TICA_LAG = 10
-"""TICA is fitted on plain Langevin runs from the last frames: this many rounds of 1 ps, lag in rounds."""
+"""TICA is fitted on plain Langevin runs from the last frames: number of rounds of 1 ps, and lag in rounds."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One system to simulate into `out`: `frames` in all, progress told as (done, all, ns per day)."""
+    """One system to simulate.
+
+    Args:
+        system: at the temperature and with the force field that are simulated.
+        settings: of the engine.
+        frames: over all replicas, before broken ones are left out.
+        out: the file to write.
+        progress: called after each chunk with frames done, frames in all (of a replica) and ns a day.
+
+    Raises:
+        BgbenchError: for too few frames to compare replicas with each other.
+    """
 
     system: System
     settings: Settings
@@ -60,34 +71,65 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """The folder of saved chunks; deleted when the reference is written."""
+        """The folder of saved chunks; it is deleted when the reference is written."""
         return self.out.with_suffix(".work")
 
 
-def simulate(job: Job, *, training: bool = False) -> Reference:
-    """Run or go on, then certify and write the reference. Training sets get no TICA model.
+@dataclass(frozen=True)
+class _Frames:
+    """Whole frames of a simulation, and how many broken ones of each kind were left out."""
+
+    x: Tensor
+    replica: Tensor
+    left_out: Mapping[str, int]
+
+
+def simulate_reference(job: Job) -> Reference:
+    """Run or resume a simulation, fit its TICA model, certify it and write the reference.
+
+    Returns:
+        The reference as it was written.
 
     Raises:
         BgbenchError: if the work folder belongs to other settings, or a file cannot be written.
     """
     engine = _engine(job)
-    frames = _frames(job, engine)
-    tica = None if training else _tica(job, engine)
-    x = torch.from_numpy(frames)
-    replica = torch.arange(x.shape[1]).repeat(x.shape[0])
-    x = x.flatten(0, 1)[: job.frames]
+    frames = _whole_frames(job, engine)
+    return _write(job, engine, frames, _fit_tica(job, engine))
+
+
+def simulate_training_set(job: Job) -> Reference:
+    """Run or resume a simulation, certify it and write it without a TICA model, which no training needs.
+
+    Returns:
+        The frames as they were written.
+
+    Raises:
+        BgbenchError: if the work folder belongs to other settings, or a file cannot be written.
+    """
+    engine = _engine(job)
+    return _write(job, engine, _whole_frames(job, engine), None)
+
+
+def _whole_frames(job: Job, engine: AbstractEngine) -> _Frames:
+    frames = torch.from_numpy(_frames(job, engine))
+    replica = torch.arange(frames.shape[1]).repeat(frames.shape[0])[: job.frames]
+    x = frames.flatten(0, 1)[: job.frames]
     flags = broken(job.system, x)
-    keep = ~torch.stack(list(flags.values())).any(0)
-    kept: dict[str, Tensor] = {"x": x[keep], "replica": replica[: job.frames][keep]}
-    u = _energy(job).energy(kept["x"].double())
+    whole = ~torch.stack(list(flags.values())).any(0)
+    return _Frames(x[whole], replica[whole], {name: int(flag.sum()) for name, flag in flags.items()})
+
+
+def _write(job: Job, engine: AbstractEngine, frames: _Frames, tica: TicaModel | None) -> Reference:
     certificate = {
         **_provenance(job),
         **engine.notes(),
-        **certify(job.system, kept, tica),
+        **certify(job.system, {"x": frames.x, "replica": frames.replica}, tica),
         "tica_lag_ps": None if tica is None else TICA_LAG,
-        "left_out": {name: int(flag.sum()) for name, flag in flags.items()},
+        "left_out": dict(frames.left_out),
     }
-    reference = Reference(job.system.name, kept["x"], u, kept["replica"], certificate, tica)
+    u = _energy(job).energy(frames.x.double())
+    reference = Reference(job.system.name, frames.x, u, frames.replica, certificate, tica)
     written = write_reference(job.out, job.system, reference)
     for path in job.work.iterdir():
         path.unlink()
@@ -96,7 +138,7 @@ def simulate(job: Job, *, training: bool = False) -> Reference:
 
 
 def _energy(job: Job) -> AbstractEnergy:
-    """The engine's own: OpenMM also knows terms that the batched energy does not."""
+    """The energy that the engine simulates with: OpenMM also knows terms that the batched energy does not."""
     if job.settings.engine == "openmm":
         return OpenMMEnergy(job.system)
     return BatchedEnergy(job.system, "compiled")
@@ -121,7 +163,7 @@ def _fingerprint(job: Job) -> str:
 
 
 def _engine(job: Job) -> AbstractEngine:
-    """The engine, started or as it was last saved.
+    """The engine, newly started or as it was last saved.
 
     Raises:
         BgbenchError: for a work folder of other settings.
@@ -131,7 +173,9 @@ def _engine(job: Job) -> AbstractEngine:
     if saved.exists():
         with np.load(saved, allow_pickle=False) as state:
             if str(state["fingerprint"]) != _fingerprint(job):
-                raise BgbenchError(f"{job.work} belongs to other settings; delete it or give those settings")
+                raise BgbenchError(
+                    f"{job.work} belongs to a simulation with other settings; delete it, or repeat those"
+                )
             engine.thaw(state)
     else:
         engine.advance(job.settings.warm_up)
@@ -166,7 +210,7 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
+def _fit_tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
     settings = job.settings
     runner, rounds = engine, max(1, round(1000 / settings.step / settings.round_steps))
@@ -187,14 +231,16 @@ def _tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
 
 
 def spacing(settings: Settings, frames: int, ns: float) -> int:
-    """Rounds between frames so that `frames` span `ns` nanoseconds of each replica.
+    """Rounds between frames so that `frames` (over all replicas) span `ns` nanoseconds of each replica.
 
     Raises:
-        BgbenchError: if that is less than one round, or not finite.
+        BgbenchError: if `ns` is not positive and finite, or spans less than one round a frame.
     """
     rounds = ns * 1e6 / settings.step / settings.round_steps
-    if not math.isfinite(rounds):
-        raise BgbenchError(f"--ns {ns:g} is no time to simulate; give nanoseconds of each replica, as 0.1")
+    if not ns > 0 or not math.isfinite(rounds):
+        raise BgbenchError(
+            f"--ns must be a positive number of nanoseconds, got {ns:g}; for 0.1 ns of each replica, --ns 0.1"
+        )
     per_frame = int(rounds / max(1.0, frames / settings.replicas))
     if per_frame < 1:
         raise BgbenchError(f"--ns {ns:g} is too short for {frames} frames; ask for fewer frames or more time")

@@ -1,32 +1,39 @@
-"""Whether a reference file is sound: its certificate says what its frames say, down to the last of them."""
+"""Whether a reference file is sound: its certificate agrees with its frames, down to the last of them."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
-import numpy as np
 import torch
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System
 from bgbench.dynamics.engines import ENGINES
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
 from bgbench.references.diagnostics import certify
-from bgbench.references.providers import USUAL
-from bgbench.references.store import DAMAGE, check_certificate, read_reference, target_temperature
+from bgbench.references.providers import PACKAGED_TEMPERATURE
+from bgbench.references.store import read_reference
 from bgbench.references.sums import refuse_unlisted
 from bgbench.systems.peptides import peptide
 
-NEAR = 5.0
-"""kT that a stored energy may be off that of its rounded positions. All that is packaged is within 0.25."""
+MOST_ENERGY_ERROR = 5.0
+"""kT that a stored energy may differ from that of its rounded positions; packaged ones are within 0.25."""
 
-SAME = 0.002
-"""R̂ that a certificate may be off that of its rounded frames: ten times the most met in `datasets`."""
+MOST_RHAT_ERROR = 0.002
+"""Largest difference of R̂ between a certificate and its rounded frames: ten times the most in `datasets`."""
 
 GRADES = ("gold", "silver", "bronze")
+
+
+class SoundReference(NamedTuple):
+    """A reference that passed every check, and the largest |Δu| (kT) between stored energies and those of the
+    rounded positions."""
+
+    reference: Reference
+    energy_error: float
 
 
 def references_in(place: Path) -> list[Path]:
@@ -41,52 +48,44 @@ def references_in(place: Path) -> list[Path]:
     return paths
 
 
-def verified(path: Path) -> tuple[Reference, float]:
-    """The reference of a file, and the largest |Δu| (kT) of its stored energies to those of its positions.
+def verify_reference(path: Path) -> SoundReference:
+    """Read the reference of a file and check it: checksums, shapes, counts, R̂, grade and every energy.
 
     Its sequence is what its name begins with (`AA`, `AA-500K`), its temperature what its certificate says.
 
     Raises:
-        BgbenchError: for a file that is damaged, or whose frames are not what its certificate says, or
-            whose sha256 is not what the list beside it says.
+        BgbenchError: for a file that is damaged, whose certificate disagrees with its frames, or whose sha256
+            is not that in the list beside it.
     """
     refuse_unlisted(path)
-    system = system_of(path, certificate_of(path))
+    certificate = read_certificate(path)
+    check_certificate(certificate, path)
+    system = system_of(path, certificate)
     reference = read_reference(path, system)
     refuse_other_place(path, system.temperature)
-    wrong = infinite(reference) or miscounted(reference) or misgraded(system, reference)
-    if wrong:
-        raise BgbenchError(f"{path} is not sound: {wrong}; fetch or simulate it again")
-    worst = float((BatchedEnergy(system, "compiled").energy(reference.x) - reference.u).abs().max())
-    if not worst <= NEAR:
-        raise BgbenchError(
-            f"{path} is not sound: stored energies are off by up to {worst:.1f} kT; simulate it again"
-        )
-    return reference, worst
-
-
-def certificate_of(path: Path) -> Mapping[str, Any]:
-    """A file's certificate, with every entry that one must have.
-
-    Raises:
-        BgbenchError: if the file or its certificate is damaged.
-    """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            told = json.loads(str(stored["certificate"]))
-    except DAMAGE as error:
+        refuse_nonfinite(reference)
+        refuse_other_counts(reference)
+        refuse_other_grade(system, reference)
+    except Unsound as error:
+        raise BgbenchError(f"{path} is not sound: {error}; fetch or simulate it again") from error
+    energy_error = float((BatchedEnergy(system, "compiled").energy(reference.x) - reference.u).abs().max())
+    if not energy_error <= MOST_ENERGY_ERROR:
         raise BgbenchError(
-            f"{path} is no readable reference ({error}); fetch or simulate it again"
-        ) from error
-    check_certificate(told, path)
-    return told
+            f"{path} is not sound: stored energies are off by up to {energy_error:.1f} kT; simulate it again"
+        )
+    return SoundReference(reference, energy_error)
+
+
+class Unsound(BgbenchError):
+    """What is wrong with a reference, without the name of its file."""
 
 
 def system_of(path: Path, certificate: Mapping[str, Any]) -> System:
     """The peptide a file is named after, at the temperature (K) that its certificate begins its ladder with.
 
     Raises:
-        BgbenchError: for a name or a temperature that is none.
+        BgbenchError: if the name does not begin with a sequence, or the temperature is not a number above 0.
     """
     kelvin = target_temperature(certificate, path)
     try:
@@ -98,80 +97,82 @@ def system_of(path: Path, certificate: Mapping[str, Any]) -> System:
 def refuse_other_place(path: Path, kelvin: float) -> None:
     """Raise BgbenchError if a run would take the file for one of another temperature than `kelvin`.
 
-    Names with a dash (`AA-500K`) are never looked for, and may lie anywhere.
+    Names with a dash (`AA-500K`) are never looked up by a run, and may lie anywhere.
     """
     if "-" in path.stem:
         return
     folder = re.fullmatch(r"(\d+(?:\.\d+)?)K", path.resolve().parent.name)
-    wanted = float(folder[1]) if folder else USUAL
+    wanted = float(folder[1]) if folder else PACKAGED_TEMPERATURE
     if not math.isclose(kelvin, wanted, rel_tol=1e-5):
-        home = "out of that folder" if kelvin == USUAL else f"into a folder {kelvin:g}K"
+        home = "out of that folder" if kelvin == PACKAGED_TEMPERATURE else f"into a folder {kelvin:g}K"
         raise BgbenchError(
-            f"{path} was simulated at {kelvin:g} K, and lies where references of {wanted:g} K are looked "
-            f"for; move it {home}"
+            f"{path} was simulated at {kelvin:g} K, and lies where runs look for references of {wanted:g} K; "
+            f"move it {home}"
         )
 
 
-def infinite(reference: Reference) -> str:
-    """What of positions, energies and TICA model is NaN or infinite; nothing if they are whole."""
+def refuse_nonfinite(reference: Reference) -> None:
+    """Raise Unsound if positions, energies or TICA model hold NaN or infinity."""
     arrays = {"positions": reference.x, "energies": reference.u}
     if reference.tica is not None:
         arrays |= {"TICA means": reference.tica.mean, "TICA projections": reference.tica.projection}
     bad = [name for name, values in arrays.items() if not bool(torch.isfinite(values).all())]
-    return f"{' and '.join(bad)} are not all finite" if bad else ""
+    if bad:
+        raise Unsound(f"{' and '.join(bad)} are not all finite")
 
 
-def miscounted(reference: Reference) -> str:
-    """How frames and replicas differ from those that the certificate counts; nothing if they do not.
+def refuse_other_counts(reference: Reference) -> None:
+    """Raise Unsound if frames and replicas are not as many as the certificate says.
 
     A replica may be missing where as many frames as it had were left out.
     """
-    told, n = reference.certificate, reference.n_samples
-    if told["frames"] != n:
-        return f"it holds {n} frames, its certificate says {told['frames']}"
+    certificate, n = reference.certificate, reference.n_samples
+    replicas = certificate["replicas"]
+    if certificate["frames"] != n:
+        raise Unsound(f"it holds {n} frames, its certificate says {certificate['frames']}")
     names, counts = torch.unique(reference.replica, return_counts=True)
-    if not _is_number(told["replicas"]) or not set(names.tolist()) <= set(range(int(told["replicas"]))):
-        return f"replicas are numbered up to {int(names.max())}, its certificate says {told['replicas']}"
-    lost = (int(told["replicas"]) - len(names)) * (int(counts.max()) - 1)
-    left_out = told.get("left_out")
+    if not _is_number(replicas) or not set(names.tolist()) <= set(range(int(replicas))):
+        raise Unsound(f"replicas are numbered up to {int(names.max())}, its certificate says {replicas}")
+    lost = (int(replicas) - len(names)) * (int(counts.max()) - 1)
+    left_out = certificate.get("left_out")
     if lost > (sum(left_out.values()) if isinstance(left_out, dict) else 0):
-        return f"it holds frames of {len(names)} replicas, its certificate says {told['replicas']}"
-    return ""
+        raise Unsound(f"it holds frames of {len(names)} replicas, its certificate says {replicas}")
 
 
-def misgraded(system: System, reference: Reference) -> str:
-    """How R̂ and grade differ from those of the stored frames by the rules of `certify`; nothing if not.
+def refuse_other_grade(system: System, reference: Reference) -> None:
+    """Raise Unsound if R̂ or grade is not that of the stored frames by the rules of `certify`.
 
-    Certificates of before χ₁ or ω before proline were looked at are whole without them. What was
-    not simulated may be called bronze whatever its R̂.
+    Certificates from before χ₁ or ω before proline were looked at may lack those. A reference that was not
+    simulated may be called bronze whatever its R̂.
 
     Raises:
         BgbenchError: if a replica has too few frames.
     """
-    told, grade = reference.certificate["rhat"], reference.grade
+    stored, grade = reference.certificate["rhat"], reference.grade
     if grade not in GRADES:
-        return f"grade '{grade}' is none of {', '.join(GRADES)}"
-    if not isinstance(told, dict):
-        return "its certificate has no table of R̂"
-    if reference.tica is None and any(name.startswith("tic") for name in told):
-        return "it has no TICA model, and R̂ of TICs"
+        raise Unsound(f"grade '{grade}' is not one of {', '.join(GRADES)}")
+    if not isinstance(stored, dict):
+        raise Unsound("its certificate has no table of R̂")
+    if reference.tica is None and any(name.startswith("tic") for name in stored):
+        raise Unsound("it has no TICA model, and R̂ of TICs")
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
-    found = certify(system, frames, reference.tica)
-    strange = [name for name in {**told, **found["rhat"]} if not _agree(name, told, found["rhat"])]
-    if strange:
-        name = strange[0]
-        values = [f"{table[name]}" if name in table else "absent" for table in (told, found["rhat"])]
-        return f"R̂ of {name} is {values[0]} in its certificate and {values[1]} by its frames"
-    modest = grade == "bronze" and str(reference.certificate["engine"]) not in ENGINES
-    if grade != found["grade"] and not modest:
-        return f"grade {grade} is {found['grade']} by its frames (`bgbench data certify` grades anew)"
-    return ""
+    fresh = certify(system, frames, reference.tica)
+    unlike = [name for name in {**stored, **fresh["rhat"]} if not _agree(name, stored, fresh["rhat"])]
+    if unlike:
+        name = unlike[0]
+        values = [f"{table[name]}" if name in table else "absent" for table in (stored, fresh["rhat"])]
+        raise Unsound(f"R̂ of {name} is {values[0]} in its certificate and {values[1]} by its frames")
+    simulated = str(reference.certificate["engine"]) in ENGINES
+    if grade != fresh["grade"] and (simulated or grade != "bronze"):
+        raise Unsound(
+            f"grade {grade} is {fresh['grade']} by its frames (`bgbench data certify` grades it again)"
+        )
 
 
-def _agree(name: str, told: Mapping[str, Any], found: Mapping[str, float]) -> bool:
-    if name not in told:
-        return any(kind in name for kind in ("chi1", "omega"))
-    return name in found and _is_number(told[name]) and abs(told[name] - found[name]) <= SAME
+def _agree(name: str, stored: Mapping[str, Any], fresh: Mapping[str, float]) -> bool:
+    if name not in stored:
+        return any(coordinate in name for coordinate in ("chi1", "omega"))
+    return name in fresh and _is_number(stored[name]) and abs(stored[name] - fresh[name]) <= MOST_RHAT_ERROR
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -1,26 +1,31 @@
-"""Reference files: one npz a system, positions in whole steps, energies, replicas, TICA, certificate."""
+"""Reference files: positions in whole steps, energies, replicas and TICA model in `AA.npz`, and the
+certificate beside it in `AA.certificate.json`."""
 
-import json
-import math
-import zlib
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import atomic_file, plain, sha256_file
+from bgbench.core.files import atomic_file
 from bgbench.core.types import Atom, Reference, System, TicaModel
+from bgbench.references.certificates import (
+    DAMAGE,
+    certificate_beside,
+    check_certificate,
+    load_arrays,
+    read_certificate,
+    refuse_other_target,
+    save_certificate,
+    sha256_of,
+    unreadable,
+)
 from bgbench.references.packing import pack, unpack
 from bgbench.systems.features import n_tica_features
 
-DAMAGE = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, TypeError)
-"""What reading a damaged file may raise; TypeError: one bare array in place of an archive."""
 RESOLUTION = 1e-4
 """Positions are stored in steps of this many nm, or finer; energies are of the unrounded positions."""
 
@@ -31,11 +36,29 @@ def atom_names(system: System) -> list[str]:
 
 
 def write_reference(path: Path, system: System, reference: Reference) -> Reference:
-    """Write a reference, centred and rounded; returns it as it will be read.
+    """Write a reference, centred and rounded, and its certificate beside it.
+
+    Args:
+        path: where, ending in `.npz`.
+        system: that the frames are of.
+        reference: positions in nm, energies in kT; its own `sha256` is not looked at.
+
+    Returns:
+        The reference as it will be read; its `sha256` is that of the arrays alone (`reference_sha256`).
 
     Raises:
-        BgbenchError: if `path` cannot be written.
+        BgbenchError: for a molecule that is too long, a certificate that lacks an entry, or a file that
+            cannot be written.
     """
+    arrays = _pack_reference(system, reference)
+    # The certificate first: what a crash leaves is then no reference, instead of one without a certificate.
+    save_certificate(path, reference.certificate, arrays)
+    with atomic_file(path) as stream:
+        np.savez_compressed(stream, **arrays)
+    return read_reference(path, system)
+
+
+def _pack_reference(system: System, reference: Reference) -> dict[str, Any]:
     x = (reference.x - reference.x.mean(1, keepdim=True)).double().numpy()
     scale = min(RESOLUTION, float(np.abs(x).max()) / 32767)
     if float(np.abs(x).max()) / 32767 > RESOLUTION:
@@ -46,14 +69,11 @@ def write_reference(path: Path, system: System, reference: Reference) -> Referen
         "energies": reference.u.double().numpy(),
         "replica": reference.replica.numpy().astype(np.int16),
         "atoms": np.array(atom_names(system)),
-        "certificate": np.array(json.dumps(plain(reference.certificate), sort_keys=True)),
     }
     if reference.tica is not None:
         arrays["tica_mean"] = reference.tica.mean.float().numpy()
         arrays["tica_projection"] = reference.tica.projection.float().numpy()
-    with atomic_file(path) as stream:
-        np.savez_compressed(stream, **arrays)
-    return read_reference(path, system)
+    return arrays
 
 
 def read_reference(path: Path, system: System) -> Reference:
@@ -62,41 +82,23 @@ def read_reference(path: Path, system: System) -> Reference:
     Raises:
         BgbenchError: if the file is damaged, of other atoms, or its certificate lacks something.
     """
+    arrays = load_arrays(path)
+    certificate = certificate_beside(path, arrays)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        certificate = json.loads(str(arrays["certificate"]))
         order = _order(system, [str(name) for name in arrays["atoms"]], path)
-        x = torch.from_numpy(_positions(arrays)[:, order])
         reference = Reference(
             system=system.name,
-            x=x,
+            x=torch.from_numpy(_positions(arrays)[:, order]),
             u=torch.from_numpy(arrays["energies"]),
             replica=torch.from_numpy(arrays["replica"].astype(np.int64)),
             certificate=certificate,
             tica=_tica(arrays, system),
         )
     except DAMAGE as error:
-        raise BgbenchError(
-            f"{path} is no readable reference ({error}); fetch or simulate it again"
-        ) from error
+        raise unreadable(path, error) from error
     check_certificate(certificate, path)
     refuse_other_target(certificate, system, path)
-    return replace(reference, sha256=sha256_file(path))
-
-
-def write_certificate(path: Path, certificate: Mapping[str, Any]) -> None:
-    """Give a readable reference file another certificate; every other array stays as it is.
-
-    Raises:
-        BgbenchError: for a certificate that lacks something, or a file that cannot be written.
-    """
-    check_certificate(certificate, path)
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
-    arrays["certificate"] = np.array(json.dumps(plain(certificate), sort_keys=True))
-    with atomic_file(path) as stream:
-        np.savez_compressed(stream, **arrays)
+    return replace(reference, sha256=sha256_of(path, arrays))
 
 
 def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
@@ -104,15 +106,19 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
 
     Raises:
         BgbenchError: if the file is damaged.
+
+    >>> from bgbench.core.resources import data_path
+    >>> atoms, x = read_frames(data_path("references", "AA.npz"))
+    >>> len(atoms), x.shape[1:]
+    (23, torch.Size([23, 3]))
     """
+    arrays = load_arrays(path)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            names = [str(name).split(":") for name in stored["atoms"]]
-            x = _positions(stored)
+        names = [str(name).split(":") for name in arrays["atoms"]]
+        atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
+        return atoms, torch.from_numpy(_positions(arrays))
     except DAMAGE as error:
-        raise BgbenchError(f"{path} holds no readable frames ({error}); simulate it again") from error
-    atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
-    return atoms, torch.from_numpy(x)
+        raise unreadable(path, error) from error
 
 
 def read_energies(path: Path) -> Tensor:
@@ -120,78 +126,43 @@ def read_energies(path: Path) -> Tensor:
 
     Raises:
         BgbenchError: if the file is damaged.
+
+    >>> from bgbench.core.resources import data_path
+    >>> u = read_energies(data_path("references", "AA.npz"))
+    >>> u.dtype, bool(u.isfinite().all())
+    (torch.float64, True)
     """
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return torch.from_numpy(stored["energies"])
+        return torch.from_numpy(load_arrays(path, ["energies"])["energies"])
     except DAMAGE as error:
-        raise BgbenchError(f"{path} holds no readable energies ({error}); simulate it again") from error
+        raise unreadable(path, error) from error
 
 
 def evaluations_of(path: Path) -> int:
     """Energy evaluations that a reference or training file cost, as its certificate says.
 
     Raises:
-        BgbenchError: if the file is damaged.
+        BgbenchError: if the file or its certificate is damaged.
+
+    >>> from bgbench.core.resources import data_path
+    >>> evaluations_of(data_path("references", "PG.npz")) > 1_000_000
+    True
     """
+    certificate = read_certificate(path)
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            told = json.loads(str(stored["certificate"]))
-        if "evaluations" in told:
-            return int(told["evaluations"])
+        if "evaluations" in certificate:
+            return int(certificate["evaluations"])
         # Files of before that entry: steps are of each walker, anneals not among them.
-        walkers = int(told["replicas"]) * len(told["temperatures"])
-        return walkers * int(told["steps"]) + int(told["replicas"]) * int(told["settings"]["anneal_steps"])
+        replicas, anneal_steps = int(certificate["replicas"]), int(certificate["settings"]["anneal_steps"])
+        walkers = replicas * len(certificate["temperatures"])
+        return walkers * int(certificate["steps"]) + replicas * anneal_steps
     except DAMAGE as error:
-        raise BgbenchError(f"{path} has no readable certificate ({error}); simulate it again") from error
-
-
-REQUIRED = (
-    "forcefield_sha256", "engine", "versions", "replicas", "temperatures", "steps", "frames", "rhat",
-    "effective_samples", "floor", "grade",
-)  # fmt: skip
-
-
-def refuse_other_target(certificate: Mapping[str, Any], system: System, path: Path) -> None:
-    """Raise BgbenchError unless the frames are of the system's own force field and temperature."""
-    wanted, found = system.forcefield, str(certificate["forcefield_sha256"])
-    if found != (wanted.sha256 if wanted else ""):
-        named = f"'{wanted.name}' ({wanted.sha256[:12]})" if wanted else "none"
         raise BgbenchError(
-            f"{path} is of another force field ({found[:12]}) than {system.name}'s here, {named}: "
-            "another target; move it away and simulate this one"
-        )
-    kelvin = target_temperature(certificate, path)
-    if abs(kelvin - system.temperature) > 1e-6:
-        raise BgbenchError(
-            f"{path} was simulated at {kelvin:g} K, and stands where a reference of {system.temperature:g} K "
-            "belongs; move it away and simulate this one"
-        )
+            f"the certificate of {path} does not say how many evaluations it cost ({error}); simulate again"
+        ) from error
 
 
-def target_temperature(certificate: Mapping[str, Any], path: Path) -> float:
-    """The temperature (K) of the frames, the first of the certificate's ladder.
-
-    Raises:
-        BgbenchError: if that is no number above 0.
-    """
-    told = certificate["temperatures"]
-    kelvin = told[0] if isinstance(told, list) else None
-    if isinstance(kelvin, bool) or not isinstance(kelvin, int | float) or not 0 < kelvin < math.inf:
-        raise BgbenchError(f"the certificate of {path} gives no temperature but {told}; simulate it again")
-    return float(kelvin)
-
-
-def check_certificate(certificate: Mapping[str, Any], path: Path) -> None:
-    """Raise BgbenchError for a certificate with an empty or missing entry."""
-    if not isinstance(certificate, Mapping):
-        raise BgbenchError(f"the certificate of {path} is no table of names and values; simulate it again")
-    missing = [name for name in REQUIRED if certificate.get(name) in (None, "", {}, [])]
-    if missing:
-        raise BgbenchError(f"the certificate of {path} lacks {', '.join(missing)}; simulate it again")
-
-
-def _positions(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _positions(arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Positions `(n, atoms, 3)` float32 nm; files of before `packing` hold them as they are."""
     q = arrays["positions"] if "positions" in arrays else unpack(arrays)
     return q.astype(np.float32) * np.float32(arrays["scale"])
@@ -204,7 +175,7 @@ def _order(system: System, stored: list[str], path: Path) -> list[int]:
     return [place[name] for name in atom_names(system)]
 
 
-def _tica(arrays: Mapping[str, np.ndarray], system: System) -> TicaModel | None:
+def _tica(arrays: dict[str, np.ndarray], system: System) -> TicaModel | None:
     if "tica_mean" not in arrays:
         return None
     mean, projection = (torch.from_numpy(arrays[f"tica_{part}"]).double() for part in ("mean", "projection"))

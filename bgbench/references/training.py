@@ -1,4 +1,4 @@
-"""Which peptides may be trained on: any but those of the published test and validation lists."""
+"""Which peptides samplers may be trained on: any but those of the published test and validation lists."""
 
 import itertools
 import random
@@ -12,23 +12,39 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import data_path
 from bgbench.systems.residues import ONE_TO_THREE
 
+PARTS = ("test", "validation")
+"""Lists of sequences that are held out of training."""
+
 POOL = 8_000
-"""Random sequences that covering ones are chosen from."""
+"""Number of random sequences that covering ones are selected from."""
 
 
 @lru_cache(maxsize=4)
 def held_out(*parts: str) -> frozenset[str]:
-    """Every sequence of the lists named, `test` or `validation`; without a name, of both."""
+    """Sequences that must not be trained on: those of the published lists (arXiv 2508.18175).
+
+    Args:
+        parts: `"test"`, `"validation"` or both; without any, both.
+
+    Raises:
+        BgbenchError: for the name of another list.
+
+    >>> "AA" in held_out("test"), "AA" in held_out("validation")
+    (True, False)
+    """
     lists: Any = OmegaConf.load(data_path("sequences.yaml"))
-    chosen = parts or ("test", "validation")
-    return frozenset(str(name) for part in chosen for names in lists[part].values() for name in names)
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise BgbenchError(f"unknown list '{unknown[0]}' of sequences; known: {', '.join(PARTS)}")
+    names_of_parts = [names for part in parts or PARTS for names in lists[part].values()]
+    return frozenset(str(name) for names in names_of_parts for name in names)
 
 
 def training_sequences(length: int, count: int, seed: int = 0) -> list[str]:
     """`count` sequences of `length` residues in an order drawn from `seed`, none of them held out.
 
     Raises:
-        BgbenchError: if there are not so many.
+        BgbenchError: if there are fewer.
     """
     letters = sorted(ONE_TO_THREE)
     generator = random.Random(seed)
@@ -37,40 +53,42 @@ def training_sequences(length: int, count: int, seed: int = 0) -> list[str]:
         allowed = [name for name in every if name not in held_out()]
         generator.shuffle(allowed)
     else:
-        drawn = dict.fromkeys("".join(generator.choices(letters, k=length)) for _ in range(2 * count))
-        allowed = [name for name in drawn if name not in held_out()]
+        random_names = dict.fromkeys("".join(generator.choices(letters, k=length)) for _ in range(2 * count))
+        allowed = [name for name in random_names if name not in held_out()]
     if count > len(allowed):
         raise BgbenchError(f"there are {len(allowed)} training peptides of {length} residues, not {count}")
     return allowed[:count]
 
 
 def links(sequence: str) -> set[tuple[str, str, bool, bool]]:
-    """Neighbours, whether the left one is first, whether the right one is last: what a network must know to
-    make the bond between them."""
+    """The pairs of neighbours of a sequence: what a network must know to make the bond between them.
+
+    Of each: left residue, right residue, whether the left one is first, whether the right one is last.
+    """
     last = len(sequence) - 2
     return {(sequence[k], sequence[k + 1], k == 0, k == last) for k in range(last + 1)}
 
 
-def covering_sequences(length: int, count: int, met: Iterable[str], seed: int = 0) -> list[str]:
-    """`count` training sequences, each with the most links that neither `met` nor those before it have.
+def covering_sequences(length: int, count: int, known: Iterable[str], seed: int = 0) -> list[str]:
+    """`count` training sequences, each with the most links that neither `known` nor those before it have.
 
-    Taken from at least `POOL` random ones (all there are, of two residues); ties go to the first drawn.
+    They are selected from at least `POOL` random sequences (of two residues, from all); of equals, the first.
 
     Raises:
-        BgbenchError: if there are not so many.
+        BgbenchError: if there are fewer.
     """
     most = 20**length - sum(len(name) == length for name in held_out())
-    taken = set(met)
-    drawn = training_sequences(length, min(max(POOL, 2 * count), most), seed)
-    left = {name: links(name) for name in drawn if name not in taken}
+    names = set(known)
+    candidates = training_sequences(length, min(max(POOL, 2 * count), most), seed)
+    left = {name: links(name) for name in candidates if name not in names}
     if count > len(left):
         raise BgbenchError(f"{len(left)} training peptides of {length} residues are left, not {count}")
-    known = set[tuple[str, str, bool, bool]]().union(*map(links, taken))
-    chosen: list[str] = []
-    while len(chosen) < count:
-        chosen.append(max(left, key=lambda name: len(left[name] - known)))
-        known |= left.pop(chosen[-1])
-    return chosen
+    covered = set[tuple[str, str, bool, bool]]().union(*map(links, names))
+    sequences: list[str] = []
+    while len(sequences) < count:
+        sequences.append(max(left, key=lambda name: len(left[name] - covered)))
+        covered |= left.pop(sequences[-1])
+    return sequences
 
 
 def refuse_held_out(sequences: list[str]) -> None:

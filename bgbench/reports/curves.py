@@ -5,7 +5,6 @@ smaller budget would have bought (a walk's frames lie evenly over its budget). E
 cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from bgbench.reports.compare import labels, refuse_unlike
 from bgbench.reports.replay import stored_estimate
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.stores import Curve, CurvePoint
 
 FEWEST = 100
 """The first checkpoint."""
@@ -53,26 +53,26 @@ def checkpoints(budget: int) -> list[int]:
 
 
 def curve(folder: RunFolder) -> list[Point]:
-    """The points of a run over the cells that ended well; kept in `curve.json` of its folder."""
-    kept = folder.path / "curve.json"
+    """The points of a run over the cells that ended well; stored with the run, and computed once.
+
+    Raises:
+        BgbenchError: if the stored curve or a record is damaged, or arrays that are needed are missing.
+    """
     records = [record for record in folder.records() if record.status == "ok"]
-    stamp = [record.id for record in records]
-    if kept.is_file():
-        stored = json.loads(kept.read_bytes())
-        if stored["records"] == stamp:
-            return [Point(**point) for point in stored["points"]]
+    stored = folder.read_curve()
+    if stored is not None and stored.records == [record.id for record in records]:
+        return [Point(**point.model_dump()) for point in stored.points]
     points = measured(folder, records)
     if points:
-        write_curve(folder, points)
+        folder.write_curve(stored_curve(records, points))
     return points
 
 
-def write_curve(folder: RunFolder, points: Sequence[Point]) -> None:
-    """Keep the points of a folder's present records, so that they need no arrays any more."""
-    stamp = [record.id for record in folder.records() if record.status == "ok"]
-    with atomic_file(folder.path / "curve.json") as stream:
-        text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
-        stream.write(text.encode())
+def stored_curve(records: Sequence[Record], points: Sequence[Point]) -> Curve:
+    """The points of finished records in the form that runs store, so that they need no arrays any more."""
+    return Curve(
+        records=[record.id for record in records], points=[CurvePoint(**asdict(point)) for point in points]
+    )
 
 
 def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:

@@ -106,7 +106,10 @@ def read_arrays(path: Path, expected: Arrays) -> dict[str, np.ndarray]:
         BgbenchError: if the file is missing, truncated, or not the one the record names.
     """
     if not path.is_file():
-        raise BgbenchError(f"{path} is missing; run the cell again with --resume --retry-failed")
+        raise BgbenchError(
+            f"{path} is missing: a run kept in one file has no arrays; in a run folder, delete the cell's "
+            "record and go on with --resume, which runs the cell again"
+        )
     if sha256_file(path) != expected.sha256:
         raise BgbenchError(f"{path} does not match the sha256 in its record; it was changed or truncated")
     with np.load(path, allow_pickle=False) as stored:
@@ -120,8 +123,21 @@ def read_record(path: Path) -> Record:
         BgbenchError: naming the file and the first thing wrong with it.
     """
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise BgbenchError(f"{path} is not a valid record: {where}: {first['msg']}") from error
+        text = path.read_bytes()
+    except OSError as error:
+        raise BgbenchError(f"{path} is not a valid record: file: {error.strerror}") from error
+    return parse_record(text, str(path))
+
+
+def parse_record(text: bytes, where: str) -> Record:
+    """Validate the JSON of one record, read from `where`.
+
+    Raises:
+        BgbenchError: naming `where` and the first thing wrong with it.
+    """
+    try:
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "file"
+        raise BgbenchError(f"{where} is not a valid record: {field}: {first['msg']}") from error

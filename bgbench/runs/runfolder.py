@@ -13,8 +13,10 @@ from pydantic import Field, ValidationError
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
 from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.suites import load_suite
 from bgbench.runs.provenance import versions
-from bgbench.runs.records import Record, read_record
+from bgbench.runs.records import Record
+from bgbench.runs.stores import SUFFIX, AbstractStore, Curve, FileStore, FolderStore, write_run_file
 
 
 class Inputs(Strict):
@@ -75,11 +77,16 @@ def new_plan(
 
 
 class RunFolder:
-    """`run.json`, `cells/NAME.json`, `arrays/NAME.npz`, `figures/NAME-*.png` under one folder."""
+    """A run: its plan and records, and where its arrays and figures are.
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    A run folder `path` holds `run.json`, `cells/NAME.json`, `arrays/NAME.npz`, `figures/NAME-*.png`. A run
+    kept in one file `path.jsonl` (`bgbench.runs.stores`) is read in the same way, but has no arrays.
+    """
+
+    def __init__(self, path: Path, plan: Plan, store: AbstractStore | None = None) -> None:
         self.path = path
         self.plan = plan
+        self._store = store or FolderStore(path)
 
     @classmethod
     def create(cls, path: Path, plan: Plan, suite: Path | None = None) -> "RunFolder":
@@ -100,19 +107,25 @@ class RunFolder:
     def open(cls, path: Path) -> "RunFolder":
         """Open an existing run.
 
+        Args:
+            path: a run folder; or a run in one file, with or without its ending `.jsonl`.
+
         Raises:
             BgbenchError: if `path` holds no readable run.
         """
+        folder = path.with_name(path.name.removesuffix(SUFFIX)) if path.is_file() else path
+        file = folder.with_name(f"{folder.name}{SUFFIX}")
+        in_one_file = file.is_file() and not (folder / "run.json").exists()
+        store = FileStore(file) if in_one_file or path == file else FolderStore(folder)
         try:
-            plan = Plan.model_validate_json((path / "run.json").read_bytes())
-        except OSError as error:
-            raise BgbenchError(f"{path} holds no run (no readable run.json): {error.strerror}") from error
+            plan = Plan.model_validate(store.read_plan())
         except ValidationError as error:
-            raise BgbenchError(f"{path / 'run.json'} is damaged: {error.errors()[0]['msg']}") from error
-        return cls(path, plan)
+            raise BgbenchError(f"the plan of {path} is damaged: {error.errors()[0]['msg']}") from error
+        return cls(folder, plan, store)
 
     def record_path(self, cell: Cell) -> Path:
-        return self.path / "cells" / f"{cell.name}.json"
+        """The file of a cell's record in a run folder."""
+        return FolderStore(self.path).record_path(cell)
 
     def traceback_path(self, cell: Cell) -> Path:
         return self.path / "cells" / f"{cell.name}.traceback.txt"
@@ -131,20 +144,54 @@ class RunFolder:
         """
         records, damaged = self.readable()
         if damaged:
-            raise BgbenchError(f"{damaged[0]}; --resume runs its cell again")
+            raise BgbenchError(f"{damaged[0]}; {self._store.repair}")
         return records
 
     def readable(self) -> tuple[list[Record], list[str]]:
         """The sound records in the plan's order, and a sentence for each damaged one."""
-        records, damaged = [], []
-        for cell in self.plan.cells:
-            path = self.record_path(cell)
-            if path.exists():
-                try:
-                    records.append(read_record(path))
-                except BgbenchError as error:
-                    damaged.append(str(error))
-        return records, damaged
+        return self._store.read_records(self.plan.cells)
+
+    def replace_records(self, records: Sequence[Record]) -> None:
+        """Write records over those of the same cells. The curve, which was that of the old ones, is deleted.
+
+        Raises:
+            BgbenchError: for a cell that is not in the plan, or if a file cannot be written.
+        """
+        planned = {cell.name for cell in self.plan.cells}
+        strangers = [record.cell.name for record in records if record.cell.name not in planned]
+        if strangers:
+            raise BgbenchError(f"{strangers[0]} is not a cell of {self.path}")
+        self._store.replace_records(records)
+
+    def read_curve(self) -> Curve | None:
+        """The stored curve of error against cost; None where none was stored.
+
+        Raises:
+            BgbenchError: if it is damaged.
+        """
+        return self._store.read_curve()
+
+    def write_curve(self, curve: Curve) -> None:
+        """Store the curve of error against cost.
+
+        Raises:
+            BgbenchError: if it cannot be written.
+        """
+        self._store.write_curve(curve)
+
+    def keep(self, file: Path) -> None:
+        """Write plan, records and curve to one file `NAME.jsonl`, replacing what stood there at once.
+
+        Raises:
+            BgbenchError: for a damaged record, for a suite that is not a registered one (the file does not
+                hold it), or if the file cannot be written.
+        """
+        if load_suite(self.plan.suite).sha256 != self.plan.suite_sha256:
+            raise BgbenchError(
+                f"{self.path} ran another {self.plan.suite} than the registered one; a run in one file does "
+                "not hold its suite, so keep the folder"
+            )
+        write_run_file(file, self.plan, self.records(), self.read_curve())
 
     def missing(self, *, retry_failed: bool = False) -> list[Cell]:
         """Cells of the plan without a sound record; with `retry_failed`, those that failed too."""

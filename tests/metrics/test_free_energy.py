@@ -12,7 +12,7 @@ from bgbench import BgbenchError, Ensemble, Estimate, Proposal, find_reference
 from bgbench.cli.main import app, guarded
 from bgbench.core.types import Reference
 from bgbench.metrics.free_energy import basins, difference, free_energies
-from bgbench.references.reweight import reweighted
+from bgbench.references.reweight import reweight_reference
 from bgbench.reports.compare import labels, refuse_unlike
 from bgbench.runs.runfolder import RunFolder, new_plan
 
@@ -90,7 +90,7 @@ def test_reweighting_between_temperatures_is_exact_for_a_harmonic_energy(generat
     u = 0.5 * y.square().sum(1)
     certificate = {"grade": "gold"}
     reference = Reference("d", y.reshape(n, -1, 3), u, torch.zeros(n), certificate, sha256="abc")
-    hot = reweighted(reference, 310.0, system)
+    hot = reweight_reference(reference, 310.0, system)
     told = hot.certificate["reweighted"]
     # E[w]²/E[w²] of w = e^(u (1 − ratio)): (2 ratio − 1)^(d/2) / ratio^d.
     assert told["ess"] == pytest.approx((2 * ratio - 1) ** (d / 2) / ratio**d, rel=0.1)
@@ -102,7 +102,7 @@ def test_reweighting_between_temperatures_is_exact_for_a_harmonic_energy(generat
     with pytest.raises(
         BgbenchError, match=r"less than 0\.1; simulate it with `bgbench data simulate d --temp"
     ):
-        reweighted(reference, 310.0, system.at(2000.0))
+        reweight_reference(reference, 310.0, system.at(2000.0))
 
 
 def test_a_reference_at_its_own_temperature_comes_first(alanine, own_references, make_reference):

@@ -14,7 +14,7 @@ import bgbench_prose
 from bgbench import BgbenchError
 from bgbench.cli.main import app, guarded
 from bgbench.data import fetch
-from bgbench.references.hub import checked
+from bgbench.references.hub import verify_download
 from bgbench_prose.weights import load
 
 DATA = Path(__file__).parent.parent / "data"
@@ -143,10 +143,10 @@ def test_a_file_that_is_not_what_the_hub_promised_is_deleted(hub):
 def test_small_files_are_checked_by_gits_hash(tmp_path):
     name = "ce013625030ba8dba906f756967f9e9ca394464a"
     (tmp_path / name).write_bytes(b"hello\n")
-    assert checked(tmp_path / name, "hf:a/b/c") == hashlib.sha256(b"hello\n").hexdigest()
+    assert verify_download(tmp_path / name, "hf:a/b/c") == hashlib.sha256(b"hello\n").hexdigest()
     (tmp_path / name).write_bytes(b"hullo\n")
     with pytest.raises(BgbenchError, match=f"instead of {name[:12]}"):
-        checked(tmp_path / name, "hf:a/b/c")
+        verify_download(tmp_path / name, "hf:a/b/c")
     assert not (tmp_path / name).exists()
 
 
@@ -160,7 +160,7 @@ def test_without_a_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
 def test_a_file_the_hub_does_not_have(hub):
     with pytest.raises(BgbenchError, match="no such file"):
         fetch("hf:transferable-samplers/model-weights/nosuch.pth")
-    with pytest.raises(BgbenchError, match="no hub address"):
+    with pytest.raises(BgbenchError, match="not a hub address"):
         fetch("hf:nosuch")
 
 

@@ -1,4 +1,4 @@
-"""Training files of a sampler's own draws: weighed by the target, resampled, and what they cost."""
+"""Training files of a sampler's own draws: reweighted by the target, resampled, and what they cost."""
 
 import io
 import time
@@ -14,7 +14,8 @@ from bgbench.core.abstract import AbstractDensitySampler
 from bgbench.core.types import Proposal
 from bgbench.data import evaluations_of, read_frames
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.references.draws import Weighing, weigh
+from bgbench.references.certificates import certificate_path
+from bgbench.references.draws import ReweightingPlan, reweight_draws
 
 WIDTH = 0.002
 """nm. Narrow enough that the weights of shaken start structures leave some effective samples."""
@@ -35,17 +36,17 @@ class Shaken(AbstractDensitySampler):
 
 @pytest.fixture(scope="module")
 def plan():
-    return Weighing("prior", draws=400, frames=100, least=1.5, seed=3)
+    return ReweightingPlan("prior", draws=400, frames=100, least=1.5, seed=3)
 
 
 @pytest.fixture(scope="module")
-def made(plan, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weighed") / "GG.npz"
-    return path, weigh(peptide("GG"), Shaken(), plan, path)
+def reweighted(plan, tmp_path_factory):
+    path = tmp_path_factory.mktemp("reweighted") / "GG.npz"
+    return path, reweight_draws(peptide("GG"), Shaken(), plan, path)
 
 
-def test_frames_are_draws_in_proportion_to_their_weights(plan, made):
-    path, _ = made
+def test_frames_are_draws_in_proportion_to_their_weights(plan, reweighted):
+    path, _ = reweighted
     system = peptide("GG")
     generator = torch.Generator().manual_seed(plan.seed)
     x = system.positions + WIDTH * torch.randn(
@@ -56,30 +57,32 @@ def test_frames_are_draws_in_proportion_to_their_weights(plan, made):
     # 0.2 % of 400 draws, rounded up, is one: it is lowered to the next.
     log_w = log_w.clamp_max(float(log_w.sort().values[-2]))
     expected = torch.softmax(log_w, 0) * plan.frames
-    _, kept = read_frames(path)
+    _, frames = read_frames(path)
     centred = (x - x.mean(1, keepdim=True)).float()
-    owner = torch.cdist(kept.flatten(1), centred.flatten(1)).argmin(1)
+    owner = torch.cdist(frames.flatten(1), centred.flatten(1)).argmin(1)
     counts = torch.bincount(owner, minlength=plan.draws)
-    assert len(kept) == plan.frames
+    assert len(frames) == plan.frames
     assert float((counts - expected).abs().max()) < 1.0 + 1e-6
 
 
-def test_the_certificate_tells_where_frames_come_from_and_what_they_cost(plan, made):
-    path, reference = made
-    told = reference.certificate
+def test_the_certificate_tells_where_frames_come_from_and_what_they_cost(plan, reweighted):
+    path, result = reweighted
+    certificate = result.reference.certificate
     assert evaluations_of(path) == plan.draws
-    assert told["engine"] == "snis of prior"
-    assert told["grade"] == "bronze"
-    assert plan.least <= told["weights"]["effective_samples"] <= plan.draws
-    assert told["weights"]["uncut_ess"] * plan.draws <= told["weights"]["effective_samples"] + 1e-9
+    assert certificate["engine"] == "snis of prior"
+    assert certificate["grade"] == "bronze"
+    assert certificate["weights"]["effective_samples"] == result.effective_samples
+    assert plan.least <= result.effective_samples <= plan.draws
+    assert certificate["weights"]["uncut_ess"] * plan.draws <= result.effective_samples + 1e-9
 
 
 def test_too_few_effective_samples_make_no_file(plan, tmp_path):
     path = tmp_path / "GG.npz"
-    found = weigh(peptide("GG"), Shaken(), Weighing("prior", draws=400, frames=100, least=399), path)
-    assert isinstance(found, float)
-    assert found < 399
-    assert not path.exists()
+    demanding = ReweightingPlan("prior", draws=400, frames=100, least=399)
+    result = reweight_draws(peptide("GG"), Shaken(), demanding, path)
+    assert result.reference is None
+    assert 1 <= result.effective_samples < 399
+    assert not list(tmp_path.iterdir())
 
 
 def test_test_and_validation_peptides_are_refused(cli):
@@ -112,9 +115,14 @@ def test_cost_of_a_file_from_before_it_was_written_down(tmp_path, make_reference
         '{"replicas": 32, "temperatures": [310, 400], "steps": 15000, "settings": {"anneal_steps": 10000}}'
     )
     np.savez(path, **arrays)
+    certificate_path(path).unlink()
     assert evaluations_of(path) == 32 * 2 * 15_000 + 32 * 10_000
+    arrays["certificate"] = np.array('{"replicas": 32}')
+    np.savez(path, **arrays)
+    with pytest.raises(BgbenchError, match="does not say how many evaluations it cost"):
+        evaluations_of(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(BgbenchError, match="no readable certificate"):
+    with pytest.raises(BgbenchError, match="not readable as a reference"):
         evaluations_of(path)
 
 
@@ -122,7 +130,7 @@ def test_the_command_tells_what_became_of_each_peptide(cli, tmp_path):
     words = ["data", "weigh", "verse", "GG", "--draws", "96", "--frames", "64", "--out", str(tmp_path)]
     code, told, complaint = cli(*words, "--least", "95.9")
     assert code == 0, complaint
-    assert "effective samples of 96, fewer than 95.9: left out" in told
+    assert "effective samples of 96, fewer than 95.9: no file written" in told
     code, told, complaint = cli(*words, "--least", "1")
     assert code == 0, complaint
     assert "GG: " in told
@@ -135,24 +143,24 @@ def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
         return {"torn": torch.arange(len(x)) < 3}
 
     monkeypatch.setattr("bgbench.references.draws.broken", torn)
-    plan = Weighing("prior", draws=400, frames=66, least=1)
+    plan = ReweightingPlan("prior", draws=400, frames=66, least=1)
     with pytest.raises(BgbenchError, match="GG: 63 of 66 frames are whole, too few to certify"):
-        weigh(peptide("GG"), Shaken(), plan, tmp_path / "GG.npz")
+        reweight_draws(peptide("GG"), Shaken(), plan, tmp_path / "GG.npz")
     assert not (tmp_path / "GG.npz").exists()
 
 
 def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with steps(screen, "weighing", False, 3) as told:
+    with steps(screen, "reweighting", False, 3) as told:
         for name in ("GG", "GS", "SG"):
             told(name)
             time.sleep(0.01)
     shown = screen.file.getvalue()
-    assert "weighing SG" in shown
+    assert "reweighting SG" in shown
     assert "2/3" in shown
     assert "3/3" not in shown, "the third is not done while it runs"
     assert "/min" in shown
     silent = Console(file=io.StringIO(), force_terminal=True)
-    with steps(silent, "weighing", True, 3) as told:
+    with steps(silent, "reweighting", True, 3) as told:
         told("GG")
     assert silent.file.getvalue() == ""

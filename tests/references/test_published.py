@@ -12,7 +12,7 @@ from bgbench import BgbenchError, peptide
 from bgbench.cli.main import app, guarded
 from bgbench.core.types import ForceFieldSpec, TicaModel
 from bgbench.energies.openmm import OpenMMEnergy
-from bgbench.references.published import Source, atom_order, take_published
+from bgbench.references.published import Source, atom_order, import_published
 from bgbench.references.store import read_reference
 from bgbench.systems.features import tica_features
 
@@ -77,7 +77,7 @@ def layout(tmp_path, generator):
 def test_atoms_come_in_our_order_with_energies_and_a_certificate(layout, tmp_path):
     folder, _, x, _ = layout
     system = peptide("AA")
-    take_published(system, Source(folder), tmp_path / "AA.npz")
+    import_published(system, Source(folder), tmp_path / "AA.npz")
     reference = read_reference(tmp_path / "AA.npz", system)
     assert (reference.x - (x - x.mean(1, keepdim=True))).abs().max() < 1e-4
     truth = OpenMMEnergy(system, "Reference").energy(x[:5])
@@ -90,7 +90,7 @@ def test_components_are_those_of_the_published_model(layout, tmp_path):
     """Its distances are between atoms in the order of its own file."""
     folder, _, x, published = layout
     system = peptide("AA")
-    take_published(system, Source(folder), tmp_path / "AA.npz")
+    import_published(system, Source(folder), tmp_path / "AA.npz")
     tica = read_reference(tmp_path / "AA.npz", system).tica
     ours = tica.transform(tica_features(system, x))
     assert (ours - published).abs().max() < 1e-4 * published.abs().max()
@@ -101,7 +101,7 @@ def test_components_are_those_of_the_published_model(layout, tmp_path):
 )
 def test_another_target_than_the_published_is_refused(layout, tmp_path, changed):
     with pytest.raises(BgbenchError, match="the published data are of 310 K and the force field"):
-        take_published(peptide("AA", **changed), Source(layout[0]), tmp_path / "AA.npz")
+        import_published(peptide("AA", **changed), Source(layout[0]), tmp_path / "AA.npz")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_arrays_that_are_not_what_they_should_be_are_refused(layout, tmp_path, n
     whole = dict(np.load(place))
     np.savez(place, **{**whole, name: change(whole[name])})
     with pytest.raises(BgbenchError, match=said):
-        take_published(peptide("AA"), Source(folder), tmp_path / "AA.npz")
+        import_published(peptide("AA"), Source(folder), tmp_path / "AA.npz")
     assert not (tmp_path / "AA.npz").exists()
 
 
@@ -139,9 +139,9 @@ def test_other_atoms_and_damage_are_refused(layout, tmp_path):
         atom_order(system, "ATOM      1  N   ALA A   1       x.xxx")
     place.write_bytes(place.read_bytes()[:1000])
     with pytest.raises(BgbenchError, match="is damaged"):
-        take_published(system, Source(folder), tmp_path / "AA.npz")
+        import_published(system, Source(folder), tmp_path / "AA.npz")
     with pytest.raises(BgbenchError, match="does not exist"):
-        take_published(peptide("GS"), Source(folder), tmp_path / "GS.npz")
+        import_published(peptide("GS"), Source(folder), tmp_path / "GS.npz")
 
 
 def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(
@@ -176,5 +176,5 @@ def test_one_refused_peptide_does_not_keep_the_others_from_being_taken(layout, t
     assert code == 2
     assert "AA: 200 frames" in printed
     assert "GS: " in complaint
-    assert "not taken: GS; the same command tries them again" in complaint
+    assert "refused: GS; the same command tries them again" in complaint
     assert (tmp_path / "refs" / "AA.npz").is_file()

@@ -1,10 +1,13 @@
 """References on disk, their certificates, and simulation that survives kill -9."""
 
+import doctest
+import importlib
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +17,28 @@ import torch
 from bgbench import BgbenchError, peptide
 from bgbench.cli.main import app, guarded
 from bgbench.cli.targets import targets_of
+from bgbench.core.files import sha256_file
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec
 from bgbench.dynamics.engines import Settings, evaluations, masses_of, weighted
 from bgbench.dynamics.softening import Turns
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.evaluation.suites import load_suite
+from bgbench.references.certificates import (
+    REQUIRED,
+    arrays_sha256,
+    certificate_path,
+    load_arrays,
+    read_certificate,
+    reference_sha256,
+    write_certificate,
+)
 from bgbench.references.diagnostics import certify, effective_samples, split_chains, split_rhat
 from bgbench.references.packing import pack, unpack
 from bgbench.references.providers import find_reference, reference_path
-from bgbench.references.store import REQUIRED, read_frames, read_reference
+from bgbench.references.soundness import GRADES
+from bgbench.references.store import read_frames, read_reference, write_reference
+from bgbench.references.sums import refuse_unlisted
 from bgbench.references.tica import fit_tica
 from bgbench.references.training import (
     covering_sequences,
@@ -53,9 +68,9 @@ def test_positions_survive_to_a_tenth_of_a_picometre(own_references, alanine):
     assert find_reference(alanine).sha256 == reference.sha256
 
 
-def test_nothing_depends_on_the_files_atom_order(own_references, alanine, generator):
+def test_nothing_depends_on_the_files_atom_order(own_references, alanine, generator, as_older):
     """Written as files were before `packing`, which must be read for ever."""
-    path = own_references / "AA.npz"
+    path = as_older(own_references / "AA.npz")
     before = read_reference(path, alanine)
     order = torch.randperm(23, generator=generator).numpy()
     with np.load(path) as stored:
@@ -72,17 +87,17 @@ def test_packed_positions_come_back_to_the_bit(generator):
         assert np.array_equal(unpack(packed), q)
         assert (packed["parents"] >= 0).sum() == min(len(bonds), 6)
     packed["parents"][:] = np.roll(np.arange(7), 1)
-    with pytest.raises(ValueError, match="no forest"):
+    with pytest.raises(ValueError, match=r"parents of atoms \[.*\] go round in a ring"):
         unpack(packed)
-    with pytest.raises(ValueError, match="other atoms"):
+    with pytest.raises(ValueError, match="parents of 8 atoms for positions of 7"):
         unpack({**packed, "parents": np.zeros(8, np.int16)})
     q[0, :2, 0] = 32767, -32767
     with pytest.raises(ValueError, match="too long"):
         pack(q, [(0, 1)])
 
 
-def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine):
-    path = own_references / "AA.npz"
+def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alanine, as_older):
+    path = as_older(own_references / "AA.npz")
     with pytest.raises(BgbenchError, match="other atoms than GS"):
         read_reference(path, peptide("GS"))
     with np.load(path) as stored:
@@ -92,38 +107,38 @@ def test_damaged_foreign_and_uncertified_files_are_refused(own_references, alani
         with pytest.raises(BgbenchError, match=f"lacks {name}"):
             read_reference(path, alanine)
     change(path, certificate=np.array("[1]"))
-    with pytest.raises(BgbenchError, match="no table of names and values"):
+    with pytest.raises(BgbenchError, match="not a table of names and values"):
         read_reference(path, alanine)
     change(path, certificate=np.array(json.dumps({**certificate, "temperatures": [500.0, 600.0]})))
-    with pytest.raises(BgbenchError, match=r"was simulated at 500 K, and stands where .* 310 K belongs"):
+    with pytest.raises(BgbenchError, match=r"was simulated at 500 K, but a reference of 310 K belongs there"):
         read_reference(path, alanine)
     change(path, certificate=np.array(json.dumps({**certificate, "temperatures": ["warm"]})))
-    with pytest.raises(BgbenchError, match=r"gives no temperature but \['warm'\]"):
+    with pytest.raises(BgbenchError, match=r"has temperatures \['warm'\], whose first is not"):
         read_reference(path, alanine)
     whole = np.array(json.dumps(certificate))
     change(path, certificate=whole, tica_mean=np.zeros(5), tica_projection=np.zeros((5, 2)))
     with pytest.raises(BgbenchError, match=r"a TICA model of shapes \(5,\)"):
         read_reference(path, alanine)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(BgbenchError, match="no readable reference"):
+    with pytest.raises(BgbenchError, match="not readable as a reference"):
         read_reference(path, alanine)
-    with pytest.raises(BgbenchError, match="no readable frames"):
+    with pytest.raises(BgbenchError, match="not readable as a reference"):
         read_frames(path)
     with path.open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(BgbenchError, match="no readable reference"):
+    with pytest.raises(BgbenchError, match="not readable as a reference"):
         read_reference(path, alanine)
 
 
 NINETY_NINE = ForceFieldSpec("ff99", ("amber99sbildn.xml", "amber99_obc.xml"), cutoff=1.0)
 
 
-def test_a_reference_is_of_the_suites_own_force_field(own_references, alanine, tmp_path):
-    """That of another would be a sound file of another target, and its grade a word on something else."""
+def test_a_reference_is_of_the_suites_own_force_field(own_references, alanine, tmp_path, as_older):
+    """That of another would be a sound file of another target, and its grade the grade of something else."""
     other = peptide("AA", forcefield=NINETY_NINE)
     with pytest.raises(BgbenchError, match=r"no reference for AA .* 'ff99' .*simulate SUITE\.yaml"):
         find_reference(other)
-    usual = own_references / reference_path("AA", 310.0)
+    usual = as_older(own_references / reference_path("AA", 310.0))
     place = own_references / reference_path("AA", 310.0, NINETY_NINE)
     assert place.parent.name == f"ff99-{NINETY_NINE.sha256[:8]}"
     place.parent.mkdir()
@@ -167,10 +182,11 @@ def test_a_suite_is_simulated_with_its_own_force_field_and_temperature(tmp_path)
         (("--hydrogen-mass", 20, "--engine", "softened"), "ask for a hydrogen mass of 4 or less"),
         (("--seed", -1), "seed must be 0 or more, got -1"),
         (("--seed", 3_000_000, "--engine", "openmm"), "openmm seed must be 2000000 or less"),
-        (("--ns", "nan"), "--ns nan is no time to simulate"),
-        (("--ns", "inf"), "--ns inf is no time to simulate"),
-        (("--ns", "1e308"), "--ns 1e+308 is no time to simulate"),
-        (("--ns", -1), "--ns -1 is too short"),
+        (("--ns", "nan"), "--ns must be a positive number of nanoseconds, got nan"),
+        (("--ns", "inf"), "--ns must be a positive number of nanoseconds, got inf"),
+        (("--ns", "1e308"), "--ns must be a positive number of nanoseconds, got 1e+308"),
+        (("--ns", -1), "--ns must be a positive number of nanoseconds, got -1"),
+        (("--ns", 1e-6), "--ns 1e-06 is too short"),
     ],
 )
 def test_impossible_settings_are_said_before_anything_is_simulated(words, told, tmp_path, capsys):
@@ -227,31 +243,48 @@ BACKBONE_ONLY = load_suite("dipeptides-mini").systems
 LEAST = {name: least for suite, least in FRAMES.items() for name in load_suite(suite).systems}
 
 
-@pytest.mark.parametrize("name", LEAST)
-def test_packaged_references_are_whole_and_say_how_good_they_are(name):
+def test_every_packaged_reference_is_the_listed_file_with_a_whole_certificate():
+    """What is cheap of all sixty: hashes, shapes, grades. The slow tests certify their frames."""
+    folder = data_path("references")
+    assert {path.stem for path in folder.glob("*.npz")} == set(LEAST)
+    for name, least in LEAST.items():
+        path, system = folder / f"{name}.npz", peptide(name)
+        refuse_unlisted(path)
+        reference = read_reference(path, system)
+        assert reference.n_samples >= least
+        assert reference.x.shape[1:] == (system.n_atoms, 3)
+        assert len(torch.unique(reference.replica)) >= 2
+        assert reference.tica is not None
+        assert reference.grade in GRADES
+        assert reference.sha256 == reference_sha256(path) == sha256_file(path)
+
+
+CERTIFIED = [name if name in BACKBONE_ONLY else pytest.param(name, marks=pytest.mark.slow) for name in LEAST]
+"""Those of the default suite in every run, the others once in `pytest -m slow`."""
+
+
+@pytest.mark.parametrize("name", CERTIFIED)
+def test_packaged_references_are_as_good_as_they_say(name):
     """Grades and energies are worked out again from the stored frames."""
     system = peptide(name)
     reference = read_reference(data_path("references", f"{name}.npz"), system)
-    assert reference.n_samples >= LEAST[name]
-    assert len(torch.unique(reference.replica)) >= 2
-    assert reference.tica is not None
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
-    found, told = certify(system, frames, reference.tica), reference.certificate["rhat"]
-    assert told == pytest.approx({key: found["rhat"][key] for key in told}, abs=0.01)
+    fresh, stored = certify(system, frames, reference.tica), reference.certificate["rhat"]
+    assert stored == pytest.approx({key: fresh["rhat"][key] for key in stored}, abs=0.01)
     if name in BACKBONE_ONLY:
-        rhat = {key: found["rhat"][key] for key in told}
+        rhat = {key: fresh["rhat"][key] for key in stored}
         backbone = [value for key, value in rhat.items() if not key.startswith("tic")]
         grade = ("gold", "silver", "bronze")[(max(rhat.values()) > 1.05) + (max(backbone) > 1.05)]
         assert grade == reference.grade
     else:
         # Those of before both isomers of proline were sampled hold one, and say nothing of ω.
         both = "cis" in reference.certificate
-        assert told.keys() == {key for key in found["rhat"] if both or "omega" not in key}
-        assert found["grade"] == reference.grade
-        chi1 = [key for key in told if "chi1" in key]
-        assert max((found["rhat"][key] for key in chi1), default=1.0) <= 1.1
-        assert min((found["effective_samples"][key] for key in chi1), default=200) >= 200
-    assert max(found["broken"].values()) == 0.0
+        assert stored.keys() == {key for key in fresh["rhat"] if both or "omega" not in key}
+        assert fresh["grade"] == reference.grade
+        chi1 = [key for key in stored if "chi1" in key]
+        assert max((fresh["rhat"][key] for key in chi1), default=1.0) <= 1.1
+        assert min((fresh["effective_samples"][key] for key in chi1), default=200) >= 200
+    assert max(fresh["broken"].values()) == 0.0
     from bgbench.energies.openmm import OpenMMEnergy
 
     truth = OpenMMEnergy(system, "Reference").energy(reference.x[:20].double())
@@ -262,8 +295,7 @@ def test_packaged_references_are_whole_and_say_how_good_they_are(name):
 def test_the_table_of_grades_is_that_of_the_files(suite):
     grades = {"gold": [], "silver": [], "bronze": []}
     for name in load_suite(suite).systems:
-        reference = read_reference(data_path("references", f"{name}.npz"), peptide(name))
-        grades[reference.grade].append(name)
+        grades[read_certificate(data_path("references", f"{name}.npz"))["grade"]].append(name)
     row = " | ".join(f"{len(names)}: {' '.join(sorted(names))}" for names in grades.values())
     assert f"| `{suite}` | {row} |" in (Path(__file__).parents[2] / "datasets" / "README.md").read_text()
 
@@ -308,28 +340,114 @@ def test_isomers_that_do_not_mix_cost_the_grade_of_the_backbone():
     assert before < 0.2
 
 
-def test_certificates_of_before_are_worked_out_anew(own_references, cli):
-    path = own_references / "GS.npz"
-    with np.load(path) as stored:
-        before = dict(stored)
-    told = json.loads(str(before["certificate"]))
+def without_chi1(path, **entries):
+    """A certificate as before χ₁ was looked at."""
+    certificate = read_certificate(path)
+    assert "sin_chi1_1" in certificate["rhat"]
+    rhat = {name: value for name, value in certificate["rhat"].items() if "chi" not in name}
+    return {**certificate, "engine": "softened", "rhat": rhat, **entries}
+
+
+def test_only_simulated_references_are_graded_again(own_references, cli):
     code, _, complaint = cli("data", "certify", "GS")
     assert code == 2
-    assert "made by 'made up'" in complaint
-    told = {**told, "engine": "softened"}
-    assert "sin_chi1_1" in told["rhat"]
-    rhat = {name: value for name, value in told["rhat"].items() if "chi" not in name}
-    change(path, certificate=np.array(json.dumps({**told, "rhat": rhat, "grade": "gold"})))
+    assert "made by 'made up', and its frames alone cannot say how good it is" in " ".join(complaint.split())
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["certificate inside", "certificate beside"])
+def test_grading_again_writes_a_certificate_beside_and_no_array(own_references, cli, as_older, older):
+    """The hash that records name the reference by stays, too."""
+    path = own_references / "GS.npz"
+    grade, rhat = read_certificate(path)["grade"], read_certificate(path)["rhat"]
+    if older:
+        as_older(path, **without_chi1(path, grade="gold"))
+    else:
+        write_certificate(path, without_chi1(path, grade="gold"))
+    before, sha256 = path.read_bytes(), reference_sha256(path)
+    assert certificate_path(path).exists() != older
     code, printed, _ = cli("data", "certify", "GS", "--in", str(own_references))
     assert code == 0
-    assert f"GS: gold → {told['grade']}" in printed
-    with np.load(path) as stored:
-        assert all(np.array_equal(stored[name], before[name]) for name in before if name != "certificate")
-        assert json.loads(str(stored["certificate"]))["rhat"] == pytest.approx(told["rhat"], abs=1e-3)
-    whole = path.read_bytes()
+    assert f"GS: gold → {grade}" in printed
+    assert path.read_bytes() == before
+    assert reference_sha256(path) == sha256 == find_reference(peptide("GS")).sha256
+    assert read_certificate(path)["rhat"] == pytest.approx(rhat, abs=1e-3)
+    assert read_reference(path, peptide("GS")).grade == grade
+    assert certificate_path(path).stat().st_size < 4096
+    beside = certificate_path(path).read_bytes()
     _, printed, _ = cli("data", "certify", "GS")
     assert "as its certificate says" in printed
-    assert path.read_bytes() == whole
+    assert certificate_path(path).read_bytes() == beside
+
+
+def test_the_hash_of_a_reference_is_that_of_its_arrays(own_references, alanine):
+    """Neither of how they are compressed nor of the certificate; each array counts."""
+    path = own_references / "AA.npz"
+    reference = read_reference(path, alanine)
+    arrays = load_arrays(path)
+    assert "certificate" not in arrays
+    assert reference.sha256 == reference_sha256(path) == arrays_sha256(arrays)
+    np.savez(path, **arrays)
+    write_certificate(path, {**reference.certificate, "grade": "bronze", "notes": "another"})
+    assert read_reference(path, alanine).sha256 == reference.sha256
+    for name, array in arrays.items():
+        changed = np.roll(array, 1, 0) if array.ndim else 2 * array
+        assert arrays_sha256({**arrays, name: changed}) != reference.sha256, name
+    as_double = {**arrays, "replica": arrays["replica"].astype(np.int32)}
+    assert arrays_sha256(as_double) != reference.sha256
+
+
+def test_an_older_file_keeps_the_hash_of_the_whole_file(own_references, alanine, as_older):
+    path = as_older(own_references / "AA.npz")
+    assert read_reference(path, alanine).sha256 == reference_sha256(path) == sha256_file(path)
+
+
+def test_a_certificate_of_other_arrays_or_a_damaged_one_is_refused(own_references, alanine):
+    path = own_references / "AA.npz"
+    beside, whole = certificate_path(path), load_arrays(path)
+    np.savez(path, **{**whole, "energies": whole["energies"] + 1})
+    with pytest.raises(BgbenchError, match=r"AA\.certificate\.json is the certificate of other arrays"):
+        read_reference(path, alanine)
+    np.savez(path, **whole)
+    assert read_reference(path, alanine).grade
+    for text in ("{", "[]", '{"arrays_sha256": "", "certificate": {}, "more": 1}', "\xff"):
+        beside.write_text(text, encoding="latin-1")
+        with pytest.raises(BgbenchError, match=r"AA\.certificate\.json is damaged"):
+            read_certificate(path)
+    beside.unlink()
+    with pytest.raises(BgbenchError, match=r"AA\.certificate\.json is missing beside it"):
+        read_reference(path, alanine)
+    with pytest.raises(BgbenchError, match="lacks grade"):
+        write_certificate(path, {**dict.fromkeys(REQUIRED, "x"), "grade": ""})
+    assert not beside.exists()
+
+
+def test_a_crash_while_a_reference_is_written_leaves_none(own_references, alanine, tmp_path, monkeypatch):
+    """Neither one without a certificate, nor new arrays with an old certificate."""
+    reference = read_reference(own_references / "AA.npz", alanine)
+
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", crash)
+    with pytest.raises(KeyboardInterrupt):
+        write_reference(tmp_path / "new" / "AA.npz", alanine, reference)
+    assert not (tmp_path / "new" / "AA.npz").exists()
+    changed = replace(reference, u=reference.u + 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_reference(own_references / "AA.npz", alanine, changed)
+    with pytest.raises(BgbenchError, match="is the certificate of other arrays"):
+        read_reference(own_references / "AA.npz", alanine)
+
+
+DOCUMENTED = ("hub", "providers", "shards", "store", "training")
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_examples_in_docstrings_run(module, monkeypatch, tmp_path):
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(tmp_path))
+    outcome = doctest.testmod(importlib.import_module(f"bgbench.references.{module}"))
+    assert outcome.attempted
+    assert not outcome.failed
 
 
 def test_rhat_and_effective_samples_by_known_answers(generator):
@@ -373,18 +491,22 @@ def test_training_peptides_are_never_held_out():
         training_sequences(2, 400)
     with pytest.raises(BgbenchError, match="AA: test or validation"):
         refuse_held_out(["AA", "GS"])
+    with pytest.raises(BgbenchError, match="unknown list 'training' of sequences; known: test, validation"):
+        held_out("training")
 
 
 def test_covering_sequences_meet_more_links_than_drawn_ones():
-    met = training_sequences(4, 5)
-    before = set().union(*map(links, met))
-    chosen = covering_sequences(4, 100, met)
-    assert len(set(chosen)) == 100
-    assert not set(chosen) & (held_out() | set(met))
-    new = [len(set().union(*map(links, some)) - before) for some in (chosen, training_sequences(4, 105)[5:])]
+    known = training_sequences(4, 5)
+    before = set().union(*map(links, known))
+    covering = covering_sequences(4, 100, known)
+    assert len(set(covering)) == 100
+    assert not set(covering) & (held_out() | set(known))
+    new = [
+        len(set().union(*map(links, some)) - before) for some in (covering, training_sequences(4, 105)[5:])
+    ]
     assert new[0] == 300, "three links each, none met twice"
     assert new[1] < 290
-    assert len(covering_sequences(2, 359, met)) == 359
+    assert len(covering_sequences(2, 359, known)) == 359
     with pytest.raises(BgbenchError, match="training peptides of 2 residues are left"):
         covering_sequences(2, 360, training_sequences(2, 1))
 
@@ -414,8 +536,11 @@ def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
     subprocess.run([*simulate, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     with np.load(tmp_path / "whole" / "GG.npz") as one, np.load(tmp_path / "killed" / "GG.npz") as two:
         assert one["steps_low"].shape == (300, 17, 3)
+        assert one.files == two.files
         for name in one.files:
             assert np.array_equal(one[name], two[name]), name
+    certificates = [tmp_path / folder / "GG.certificate.json" for folder in ("whole", "killed")]
+    assert certificates[0].read_bytes() == certificates[1].read_bytes()
     assert not work.exists()
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from bgbench import BgbenchError
+from bgbench.core.files import sha256_file
 from bgbench.core.resources import data_path
-from bgbench.references.soundness import certificate_of, miscounted, system_of, verified
+from bgbench.references.certificates import certificate_path, read_certificate, write_certificate
+from bgbench.references.soundness import Unsound, refuse_other_counts, system_of, verify_reference
 from bgbench.references.store import read_reference
-from bgbench.references.sums import listed, refuse_unlisted
+from bgbench.references.sums import read_sums, refuse_unlisted
 
 
 @pytest.fixture
@@ -36,11 +38,11 @@ def energies_of(path):
 
 
 def test_a_sound_reference_passes_with_all_its_energies(reference_file):
-    reference, worst = verified(reference_file)
+    reference, worst = verify_reference(reference_file)
     assert reference.n_samples == 2000
     assert 0 < worst < 0.4
     damage(reference_file)
-    assert verified(reference_file)[1] == worst
+    assert verify_reference(reference_file).energy_error == worst
 
 
 ENERGIES = {
@@ -56,7 +58,7 @@ def test_energies_are_looked_at_to_the_last_frame(reference_file, kind):
     change, told = ENERGIES[kind]
     damage(reference_file, {"energies": change(energies_of(reference_file))})
     with pytest.raises(BgbenchError, match=told):
-        verified(reference_file)
+        verify_reference(reference_file)
 
 
 @pytest.mark.parametrize(
@@ -66,22 +68,22 @@ def test_energies_are_looked_at_to_the_last_frame(reference_file, kind):
         ({"rhat": {"sin_phi1": "low"}}, "R̂ of sin_phi1 is low in its certificate"),
         ({"rhat": {"sin_phi7": 1.0}}, "R̂ of sin_phi7 is 1.0 in its certificate and absent by its frames"),
         ({"rhat": [1.0]}, "no table of R̂"),
-        ({"grade": "platinum"}, "grade 'platinum' is none of gold, silver, bronze"),
+        ({"grade": "platinum"}, "grade 'platinum' is not one of gold, silver, bronze"),
         ({"grade": "silver"}, "grade silver is gold by its frames"),
         ({"frames": 99_999}, "holds 2000 frames, its certificate says 99999"),
         ({"frames": "all"}, "its certificate says all"),
         ({"replicas": 17}, "frames of 16 replicas, its certificate says 17"),
         ({"replicas": 8}, "numbered up to 15, its certificate says 8"),
         ({"replicas": "many"}, "its certificate says many"),
-        ({"temperatures": ["hot"]}, r"no temperature but \['hot'\]"),
-        ({"temperatures": 310.0}, "no temperature but 310.0"),
-        ({"temperatures": [500.0]}, "simulated at 500 K, and lies where .* 310 K .* into a folder 500K"),
+        ({"temperatures": ["hot"]}, r"temperatures \['hot'\], whose first is not a temperature in K"),
+        ({"temperatures": 310.0}, "temperatures 310.0, whose first is not"),
+        ({"temperatures": [500.0]}, "simulated at 500 K, and lies where .* 310 K; .* into a folder 500K"),
     ],
 )  # fmt: skip
 def test_a_certificate_says_what_the_frames_say(reference_file, entries, told):
     damage(reference_file, **entries)
     with pytest.raises(BgbenchError, match=told):
-        verified(reference_file)
+        verify_reference(reference_file)
 
 
 @pytest.mark.parametrize(
@@ -95,46 +97,47 @@ def test_a_certificate_says_what_the_frames_say(reference_file, entries, told):
         ({"replica": np.zeros(2000, np.int16)}, "frames of 1 replicas, its certificate says 16"),
         ({"replica": np.arange(2000) // 125}, "R̂ of .* by its frames"),
         ({"replica": np.minimum(np.arange(2000), 15)}, "a replica has 1 whole frames"),
-        ({"certificate": np.array("[1, 2]")}, "no table of names and values"),
-        ({"certificate": np.array("{")}, "no readable reference"),
+        ({"certificate": np.array("[1, 2]")}, "not a table of names and values"),
+        ({"certificate": np.array("{")}, "not readable as a reference"),
     ],
 )  # fmt: skip
 def test_damaged_arrays_are_told(reference_file, arrays, told):
     damage(reference_file, arrays)
     with pytest.raises(BgbenchError, match=told):
-        verified(reference_file)
+        verify_reference(reference_file)
 
 
 def test_without_tica_nothing_is_gold(reference_file):
-    rhat = {k: v for k, v in certificate_of(reference_file)["rhat"].items() if not k.startswith("tic")}
+    rhat = {k: v for k, v in read_certificate(reference_file)["rhat"].items() if not k.startswith("tic")}
     damage(reference_file, {"tica_mean": None, "tica_projection": None}, rhat=rhat)
     with pytest.raises(BgbenchError, match="grade gold is silver by its frames"):
-        verified(reference_file)
+        verify_reference(reference_file)
     damage(reference_file, grade="silver")
-    assert verified(reference_file)[0].grade == "silver"
+    assert verify_reference(reference_file).reference.grade == "silver"
 
 
 def test_what_was_not_simulated_may_be_called_bronze(reference_file):
     damage(reference_file, grade="bronze")
     with pytest.raises(BgbenchError, match="grade bronze is gold"):
-        verified(reference_file)
+        verify_reference(reference_file)
     damage(reference_file, engine="snis of verse")
-    assert verified(reference_file)[0].grade == "bronze"
+    assert verify_reference(reference_file).reference.grade == "bronze"
     damage(reference_file, grade="silver")
     with pytest.raises(BgbenchError, match="grade silver is gold"):
-        verified(reference_file)
+        verify_reference(reference_file)
 
 
 def test_a_replica_may_be_missing_where_its_frames_were_left_out(reference_file):
-    reference = read_reference(reference_file, system_of(reference_file, certificate_of(reference_file)))
+    reference = read_reference(reference_file, system_of(reference_file, read_certificate(reference_file)))
     kept = reference.replica != 3
     told = {**reference.certificate, "frames": int(kept.sum()), "left_out": {"cis": 125}}
     fewer = replace(
         reference, x=reference.x[kept], u=reference.u[kept], replica=reference.replica[kept], certificate=told
     )
-    assert miscounted(fewer) == ""
+    refuse_other_counts(fewer)
     for counted in ({"cis": 100}, None):
-        assert "15 replicas" in miscounted(replace(fewer, certificate={**told, "left_out": counted}))
+        with pytest.raises(Unsound, match="15 replicas"):
+            refuse_other_counts(replace(fewer, certificate={**told, "left_out": counted}))
 
 
 def test_broken_bytes_and_other_files_are_told(reference_file):
@@ -142,11 +145,11 @@ def test_broken_bytes_and_other_files_are_told(reference_file):
     for place in range(200, len(whole), len(whole) // 40):
         reference_file.write_bytes(whole[:place] + b"\x55" * 60 + whole[place + 60 :])
         with pytest.raises(BgbenchError, match=r"PG\.npz"):
-            verified(reference_file)
+            verify_reference(reference_file)
     with reference_file.open("wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(BgbenchError, match="no readable reference"):
-        verified(reference_file)
+    with pytest.raises(BgbenchError, match="not readable as a reference"):
+        verify_reference(reference_file)
 
 
 def test_references_in_temperature_folders_are_looked_at(tmp_path, cli):
@@ -159,7 +162,7 @@ def test_references_in_temperature_folders_are_looked_at(tmp_path, cli):
     shutil.move(hot / "AA.npz", tmp_path / "AA.npz")
     code, _, told = cli("data", "verify", tmp_path)
     assert code == 2
-    assert "simulated at 500 K, and lies where references of 310 K are looked for" in told
+    assert "simulated at 500 K, and lies where runs look for references of 310 K" in told
 
 
 def test_names_may_say_more_than_the_peptide(cli):
@@ -185,10 +188,10 @@ def test_every_unsound_reference_of_a_folder_is_named(reference_file, tmp_path, 
 
 
 def test_a_file_that_is_not_what_the_list_beside_it_says_is_refused(reference_file, tmp_path, cli):
-    listed = tmp_path / "SHA256SUMS"
+    sums = tmp_path / "SHA256SUMS"
     packaged = data_path("references", "SHA256SUMS").read_text().splitlines(keepends=True)
     (line,) = [line for line in packaged if line.endswith(" PG.npz\n")]
-    listed.write_text(line)
+    sums.write_text(line)
     assert cli("data", "verify", tmp_path)[0] == 0
     damage(reference_file)  # stored anew: the same arrays, other bytes
     for place in (tmp_path, reference_file):
@@ -198,12 +201,48 @@ def test_a_file_that_is_not_what_the_list_beside_it_says_is_refused(reference_fi
         assert f"`cd {tmp_path} && sha256sum *.npz > SHA256SUMS`" in told
 
 
+def test_the_list_covers_certificates_too(reference_file, tmp_path, cli):
+    """Beside a packaged file, which stays as it is: a list that names both, one that lacks it, a lost one."""
+    beside = certificate_path(reference_file)
+    write_certificate(reference_file, read_certificate(reference_file))
+    sums = tmp_path / "SHA256SUMS"
+
+    def listing(*files):
+        return "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
+
+    sums.write_text(listing(reference_file, beside))
+    code, printed, _ = cli("data", "verify", tmp_path)
+    assert (code, printed.count("frames")) == (0, 1)
+    sums.write_text(listing(reference_file))
+    code, _, complaint = cli("data", "verify", tmp_path)
+    assert code == 2
+    assert "PG.certificate.json is not in SHA256SUMS" in complaint
+    assert f"`cd {tmp_path} && sha256sum *.npz *.certificate.json > SHA256SUMS`" in complaint
+    sums.write_text(listing(reference_file, beside))
+    beside.write_text(beside.read_text().replace("gold", "bronze"))
+    code, _, complaint = cli("data", "verify", tmp_path)
+    assert code == 2
+    assert "PG.certificate.json has sha256" in complaint
+    beside.unlink()
+    for place in (tmp_path, reference_file):
+        code, _, complaint = cli("data", "verify", place)
+        assert code == 2
+        assert "PG.certificate.json" in complaint
+
+
+def test_a_certificate_beside_takes_precedence_and_is_checked(reference_file):
+    """A wrong one beside a sound packaged file is noticed: it is the one that runs read."""
+    write_certificate(reference_file, {**read_certificate(reference_file), "grade": "silver"})
+    with pytest.raises(BgbenchError, match="grade silver is gold by its frames"):
+        verify_reference(reference_file)
+
+
 LISTS = {
     "another file": (
         b"0" * 64 + b"  GP.npz\n",
         ["GP.npz is listed and not there", "PG.npz is not in SHA256SUMS"],
     ),
-    "no checksum": (b"PG.npz is mine\n", ["has a line that is no checksum, 'PG.npz is mine'"]),
+    "no checksum": (b"PG.npz is mine\n", ["has a line that is not a checksum, 'PG.npz is mine'"]),
     "no text": (b"\xff\xfe\n", ["SHA256SUMS cannot be read"]),
     "nothing": (b"", ["PG.npz is not in SHA256SUMS"]),
 }
@@ -229,6 +268,7 @@ def test_what_is_listed_and_gone_is_named_though_nothing_is_left(tmp_path, cli):
 @pytest.mark.parametrize("folder", ["references", "checks"])
 def test_every_packaged_file_is_listed(folder):
     place = data_path(folder)
-    assert set(listed(place)) == {path.name for path in place.glob("*.npz")}
+    files = [*place.glob("*.npz"), *place.glob("*.certificate.json")]
+    assert set(read_sums(place)) == {path.name for path in files}
     for path in place.glob("*.npz"):
         refuse_unlisted(path)
