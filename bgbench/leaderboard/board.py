@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import ENTRY, VERDICT
 from bgbench.leaderboard.ledger import (
     LEDGER,
@@ -50,11 +50,11 @@ def guard(board: Path, base: Path | None = None) -> list[Problem]:
     ledger = read_ledger(board)
     entries = {path.name: open_entry(path) for path in entry_folders(board)}
     problems = list(_held(ledger, entries))
-    for name, opened in entries.items():
+    for name, files in entries.items():
         event = ledger.latest().get(name)
         if event is None:
             problems.append(Problem("ledger", name, "was never published; use `bgbench leaderboard accept`"))
-        elif opened.tier == "reproduced" and event.tier != "reproduced":
+        elif files.tier == "reproduced" and event.tier != "reproduced":
             problems.append(
                 Problem("verdict", name, "claims reproduced; the ledger knows of no reproduction")
             )
@@ -79,7 +79,7 @@ def _carried_on(before: Ledger, after: Ledger) -> Iterator[Problem]:
             yield Problem("verdict", name, "reproductions are made by maintainers")
 
 
-def _held(ledger: Ledger, entries: dict[str, Opened]) -> Iterator[Problem]:
+def _held(ledger: Ledger, entries: dict[str, EntryFiles]) -> Iterator[Problem]:
     for name, event in ledger.latest().items():
         if event.kind == "withdrawn":
             if name in entries:
@@ -92,8 +92,8 @@ def _held(ledger: Ledger, entries: dict[str, Opened]) -> Iterator[Problem]:
             yield from _unmoved(event, entries[name])
 
 
-def _unmoved(event: Event, opened: Opened) -> Iterator[Problem]:
-    now_told = scores_of(opened)
+def _unmoved(event: Event, files: EntryFiles) -> Iterator[Problem]:
+    now_told = scores_of(files)
     for cell, scores in event.scores.items():
         where = f"{event.entry}/{cell}"
         if cell not in now_told:
@@ -127,32 +127,32 @@ def accept(
         BgbenchError: for a change without a reason.
     """
     validation = validate(source, elsewhere, told=told)
-    verdict, opened = validation.required(), validation.opened
+    verdict, files = validation.required(), validation.files
     ledger = read_ledger(board)
-    before = ledger.latest().get(opened.name)
+    before = ledger.latest().get(files.name)
     if (
         before is not None
         and before.kind != "withdrawn"
-        and before.digest == verdict.digest == _kept(board, opened)
+        and before.digest == verdict.digest == _kept(board, files)
     ) and before.tier == verdict.tier:
         return None
     if before is not None and not why:
-        raise BgbenchError(f"{opened.name} was published before; say what changed with --why")
-    target = board / RECORDS / opened.name
+        raise BgbenchError(f"{files.name} was published before; say what changed with --why")
+    target = board / RECORDS / files.name
     if target.resolve() != source.resolve():
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
     version = 1 if before is None else before.version + 1
-    write_json(target / ENTRY, opened.entry.model_copy(update={"version": version}))
+    write_json(target / ENTRY, files.entry.model_copy(update={"version": version}))
     write_json(target / VERDICT, verdict)
-    event = publication(open_entry(target), verdict.tier, ledger.next_number(opened.name), why)
+    event = publication(open_entry(target), verdict.tier, ledger.next_number(files.name), why)
     add(board, event)
     return event
 
 
-def _kept(board: Path, opened: Opened) -> str:
+def _kept(board: Path, files: EntryFiles) -> str:
     """Digest of the entry of this name that the board holds."""
-    folder = board / RECORDS / opened.name
+    folder = board / RECORDS / files.name
     return digest_of(folder) if folder.is_dir() else ""
 
 
@@ -194,9 +194,9 @@ def validate_board(
     known = _verdicts(base)
     for folder in entry_folders(board):
         try:
-            opened = open_entry(folder)
-            same = opened.verdict is not None and opened.verdict == known.get(folder.name)
-            if same and opened.tier != "reported":
+            files = open_entry(folder)
+            same = files.verdict is not None and files.verdict == known.get(folder.name)
+            if same and files.tier != "reported":
                 found[folder.name] = ()
             else:
                 found[folder.name] = validate(folder, elsewhere, told=told).problems
@@ -212,5 +212,5 @@ def validate_board(
 def _verdicts(base: Path | None) -> dict[str, Verdict]:
     if base is None:
         return {}
-    opened = [open_entry(folder) for folder in entry_folders(base)]
-    return {entry.name: entry.verdict for entry in opened if entry.verdict is not None}
+    entries = [open_entry(folder) for folder in entry_folders(base)]
+    return {files.name: files.verdict for files in entries if files.verdict is not None}

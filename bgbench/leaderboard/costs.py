@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
 from bgbench.reports.curves import Point
@@ -26,19 +26,19 @@ class Costs:
     parameters: int
 
 
-def points_of(opened: Opened) -> list[Point]:
+def points_of(files: EntryFiles) -> list[Point]:
     """The entry's stored curve, checked for form.
 
     Raises:
         KeyError, TypeError, ValueError: if it is none.
     """
-    if opened.curve is None:
+    if files.curve is None:
         return []
-    if not isinstance(opened.curve, Mapping) or set(opened.curve) != {"records", "points"}:
+    if not isinstance(files.curve, Mapping) or set(files.curve) != {"records", "points"}:
         raise ValueError("fields are records and points")
-    if opened.curve["records"] != [record.id for record in opened.records if record.status == "ok"]:
+    if files.curve["records"] != [record.id for record in files.records if record.status == "ok"]:
         raise ValueError("it is of other records")
-    return [_point(told) for told in opened.curve["points"]]
+    return [_point(told) for told in files.curve["points"]]
 
 
 def _point(told: Mapping[str, Any]) -> Point:
@@ -54,9 +54,9 @@ def measured(run: RunFolder) -> list[Point]:
     return curves.measured(run, [record for record in run.records() if record.status == "ok"])
 
 
-def costs_of(opened: Opened) -> Costs:
+def costs_of(files: EntryFiles) -> Costs:
     """What the records and the card say."""
-    finished = [record for record in opened.records if record.status == "ok"]
+    finished = [record for record in files.records if record.status == "ok"]
     seconds = [r.seconds.get("preparing", 0.0) + r.seconds.get("sampling", 0.0) for r in finished]
     effective = [float(r.diagnostics.get("effective_points") or 0.0) for r in finished]
     card = finished[0].card if finished else {}

@@ -66,7 +66,7 @@ class Verdict(Strict):
 
 
 @dataclass(frozen=True)
-class Opened:
+class EntryFiles:
     """An entry's files, read by guarded readers."""
 
     folder: Path
@@ -126,7 +126,7 @@ class Opened:
         return shlex.join(words + [word for setting in settings for word in ("--set", setting)])
 
 
-def open_entry(folder: Path) -> Opened:
+def open_entry(folder: Path) -> EntryFiles:
     """Read an entry, guarding against everything a stranger may have put there.
 
     Raises:
@@ -140,14 +140,14 @@ def open_entry(folder: Path) -> Opened:
             raise refuse("path", PLAN, f"the cell {name[:60]!r} cannot be a file name")
     if len(set(names)) < len(names) or not names:
         raise refuse("schema", PLAN, "no cell, or the same cell twice")
-    files = sorted(path.name for path in (folder / "cells").glob("*"))
-    strays = set(files) - {f"{name}.json" for name in names}
+    present = sorted(path.name for path in (folder / "cells").glob("*"))
+    strays = set(present) - {f"{name}.json" for name in names}
     if strays:
         raise refuse("layout", f"cells/{min(strays)}", "is not a cell of the plan")
     records = [
-        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in files
+        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in present
     ]
-    return Opened(
+    return EntryFiles(
         folder=folder,
         entry=read_model(folder / ENTRY, Entry),
         plan=plan,
@@ -164,8 +164,8 @@ def digest_of(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def label(opened: Opened) -> str:
+def label(files: EntryFiles) -> str:
     """Sampler with its options, as tables name it."""
-    cell = opened.plan.cells[0]
+    cell = files.plan.cells[0]
     options = ", ".join(f"{key}={value}" for key, value in cell.options.items())
     return f"{cell.sampler} ({options})" if options else cell.sampler

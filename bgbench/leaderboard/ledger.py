@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from bgbench.core.files import Strict, write_json
-from bgbench.leaderboard.entries import Opened, Tier, digest_of
+from bgbench.leaderboard.entries import EntryFiles, Tier, digest_of
 from bgbench.leaderboard.folders import NAME
 from bgbench.leaderboard.guarded import read_model
 from bgbench.leaderboard.problems import refuse
@@ -86,27 +86,27 @@ def add(board: Path, event: Event) -> Path:
     return path
 
 
-def scores_of(opened: Opened) -> dict[str, dict[str, float | None] | None]:
+def scores_of(files: EntryFiles) -> dict[str, dict[str, float | None] | None]:
     """What is published of each cell."""
-    found = {record.cell.name: record for record in opened.records if record.status == "ok"}
+    found = {record.cell.name: record for record in files.records if record.status == "ok"}
     return {
         cell.name: dict(found[cell.name].metrics) if cell.name in found else None
-        for cell in opened.plan.cells
+        for cell in files.plan.cells
     }
 
 
-def publication(opened: Opened, tier: Tier, number: int, why: str) -> Event:
+def publication(files: EntryFiles, tier: Tier, number: int, why: str) -> Event:
     """The event of publishing an entry now, its first or a later one."""
     return Event(
         date=now(),
-        entry=opened.name,
+        entry=files.name,
         number=number,
-        version=opened.entry.version,
+        version=files.entry.version,
         kind="added" if number == 1 else "changed",
         why=why,
         tier=tier,
-        digest=digest_of(opened.folder),
-        scores=scores_of(opened),
+        digest=digest_of(files.folder),
+        scores=scores_of(files),
     )
 
 

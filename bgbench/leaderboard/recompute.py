@@ -16,7 +16,7 @@ from bgbench.evaluation.bench import Bench, generator, open_bench
 from bgbench.evaluation.protocols import Judgement, get_protocol
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
     COPIED_SHARE,
@@ -43,20 +43,20 @@ class Found:
     energy_difference: float = 0.0
 
 
-def array_file(opened: Opened, record: Record, elsewhere: Path | None) -> Path | None:
+def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Path | None:
     """The cell's array file: in the folder, or among downloads in `elsewhere` (by name or sha256)."""
-    own = opened.run.arrays_path(record.cell)
+    own = files.run.arrays_path(record.cell)
     if own.is_file() or elsewhere is None or record.arrays is None:
         return own if own.is_file() else None
     places = [
-        elsewhere / opened.name / own.name,
+        elsewhere / files.name / own.name,
         elsewhere / f"{record.arrays.sha256}.npz",
         elsewhere / own.name,
     ]
     return next((path for path in places if path.is_file() and not path.is_symlink()), None)
 
 
-def recompute(opened: Opened, record: Record, path: Path, random: np.random.Generator) -> Found:
+def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.Generator) -> Found:
     """Everything that follows from a cell's arrays; stops at the first kind of thing wrong."""
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
@@ -68,7 +68,7 @@ def recompute(opened: Opened, record: Record, path: Path, random: np.random.Gene
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell)
         for check in (shapes, weights, samples):
-            problems = tuple(check(record, stored, bench, opened.entry.control))
+            problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
                 return Found(problems)
         n, difference, wrong = energies(stored, bench, random)

@@ -9,7 +9,7 @@ import numpy as np
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.leaderboard.board import entry_folders
-from bgbench.leaderboard.entries import Opened, Verdict, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Verdict, open_entry
 from bgbench.leaderboard.folders import VERDICT
 from bgbench.leaderboard.ledger import add, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
@@ -34,13 +34,13 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     folder = next((path for path in entry_folders(board) if path.name == name), None)
     if folder is None:
         raise BgbenchError(f"the board in {board} has no entry '{name}'")
-    opened, again = open_entry(folder), RunFolder.open(run)
-    refuse_unlike(opened, again)
+    files, again = open_entry(folder), RunFolder.open(run)
+    refuse_unlike(files, again)
     wrong = verify(again) or [str(found) for found in replay(again)]
     if wrong:
         raise refuse("reproduction", run.name, wrong[0])
     records = [record for record in again.records() if record.status == "ok"]
-    gaps = {metric: gap(list(opened.records), records, metric) for metric in (*RANKED, "ess")}
+    gaps = {metric: gap(list(files.records), records, metric) for metric in (*RANKED, "ess")}
     told = {metric: value for metric, value in gaps.items() if value is not None}
     far = [
         Problem("reproduction", name, f"{metric} lies {value:.1f} standard errors from what was submitted")
@@ -49,19 +49,19 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     ]
     if far or not told:
         raise Refused(*(far or [Problem("reproduction", name, "no metric in common")]))
-    if opened.verdict is None or opened.tier == "reported":
+    if files.verdict is None or files.tier == "reported":
         raise refuse("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
-    verdict = opened.verdict.model_copy(update={"tier": "reproduced", "reproduction": told})
+    verdict = files.verdict.model_copy(update={"tier": "reproduced", "reproduction": told})
     write_json(folder / VERDICT, verdict)
     number = read_ledger(board).next_number(name)
     why = f"reproduced on seeds {', '.join(str(seed) for seed in sorted({r.cell.seed for r in records}))}"
-    add(board, publication(opened, "reproduced", number, why))
+    add(board, publication(files, "reproduced", number, why))
     return verdict
 
 
-def refuse_unlike(opened: Opened, again: RunFolder) -> None:
+def refuse_unlike(files: EntryFiles, again: RunFolder) -> None:
     """Raise Refused unless the run is of the same things, on other seeds, and later."""
-    mine, theirs = again.plan, opened.plan
+    mine, theirs = again.plan, files.plan
     for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget", "inputs"):
         if getattr(mine, field) != getattr(theirs, field):
             raise refuse("reproduction", again.path.name, f"another {field} than the submission's")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from bgbench.core.files import sha256_file, write_json
-from bgbench.leaderboard.entries import Entry, Opened, Remote, digest_of, open_entry
+from bgbench.leaderboard.entries import Entry, EntryFiles, Remote, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import FOLDER_BYTES
@@ -35,7 +35,7 @@ def submit(
     said: Mapping[str, Any],
     arrays_url: str | None = None,
     told: Callable[[str], None] = SILENT,
-) -> Opened:
+) -> EntryFiles:
     """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
 
     `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`,
@@ -119,14 +119,14 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
     return remote
 
 
-def public(opened: Opened) -> list[str]:
+def public(files: EntryFiles) -> list[str]:
     """A line for each thing that a submission makes public."""
-    files = [path for path in opened.folder.rglob("*") if path.is_file()]
-    first = opened.records[0]
+    paths = [path for path in files.folder.rglob("*") if path.is_file()]
+    first = files.records[0]
     host = first.provenance.get("host", {})
-    cell = opened.plan.cells[0]
+    cell = files.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
-    remote = list(opened.entry.remote.values())
+    remote = list(files.entry.remote.values())
     where = "in the folder"
     if remote:
         url, gone = remote[0].url, sum(item.size is None for item in remote)
@@ -134,14 +134,14 @@ def public(opened: Opened) -> list[str]:
         kept = f"all {gone} are gone" if gone == len(remote) else kept
         where = f"at {url.rpartition('/')[0]}" if url else f"{kept}: tier reported"
     return [
-        f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
-        f"{digest_of(opened.folder)[:16]}…",
-        f"authors: {', '.join(opened.entry.authors)}; licence: {opened.entry.licence}",
-        f"plugin: {opened.entry.pin}" + (f", source {opened.entry.source}" if opened.entry.source else ""),
+        f"{len(paths)} files, {sum(path.stat().st_size for path in paths):,} bytes, sha256 of the records "
+        f"{digest_of(files.folder)[:16]}…",
+        f"authors: {', '.join(files.entry.authors)}; licence: {files.entry.licence}",
+        f"plugin: {files.entry.pin}" + (f", source {files.entry.source}" if files.entry.source else ""),
         f"settings: {', '.join(f'{k}={v}' for k, v in settings.items()) or 'none'} (paths among them too)",
         f"host: {host.get('system', '?')}, {host.get('cpu', '?')}, GPU {host.get('gpu') or 'none'}",
         f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
         f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
         f"arrays: {where}",
-        *(f"failed: {name}: {why}" for name, why in opened.missing),
+        *(f"failed: {name}: {why}" for name, why in files.missing),
     ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from bgbench.core.files import write_json
 from bgbench.leaderboard.checks import STAGES
-from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import Found, alike, array_file, recompute
@@ -28,7 +28,7 @@ SILENT: Callable[[str], None] = lambda text: None  # noqa: E731
 class Validation:
     """What was found of an entry. Without `problems` it has earned its `verdict`."""
 
-    opened: Opened
+    files: EntryFiles
     problems: tuple[Problem, ...]
     verdict: Verdict | None
     seed: int
@@ -57,79 +57,79 @@ def validate(
     Raises:
         Refused: if the folder cannot even be read safely.
     """
-    opened = open_entry(folder)
+    files = open_entry(folder)
     seed = secrets.randbits(32) if seed is None else seed
     for stage in STAGES:
-        problems = tuple(problem for check in stage for problem in check(opened))
+        problems = tuple(problem for check in stage for problem in check(files))
         if problems:
-            return Validation(opened, problems, None, seed)
-    found = dict(_recomputed(opened, elsewhere, np.random.default_rng(seed), told))
-    strays = tuple(_strays(opened))
+            return Validation(files, problems, None, seed)
+    found = dict(_recomputed(files, elsewhere, np.random.default_rng(seed), told))
+    strays = tuple(_strays(files))
     wrong = strays + tuple(problem for item in found.values() for problem in item.problems)
     if not wrong:
-        wrong = tuple(_curve(opened, found, told))
+        wrong = tuple(_curve(files, found, told))
     if wrong:
-        return Validation(opened, wrong, None, seed)
-    earned = _verdict(opened, found)
-    wrong = tuple(_unearned(opened, earned))
-    return Validation(opened, wrong, None if wrong else _kept(opened, earned), seed)
+        return Validation(files, wrong, None, seed)
+    earned = _verdict(files, found)
+    wrong = tuple(_unearned(files, earned))
+    return Validation(files, wrong, None if wrong else _kept(files, earned), seed)
 
 
 def _recomputed(
-    opened: Opened, elsewhere: Path | None, random: np.random.Generator, told: Callable[[str], None]
+    files: EntryFiles, elsewhere: Path | None, random: np.random.Generator, told: Callable[[str], None]
 ) -> Iterator[tuple[str, Found]]:
-    for record in opened.records:
+    for record in files.records:
         if record.status != "ok":
             continue
-        path = array_file(opened, record, elsewhere)
+        path = array_file(files, record, elsewhere)
         if path is not None:
-            told(f"{opened.name}: {record.cell.name}")
-            yield record.cell.name, recompute(opened, record, path, random)
-        elif not _published(opened, record):
+            told(f"{files.name}: {record.cell.name}")
+            yield record.cell.name, recompute(files, record, path, random)
+        elif not _published(files, record):
             text = "is not here, and entry.json names no file with the sha256 of its record"
             yield record.cell.name, Found((Problem("hash", f"arrays/{record.cell.name}.npz", text),))
 
 
-def _published(opened: Opened, record: Record) -> bool:
-    remote = opened.entry.remote.get(record.cell.name)
+def _published(files: EntryFiles, record: Record) -> bool:
+    remote = files.entry.remote.get(record.cell.name)
     return remote is not None and record.arrays is not None and remote.sha256 == record.arrays.sha256
 
 
-def _strays(opened: Opened) -> Iterator[Problem]:
+def _strays(files: EntryFiles) -> Iterator[Problem]:
     """Array files of no finished cell."""
-    known = {f"{record.cell.name}.npz" for record in opened.records if record.status == "ok"}
-    for path in sorted((opened.folder / "arrays").glob("*")):
+    known = {f"{record.cell.name}.npz" for record in files.records if record.status == "ok"}
+    for path in sorted((files.folder / "arrays").glob("*")):
         if path.name not in known:
             yield Problem("layout", f"arrays/{path.name}", "belongs to no finished cell")
 
 
-def _curve(opened: Opened, found: dict[str, Found], told: Callable[[str], None]) -> Iterator[Problem]:
+def _curve(files: EntryFiles, found: dict[str, Found], told: Callable[[str], None]) -> Iterator[Problem]:
     """Error against cost as the arrays give it; without all arrays only its form is looked at."""
     from bgbench.leaderboard.costs import measured, points_of
 
     try:
-        points = points_of(opened)
+        points = points_of(files)
     except (KeyError, TypeError, ValueError) as error:
         yield Problem("curve", CURVE, f"not a curve: {error}")
         return
-    finished = [record for record in opened.records if record.status == "ok"]
-    if not points or len(found) < len(finished) or any(not _own(opened, record) for record in finished):
+    finished = [record for record in files.records if record.status == "ok"]
+    if not points or len(found) < len(finished) or any(not _own(files, record) for record in finished):
         return
-    told(f"{opened.name}: curve")
-    now = [vars(point) for point in measured(opened.run)]
+    told(f"{files.name}: curve")
+    now = [vars(point) for point in measured(files.run)]
     if not alike([vars(point) for point in points], now, METRIC_RELATIVE):
         yield Problem("curve", CURVE, "is not what the arrays give")
 
 
-def _own(opened: Opened, record: Record) -> bool:
-    return opened.run.arrays_path(record.cell).is_file()
+def _own(files: EntryFiles, record: Record) -> bool:
+    return files.run.arrays_path(record.cell).is_file()
 
 
-def _verdict(opened: Opened, found: dict[str, Found]) -> Verdict:
-    finished = [record.cell.name for record in opened.records if record.status == "ok"]
+def _verdict(files: EntryFiles, found: dict[str, Found]) -> Verdict:
+    finished = [record.cell.name for record in files.records if record.status == "ok"]
     return Verdict(
         tier="recomputed" if len(found) == len(finished) else "reported",
-        digest=digest_of(opened.folder),
+        digest=digest_of(files.folder),
         bgbench=versions()["bgbench"],
         cells={name: "recomputed" if name in found else "reported" for name in finished},
         energies=sum(item.energies for item in found.values()),
@@ -137,9 +137,9 @@ def _verdict(opened: Opened, found: dict[str, Found]) -> Verdict:
     )
 
 
-def _unearned(opened: Opened, earned: Verdict) -> Iterator[Problem]:
+def _unearned(files: EntryFiles, earned: Verdict) -> Iterator[Problem]:
     """A verdict in the folder may claim no more than was found now; `guard` looks at reproductions."""
-    kept = opened.verdict
+    kept = files.verdict
     if kept is None:
         return
     if kept.digest != earned.digest:
@@ -150,9 +150,9 @@ def _unearned(opened: Opened, earned: Verdict) -> Iterator[Problem]:
         yield Problem("verdict", VERDICT, "claims reproduced, and tells of no reproduction")
 
 
-def _kept(opened: Opened, earned: Verdict) -> Verdict:
+def _kept(files: EntryFiles, earned: Verdict) -> Verdict:
     """What was earned now, with a reproduction that the folder tells of."""
-    kept = opened.verdict
+    kept = files.verdict
     if kept is None or kept.tier != "reproduced":
         return earned
     return earned.model_copy(update={"tier": kept.tier, "reproduction": kept.reproduction})
@@ -164,6 +164,6 @@ def write_verdict(validation: Validation) -> Path:
     Raises:
         Refused: if there is none.
     """
-    path = validation.opened.folder / VERDICT
+    path = validation.files.folder / VERDICT
     write_json(path, validation.required())
     return path
