@@ -1,14 +1,17 @@
-.PHONY: run test lint bench entries site
+.PHONY: run test lint docs bench entries site
 PYTHON ?= python
 
 run:
 	bgbench run prose
 test:
-	pytest
+	$(PYTHON) -m pytest
 lint:
-	ruff check . && ruff format --check . && mypy
+	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+docs:
+	$(PYTHON) docs/house.py
+	$(PYTHON) -m sphinx -q -W --keep-going -b html docs build/docs
 bench:
-	pytest benchmarks/speed -m "" -s
+	$(PYTHON) -m pytest benchmarks/speed -m "" -s
 entries:
 	leaderboard/entries.sh
 site:

@@ -102,6 +102,27 @@ def test_the_set_up_commands_are_the_ones_ci_runs():
     assert "pip install -c constraints.txt . && bgbench run prose" in README
 
 
+def test_pins_are_on_the_public_index():
+    """A local version (`+cpu`) is on no public index: with one, README fails elsewhere."""
+    pins = (ROOT / "constraints.txt").read_text().split()
+    assert pins
+    assert [pin for pin in pins if "+" in pin or "==" not in pin] == []
+    assert (
+        "pip install -q --dry-run --ignore-installed -c constraints.txt ."
+        in (ROOT / ".ci" / "run").read_text()
+    )
+
+
+def test_the_map_of_the_house_is_todays(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    house = importlib.import_module("house")
+    assert len(house.rooms()) == 12
+    for name in house.PAGES:
+        page = (ROOT / name).read_text()
+        assert "| `core` |" in page
+        assert house.rewritten(page) == page
+
+
 def test_the_results_table_is_that_of_the_stored_records():
     spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
     results = importlib.util.module_from_spec(spec)
