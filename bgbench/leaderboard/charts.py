@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from bgbench.leaderboard.scales import Scale, scale, short
+from bgbench.reports.statistics import Interval
 
 COLOURS = 8
 """Series that are told apart by colour and marker; the others stay grey."""
@@ -94,15 +95,15 @@ def _series(line: Line, x: Scale, y: Scale) -> str:
     return f'<g class="{kind}{dash}"><path class="line" d="{_path(line.points, x, y)}"/>{marks}</g>'
 
 
-def interval_bar(low: float, mean: float, high: float, floor: float | None, across: Scale | None) -> Markup:
+def interval_bar(interval: Interval, floor: float | None, across: Scale) -> Markup:
     """A mean with its interval on the scale of its column, the noise floor as a tick; decoration only."""
-    if across is None:
-        return Markup("")
+    reach = ""
+    if interval.low is not None and interval.high is not None:
+        reach = f'<path class="reach" d="M{across(interval.low)},5H{across(interval.high)}"/>'
     tick = f'<path class="tick" d="M{across(floor)},1V9"/>' if floor else ""
     return Markup(
         f'<svg class="bar" viewBox="0 0 84 10" aria-hidden="true">{tick}'
-        f'<path class="reach" d="M{across(low)},5H{across(high)}"/>'
-        f'<circle cx="{across(mean)}" cy="5" r="2.6"/></svg>'
+        f'{reach}<circle cx="{across(interval.mean)}" cy="5" r="2.6"/></svg>'
     )
 
 

@@ -113,9 +113,7 @@ def same_reference(files: EntryFiles) -> Iterator[Problem]:
             continue
         told = {files.plan.inputs.references.get(name, "")}
         told |= {
-            r.reference.get("sha256", "")
-            for r in files.records
-            if r.cell.system == name and r.status == "ok"
+            r.reference.get("sha256", "") for r in files.records if r.cell.system == name and r.status == "ok"
         }
         if told != {known}:
             yield Problem("reference", name, "judged on another reference than the board's")

@@ -1,22 +1,24 @@
 """What an entry cost: its error-against-cost curve, seconds, training, and when that has paid."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from bgbench.leaderboard.entries import EntryFiles
+from bgbench.leaderboard.folders import CURVE
+from bgbench.leaderboard.problems import refuse
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
-from bgbench.reports.curves import Point
+from bgbench.reports.curves import Point, StoredCurve, first_fault
 from bgbench.runs.runfolder import RunFolder
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Means over finished cells; None where nothing tells. `per_second`: effective points a second."""
+    """Means over finished cells; None where no cell finished. `per_second`: effective points a second."""
 
     evaluations: float | None
     seconds: float | None
@@ -27,26 +29,20 @@ class Costs:
 
 
 def points_of(files: EntryFiles) -> list[Point]:
-    """The entry's stored curve, checked for form.
+    """The entry's stored curve; empty if it has none.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is none.
+        Refused: if the file holds anything but a curve of the entry's records.
     """
     if files.curve is None:
         return []
-    if not isinstance(files.curve, Mapping) or set(files.curve) != {"records", "points"}:
-        raise ValueError("fields are records and points")
-    if files.curve["records"] != [record.id for record in files.records if record.status == "ok"]:
-        raise ValueError("it is of other records")
-    return [_point(told) for told in files.curve["points"]]
-
-
-def _point(told: Mapping[str, Any]) -> Point:
-    tables = [{str(k): float(v) for k, v in told[name].items()} for name in ("metrics", "floors")]
-    point = Point(int(told["evaluations"]), float(told["seconds"]), *tables)
-    if len(told) != 4 or point.seconds < 0 or point.evaluations < 1:
-        raise ValueError("a point without evaluations or seconds")
-    return point
+    try:
+        stored = StoredCurve.model_validate(files.curve)
+    except ValidationError as error:
+        raise refuse("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
+    if stored.records != [record.id for record in files.records if record.status == "ok"]:
+        raise refuse("curve", CURVE, "is of other records than these")
+    return stored.curve
 
 
 def measured(run: RunFolder) -> list[Point]:

@@ -9,7 +9,7 @@ from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
-from bgbench.leaderboard.tables import TableRow, Table
+from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
 from bgbench.reports.statistics import rank_text
 
@@ -45,7 +45,7 @@ def summary(row: TableRow) -> list[dict[str, str]]:
             "name": name,
             "unit": known[name].unit,
             "value": number(found.mean),
-            "interval": f"{number(found.low)} to {number(found.high)}",
+            "interval": found.ends(number),
             "rank": rank_text(row.ranks.get(name)),
             "floor": number(row.floors.get(name)),
         }
@@ -148,12 +148,7 @@ def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, A
                 )
             rows.append({"entry": row, "cells": cells, "done": f"{len(finished)} of {len(records)}"})
         floors = next(
-            (
-                r.floors
-                for s in table.rows
-                for r in s.files.records
-                if r.cell.system == system and r.floors
-            ),
+            (r.floors for s in table.rows for r in s.files.records if r.cell.system == system and r.floors),
             {},
         )
         blocks.append({"key": table.key, "rows": rows, "floors": {k: number(v) for k, v in floors.items()}})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgbench.leaderboard.rules import RANKED, SHOWN
-from bgbench.leaderboard.tables import TableRow, Table
+from bgbench.leaderboard.tables import Table, TableRow
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 """First characters of text that spreadsheets take for formulas."""

@@ -35,7 +35,7 @@ CLASH = 1e6
 
 
 @dataclass(frozen=True)
-class Found:
+class CellCheck:
     """Of one cell: what is wrong, and the largest |Δu| (kT) of `energies` evaluated again."""
 
     problems: tuple[Problem, ...]
@@ -56,25 +56,25 @@ def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Pat
     return next((path for path in places if path.is_file() and not path.is_symlink()), None)
 
 
-def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.Generator) -> Found:
+def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.Generator) -> CellCheck:
     """Everything that follows from a cell's arrays; stops at the first kind of thing wrong."""
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
-        return Found((Problem("hash", where, "not the file that the record names"),))
+        return CellCheck((Problem("hash", where, "not the file that the record names"),))
     try:
         stored = read_archive(path, where)
     except Refused as refused:
-        return Found(refused.problems)
+        return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell)
         for check in (shapes, weights, samples):
             problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
-                return Found(problems)
+                return CellCheck(problems)
         n, difference, wrong = energies(stored, bench, random)
         if wrong:
-            return Found((Problem("energies", where, wrong),), n, difference)
-        return Found(tuple(metrics(record, stored, bench)), n, difference)
+            return CellCheck((Problem("energies", where, wrong),), n, difference)
+        return CellCheck(tuple(metrics(record, stored, bench)), n, difference)
 
 
 def shapes(

@@ -18,7 +18,7 @@ from bgbench.leaderboard.downloads import as_csv, as_dict, board_dict, to_json
 from bgbench.leaderboard.entries import EntryFiles, open_entry
 from bgbench.leaderboard.ledger import Event, read_ledger
 from bgbench.leaderboard.rules import REASONS, TIERS
-from bgbench.leaderboard.tables import TableRow, Table, tables_of
+from bgbench.leaderboard.tables import Table, TableRow, tables_of
 from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
 from bgbench.reports.figures import chemical

@@ -17,7 +17,7 @@ from bgbench.leaderboard.entries import EntryFiles, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
-from bgbench.reports.statistics import Interval, draws, interval, rank_ranges
+from bgbench.reports.statistics import Interval, interval, rank_intervals
 
 WORST = ("seen", "unknown", "similar", "unseen")
 
@@ -92,26 +92,23 @@ def _table(key: Key, entries: list[EntryFiles]) -> Table:
     better = {name: plugins().metrics[name].better for name in SHOWN if name in plugins().metrics}
     ranks: dict[str, dict[str, tuple[int, int]]] = {}
     for metric in RANKED:
-        drawn = {o.name: draws(values(o, metric, ranked=True)) for o in ranked if has(o, metric)}
-        for name, found in (rank_ranges(drawn, better[metric]) if drawn else {}).items():
-            ranks.setdefault(name, {})[metric] = found
+        tables = {files.name: values(files, metric, ranked=True) for files in ranked if has(files, metric)}
+        for name, rank in rank_intervals(tables, better[metric]).items():
+            ranks.setdefault(name, {})[metric] = rank
     points = {files.name: tuple(points_of(files)) for files in entries}
     untrained = [
         Untrained(files.name, points[files.name])
         for files in entries
         if not files.entry.control and not costs_of(files).training_hours
     ]
-    rows = [
-        _row(files, ranks.get(files.name, {}), points[files.name], untrained) for files in entries
-    ]
+    rows = [_row(files, ranks.get(files.name, {}), points[files.name], untrained) for files in entries]
     ordered = tuple(sorted(rows, key=_order))
-    return Table(key, ordered, next((found.floors for found in ordered if not found.missing), {}))
+    return Table(key, ordered, next((row.floors for row in ordered if not row.missing), {}))
 
 
 def _order(row: TableRow) -> tuple[bool, bool, tuple[int, int], float, str]:
     low, high = row.ranks.get(ORDER, (10**6, 10**6))
-    found = row.intervals.get(ORDER)
-    mean = found.mean if found is not None else math.inf
+    mean = row.intervals[ORDER].mean if ORDER in row.intervals else math.inf
     return row.files.entry.control, bool(row.missing), (low, high), mean, row.name
 
 
@@ -146,9 +143,7 @@ def _row(
 def has(files: EntryFiles, metric: str) -> bool:
     """Whether every planned cell is finished and has this metric: there are no means over some of them."""
     done = [
-        record
-        for record in files.records
-        if record.status == "ok" and record.metrics.get(metric) is not None
+        record for record in files.records if record.status == "ok" and record.metrics.get(metric) is not None
     ]
     return len(done) == len(files.plan.cells)
 

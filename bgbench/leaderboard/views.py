@@ -12,7 +12,7 @@ from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
-from bgbench.leaderboard.tables import TableRow, Table
+from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import ARROWS
@@ -78,9 +78,9 @@ def styles_of(table: Table) -> dict[str, int]:
 
 
 def _column(table: Table, metric: str) -> Scale | None:
-    found = [s.intervals[metric] for s in table.rows if metric in s.intervals]
-    values = [v for item in found for v in (item.low, item.high)] + [table.floors.get(metric, 0.0)]
-    return scale(values, 4, 80, 1.1)
+    intervals = [row.intervals[metric] for row in table.rows if metric in row.intervals]
+    values = [value for item in intervals for value in (item.low, item.mean, item.high) if value is not None]
+    return scale([*values, table.floors.get(metric, 0.0)], 4, 80, 1.1)
 
 
 def _row(
@@ -115,23 +115,17 @@ def _row(
     }
 
 
-def _cell(
-    row: TableRow, name: str, across: Scale | None, weighted: bool, table: Table
-) -> dict[str, Any]:
+def _cell(row: TableRow, name: str, across: Scale | None, weighted: bool, table: Table) -> dict[str, Any]:
     found = row.intervals.get(name)
     if found is None or (name == "ess" and not weighted):
         why = "no weights" if name == "ess" and found is not None else "not every cell has it"
         return {"value": "–", "sort": "", "interval": "", "rank": "", "bar": "", "first": False, "why": why}
     rank = row.ranks.get(name)
-    bar = (
-        interval_bar(found.low, found.mean, found.high, table.floors.get(name), across)
-        if across
-        else Markup("")
-    )
+    bar = interval_bar(found, table.floors.get(name), across) if across else Markup("")
     return {
         "value": number(found.mean),
         "sort": repr(found.mean),
-        "interval": f"{number(found.low)} to {number(found.high)}",
+        "interval": found.ends(number),
         "rank": rank_text(rank),
         "bar": bar,
         "first": rank is not None and rank[0] == 1,

@@ -9,17 +9,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from pydantic import ConfigDict, Field, ValidationError
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import atomic_file
+from bgbench.core.files import Strict, atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.bench import generator, open_bench
@@ -46,6 +47,36 @@ class Point:
     floors: dict[str, float]
 
 
+class StoredPoint(Strict):
+    """A point as `curve.json` holds it."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    evaluations: int = Field(ge=1)
+    seconds: float = Field(ge=0.0)
+    metrics: dict[str, float]
+    floors: dict[str, float]
+
+
+class StoredCurve(Strict):
+    """`curve.json`: the points, and the ids of the records that they are of."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    records: list[str]
+    points: list[StoredPoint]
+
+    @property
+    def curve(self) -> list[Point]:
+        """The points as values of the library."""
+        return [Point(**point.model_dump()) for point in self.points]
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing wrong with a file, and where in it."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "file"
+    return f"{where}: {first['msg']}"
+
+
 def checkpoints(budget: int) -> list[int]:
     """100, 1,000 … below the budget, and the budget."""
     powers = [10**k for k in range(2, 12)]
@@ -53,14 +84,25 @@ def checkpoints(budget: int) -> list[int]:
 
 
 def curve(folder: RunFolder) -> list[Point]:
-    """The points of a run over the cells that ended well; kept in `curve.json` of its folder."""
-    kept = folder.path / "curve.json"
+    """The points of a run over the cells that ended well, from `curve.json` of its folder.
+
+    Where the file is missing or of other records, the points are measured and written there.
+
+    Raises:
+        BgbenchError: if the file is damaged, or arrays that are needed are missing.
+    """
+    path = folder.path / "curve.json"
     records = [record for record in folder.records() if record.status == "ok"]
-    stamp = [record.id for record in records]
-    if kept.is_file():
-        stored = json.loads(kept.read_bytes())
-        if stored["records"] == stamp:
-            return [Point(**point) for point in stored["points"]]
+    if path.is_file():
+        try:
+            stored = StoredCurve.model_validate_json(path.read_bytes())
+        except (ValidationError, OSError) as error:
+            fault = first_fault(error) if isinstance(error, ValidationError) else error.strerror
+            raise BgbenchError(
+                f"{path} is damaged: {fault}; delete it, and it is made again from the run's arrays"
+            ) from error
+        if stored.records == [record.id for record in records]:
+            return stored.curve
     points = measured(folder, records)
     if points:
         write_curve(folder, points)
@@ -68,15 +110,15 @@ def curve(folder: RunFolder) -> list[Point]:
 
 
 def write_curve(folder: RunFolder, points: Sequence[Point]) -> None:
-    """Keep the points of a folder's present records, so that they need no arrays any more."""
-    stamp = [record.id for record in folder.records() if record.status == "ok"]
+    """Write the points of a folder's present records to `curve.json`; reading them needs no arrays."""
+    ids = [record.id for record in folder.records() if record.status == "ok"]
     with atomic_file(folder.path / "curve.json") as stream:
-        text = json.dumps({"records": stamp, "points": [asdict(point) for point in points]}, indent=1)
+        text = json.dumps({"records": ids, "points": [asdict(point) for point in points]}, indent=1)
         stream.write(text.encode())
 
 
 def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
-    """The points of finished cells, whatever the folder keeps."""
+    """The points of finished cells from their arrays, whatever `curve.json` holds."""
     if not records:
         return []
     return [
@@ -89,7 +131,7 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
     share = min(1.0, evaluations / max(1, record.budget.used))
     seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
     if share == 1.0:
-        return Point(evaluations, seconds, _told(record.metrics), _told(record.floors))
+        return Point(evaluations, seconds, _finite(record.metrics), _finite(record.floors))
     if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
     bench = open_bench(record.cell, folder.path)
@@ -104,7 +146,7 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
 
 
-def _told(values: Mapping[str, float | None]) -> dict[str, float]:
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -140,16 +182,16 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     """Error of every run against evaluations (left) and seconds (right), a row a metric, as PNG.
 
     Raises:
-        BgbenchError: for runs of different protocol, suite or budget.
+        BgbenchError: for runs that cannot share a table (`refuse_unlike`).
     """
     if len(folders) > 1:
         refuse_unlike(folders)
-    found = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
+    curves = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
     figure = Figure(figsize=(7.5, 2.6 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row")
     for row, metric in zip(panels, metrics, strict=True):
         for ax, axis in zip(row, ("evaluations", "seconds"), strict=True):
-            for name, points in found.items():
+            for name, points in curves.items():
                 shown = [point for point in points if metric in point.metrics]
                 xs = [getattr(point, axis) for point in shown]
                 ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
@@ -157,7 +199,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
             ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_yscale("log")
             ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
-        _draw_floor(row[0], found, metric)
+        _draw_floor(row[0], curves, metric)
         unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
         row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
@@ -167,7 +209,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     return path
 
 
-def _draw_floor(ax: Any, found: dict[str, list[Point]], metric: str) -> None:
+def _draw_floor(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str) -> None:
     """The noise floor at each number of frames, dotted."""
-    points = next((p for p in found.values() if p and metric in p[0].floors), [])
+    points = next((p for p in curves.values() if p and metric in p[0].floors), [])
     ax.plot([p.evaluations for p in points], [p.floors.get(metric) for p in points], "k:", label="floor")
