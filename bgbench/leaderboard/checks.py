@@ -1,11 +1,12 @@
-"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, and whether its
-numbers can be."""
+"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, numbers."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import digest
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Card
 from bgbench.evaluation.leakage import leakage
@@ -14,10 +15,11 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
+from bgbench.reports.curves import first_fault
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
 
-SHARES = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
+FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = ("energy_w2", "energy_w1", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 UNWEIGHTED = ("none", "mcmc")
 
@@ -57,19 +59,12 @@ def same_identity(files: EntryFiles) -> Iterator[Problem]:
         shared = (plan.sampler, plan.suite, plan.estimator, plan.protocol, plan.budget)
         if (cell.sampler, cell.suite, cell.estimator, cell.protocol, cell.budget) != shared:
             yield Problem("identity", cell.name, "is not of the plan's sampler, suite, protocol or budget")
-    parts = [plan.suite_sha256, plan.inputs.model_dump()]
-    cells = [cell.sha256 for cell in plan.cells]
-    if plan.id not in {digest([*parts, _versions(record), *cells]) for record in files.records}:
+    if plan.id not in {plan.expected_id(_versions(record)) for record in files.records}:
         yield Problem("identity", "run.json", "its id is not that of its cells and inputs")
     planned = {cell.name: cell for cell in plan.cells}
     for record in files.records:
-        inputs = {
-            **plan.inputs.model_dump(exclude={"references"}),
-            "suite": plan.suite_sha256,
-            "reference": plan.inputs.references.get(record.cell.system, ""),
-        }
-        whole = {"cell": record.cell.sha256, "inputs": inputs, "versions": _versions(record)}
-        if planned.get(record.cell.name) != record.cell or record.id != digest(whole):
+        expected = plan.record_id(record.cell, _versions(record))
+        if planned.get(record.cell.name) != record.cell or record.id != expected:
             yield Problem("identity", record.cell.name, "its id is not that of its cell and inputs")
         weights = record.card.get("weights_sha256", plan.inputs.weights_sha256)
         if weights != plan.inputs.weights_sha256:
@@ -93,8 +88,8 @@ def complete(files: EntryFiles) -> Iterator[Problem]:
         yield Problem("incomplete", "run.json", f"the plan lacks {absent[0][0]}, seed {absent[0][1]}")
     if planned - {(name, seed) for name in suite.systems for seed in seeds}:
         yield Problem("suite", "run.json", f"cells of systems that are not in {suite.id}")
-    found = {record.cell.name for record in files.records}
-    lacking = [cell.name for cell in plan.cells if cell.name not in found]
+    recorded = {record.cell.name for record in files.records}
+    lacking = [cell.name for cell in plan.cells if cell.name not in recorded]
     if lacking:
         yield Problem("incomplete", f"cells/{lacking[0]}.json", "the cell of the plan has no record")
     if not any(record.status == "ok" for record in files.records):
@@ -111,11 +106,11 @@ def same_reference(files: EntryFiles) -> Iterator[Problem]:
         except BgbenchError as error:
             yield Problem("reference", name, f"the board lacks it: {error}")
             continue
-        told = {files.plan.inputs.references.get(name, "")}
-        told |= {
+        judged_on = {files.plan.inputs.references.get(name, "")}
+        judged_on |= {
             r.reference.get("sha256", "") for r in files.records if r.cell.system == name and r.status == "ok"
         }
-        if told != {known}:
+        if judged_on != {known}:
             yield Problem("reference", name, "judged on another reference than the board's")
 
 
@@ -136,7 +131,7 @@ def honest_leakage(files: EntryFiles) -> Iterator[Problem]:
 
 
 def plausible(files: EntryFiles) -> Iterator[Problem]:
-    """Numbers that can be: shares, distances, ledgers, times, dates."""
+    """Numbers that are possible: fractions, distances, ledgers, times, dates."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     try:
         created = datetime.fromisoformat(files.plan.created)
@@ -178,8 +173,8 @@ def _odd(record: Record) -> Iterator[str]:
 
 def _out_of_range(record: Record) -> Iterator[str]:
     for name, value in record.metrics.items():
-        if value is not None and name in SHARES and not 0.0 <= value <= 1.0 + 1e-9:
-            yield f"{name} is {value:g}, a share"
+        if value is not None and name in FRACTIONS and not 0.0 <= value <= 1.0 + 1e-9:
+            yield f"{name} is {value:g}, a fraction"
         if value is not None and name in DISTANCES and value < 0.0:
             yield f"{name} is {value:g}, a distance"
     floors = [value for value in record.floors.values() if value is not None]
@@ -191,10 +186,61 @@ def _out_of_range(record: Record) -> Iterator[str]:
         yield f"{record.cell.estimator} gives no weights, and ess is {ess:g}"
 
 
+class _AbstractFields(BaseModel):
+    """Fields that the board reads; others may stand beside them."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Host(_AbstractFields):
+    torch_threads: int = Field(default=1, ge=1)
+
+
+class _Git(_AbstractFields):
+    commit: str | None = None
+
+
+class _Provenance(_AbstractFields):
+    bgbench: str = ""
+    libraries: dict[str, str] = Field(default_factory=dict)
+    git: _Git = _Git()
+    host: _Host = _Host()
+
+
+class _Card(_AbstractFields):
+    n_parameters: int = Field(default=0, ge=0)
+    training_evaluations: int = Field(default=0, ge=0)
+    training_hours: float = Field(default=0.0, ge=0.0)
+
+
+class _Diagnostics(_AbstractFields):
+    density: dict[str, Any] = Field(default_factory=dict)
+
+
+class _FreeFields(_AbstractFields):
+    """The fields of a record that hold anything, as far as the board reads them."""
+
+    provenance: _Provenance
+    card: _Card
+    diagnostics: _Diagnostics
+
+
+def well_formed(files: EntryFiles) -> Iterator[Problem]:
+    """What the board reads from the free fields of records has the type that it is read as."""
+    for record in files.records:
+        try:
+            _FreeFields.model_validate(record.model_dump(include={"provenance", "card", "diagnostics"}))
+        except ValidationError as error:
+            yield Problem("schema", record.cell.name, first_fault(error))
+        if record.status == "ok" and "total" not in record.seconds:
+            yield Problem("schema", record.cell.name, "seconds: without a total")
+
+
 STAGES: tuple[tuple[Callable[[EntryFiles], Iterator[Problem]], ...], ...] = (
+    (well_formed,),
     (publishable, known_terms),
     (complete,),
     (same_reference,),
     (same_identity, honest_leakage, plausible),
 )
-"""In order: what fails in one stage is told before the next is looked at."""
+"""In order: a stage is looked at only where those before it have no problem."""

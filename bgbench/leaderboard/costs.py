@@ -68,7 +68,7 @@ def costs_of(files: EntryFiles) -> Costs:
 
 @dataclass(frozen=True)
 class Untrained:
-    """An entry without training, for trained ones to be paid back against: its name and its curve."""
+    """An entry without training, against which trained ones are paid back: its name and its curve."""
 
     name: str
     points: Sequence[Point]
@@ -77,16 +77,27 @@ class Untrained:
 def paid_back(
     hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
 ) -> tuple[str, Payback] | None:
-    """The untrained entry against which `hours` of training are paid back soonest, and when: never only if so
-    against all. None without training, curves or such an entry."""
+    """The untrained entry against which training is paid back soonest, and when that is.
+
+    It is `never` only where it is so against all of them.
+
+    Args:
+        hours: of training.
+        mine: the curve of the trained entry.
+        others: the untrained entries of its table.
+        metric: an error, which both curves must have.
+
+    Returns:
+        None without training, without curves, or without an untrained entry.
+    """
     if not hours:
         return None
-    found = []
+    paybacks = []
     for other in others:
         back = systems_until(hours, mine, other.points, metric)
         if back is not None:
-            found.append((other.name, back))
-    return min(found, key=lambda item: _soonest(item[1]), default=None)
+            paybacks.append((other.name, back))
+    return min(paybacks, key=lambda item: _soonest(item[1]), default=None)
 
 
 def _soonest(back: Payback) -> tuple[int, float]:

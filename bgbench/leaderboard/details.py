@@ -44,13 +44,13 @@ def summary(row: TableRow) -> list[dict[str, str]]:
         {
             "name": name,
             "unit": known[name].unit,
-            "value": number(found.mean),
-            "interval": found.ends(number),
+            "value": number(interval.mean),
+            "interval": interval.ends(number),
             "rank": rank_text(row.ranks.get(name)),
             "floor": number(row.floors.get(name)),
         }
         for name in SHOWN
-        if (found := row.intervals.get(name)) is not None
+        if (interval := row.intervals.get(name)) is not None
         and not (name == "ess" and row.files.plan.estimator in UNWEIGHTED)
     ]
 
@@ -67,7 +67,7 @@ def facts(row: TableRow) -> list[tuple[str, str]]:
     provenance = files.records[0].provenance if files.records else {}
     card = next((record.card for record in files.records if record.status == "ok"), {})
     sequences = len(card.get("training_sequences", ()))
-    spent = f"{costs.training_hours:.3g} hours, {count(costs.training_evaluations)} evaluations"
+    training = f"{costs.training_hours:.3g} hours, {count(costs.training_evaluations)} evaluations"
     return [
         ("authors", ", ".join(entry.authors)),
         ("licence", entry.licence),
@@ -76,7 +76,7 @@ def facts(row: TableRow) -> list[tuple[str, str]]:
         ("source", entry.source or "in the plugin's distribution"),
         ("weights, sha256", plan.inputs.weights_sha256 or "none"),
         ("card", str(card.get("name", "–"))),
-        ("training", f"{spent}, {sequences} sequences"),
+        ("training", f"{training}, {sequences} sequences"),
         ("parameters", count(costs.parameters)),
         ("leakage", row.leakage),
         ("suite, sha256", plan.suite_sha256),
@@ -104,9 +104,9 @@ def _checked(files: EntryFiles) -> str:
     verdict = files.verdict
     if verdict is None or files.tier == "reported":
         return "records only; the arrays were not at hand"
-    done = sum(cell == "recomputed" for cell in verdict.cells.values())
+    recomputed = sum(cell == "recomputed" for cell in verdict.cells.values())
     text = (
-        f"every metric of {done} cells recomputed with bgbench {verdict.bgbench}; {verdict.energies:,} "
+        f"every metric of {recomputed} cells recomputed with bgbench {verdict.bgbench}; {verdict.energies:,} "
         f"energies evaluated again, off by {verdict.energy_difference:.2g} kT at most"
     )
     if verdict.reproduction:
@@ -146,7 +146,7 @@ def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, A
                 cells.append(
                     {"value": number(mean), "sort": "" if mean is None else repr(mean), "interval": seeds}
                 )
-            rows.append({"entry": row, "cells": cells, "done": f"{len(finished)} of {len(records)}"})
+            rows.append({"entry": row, "cells": cells, "finished": f"{len(finished)} of {len(records)}"})
         floors = next(
             (r.floors for s in table.rows for r in s.files.records if r.cell.system == system and r.floors),
             {},

@@ -49,10 +49,10 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
         "cells_missing": len(row.missing),
     }
     for name in SHOWN:
-        found = row.intervals.get(name)
+        interval = row.intervals.get(name)
         values |= {name: None, f"{name}_low": None, f"{name}_high": None}
-        if found is not None:
-            values |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        if interval is not None:
+            values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         if name in RANKED:
             low, high = row.ranks.get(name, (None, None))
             values |= {

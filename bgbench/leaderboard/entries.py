@@ -1,4 +1,4 @@
-"""An entry of the board: a run's plan and records, who publishes it, and what trusted code found."""
+"""An entry of the board: a run's plan and records, who publishes it, and the verdict of trusted code."""
 
 import hashlib
 import shlex
@@ -49,7 +49,7 @@ class Entry(Strict):
 
 
 class Verdict(Strict):
-    """What `bgbench leaderboard validate` found, of the records with this `digest`.
+    """The verdict of `bgbench leaderboard validate` on the records with this `digest`.
 
     `cells` says of each finished cell whether its metrics were recomputed; `energy_difference` is the
     largest |Δu| (kT) of the energies evaluated again.
@@ -86,7 +86,7 @@ class EntryFiles:
 
     @cached_property
     def tier(self) -> Tier:
-        """What was found of these very records; `reported` where nothing was."""
+        """The tier of the stored verdict if it is of these very records, else `reported`."""
         sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
         return self.verdict.tier if self.verdict is not None and sound else "reported"
 
@@ -101,10 +101,10 @@ class EntryFiles:
     @cached_property
     def missing(self) -> list[tuple[str, str]]:
         """Cells that are not ok, and why."""
-        found = {record.cell.name: record for record in self.records}
+        records = {record.cell.name: record for record in self.records}
         reasons = []
         for cell in self.plan.cells:
-            record = found.get(cell.name)
+            record = records.get(cell.name)
             if record is None:
                 reasons.append((cell.name, "no record"))
             elif record.status != "ok":
@@ -115,15 +115,15 @@ class EntryFiles:
     def command(self) -> str:
         """The command that makes the run again."""
         cell = self.plan.cells[0]
-        settings = [f"{key}={value}" for key, value in cell.options.items()]
-        settings += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
+        options = [f"{key}={value}" for key, value in cell.options.items()]
+        options += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
         words = ["bgbench", "run", cell.sampler, "--suite", cell.suite, "--estimator", cell.estimator]
         words += ["--protocol", cell.protocol, "--budget", str(cell.budget)]
         seeds = {c.seed for c in self.plan.cells}
         words += ["--seeds", str(len(seeds))]
         if min(seeds):
             words += ["--first-seed", str(min(seeds))]
-        return shlex.join(words + [word for setting in settings for word in ("--set", setting)])
+        return shlex.join(words + [word for option in options for word in ("--set", option)])
 
 
 def open_entry(folder: Path) -> EntryFiles:

@@ -87,9 +87,10 @@ def file_name(event: Event) -> str:
 
 def scores_of(files: EntryFiles) -> dict[str, dict[str, float | None] | None]:
     """What is published of each cell."""
-    found = {record.cell.name: record for record in files.records if record.status == "ok"}
+    finished = {record.cell.name: record for record in files.records if record.status == "ok"}
     return {
-        cell.name: dict(found[cell.name].metrics) if cell.name in found else None for cell in files.plan.cells
+        cell.name: dict(finished[cell.name].metrics) if cell.name in finished else None
+        for cell in files.plan.cells
     }
 
 

@@ -37,9 +37,9 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
         raise BgbenchError(f"the board in {board} has no entry '{name}'")
     files, again = open_entry(folder), RunFolder.open(run)
     refuse_unlike(files, again)
-    wrong = verify(again) or [str(found) for found in replay(again)]
-    if wrong:
-        raise refuse("reproduction", run.name, wrong[0])
+    faults = verify(again) or [str(difference) for difference in replay(again)]
+    if faults:
+        raise refuse("reproduction", run.name, faults[0])
     records = [record for record in again.records() if record.status == "ok"]
     gaps = {metric: gap(list(files.records), records, metric) for metric in (*RANKED, "ess")}
     errors = {metric: value for metric, value in gaps.items() if value is not None}
@@ -101,5 +101,5 @@ def gap(submitted: list[Record], again: list[Record], metric: str) -> float | No
 
 
 def _values(records: list[Record], system: str, metric: str) -> list[float]:
-    found = [record.metrics.get(metric) for record in records if record.cell.system == system]
-    return [value for value in found if value is not None]
+    values = [record.metrics.get(metric) for record in records if record.cell.system == system]
+    return [value for value in values if value is not None]

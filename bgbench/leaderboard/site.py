@@ -30,12 +30,18 @@ MARK = ".bgbench-site"
 """File that says a folder is a built site, which may be replaced."""
 
 
-def build(board: Path, out: Path, url: str = "", told: Callable[[str], None] = SILENT) -> Path:
-    """Write the site of the board in `board` to `out`; `url` is where it will be, for the feed.
+def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None] = SILENT) -> Path:
+    """Write the site of the board in `board`.
+
+    Args:
+        board: the folder with `records/` and `ledger/`.
+        out: the folder of the site; an older site there is replaced.
+        url: where the site will be, for the feed's links.
+        progress: hears which page is being written.
 
     Raises:
         Refused: for an entry that cannot be read safely.
-        BgbenchError: if `out` holds something that is no site of ours.
+        BgbenchError: if `out` holds anything but an older site.
     """
     entries = [open_entry(folder) for folder in entry_folders(board)]
     tables = tables_of(entries)
@@ -49,10 +55,10 @@ def build(board: Path, out: Path, url: str = "", told: Callable[[str], None] = S
         published=published(),
     )
     for table in tables:
-        told(table.key.title)
+        progress(table.key.title)
         _table_page(site, table)
         for row in table.rows:
-            told(row.name)
+            progress(row.name)
             _entry_page(site, row, table, events)
     for suite, system in _systems(entries):
         beside = [table for table in tables if table.key.suite == suite]
@@ -97,12 +103,12 @@ def clear(out: Path) -> None:
     """An empty folder for the site.
 
     Raises:
-        BgbenchError: if it holds files that are no site of ours.
+        BgbenchError: if it holds anything but an older site.
     """
     if out.exists() and not out.is_dir():
         raise BgbenchError(f"{out} is a file; choose another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise BgbenchError(f"{out} holds files that are no leaderboard; choose another --out")
+        raise BgbenchError(f"{out} holds files that are not those of a site; choose another --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
@@ -152,8 +158,8 @@ def _pictures(site: Site, row: TableRow) -> list[str]:
     pictures = []
     for record in files.records:
         path = files.run.arrays_path(record.cell)
-        chosen = record.status == "ok" and record.cell.seed == seed and path.is_file()
-        if not chosen or record.cell.system.startswith("analytic:") or files.tier == "reported":
+        has_arrays = record.status == "ok" and record.cell.seed == seed and path.is_file()
+        if not has_arrays or record.cell.system.startswith("analytic:") or files.tier == "reported":
             continue
         for kind, figure in chemical(files.run, record).items():
             name = f"pictures/{row.name}/{record.cell.name}~{kind}.png"

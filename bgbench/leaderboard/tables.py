@@ -142,10 +142,10 @@ def _row(
 
 def has(files: EntryFiles, metric: str) -> bool:
     """Whether every planned cell is finished and has this metric: there are no means over some of them."""
-    done = [
+    records = [
         record for record in files.records if record.status == "ok" and record.metrics.get(metric) is not None
     ]
-    return len(done) == len(files.plan.cells)
+    return len(records) == len(files.plan.cells)
 
 
 def values(files: EntryFiles, metric: str, *, ranked: bool = False) -> np.ndarray:

@@ -26,7 +26,7 @@ SILENT: Callable[[str], None] = lambda text: None  # noqa: E731
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found of an entry. Without `problems` it has earned its `verdict`."""
+    """The outcome of checking an entry. Without `problems` it has earned its `verdict`."""
 
     files: EntryFiles
     problems: tuple[Problem, ...]
@@ -72,14 +72,13 @@ def validate(
             return Validation(files, problems, None, seed)
     checks = dict(_recomputed(files, elsewhere, np.random.default_rng(seed), progress))
     strays = tuple(_strays(files))
-    wrong = strays + tuple(problem for item in checks.values() for problem in item.problems)
-    if not wrong:
-        wrong = tuple(_curve(files, checks, progress))
-    if wrong:
-        return Validation(files, wrong, None, seed)
+    problems = strays + tuple(problem for item in checks.values() for problem in item.problems)
+    problems = problems or tuple(_curve(files, checks, progress))
+    if problems:
+        return Validation(files, problems, None, seed)
     verdict = _verdict(files, checks)
-    wrong = tuple(_unearned_claims(files, verdict))
-    return Validation(files, wrong, None if wrong else _with_reproduction(files, verdict), seed)
+    problems = tuple(_unearned_claims(files, verdict))
+    return Validation(files, problems, None if problems else _with_reproduction(files, verdict), seed)
 
 
 def _recomputed(
@@ -128,8 +127,8 @@ def _curve(
     ):
         return
     progress(f"{files.name}: curve")
-    now = [vars(point) for point in measured(files.run)]
-    if not alike([vars(point) for point in points], now, METRIC_RELATIVE):
+    recomputed = [vars(point) for point in measured(files.run)]
+    if not alike([vars(point) for point in points], recomputed, METRIC_RELATIVE):
         yield Problem("curve", CURVE, "is not what the arrays give")
 
 

@@ -110,22 +110,22 @@ def _row(
         ),
         "parameters": _sortable(costs.parameters, count(costs.parameters)),
         "back": _back(row.back),
-        "done": f"{planned - len(row.missing)} of {planned}",
+        "finished": f"{planned - len(row.missing)} of {planned}",
         "missing": [{"cell": name, "why": why} for name, why in row.missing],
     }
 
 
 def _cell(row: TableRow, name: str, across: Scale | None, weighted: bool, table: Table) -> dict[str, Any]:
-    found = row.intervals.get(name)
-    if found is None or (name == "ess" and not weighted):
-        why = "no weights" if name == "ess" and found is not None else "not every cell has it"
+    interval = row.intervals.get(name)
+    if interval is None or (name == "ess" and not weighted):
+        why = "no weights" if name == "ess" and interval is not None else "not every cell has it"
         return {"value": "–", "sort": "", "interval": "", "rank": "", "bar": "", "first": False, "why": why}
     rank = row.ranks.get(name)
-    bar = interval_bar(found, table.floors.get(name), across) if across else Markup("")
+    bar = interval_bar(interval, table.floors.get(name), across) if across else Markup("")
     return {
-        "value": number(found.mean),
-        "sort": repr(found.mean),
-        "interval": found.ends(number),
+        "value": number(interval.mean),
+        "sort": repr(interval.mean),
+        "interval": interval.ends(number),
         "rank": rank_text(rank),
         "bar": bar,
         "first": rank is not None and rank[0] == 1,
@@ -137,10 +137,10 @@ def _sortable(value: float | None, text: str) -> dict[str, str]:
     return {"sort": "" if value is None else repr(value), "text": text}
 
 
-def _back(found: tuple[str, Payback] | None) -> dict[str, str]:
-    if found is None:
+def _back(soonest: tuple[str, Payback] | None) -> dict[str, str]:
+    if soonest is None:
         return {"sort": "", "text": "–", "against": ""}
-    name, back = found
+    name, back = soonest
     place = f"{number(back.error)} {plugins().metrics[ORDER].unit}".strip()
     against = f"against {name.split('-')[0]} at {place}"
     if back.systems is None:
@@ -156,30 +156,31 @@ def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
     first of its table."""
     styles = {only: 0} if only else styles_of(table)
     first = table.rows[:COLOURS] if only else table.rows
-    drawn = [*first, *(s for s in table.rows[COLOURS:] if s.name == only and only)]
-    measured: Sequence[Point] = next((row.points for row in drawn if row.points), ())
+    rows = [*first, *(row for row in table.rows[COLOURS:] if row.name == only and only)]
+    measured: Sequence[Point] = next((row.points for row in rows if row.points), ())
     shown = []
     for metric in CURVES:
         floors = [(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
         for axis, x_label in AXES:
-            lines = [_line(row, metric, axis, styles) for row in drawn]
+            lines = [_line(row, metric, axis, styles) for row in rows]
             unit = plugins().metrics[metric].unit
             y_label = f"{NAMES[metric]} ({unit})" if unit else NAMES[metric]
-            told = f"{NAMES[metric]} against {x_label}, {sum(bool(line.points) for line in lines)} entries"
-            chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, told)
+            entries = sum(bool(line.points) for line in lines)
+            description = f"{NAMES[metric]} against {x_label}, {entries} entries"
+            chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, description)
             if chart:
                 shown.append({"chart": chart, "metric": metric, "axis": axis})
     return shown
 
 
 def _line(row: TableRow, metric: str, axis: str, styles: dict[str, int]) -> Line:
-    found = [
+    points = [
         (float(getattr(point, axis)), point.metrics[metric])
         for point in row.points
         if point.metrics.get(metric, 0.0) > 0 and getattr(point, axis) > 0
     ]
     name = f"{row.label} · {row.files.plan.estimator}"
-    return Line(name, found, styles.get(row.name), row.files.entry.control)
+    return Line(name, points, styles.get(row.name), row.files.entry.control)
 
 
 def curve_rows(table: Table) -> list[dict[str, str]]:
@@ -203,10 +204,10 @@ def systems_of(files: EntryFiles) -> list[str]:
 
 def per_system(files: EntryFiles) -> list[dict[str, Any]]:
     """A row a cell: every shown metric with its floor, cost and status."""
-    done = {record.cell.name: record for record in files.records}
+    records = {record.cell.name: record for record in files.records}
     rows = []
     for cell in files.plan.cells:
-        record = done.get(cell.name)
+        record = records.get(cell.name)
         rows.append(
             {
                 "system": cell.system,

@@ -1,6 +1,6 @@
 """Error against cost: finished runs scored again on what they had after 100, 1,000 … evaluations.
 
-Nothing is run anew: arrays keep the order in which samples came, so that the first share of them is what a
+Nothing is run anew: arrays keep the order in which samples came, so that the first part of them is what a
 smaller budget would have bought (a walk's frames lie evenly over its budget). Estimators whose points all
 cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
@@ -127,15 +127,15 @@ def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
-    # A sampler that brings its own energies may have asked for none.
-    share = min(1.0, evaluations / max(1, record.budget.used))
-    seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
-    if share == 1.0:
+    # A sampler that brings its own energies may have evaluated none.
+    fraction = min(1.0, evaluations / max(1, record.budget.used))
+    seconds = record.seconds.get("preparing", 0.0) + fraction * record.seconds.get("sampling", 0.0)
+    if fraction == 1.0:
         return Point(evaluations, seconds, _finite(record.metrics), _finite(record.floors))
-    if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
+    if fraction < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
     bench = open_bench(record.cell, folder.path)
-    estimate = first_share(stored_estimate(folder, record), share)
+    estimate = first_part(stored_estimate(folder, record), fraction)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
     try:
@@ -150,9 +150,9 @@ def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def first_share(estimate: Estimate, share: float) -> Estimate:
-    """The first `share` of an ensemble's points, two at least."""
-    n = max(2, round(share * estimate.ensemble.n_samples))
+def first_part(estimate: Estimate, fraction: float) -> Estimate:
+    """The first `fraction` of an ensemble's points, two at least."""
+    n = max(2, round(fraction * estimate.ensemble.n_samples))
     index = torch.arange(min(n, estimate.ensemble.n_samples))
     part: Ensemble = estimate.ensemble.take(index)
     group = None if estimate.group is None else estimate.group[index]
