@@ -16,6 +16,7 @@ import numpy as np
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
+from bgbench.reports.statistics import Interval
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.stores import SUFFIX
 
@@ -89,12 +90,18 @@ def comparison_table(runs: list[RunFolder]) -> str:
     for name, run in zip(labels(runs), runs, strict=True):
         ess = weights.intervals[name]
         weighted = run.plan.estimator not in UNWEIGHTED
-        cells = [f"{ess.mean:.3g} ({ess.low:.3g} to {ess.high:.3g})" if weighted else "–"]
+        cells = [with_interval(ess) if weighted else "–"]
         for item in comparisons:
-            number = item.intervals[name]
-            cells.append(f"{number.mean:.3g} ({number.low:.3g} to {number.high:.3g}), rank {item.rank(name)}")
+            rank = f", rank {item.rank(name)}" if name in item.ranks else ""
+            cells.append(with_interval(item.intervals[name]) + rank)
         lines.append(row(name, *cells))
     return "\n".join(lines)
+
+
+def with_interval(interval: Interval) -> str:
+    """A mean, and its interval in brackets where there is one."""
+    ends = interval.ends("{:.3g}".format)
+    return f"{interval.mean:.3g} ({ends})" if ends else f"{interval.mean:.3g}"
 
 
 def with_curves(runs: list[RunFolder]) -> list[RunFolder]:

@@ -103,28 +103,24 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for column in ("sampler", "mean", "interval", "median", "rank"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
     for name in comparison.best_first():
-        found, rank = comparison.intervals[name], comparison.rank(name)
-        table.add_row(
-            name, f"{found.mean:.3g}", f"{found.low:.3g} … {found.high:.3g}", f"{found.median:.3g}", rank
-        )
+        interval, rank = comparison.intervals[name], comparison.rank(name)
+        ends = interval.ends("{:.3g}".format, " … ") or "–"
+        table.add_row(name, f"{interval.mean:.3g}", ends, f"{interval.median:.3g}", rank)
     console.print(table)
-    for name, systems in comparison.lacking.items():
-        console.print(
-            f"  {name} is not ranked, and these are in no mean: it has no number for {', '.join(systems)}",
-            soft_wrap=True,
-        )
+    for sentence in comparison.notes:
+        console.print(f"  {sentence}", soft_wrap=True)
     for pair in comparison.pairs:
-        gap = pair.difference
+        ends = pair.difference.ends("{:+.3g}".format, " … ")
         console.print(
-            f"  {pair.first} − {pair.second}: {gap.mean:+.3g} ({gap.low:+.3g} … {gap.high:+.3g}), "
+            f"  {pair.first} − {pair.second}: {pair.difference.mean:+.3g}{f' ({ends})' if ends else ''}, "
             f"Wilcoxon p {pair.p:.2g} after Holm",
             soft_wrap=True,
         )
 
 
-def print_curve(folder: RunFolder, points: Sequence[Point], metrics: Sequence[str], console: Console) -> None:
+def print_curve(label: str, points: Sequence[Point], metrics: Sequence[str], console: Console) -> None:
     """A row a checkpoint: evaluations, seconds, and each metric with its floor."""
-    table = Table(title=f"{folder.plan.sampler}, mean over cells", box=None, title_justify="left")
+    table = Table(title=f"{label}, mean over cells", box=None, title_justify="left")
     for name in ("evaluations", "seconds", *(heading(metric) for metric in metrics)):
         table.add_column(name, justify="right")
     for point in points:

@@ -85,6 +85,7 @@ def curve(
 def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bool) -> None:
     """Draw the curves of runs and, unless quiet, print them."""
     from bgbench.cli.display import print_curve
+    from bgbench.reports.compare import labels
     from bgbench.reports.curves import curve as scored
     from bgbench.reports.curves import draw_curves
     from bgbench.runs.runfolder import RunFolder
@@ -94,8 +95,8 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     drawn = draw_curves(opened, names, figure)
     if quiet:
         return
-    for folder in opened:
-        print_curve(folder, scored(folder), names, out)
+    for label, folder in zip(labels(opened), opened, strict=True):
+        print_curve(label, scored(folder), names, out)
     out.print(f"figure: {drawn}", soft_wrap=True)
 
 

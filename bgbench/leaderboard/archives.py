@@ -4,7 +4,9 @@ Only what `records.write_arrays` writes is read: few members of known names, num
 objects. Nothing is unpickled, nothing is extracted to disk.
 """
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -17,6 +19,20 @@ from bgbench.leaderboard.rules import ARRAYS_BYTES
 
 TYPES: Mapping[str, str] = {"x": "<f4", "u": "<f8", "log_w": "<f8", "log_q": "<f8", "group": "<i4"}
 NEEDED = ("x", "u", "log_w")
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+"""What zipfile, zlib and NumPy's reader of headers raise for damaged files."""
+
 HEADER = 1_000
 """Bytes of an npy header, at most."""
 
@@ -31,13 +47,13 @@ def read_archive(path: Path, where: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             refuse_members(members, where)
-            found = {m.filename.removesuffix(".npy"): _member(archive, m, where) for m in members}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+            arrays = {m.filename.removesuffix(".npy"): _member(archive, m, where) for m in members}
+    except DAMAGE as error:
         raise refuse("archive", where, f"not a sound npz file: {error}") from error
-    missing = [name for name in NEEDED if name not in found]
+    missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise refuse("archive", where, f"without {', '.join(missing)}")
-    return found
+    return arrays
 
 
 def refuse_members(members: list[zipfile.ZipInfo], where: str) -> None:
@@ -63,7 +79,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np
         shape, fortran, kind = _header(stream, where)
         if kind.hasobject or kind.str != TYPES[name] or fortran:
             raise refuse("archive", where, f"{name} is of type {kind.str}, not {TYPES[name]}")
-        if len(shape) > 3 or any(not 0 <= size < 10**9 for size in shape):
+        if len(shape) > 3 or any(type(size) is not int or not 0 <= size < 10**9 for size in shape):
             raise refuse("archive", where, f"{name} has the shape {shape}")
         size = int(np.prod(shape, dtype=object)) * kind.itemsize
         if size > member.file_size:

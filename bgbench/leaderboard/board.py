@@ -1,26 +1,26 @@
 """The board on disk: `records/ENTRY/` and `ledger/`. Nothing published vanishes or moves unsaid."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import ENTRY, VERDICT
 from bgbench.leaderboard.ledger import (
     LEDGER,
     RECORDS,
     Event,
     Ledger,
-    add,
     file_name,
     now,
     publication,
     read_ledger,
+    refuse_pending,
     scores_of,
 )
 from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
 from bgbench.leaderboard.rules import SCORE_RELATIVE
 from bgbench.leaderboard.validate import SILENT, validate
 from bgbench.reports.replay import agree
@@ -30,16 +30,17 @@ def entry_folders(board: Path) -> list[Path]:
     """The folders of a board's entries, by name.
 
     Raises:
-        Refused: for anything else among them.
+        Refused: for anything else among them; if a publication was interrupted.
     """
+    refuse_pending(board)
     folder = board / RECORDS
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in found:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in paths:
         if path.is_symlink():
             raise refuse("link", path.name, "a symbolic link")
         if not path.is_dir():
             raise refuse("layout", path.name, "has no place among the entries")
-    return found
+    return paths
 
 
 def guard(board: Path, base: Path | None = None) -> list[Problem]:
@@ -49,18 +50,18 @@ def guard(board: Path, base: Path | None = None) -> list[Problem]:
     """
     ledger = read_ledger(board)
     entries = {path.name: open_entry(path) for path in entry_folders(board)}
-    problems = list(_held(ledger, entries))
-    for name, opened in entries.items():
+    problems = list(_lost(ledger, entries))
+    for name, files in entries.items():
         event = ledger.latest().get(name)
         if event is None:
             problems.append(Problem("ledger", name, "was never published; use `bgbench leaderboard accept`"))
-        elif opened.tier == "reproduced" and event.tier != "reproduced":
+        elif files.tier == "reproduced" and event.tier != "reproduced":
             problems.append(
                 Problem("verdict", name, "claims reproduced; the ledger knows of no reproduction")
             )
     if base is not None:
         problems += _carried_on(read_ledger(base), ledger)
-        problems += [problem for problem in _held(read_ledger(base), entries) if problem not in problems]
+        problems += [problem for problem in _lost(read_ledger(base), entries) if problem not in problems]
     return problems
 
 
@@ -79,7 +80,7 @@ def _carried_on(before: Ledger, after: Ledger) -> Iterator[Problem]:
             yield Problem("verdict", name, "reproductions are made by maintainers")
 
 
-def _held(ledger: Ledger, entries: dict[str, Opened]) -> Iterator[Problem]:
+def _lost(ledger: Ledger, entries: dict[str, EntryFiles]) -> Iterator[Problem]:
     for name, event in ledger.latest().items():
         if event.kind == "withdrawn":
             if name in entries:
@@ -89,25 +90,25 @@ def _held(ledger: Ledger, entries: dict[str, Opened]) -> Iterator[Problem]:
         elif entries[name].entry.version < event.version:
             yield Problem("ledger", name, f"version {event.version} was published already")
         elif entries[name].entry.version == event.version:
-            yield from _unmoved(event, entries[name])
+            yield from _moved(event, entries[name])
 
 
-def _unmoved(event: Event, opened: Opened) -> Iterator[Problem]:
-    now_told = scores_of(opened)
-    for cell, scores in event.scores.items():
+def _moved(event: Event, files: EntryFiles) -> Iterator[Problem]:
+    scores_now = scores_of(files)
+    for cell, published in event.scores.items():
         where = f"{event.entry}/{cell}"
-        if cell not in now_told:
+        if cell not in scores_now:
             yield Problem("vanished", where, "the cell was published and is gone")
             continue
-        told = now_told[cell]
-        if scores is None or told is None:
-            if scores is not told:
+        present = scores_now[cell]
+        if published is None or present is None:
+            if published is not present:
                 yield Problem("moved", where, "ended otherwise than was published; raise the version")
             continue
-        for metric, value in scores.items():
+        for metric, value in published.items():
             tolerance = SCORE_RELATIVE.get(metric, SCORE_RELATIVE["other"])
-            if not agree(value, told.get(metric), tolerance):
-                text = f"{metric} was published as {value}, is {told.get(metric)} now; raise the version"
+            if not agree(value, present.get(metric), tolerance):
+                text = f"{metric} was published as {value}, is {present.get(metric)} now; raise the version"
                 yield Problem("moved", where, text)
 
 
@@ -116,101 +117,120 @@ def accept(
     board: Path,
     why: str = "",
     elsewhere: Path | None = None,
-    told: Callable[[str], None] = SILENT,
+    progress: Callable[[str], None] = SILENT,
 ) -> Event | None:
-    """Validate an entry, put it among the board's, keep its verdict, and carry the ledger on.
+    """Validate an entry, put it among the board's with its verdict, and record that in the ledger.
 
-    An entry that is there already gets its next version, and needs a reason. None where nothing changed.
+    The entry is copied first, and the copy is validated and published: what happens to `source` meanwhile
+    changes nothing. An entry that the board has already gets its next version, and needs a reason.
+
+    Args:
+        source: the entry's folder, anywhere or among the board's own.
+        board: the folder with `records/` and `ledger/`.
+        why: what changed, for an entry that was published before.
+        elsewhere: folder with arrays that the entry does not hold itself.
+        progress: hears which cell is being recomputed.
+
+    Returns:
+        The new event; None if the board holds this very entry with this verdict.
 
     Raises:
         Refused: with everything wrong.
-        BgbenchError: for a change without a reason.
+        BgbenchError: for a change without a reason; if the board cannot be written, which is then as it was.
     """
-    validation = validate(source, elsewhere, told=told)
-    verdict, opened = validation.required(), validation.opened
-    ledger = read_ledger(board)
-    before = ledger.latest().get(opened.name)
-    if (
-        before is not None
-        and before.kind != "withdrawn"
-        and before.digest == verdict.digest == _kept(board, opened)
-    ) and before.tier == verdict.tier:
-        return None
-    if before is not None and not why:
-        raise BgbenchError(f"{opened.name} was published before; say what changed with --why")
-    target = board / RECORDS / opened.name
-    if target.resolve() != source.resolve():
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
-    version = 1 if before is None else before.version + 1
-    write_json(target / ENTRY, opened.entry.model_copy(update={"version": version}))
-    write_json(target / VERDICT, verdict)
-    event = publication(open_entry(target), verdict.tier, ledger.next_number(opened.name), why)
-    add(board, event)
-    return event
+    with staged(board) as staging:
+        copy = staging / RECORDS / source.name
+        copy_entry(source, copy)
+        validation = validate(copy, elsewhere, progress=progress)
+        verdict, files = validation.required(), validation.files
+        with locked(board):
+            ledger = read_ledger(board)
+            before = ledger.latest().get(files.name)
+            is_there = before is not None and before.kind != "withdrawn" and before.tier == verdict.tier
+            if is_there and before.digest == verdict.digest == _digest_on(board, files.name):
+                return None
+            if before is not None and not why:
+                raise BgbenchError(f"{files.name} was published before; say what changed with --why")
+            version = 1 if before is None else before.version + 1
+            write_json(copy / ENTRY, files.entry.model_copy(update={"version": version}))
+            write_json(copy / VERDICT, verdict)
+            number = ledger.next_number(files.name)
+            event = publication(open_entry(copy), verdict.tier, number, why)
+            write_json(staging / LEDGER / file_name(event), event)
+            publish(board, staging)
+            return event
 
 
-def _kept(board: Path, opened: Opened) -> str:
-    """Digest of the entry of this name that the board holds."""
-    folder = board / RECORDS / opened.name
+def _digest_on(board: Path, name: str) -> str:
+    """Digest of the entry of this name that the board holds; empty if it holds none."""
+    folder = board / RECORDS / name
     return digest_of(folder) if folder.is_dir() else ""
 
 
 def withdraw(name: str, board: Path, why: str) -> Event:
-    """Take an entry off the board, and say so in the ledger for good.
+    """Take an entry off the board; the ledger keeps that it was there and why it went.
 
     Raises:
-        BgbenchError: if it is not there.
+        BgbenchError: if the board has no such entry, or cannot be written.
     """
-    folder = board / RECORDS / name
-    ledger = read_ledger(board)
-    last = ledger.latest().get(name)
-    if last is None or last.kind == "withdrawn" or not folder.is_dir():
-        raise BgbenchError(f"the board in {board} has no entry '{name}'")
-    event = Event(
-        date=now(),
-        entry=name,
-        number=ledger.next_number(name),
-        version=last.version,
-        kind="withdrawn",
-        why=why,
-    )
-    shutil.rmtree(folder)
-    add(board, event)
-    return event
+    if not board.is_dir():
+        raise BgbenchError(f"there is no board in {board}; give its folder with --board")
+    with staged(board) as staging, locked(board):
+        ledger = read_ledger(board)
+        last = ledger.latest().get(name)
+        if last is None or last.kind == "withdrawn" or not (board / RECORDS / name).is_dir():
+            raise BgbenchError(f"the board in {board} has no entry '{name}'")
+        event = Event(
+            date=now(),
+            entry=name,
+            number=ledger.next_number(name),
+            version=last.version,
+            kind="withdrawn",
+            why=why,
+        )
+        write_json(staging / LEDGER / file_name(event), event)
+        publish(board, staging)
+        return event
 
 
 def validate_board(
     board: Path,
     base: Path | None = None,
     elsewhere: Path | None = None,
-    told: Callable[[str], None] = SILENT,
+    progress: Callable[[str], None] = SILENT,
 ) -> dict[str, tuple[Problem, ...]]:
     """Problems of each entry of a board, and under `ledger` those of the whole.
 
-    With `base`, entries that are the same there are not recomputed.
+    Args:
+        board: the folder with `records/` and `ledger/`.
+        base: the board as it was. Entries that are the same there are not recomputed.
+        elsewhere: folder with arrays that the entries do not hold themselves.
+        progress: hears which cell is being recomputed.
+
+    Raises:
+        Refused: if the board itself cannot be read.
     """
-    found: dict[str, tuple[Problem, ...]] = {}
-    known = _verdicts(base)
+    problems: dict[str, tuple[Problem, ...]] = {}
+    verdicts = _verdicts(base)
     for folder in entry_folders(board):
         try:
-            opened = open_entry(folder)
-            same = opened.verdict is not None and opened.verdict == known.get(folder.name)
-            if same and opened.tier != "reported":
-                found[folder.name] = ()
+            files = open_entry(folder)
+            is_same = files.verdict is not None and files.verdict == verdicts.get(folder.name)
+            if is_same and files.tier != "reported":
+                problems[folder.name] = ()
             else:
-                found[folder.name] = validate(folder, elsewhere, told=told).problems
+                problems[folder.name] = validate(folder, elsewhere, progress=progress).problems
         except Refused as refused:
-            found[folder.name] = refused.problems
+            problems[folder.name] = refused.problems
     try:
-        found["ledger"] = tuple(guard(board, base))
+        problems["ledger"] = tuple(guard(board, base))
     except Refused as refused:
-        found["ledger"] = refused.problems
-    return found
+        problems["ledger"] = refused.problems
+    return problems
 
 
 def _verdicts(base: Path | None) -> dict[str, Verdict]:
     if base is None:
         return {}
-    opened = [open_entry(folder) for folder in entry_folders(base)]
-    return {entry.name: entry.verdict for entry in opened if entry.verdict is not None}
+    entries = [open_entry(folder) for folder in entry_folders(base)]
+    return {files.name: files.verdict for files in entries if files.verdict is not None}

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from bgbench.leaderboard.scales import Scale, scale, short
+from bgbench.reports.statistics import Interval
 
 COLOURS = 8
-"""Series that are told apart by colour and marker; the others stay grey."""
+"""Series that have a colour and a marker of their own; the others stay grey."""
 
 WIDTH, HEIGHT = 420, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42
@@ -36,9 +37,17 @@ def marker(style: int) -> str:
 
 
 def line_chart(
-    lines: Sequence[Line], floor: Sequence[tuple[float, float]], x_label: str, y_label: str, told: str
+    lines: Sequence[Line], floor: Sequence[tuple[float, float]], x_label: str, y_label: str, description: str
 ) -> Markup:
-    """Series on logarithmic axes, the noise floor dotted; empty without points."""
+    """Series on logarithmic axes, the noise floor dotted; empty without points.
+
+    Args:
+        lines: the series, of (x, y) points above zero.
+        floor: (x, y) points of the noise floor.
+        x_label: below the axis.
+        y_label: beside the axis.
+        description: for those who cannot see the picture.
+    """
     points = [point for line in lines for point in line.points]
     x = scale((p[0] for p in points), LEFT, WIDTH - RIGHT)
     y = scale((p[1] for p in [*points, *floor]), HEIGHT - BOTTOM, TOP)
@@ -50,7 +59,7 @@ def line_chart(
     ordered = sorted(lines, key=lambda line: line.style is not None)
     parts += [_series(line, x, y) for line in ordered if line.points]
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -94,20 +103,20 @@ def _series(line: Line, x: Scale, y: Scale) -> str:
     return f'<g class="{kind}{dash}"><path class="line" d="{_path(line.points, x, y)}"/>{marks}</g>'
 
 
-def interval_bar(low: float, mean: float, high: float, floor: float | None, across: Scale | None) -> Markup:
+def interval_bar(interval: Interval, floor: float | None, across: Scale) -> Markup:
     """A mean with its interval on the scale of its column, the noise floor as a tick; decoration only."""
-    if across is None:
-        return Markup("")
+    reach = ""
+    if interval.low is not None and interval.high is not None:
+        reach = f'<path class="reach" d="M{across(interval.low)},5H{across(interval.high)}"/>'
     tick = f'<path class="tick" d="M{across(floor)},1V9"/>' if floor else ""
     return Markup(
         f'<svg class="bar" viewBox="0 0 84 10" aria-hidden="true">{tick}'
-        f'<path class="reach" d="M{across(low)},5H{across(high)}"/>'
-        f'<circle cx="{across(mean)}" cy="5" r="2.6"/></svg>'
+        f'{reach}<circle cx="{across(interval.mean)}" cy="5" r="2.6"/></svg>'
     )
 
 
 def dot_chart(
-    rows: Mapping[str, Sequence[float]], floors: Mapping[str, float], title: str, told: str
+    rows: Mapping[str, Sequence[float]], floors: Mapping[str, float], title: str, description: str
 ) -> Markup:
     """One metric: a row a system, a dot a seed, the floor as a tick, on a logarithmic axis."""
     width, left, row_height = 300, 46, 24
@@ -131,6 +140,6 @@ def dot_chart(
             if v > 0
         ]
     return Markup(
-        f'<svg class="dots" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(told)}">'
+        f'<svg class="dots" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(description)}">'
         f"{''.join(parts)}</svg>"
     )

@@ -1,40 +1,42 @@
-"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, and whether its
-numbers can be."""
+"""What can be checked of an entry without its arrays: identity, terms, completeness, leakage, numbers."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import digest
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Card
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
+from bgbench.runs.stores import first_fault
 
-SHARES = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
+FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = ("energy_w2", "energy_w1", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
 UNWEIGHTED = ("none", "mcmc")
 
 
-def publishable(opened: Opened) -> Iterator[Problem]:
+def publishable(files: EntryFiles) -> Iterator[Problem]:
     """The licence lets the board publish, and the pin names what the run says made it."""
-    if opened.entry.licence not in LICENCES:
-        yield Problem("licence", "entry.json", f"{opened.entry.licence!r}; known: {', '.join(LICENCES)}")
-    made_by = opened.plan.inputs.plugins.get("sampler", "")
+    if files.entry.licence not in LICENCES:
+        yield Problem("licence", "entry.json", f"{files.entry.licence!r}; known: {', '.join(LICENCES)}")
+    made_by = files.plan.inputs.plugins.get("sampler", "")
     distribution, _, version = made_by.partition(" ")
-    if not distribution or distribution not in opened.entry.pin or version not in opened.entry.pin:
-        yield Problem("pin", "entry.json", f"{opened.entry.pin!r} is not of {made_by or 'a known plugin'}")
+    if not distribution or distribution not in files.entry.pin or version not in files.entry.pin:
+        yield Problem("pin", "entry.json", f"{files.entry.pin!r} is not of {made_by or 'a known plugin'}")
 
 
-def known_terms(opened: Opened) -> Iterator[Problem]:
+def known_terms(files: EntryFiles) -> Iterator[Problem]:
     """Suite, version, energy, temperature, protocol and estimator are the board's."""
-    plan = opened.plan
+    plan = files.plan
     if plan.suite not in plugins().suites:
         yield Problem("suite", "run.json", f"unknown suite {plan.suite!r}")
         return
@@ -50,26 +52,19 @@ def known_terms(opened: Opened) -> Iterator[Problem]:
         yield Problem("protocol", "run.json", f"unknown estimator {plan.estimator!r}")
 
 
-def same_identity(opened: Opened) -> Iterator[Problem]:
+def same_identity(files: EntryFiles) -> Iterator[Problem]:
     """Plan and records have the ids that follow from what they hold, and the records are of the plan."""
-    plan = opened.plan
+    plan = files.plan
     for cell in plan.cells:
         shared = (plan.sampler, plan.suite, plan.estimator, plan.protocol, plan.budget)
         if (cell.sampler, cell.suite, cell.estimator, cell.protocol, cell.budget) != shared:
             yield Problem("identity", cell.name, "is not of the plan's sampler, suite, protocol or budget")
-    parts = [plan.suite_sha256, plan.inputs.model_dump()]
-    cells = [cell.sha256 for cell in plan.cells]
-    if plan.id not in {digest([*parts, _versions(record), *cells]) for record in opened.records}:
+    if plan.id not in {plan.expected_id(_versions(record)) for record in files.records}:
         yield Problem("identity", "run.json", "its id is not that of its cells and inputs")
     planned = {cell.name: cell for cell in plan.cells}
-    for record in opened.records:
-        inputs = {
-            **plan.inputs.model_dump(exclude={"references"}),
-            "suite": plan.suite_sha256,
-            "reference": plan.inputs.references.get(record.cell.system, ""),
-        }
-        whole = {"cell": record.cell.sha256, "inputs": inputs, "versions": _versions(record)}
-        if planned.get(record.cell.name) != record.cell or record.id != digest(whole):
+    for record in files.records:
+        expected = plan.record_id(record.cell, _versions(record))
+        if planned.get(record.cell.name) != record.cell or record.id != expected:
             yield Problem("identity", record.cell.name, "its id is not that of its cell and inputs")
         weights = record.card.get("weights_sha256", plan.inputs.weights_sha256)
         if weights != plan.inputs.weights_sha256:
@@ -80,9 +75,9 @@ def _versions(record: Record) -> dict[str, str]:
     return {"bgbench": record.provenance.get("bgbench", ""), **record.provenance.get("libraries", {})}
 
 
-def complete(opened: Opened) -> Iterator[Problem]:
+def complete(files: EntryFiles) -> Iterator[Problem]:
     """Every system of the suite with the same seeds, three at least, and a record for every cell."""
-    plan = opened.plan
+    plan = files.plan
     suite = load_suite(plan.suite)
     seeds = {cell.seed for cell in plan.cells}
     if len(seeds) < FEWEST_SEEDS:
@@ -93,37 +88,35 @@ def complete(opened: Opened) -> Iterator[Problem]:
         yield Problem("incomplete", "run.json", f"the plan lacks {absent[0][0]}, seed {absent[0][1]}")
     if planned - {(name, seed) for name in suite.systems for seed in seeds}:
         yield Problem("suite", "run.json", f"cells of systems that are not in {suite.id}")
-    found = {record.cell.name for record in opened.records}
-    lacking = [cell.name for cell in plan.cells if cell.name not in found]
+    recorded = {record.cell.name for record in files.records}
+    lacking = [cell.name for cell in plan.cells if cell.name not in recorded]
     if lacking:
         yield Problem("incomplete", f"cells/{lacking[0]}.json", "the cell of the plan has no record")
-    if not any(record.status == "ok" for record in opened.records):
+    if not any(record.status == "ok" for record in files.records):
         yield Problem("incomplete", "cells", "no cell ended well")
 
 
-def same_reference(opened: Opened) -> Iterator[Problem]:
+def same_reference(files: EntryFiles) -> Iterator[Problem]:
     """Every cell was judged on the reference that the board has."""
-    suite = load_suite(opened.plan.suite)
+    suite = load_suite(files.plan.suite)
     for name in suite.systems:
-        cell = next(cell for cell in opened.plan.cells if cell.system == name)
+        cell = next(cell for cell in files.plan.cells if cell.system == name)
         try:
             known = reference_sha256(name, cell, suite)
         except BgbenchError as error:
             yield Problem("reference", name, f"the board lacks it: {error}")
             continue
-        told = {opened.plan.inputs.references.get(name, "")}
-        told |= {
-            r.reference.get("sha256", "")
-            for r in opened.records
-            if r.cell.system == name and r.status == "ok"
+        judged_on = {files.plan.inputs.references.get(name, "")}
+        judged_on |= {
+            r.reference.get("sha256", "") for r in files.records if r.cell.system == name and r.status == "ok"
         }
-        if told != {known}:
+        if judged_on != {known}:
             yield Problem("reference", name, "judged on another reference than the board's")
 
 
-def honest_leakage(opened: Opened) -> Iterator[Problem]:
+def honest_leakage(files: EntryFiles) -> Iterator[Problem]:
     """The stamp follows from the training sequences of the card, and all cells carry one card."""
-    finished = [record for record in opened.records if record.status == "ok"]
+    finished = [record for record in files.records if record.status == "ok"]
     for record in finished:
         try:
             card = Card(**{**record.card, "training_sequences": tuple(record.card["training_sequences"])})
@@ -137,17 +130,17 @@ def honest_leakage(opened: Opened) -> Iterator[Problem]:
             yield Problem("leakage", record.cell.name, "another card than the other cells")
 
 
-def plausible(opened: Opened) -> Iterator[Problem]:
-    """Numbers that can be: shares, distances, ledgers, times, dates."""
+def plausible(files: EntryFiles) -> Iterator[Problem]:
+    """Numbers that are possible: fractions, distances, ledgers, times, dates."""
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     try:
-        created = datetime.fromisoformat(opened.plan.created)
+        created = datetime.fromisoformat(files.plan.created)
         early = created.tzinfo is not None and created > tomorrow
     except ValueError:
         early = True
     if early:
-        yield Problem("implausible", "run.json", f"created {opened.plan.created[:40]!r}")
-    for record in opened.records:
+        yield Problem("implausible", "run.json", f"created {files.plan.created[:40]!r}")
+    for record in files.records:
         for text in _odd(record):
             yield Problem("implausible", record.cell.name, text)
 
@@ -180,8 +173,8 @@ def _odd(record: Record) -> Iterator[str]:
 
 def _out_of_range(record: Record) -> Iterator[str]:
     for name, value in record.metrics.items():
-        if value is not None and name in SHARES and not 0.0 <= value <= 1.0 + 1e-9:
-            yield f"{name} is {value:g}, a share"
+        if value is not None and name in FRACTIONS and not 0.0 <= value <= 1.0 + 1e-9:
+            yield f"{name} is {value:g}, a fraction"
         if value is not None and name in DISTANCES and value < 0.0:
             yield f"{name} is {value:g}, a distance"
     floors = [value for value in record.floors.values() if value is not None]
@@ -193,10 +186,61 @@ def _out_of_range(record: Record) -> Iterator[str]:
         yield f"{record.cell.estimator} gives no weights, and ess is {ess:g}"
 
 
-STAGES: tuple[tuple[Callable[[Opened], Iterator[Problem]], ...], ...] = (
+class _AbstractFields(BaseModel):
+    """Fields that the board reads; others may stand beside them."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Host(_AbstractFields):
+    torch_threads: int = Field(default=1, ge=1)
+
+
+class _Git(_AbstractFields):
+    commit: str | None = None
+
+
+class _Provenance(_AbstractFields):
+    bgbench: str = ""
+    libraries: dict[str, str] = Field(default_factory=dict)
+    git: _Git = _Git()
+    host: _Host = _Host()
+
+
+class _Card(_AbstractFields):
+    n_parameters: int = Field(default=0, ge=0)
+    training_evaluations: int = Field(default=0, ge=0)
+    training_hours: float = Field(default=0.0, ge=0.0)
+
+
+class _Diagnostics(_AbstractFields):
+    density: dict[str, Any] = Field(default_factory=dict)
+
+
+class _FreeFields(_AbstractFields):
+    """The fields of a record that hold anything, as far as the board reads them."""
+
+    provenance: _Provenance
+    card: _Card
+    diagnostics: _Diagnostics
+
+
+def well_formed(files: EntryFiles) -> Iterator[Problem]:
+    """What the board reads from the free fields of records has the type that it is read as."""
+    for record in files.records:
+        try:
+            _FreeFields.model_validate(record.model_dump(include={"provenance", "card", "diagnostics"}))
+        except ValidationError as error:
+            yield Problem("schema", record.cell.name, first_fault(error))
+        if record.status == "ok" and "total" not in record.seconds:
+            yield Problem("schema", record.cell.name, "seconds: without a total")
+
+
+STAGES: tuple[tuple[Callable[[EntryFiles], Iterator[Problem]], ...], ...] = (
+    (well_formed,),
     (publishable, known_terms),
     (complete,),
     (same_reference,),
     (same_identity, honest_leakage, plausible),
 )
-"""In order: what fails in one stage is told before the next is looked at."""
+"""In order: a stage is looked at only where those before it have no problem."""

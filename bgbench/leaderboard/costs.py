@@ -1,22 +1,25 @@
 """What an entry cost: its error-against-cost curve, seconds, training, and when that has paid."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
+from bgbench.leaderboard.folders import CURVE
+from bgbench.leaderboard.problems import refuse
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
 from bgbench.reports.curves import Point
 from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.stores import Curve, first_fault
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Means over finished cells; None where nothing tells. `per_second`: effective points a second."""
+    """Means over finished cells; None where no cell finished. `per_second`: effective points a second."""
 
     evaluations: float | None
     seconds: float | None
@@ -26,27 +29,21 @@ class Costs:
     parameters: int
 
 
-def points_of(opened: Opened) -> list[Point]:
-    """The entry's stored curve, checked for form.
+def points_of(files: EntryFiles) -> list[Point]:
+    """The entry's stored curve; empty if it has none.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is none.
+        Refused: if the file holds anything but a curve of the entry's records.
     """
-    if opened.curve is None:
+    if files.curve is None:
         return []
-    if not isinstance(opened.curve, Mapping) or set(opened.curve) != {"records", "points"}:
-        raise ValueError("fields are records and points")
-    if opened.curve["records"] != [record.id for record in opened.records if record.status == "ok"]:
-        raise ValueError("it is of other records")
-    return [_point(told) for told in opened.curve["points"]]
-
-
-def _point(told: Mapping[str, Any]) -> Point:
-    tables = [{str(k): float(v) for k, v in told[name].items()} for name in ("metrics", "floors")]
-    point = Point(int(told["evaluations"]), float(told["seconds"]), *tables)
-    if len(told) != 4 or point.seconds < 0 or point.evaluations < 1:
-        raise ValueError("a point without evaluations or seconds")
-    return point
+    try:
+        stored = Curve.model_validate(files.curve)
+    except ValidationError as error:
+        raise refuse("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
+    if stored.records != [record.id for record in files.records if record.status == "ok"]:
+        raise refuse("curve", CURVE, "is of other records than these")
+    return [Point(**point.model_dump()) for point in stored.points]
 
 
 def measured(run: RunFolder) -> list[Point]:
@@ -54,9 +51,9 @@ def measured(run: RunFolder) -> list[Point]:
     return curves.measured(run, [record for record in run.records() if record.status == "ok"])
 
 
-def costs_of(opened: Opened) -> Costs:
+def costs_of(files: EntryFiles) -> Costs:
     """What the records and the card say."""
-    finished = [record for record in opened.records if record.status == "ok"]
+    finished = [record for record in files.records if record.status == "ok"]
     seconds = [r.seconds.get("preparing", 0.0) + r.seconds.get("sampling", 0.0) for r in finished]
     effective = [float(r.diagnostics.get("effective_points") or 0.0) for r in finished]
     card = finished[0].card if finished else {}
@@ -72,7 +69,7 @@ def costs_of(opened: Opened) -> Costs:
 
 @dataclass(frozen=True)
 class Untrained:
-    """An entry without training, for trained ones to be paid back against: its name and its curve."""
+    """An entry without training, against which trained ones are paid back: its name and its curve."""
 
     name: str
     points: Sequence[Point]
@@ -81,16 +78,27 @@ class Untrained:
 def paid_back(
     hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
 ) -> tuple[str, Payback] | None:
-    """The untrained entry against which `hours` of training are paid back soonest, and when: never only if so
-    against all. None without training, curves or such an entry."""
+    """The untrained entry against which training is paid back soonest, and when that is.
+
+    It is `never` only where it is so against all of them.
+
+    Args:
+        hours: of training.
+        mine: the curve of the trained entry.
+        others: the untrained entries of its table.
+        metric: an error, which both curves must have.
+
+    Returns:
+        None without training, without curves, or without an untrained entry.
+    """
     if not hours:
         return None
-    found = []
+    paybacks = []
     for other in others:
         back = systems_until(hours, mine, other.points, metric)
         if back is not None:
-            found.append((other.name, back))
-    return min(found, key=lambda item: _soonest(item[1]), default=None)
+            paybacks.append((other.name, back))
+    return min(paybacks, key=lambda item: _soonest(item[1]), default=None)
 
 
 def _soonest(back: Payback) -> tuple[int, float]:

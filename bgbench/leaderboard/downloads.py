@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgbench.leaderboard.rules import RANKED, SHOWN
-from bgbench.leaderboard.tables import Standing, Table
+from bgbench.leaderboard.tables import Table, TableRow
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 """First characters of text that spreadsheets take for formulas."""
@@ -16,12 +16,12 @@ DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 
 def as_csv(table: Table) -> str:
     """A row an entry: values, interval ends, rank ranges, tier, leakage, costs."""
-    rows = [flat(standing, table) for standing in table.standings]
+    lines = [flat(row, table) for row in table.rows]
     stream = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for line in lines for name in line))
     writer = csv.DictWriter(stream, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _safe(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: _safe(value) for name, value in line.items()} for line in lines)
     return stream.getvalue()
 
 
@@ -29,38 +29,38 @@ def _safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(DANGEROUS) else value
 
 
-def flat(standing: Standing, table: Table) -> dict[str, Any]:
+def flat(row: TableRow, table: Table) -> dict[str, Any]:
     """One entry of a table as flat values."""
-    opened, costs = standing.opened, standing.costs
-    back = standing.back
+    files, costs = row.files, row.costs
+    back = row.back
     systems = back[1].systems if back else None
-    row: dict[str, Any] = {
-        "entry": standing.name,
-        "sampler": standing.label,
-        "estimator": opened.plan.estimator,
+    values: dict[str, Any] = {
+        "entry": row.name,
+        "sampler": row.label,
+        "estimator": files.plan.estimator,
         "suite": table.key.suite,
         "protocol": table.key.protocol,
         "budget": table.key.budget,
-        "version": opened.entry.version,
-        "tier": opened.tier,
-        "control": opened.entry.control,
-        "leakage": standing.leakage,
-        "cells_planned": len(opened.plan.cells),
-        "cells_missing": len(standing.missing),
+        "version": files.entry.version,
+        "tier": files.tier,
+        "control": files.entry.control,
+        "leakage": row.leakage,
+        "cells_planned": len(files.plan.cells),
+        "cells_missing": len(row.missing),
     }
     for name in SHOWN:
-        found = standing.intervals.get(name)
-        row |= {name: None, f"{name}_low": None, f"{name}_high": None}
-        if found is not None:
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        interval = row.intervals.get(name)
+        values |= {name: None, f"{name}_low": None, f"{name}_high": None}
+        if interval is not None:
+            values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         if name in RANKED:
-            low, high = standing.ranks.get(name, (None, None))
-            row |= {
+            low, high = row.ranks.get(name, (None, None))
+            values |= {
                 f"{name}_rank_low": low,
                 f"{name}_rank_high": high,
-                f"{name}_floor": standing.floors.get(name),
+                f"{name}_floor": row.floors.get(name),
             }
-    return row | {
+    return values | {
         "evaluations": costs.evaluations,
         "seconds": costs.seconds,
         "effective_points_per_second": costs.per_second,
@@ -70,8 +70,8 @@ def flat(standing: Standing, table: Table) -> dict[str, Any]:
         "break_even_systems": systems if systems is None or math.isfinite(systems) else None,
         "break_even_against": back[0] if back else None,
         "break_even_error": back[1].error if back else None,
-        "licence": opened.entry.licence,
-        "pin": opened.entry.pin,
+        "licence": files.entry.licence,
+        "pin": files.entry.pin,
     }
 
 
@@ -85,17 +85,17 @@ def as_dict(table: Table) -> dict[str, Any]:
         "floors": table.floors,
         "entries": [
             {
-                **flat(standing, table),
-                "missing": [{"cell": cell, "why": why} for cell, why in standing.missing],
-                "curve": [vars(point) for point in standing.points],
-                "cells": _cells(standing),
+                **flat(row, table),
+                "missing": [{"cell": cell, "why": why} for cell, why in row.missing],
+                "curve": [vars(point) for point in row.points],
+                "cells": _cells(row),
             }
-            for standing in table.standings
+            for row in table.rows
         ],
     }
 
 
-def _cells(standing: Standing) -> list[dict[str, Any]]:
+def _cells(row: TableRow) -> list[dict[str, Any]]:
     return [
         {
             "system": record.cell.system,
@@ -105,7 +105,7 @@ def _cells(standing: Standing) -> list[dict[str, Any]]:
             "floors": record.floors,
             "sha256": record.arrays.sha256 if record.arrays else None,
         }
-        for record in standing.opened.records
+        for record in row.files.records
     ]
 
 
@@ -123,7 +123,7 @@ def board_dict(tables: Sequence[Table]) -> dict[str, Any]:
                 "suite": table.key.suite,
                 "protocol": table.key.protocol,
                 "budget": table.key.budget,
-                "entries": [standing.name for standing in table.standings],
+                "entries": [row.name for row in table.rows],
                 "json": f"data/{table.key.slug}.json",
                 "csv": f"data/{table.key.slug}.csv",
             }

@@ -1,4 +1,4 @@
-"""An entry of the board: a run's plan and records, who publishes it, and what trusted code found."""
+"""An entry of the board: a run's plan and records, who publishes it, and the verdict of trusted code."""
 
 import hashlib
 import shlex
@@ -49,7 +49,7 @@ class Entry(Strict):
 
 
 class Verdict(Strict):
-    """What `bgbench leaderboard validate` found, of the records with this `digest`.
+    """The verdict of `bgbench leaderboard validate` on the records with this `digest`.
 
     `cells` says of each finished cell whether its metrics were recomputed; `energy_difference` is the
     largest |Δu| (kT) of the energies evaluated again.
@@ -66,7 +66,7 @@ class Verdict(Strict):
 
 
 @dataclass(frozen=True)
-class Opened:
+class EntryFiles:
     """An entry's files, read by guarded readers."""
 
     folder: Path
@@ -86,7 +86,7 @@ class Opened:
 
     @cached_property
     def tier(self) -> Tier:
-        """What was found of these very records; `reported` where nothing was."""
+        """The tier of the stored verdict if it is of these very records, else `reported`."""
         sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
         return self.verdict.tier if self.verdict is not None and sound else "reported"
 
@@ -101,10 +101,10 @@ class Opened:
     @cached_property
     def missing(self) -> list[tuple[str, str]]:
         """Cells that are not ok, and why."""
-        found = {record.cell.name: record for record in self.records}
+        records = {record.cell.name: record for record in self.records}
         reasons = []
         for cell in self.plan.cells:
-            record = found.get(cell.name)
+            record = records.get(cell.name)
             if record is None:
                 reasons.append((cell.name, "no record"))
             elif record.status != "ok":
@@ -115,18 +115,18 @@ class Opened:
     def command(self) -> str:
         """The command that makes the run again."""
         cell = self.plan.cells[0]
-        settings = [f"{key}={value}" for key, value in cell.options.items()]
-        settings += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
+        options = [f"{key}={value}" for key, value in cell.options.items()]
+        options += [f"estimator.{key}={value}" for key, value in cell.estimator_options.items()]
         words = ["bgbench", "run", cell.sampler, "--suite", cell.suite, "--estimator", cell.estimator]
         words += ["--protocol", cell.protocol, "--budget", str(cell.budget)]
         seeds = {c.seed for c in self.plan.cells}
         words += ["--seeds", str(len(seeds))]
         if min(seeds):
             words += ["--first-seed", str(min(seeds))]
-        return shlex.join(words + [word for setting in settings for word in ("--set", setting)])
+        return shlex.join(words + [word for option in options for word in ("--set", option)])
 
 
-def open_entry(folder: Path) -> Opened:
+def open_entry(folder: Path) -> EntryFiles:
     """Read an entry, guarding against everything a stranger may have put there.
 
     Raises:
@@ -140,14 +140,14 @@ def open_entry(folder: Path) -> Opened:
             raise refuse("path", PLAN, f"the cell {name[:60]!r} cannot be a file name")
     if len(set(names)) < len(names) or not names:
         raise refuse("schema", PLAN, "no cell, or the same cell twice")
-    files = sorted(path.name for path in (folder / "cells").glob("*"))
-    strays = set(files) - {f"{name}.json" for name in names}
+    present = sorted(path.name for path in (folder / "cells").glob("*"))
+    strays = set(present) - {f"{name}.json" for name in names}
     if strays:
         raise refuse("layout", f"cells/{min(strays)}", "is not a cell of the plan")
     records = [
-        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in files
+        read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in present
     ]
-    return Opened(
+    return EntryFiles(
         folder=folder,
         entry=read_model(folder / ENTRY, Entry),
         plan=plan,
@@ -164,8 +164,8 @@ def digest_of(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def label(opened: Opened) -> str:
+def label(files: EntryFiles) -> str:
     """Sampler with its options, as tables name it."""
-    cell = opened.plan.cells[0]
+    cell = files.plan.cells[0]
     options = ", ".join(f"{key}={value}" for key, value in cell.options.items())
     return f"{cell.sampler} ({options})" if options else cell.sampler

@@ -43,7 +43,7 @@ def refuse_layout(folder: Path) -> None:
 
 def _walk(folder: Path, root: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
     with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda found: found.name):
+        for entry in sorted(entries, key=lambda item: item.name):
             path = Path(entry.path)
             yield path.relative_to(root), entry
             if entry.is_dir(follow_symlinks=False) and len(path.relative_to(root).parts) < 3:

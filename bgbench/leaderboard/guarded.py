@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,15 +52,14 @@ def read_json(path: Path) -> Any:
     name = path.name
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(items)
-        if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in keys if keys.count(key) > 1)
+        values = dict(items)
+        if len(values) < len(items):
+            twice = Counter(key for key, _ in items).most_common(1)[0][0]
             raise refuse("duplicate", name, f"the key {twice[:40]!r} stands twice in one object")
-        return found
+        return values
 
     def constant(word: str) -> Any:
-        raise refuse("nonfinite", name, f"{word} is no number")
+        raise refuse("nonfinite", name, f"{word} is not a number")
 
     def integer(word: str) -> int:
         if len(word) > DIGITS:
@@ -104,9 +104,9 @@ def refuse_text(text: str, where: str, key: str) -> None:
     """Raise Refused for markup, control or direction characters, or a string too long."""
     if len(text) > STRING_LENGTH:
         raise refuse("size", where, f"{key}: a string of {len(text):,} characters")
-    found = (TAGS if key == "error" else MARKUP).search(text)
-    if found:
-        raise refuse("markup", where, f"{key}: {found[0]!r} looks like markup")
+    markup = (TAGS if key == "error" else MARKUP).search(text)
+    if markup:
+        raise refuse("markup", where, f"{key}: {markup[0]!r} looks like markup")
     if text.isprintable():
         return
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"), None)

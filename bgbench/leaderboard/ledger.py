@@ -1,5 +1,6 @@
 """What was published, when and why: the memory that guards the board, and the source of its feed."""
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from bgbench.core.files import Strict, write_json
-from bgbench.leaderboard.entries import Opened, Tier, digest_of
+from bgbench.core.files import Strict
+from bgbench.leaderboard.entries import EntryFiles, Tier, digest_of
 from bgbench.leaderboard.folders import NAME
 from bgbench.leaderboard.guarded import read_model
 from bgbench.leaderboard.problems import refuse
 
 LEDGER, RECORDS = "ledger", "records"
+PENDING = ".pending"
+"""Folder of a publication that counts but is not carried out yet; a killed process leaves it behind."""
 
 
 class Event(Strict):
@@ -54,8 +57,10 @@ def read_ledger(board: Path) -> Ledger:
     """The ledger of the board in `board`; an empty one where there is none yet.
 
     Raises:
-        Refused: if something in it is damaged, has no place there, or is not called by what it holds.
+        Refused: if something in it is damaged, has no place there, or is not called by what it holds; if a
+            publication was interrupted.
     """
+    refuse_pending(board)
     folder = board / LEDGER
     events = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -68,45 +73,39 @@ def read_ledger(board: Path) -> Ledger:
     return Ledger(events)
 
 
+def refuse_pending(board: Path) -> None:
+    """Raise Refused where a publication was interrupted: entries and ledger may not belong together."""
+    if os.path.lexists(board / PENDING):
+        text = "a publication was interrupted; `bgbench leaderboard accept` it again, which finishes it"
+        raise refuse("layout", PENDING, text)
+
+
 def file_name(event: Event) -> str:
-    """A file an event, so that pull requests do not meet in one."""
+    """Name of an event's file. Every event has its own, so that pull requests do not conflict."""
     return f"{event.entry}-{event.number:03d}.json"
 
 
-def add(board: Path, event: Event) -> Path:
-    """Keep an event.
-
-    Raises:
-        Refused: if one of its number is there already.
-    """
-    path = board / LEDGER / file_name(event)
-    if path.exists():
-        raise refuse("ledger", path.name, "is there already")
-    write_json(path, event)
-    return path
-
-
-def scores_of(opened: Opened) -> dict[str, dict[str, float | None] | None]:
+def scores_of(files: EntryFiles) -> dict[str, dict[str, float | None] | None]:
     """What is published of each cell."""
-    found = {record.cell.name: record for record in opened.records if record.status == "ok"}
+    finished = {record.cell.name: record for record in files.records if record.status == "ok"}
     return {
-        cell.name: dict(found[cell.name].metrics) if cell.name in found else None
-        for cell in opened.plan.cells
+        cell.name: dict(finished[cell.name].metrics) if cell.name in finished else None
+        for cell in files.plan.cells
     }
 
 
-def publication(opened: Opened, tier: Tier, number: int, why: str) -> Event:
+def publication(files: EntryFiles, tier: Tier, number: int, why: str) -> Event:
     """The event of publishing an entry now, its first or a later one."""
     return Event(
         date=now(),
-        entry=opened.name,
+        entry=files.name,
         number=number,
-        version=opened.entry.version,
+        version=files.entry.version,
         kind="added" if number == 1 else "changed",
         why=why,
         tier=tier,
-        digest=digest_of(opened.folder),
-        scores=scores_of(opened),
+        digest=digest_of(files.folder),
+        scores=scores_of(files),
     )
 
 

@@ -18,7 +18,7 @@ class Problem:
 
 
 class Refused(BgbenchError):
-    """A submission that the board does not take, with everything found."""
+    """A submission that the board does not take, with every problem."""
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = problems

@@ -1,4 +1,4 @@
-"""What trusted code finds in a cell's arrays: every metric again, and the energies of a random subset."""
+"""A cell's arrays checked by trusted code: every metric again, and the energies of a random subset."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bgbench.evaluation.bench import Bench, generator, open_bench
 from bgbench.evaluation.protocols import Judgement, get_protocol
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
     COPIED_SHARE,
@@ -35,46 +35,46 @@ CLASH = 1e6
 
 
 @dataclass(frozen=True)
-class Found:
-    """Of one cell: what is wrong, and the largest |Δu| (kT) of `energies` evaluated again."""
+class CellCheck:
+    """The check of one cell: problems, and the largest |Δu| (kT) of the `energies` evaluated again."""
 
     problems: tuple[Problem, ...]
     energies: int = 0
     energy_difference: float = 0.0
 
 
-def array_file(opened: Opened, record: Record, elsewhere: Path | None) -> Path | None:
+def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Path | None:
     """The cell's array file: in the folder, or among downloads in `elsewhere` (by name or sha256)."""
-    own = opened.run.arrays_path(record.cell)
+    own = files.run.arrays_path(record.cell)
     if own.is_file() or elsewhere is None or record.arrays is None:
         return own if own.is_file() else None
     places = [
-        elsewhere / opened.name / own.name,
+        elsewhere / files.name / own.name,
         elsewhere / f"{record.arrays.sha256}.npz",
         elsewhere / own.name,
     ]
     return next((path for path in places if path.is_file() and not path.is_symlink()), None)
 
 
-def recompute(opened: Opened, record: Record, path: Path, random: np.random.Generator) -> Found:
+def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.Generator) -> CellCheck:
     """Everything that follows from a cell's arrays; stops at the first kind of thing wrong."""
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
-        return Found((Problem("hash", where, "not the file that the record names"),))
+        return CellCheck((Problem("hash", where, "not the file that the record names"),))
     try:
         stored = read_archive(path, where)
     except Refused as refused:
-        return Found(refused.problems)
+        return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell)
         for check in (shapes, weights, samples):
-            problems = tuple(check(record, stored, bench, opened.entry.control))
+            problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
-                return Found(problems)
-        n, difference, wrong = energies(stored, bench, random)
-        if wrong:
-            return Found((Problem("energies", where, wrong),), n, difference)
-        return Found(tuple(metrics(record, stored, bench)), n, difference)
+                return CellCheck(problems)
+        n, difference, fault = energies(stored, bench, random)
+        if fault:
+            return CellCheck((Problem("energies", where, fault),), n, difference)
+        return CellCheck(tuple(metrics(record, stored, bench)), n, difference)
 
 
 def shapes(
@@ -110,7 +110,7 @@ def shapes(
 def weights(
     record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
 ) -> Iterator[Problem]:
-    """log w as the estimator's definition has it; of annealed particles it cannot be told."""
+    """log w as the estimator's definition has it; that of annealed particles follows from nothing stored."""
     del bench, control
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
@@ -127,9 +127,9 @@ def weights(
     truth = -u - stored["log_q"]
     off = log_w[some] - truth[some]
     cut = record.cell.estimator_options.get("cut", "none") != "none"
-    wrong = off.max() if cut else np.abs(off).max()
-    if not wrong <= WEIGHT_TOLERANCE * max(1.0, float(np.abs(truth[some]).max())):
-        yield Problem("weights", where, f"log w is not −u − log q: off by {wrong:.3g}")
+    largest = off.max() if cut else np.abs(off).max()
+    if not largest <= WEIGHT_TOLERANCE * max(1.0, float(np.abs(truth[some]).max())):
+        yield Problem("weights", where, f"log w is not −u − log q: off by {largest:.3g}")
 
 
 def samples(
@@ -139,22 +139,32 @@ def samples(
     if control or not bench.system.atoms:
         return
     known = {row.tobytes() for row in bench.reference.x.numpy().astype(np.float32)}
-    share = float(np.mean([row.tobytes() in known for row in stored["x"]]))
-    if share > COPIED_SHARE:
-        yield Problem("copied", f"arrays/{record.cell.name}.npz", f"{share:.0%} are frames of the reference")
+    fraction = float(np.mean([row.tobytes() in known for row in stored["x"]]))
+    if fraction > COPIED_SHARE:
+        yield Problem(
+            "copied", f"arrays/{record.cell.name}.npz", f"{fraction:.0%} are frames of the reference"
+        )
 
 
 def energies(
     stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator
 ) -> tuple[int, float, str]:
-    """Energies of a random subset again, half of it drawn by weight: how many, largest |Δu| kT, the fault.
+    """Evaluate the energies of a random subset again, half of it drawn by weight.
 
-    Claims of +inf are judged by what weight they kept: none, or the true energy is a clash.
+    A stored energy of +inf is right if its point has no weight, or if the true energy is a clash.
+
+    Args:
+        stored: the cell's arrays.
+        bench: the cell's system with its energy.
+        random: chooses the subset.
+
+    Returns:
+        How many energies were evaluated, the largest |Δu| in kT, and a sentence about false ones, or "".
     """
     x, u, log_w = stored["x"], stored["u"], stored["log_w"]
-    share = np.exp(log_w - log_w.max())
+    weight = np.exp(log_w - log_w.max())
     half = min(ENERGY_SUBSET // 2, len(x))
-    by_weight = random.choice(len(x), half, p=share / share.sum())
+    by_weight = random.choice(len(x), half, p=weight / weight.sum())
     pick = np.unique(np.concatenate([random.choice(len(x), half, replace=False), by_weight]))
     truth = bench.energy.energy(torch.from_numpy(x[pick])).double().cpu().numpy()
     claimed = u[pick]
@@ -167,10 +177,10 @@ def energies(
     allowed = ENERGY_TOLERANCE + ENERGY_RELATIVE * np.abs(truth[both])
     largest = float(off.max(initial=0.0))
     false = int((off > allowed).sum() + hidden.sum() + (np.isfinite(claimed) & ~np.isfinite(truth)).sum())
-    wrong = (
+    fault = (
         f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
     )
-    return len(pick), largest, wrong if false else ""
+    return len(pick), largest, fault if false else ""
 
 
 def metrics(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
@@ -185,8 +195,8 @@ def metrics(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> I
     except BgbenchError as error:
         yield Problem("metrics", record.cell.name, f"cannot be judged: {error}")
         return
-    for found in differing(record, judged):
-        text = f"{found.metric} is recorded as {found.recorded}, the arrays give {found.recomputed}"
+    for item in differing(record, judged):
+        text = f"{item.metric} is recorded as {item.recorded}, the arrays give {item.recomputed}"
         yield Problem("metrics", record.cell.name, text)
     yield from _left_out(record, judged)
     tolerance = 0.0 if same_platform(record) else METRIC_RELATIVE
@@ -197,27 +207,28 @@ def metrics(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> I
 
 def _left_out(record: Record, judged: Judgement) -> Iterator[Problem]:
     pairs = ((record.metrics, judged.metrics), (record.floors, judged.floors), (record.skills, judged.skills))
-    for told, now in pairs:
-        for name in sorted(set(now) - set(told)):
-            yield Problem("metrics", record.cell.name, f"{name} was left out; the arrays give {now[name]}")
+    for recorded, recomputed in pairs:
+        for name in sorted(set(recomputed) - set(recorded)):
+            text = f"{name} was left out; the arrays give {recomputed[name]}"
+            yield Problem("metrics", record.cell.name, text)
 
 
-def alike(told: Any, now: Any, tolerance: float) -> bool:
-    """Whether nested values agree, numbers to a relative `tolerance`; None stands for what is no number."""
-    if isinstance(now, Mapping):
+def alike(stored: Any, recomputed: Any, tolerance: float) -> bool:
+    """Whether nested values agree, numbers to a relative `tolerance`; None stands for what is not finite."""
+    if isinstance(recomputed, Mapping):
         return (
-            isinstance(told, Mapping)
-            and set(told) == set(map(str, now))
-            and all(alike(told[str(key)], value, tolerance) for key, value in now.items())
+            isinstance(stored, Mapping)
+            and set(stored) == set(map(str, recomputed))
+            and all(alike(stored[str(key)], value, tolerance) for key, value in recomputed.items())
         )
-    if isinstance(now, bool | str):
-        return bool(told == now)
-    if now is None or isinstance(now, int | float):
-        return (told is None or isinstance(told, int | float)) and agree(told, now, tolerance)
-    if isinstance(now, list | tuple):
+    if isinstance(recomputed, bool | str):
+        return bool(stored == recomputed)
+    if recomputed is None or isinstance(recomputed, int | float):
+        return (stored is None or isinstance(stored, int | float)) and agree(stored, recomputed, tolerance)
+    if isinstance(recomputed, list | tuple):
         return (
-            isinstance(told, list)
-            and len(told) == len(now)
-            and all(alike(one, two, tolerance) for one, two in zip(told, now, strict=True))
+            isinstance(stored, list)
+            and len(stored) == len(recomputed)
+            and all(alike(one, two, tolerance) for one, two in zip(stored, recomputed, strict=True))
         )
-    return alike(told, now.tolist(), tolerance)
+    return alike(stored, recomputed.tolist(), tolerance)

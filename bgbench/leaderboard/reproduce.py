@@ -9,10 +9,11 @@ import numpy as np
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.leaderboard.board import entry_folders
-from bgbench.leaderboard.entries import Opened, Verdict, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import VERDICT
-from bgbench.leaderboard.ledger import add, publication, read_ledger
+from bgbench.leaderboard.ledger import LEDGER, RECORDS, file_name, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
 from bgbench.reports.replay import replay, verify
 from bgbench.runs.records import Record
@@ -34,34 +35,41 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     folder = next((path for path in entry_folders(board) if path.name == name), None)
     if folder is None:
         raise BgbenchError(f"the board in {board} has no entry '{name}'")
-    opened, again = open_entry(folder), RunFolder.open(run)
-    refuse_unlike(opened, again)
-    wrong = verify(again) or [str(found) for found in replay(again)]
-    if wrong:
-        raise refuse("reproduction", run.name, wrong[0])
+    files, again = open_entry(folder), RunFolder.open(run)
+    refuse_unlike(files, again)
+    faults = verify(again) or [str(difference) for difference in replay(again)]
+    if faults:
+        raise refuse("reproduction", run.name, faults[0])
     records = [record for record in again.records() if record.status == "ok"]
-    gaps = {metric: gap(list(opened.records), records, metric) for metric in (*RANKED, "ess")}
-    told = {metric: value for metric, value in gaps.items() if value is not None}
+    gaps = {metric: gap(list(files.records), records, metric) for metric in (*RANKED, "ess")}
+    errors = {metric: value for metric, value in gaps.items() if value is not None}
     far = [
         Problem("reproduction", name, f"{metric} lies {value:.1f} standard errors from what was submitted")
-        for metric, value in told.items()
+        for metric, value in errors.items()
         if abs(value) > REPRODUCED_ERRORS
     ]
-    if far or not told:
+    if far or not errors:
         raise Refused(*(far or [Problem("reproduction", name, "no metric in common")]))
-    if opened.verdict is None or opened.tier == "reported":
+    if files.verdict is None or files.tier == "reported":
         raise refuse("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
-    verdict = opened.verdict.model_copy(update={"tier": "reproduced", "reproduction": told})
-    write_json(folder / VERDICT, verdict)
-    number = read_ledger(board).next_number(name)
-    why = f"reproduced on seeds {', '.join(str(seed) for seed in sorted({r.cell.seed for r in records}))}"
-    add(board, publication(opened, "reproduced", number, why))
+    verdict = files.verdict.model_copy(update={"tier": "reproduced", "reproduction": errors})
+    seeds = ", ".join(str(seed) for seed in sorted({record.cell.seed for record in records}))
+    with staged(board) as staging, locked(board):
+        copy = staging / RECORDS / name
+        copy_entry(folder, copy)
+        if digest_of(copy) != verdict.digest:
+            raise refuse("reproduction", name, "was changed while it was compared; try again")
+        write_json(copy / VERDICT, verdict)
+        number = read_ledger(board).next_number(name)
+        event = publication(open_entry(copy), "reproduced", number, f"reproduced on seeds {seeds}")
+        write_json(staging / LEDGER / file_name(event), event)
+        publish(board, staging)
     return verdict
 
 
-def refuse_unlike(opened: Opened, again: RunFolder) -> None:
+def refuse_unlike(files: EntryFiles, again: RunFolder) -> None:
     """Raise Refused unless the run is of the same things, on other seeds, and later."""
-    mine, theirs = again.plan, opened.plan
+    mine, theirs = again.plan, files.plan
     for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget", "inputs"):
         if getattr(mine, field) != getattr(theirs, field):
             raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
@@ -93,5 +101,5 @@ def gap(submitted: list[Record], again: list[Record], metric: str) -> float | No
 
 
 def _values(records: list[Record], system: str, metric: str) -> list[float]:
-    found = [record.metrics.get(metric) for record in records if record.cell.system == system]
-    return [value for value in found if value is not None]
+    values = [record.metrics.get(metric) for record in records if record.cell.system == system]
+    return [value for value in values if value is not None]

@@ -49,7 +49,7 @@ WEIGHT_TOLERANCE = 1e-6
 """By which log w may differ from −u − log q where the estimator says that it is that."""
 
 METRIC_RELATIVE = 1e-6
-"""Agreement asked of recomputed metrics on another platform; on the record's own they agree to the bit."""
+"""Relative agreement of metrics recomputed on another platform; on the record's own they agree to the bit."""
 
 SCORE_RELATIVE = {"torus_jsd": 1e-3, "tica_jsd": 1e-3, "other": 1e-6}
 """By which a published score may move without a new version of its entry; k-means counts whole frames."""
@@ -78,7 +78,7 @@ REASONS = {
     "incomplete": "cells, systems or seeds that are missing",
     "reference": "judged on another reference than the board's",
     "leakage": "a leakage stamp that does not follow from the card",
-    "implausible": "numbers that cannot be",
+    "implausible": "impossible numbers",
     "archive": "not a plain npz file of known arrays",
     "hash": "a file that is not the one its record names",
     "shape": "arrays of the wrong shape, type or number",

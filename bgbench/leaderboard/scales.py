@@ -17,15 +17,15 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Pixels of a value; those off the axis lie on its edge."""
         inside = min(max(value, self.low), self.high)
-        share = math.log(inside / self.low) / math.log(self.high / self.low)
-        return round(self.start + share * (self.end - self.start), 1)
+        fraction = math.log(inside / self.low) / math.log(self.high / self.low)
+        return round(self.start + fraction * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
         """Powers of ten on the axis; with fewer than three of them 3s, or 2s and 5s, as well."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for steps in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
-            found = [s * 10.0**k for k in range(first, last + 1) for s in steps]
-            shown = [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+            ticks = [s * 10.0**k for k in range(first, last + 1) for s in steps]
+            shown = [value for value in ticks if self.low * 0.999 <= value <= self.high * 1.001]
             if len(shown) >= 3:
                 return shown
         return shown

@@ -23,14 +23,16 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def server(site: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the built site in `site` on 127.0.0.1; port 0 takes a free one.
+    """A server of the built site in `site` on 127.0.0.1; port 0 stands for any free one.
 
     Raises:
-        BgbenchError: if there is no site, or the port is taken.
+        BgbenchError: if there is no site, or another process listens on the port.
     """
     if not (site / "index.html").is_file():
         raise BgbenchError(f"{site} holds no site; make it with `bgbench leaderboard build --out {site}`")
     try:
         return ThreadingHTTPServer((LOOPBACK, port), partial(Quiet, directory=str(site)))
     except OSError as error:
-        raise BgbenchError(f"port {port} cannot be had: {error.strerror}; choose another --port") from error
+        raise BgbenchError(
+            f"cannot listen on port {port}: {error.strerror}; choose another --port"
+        ) from error

@@ -15,10 +15,10 @@ from bgbench.core.resources import rules_path, site_path
 from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.details import entry_view, system_view
 from bgbench.leaderboard.downloads import as_csv, as_dict, board_dict, to_json
-from bgbench.leaderboard.entries import Opened, open_entry
+from bgbench.leaderboard.entries import EntryFiles, open_entry
 from bgbench.leaderboard.ledger import Event, read_ledger
 from bgbench.leaderboard.rules import REASONS, TIERS
-from bgbench.leaderboard.tables import Standing, Table, tables_of
+from bgbench.leaderboard.tables import Table, TableRow, tables_of
 from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
 from bgbench.reports.figures import chemical
@@ -30,12 +30,18 @@ MARK = ".bgbench-site"
 """File that says a folder is a built site, which may be replaced."""
 
 
-def build(board: Path, out: Path, url: str = "", told: Callable[[str], None] = SILENT) -> Path:
-    """Write the site of the board in `board` to `out`; `url` is where it will be, for the feed.
+def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None] = SILENT) -> Path:
+    """Write the site of the board in `board`.
+
+    Args:
+        board: the folder with `records/` and `ledger/`.
+        out: the folder of the site; an older site there is replaced.
+        url: where the site will be, for the feed's links.
+        progress: hears which page is being written.
 
     Raises:
         Refused: for an entry that cannot be read safely.
-        BgbenchError: if `out` holds something that is no site of ours.
+        BgbenchError: if `out` holds anything but an older site.
     """
     entries = [open_entry(folder) for folder in entry_folders(board)]
     tables = tables_of(entries)
@@ -49,11 +55,11 @@ def build(board: Path, out: Path, url: str = "", told: Callable[[str], None] = S
         published=published(),
     )
     for table in tables:
-        told(table.key.title)
+        progress(table.key.title)
         _table_page(site, table)
-        for standing in table.standings:
-            told(standing.name)
-            _entry_page(site, standing, table, events)
+        for row in table.rows:
+            progress(row.name)
+            _entry_page(site, row, table, events)
     for suite, system in _systems(entries):
         beside = [table for table in tables if table.key.suite == suite]
         path = f"systems/{slug(suite)}--{slug(system)}.html"
@@ -97,12 +103,12 @@ def clear(out: Path) -> None:
     """An empty folder for the site.
 
     Raises:
-        BgbenchError: if it holds files that are no site of ours.
+        BgbenchError: if it holds anything but an older site.
     """
     if out.exists() and not out.is_dir():
         raise BgbenchError(f"{out} is a file; choose another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise BgbenchError(f"{out} holds files that are no leaderboard; choose another --out")
+        raise BgbenchError(f"{out} holds files that are not those of a site; choose another --out")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
 
@@ -132,37 +138,37 @@ def _table_page(site: Site, table: Table) -> None:
         table=table_view(table),
         curves=curves_view(table),
         points=curve_rows(table),
-        missing=[s for s in table.standings if s.missing],
-        systems=list(dict.fromkeys(system for s in table.standings for system in systems_of(s.opened))),
+        missing=[s for s in table.rows if s.missing],
+        systems=list(dict.fromkeys(system for s in table.rows for system in systems_of(s.files))),
     )
     site.text(f"data/{name}.csv", as_csv(table))
     site.text(f"data/{name}.json", to_json(as_dict(table)))
 
 
-def _entry_page(site: Site, standing: Standing, table: Table, events: Sequence[Event]) -> None:
-    files = _pictures(site, standing)
-    view = entry_view(standing, table, events, files)
-    site.write(f"entries/{standing.name}.html", "entry.html.j2", view=view, reasons=REASONS)
+def _entry_page(site: Site, row: TableRow, table: Table, events: Sequence[Event]) -> None:
+    pictures = _pictures(site, row)
+    view = entry_view(row, table, events, pictures)
+    site.write(f"entries/{row.name}.html", "entry.html.j2", view=view, reasons=REASONS)
 
 
-def _pictures(site: Site, standing: Standing) -> list[str]:
+def _pictures(site: Site, row: TableRow) -> list[str]:
     """Ramachandran, TICA, energy and free-energy pictures of the first seed, where its arrays are here."""
-    opened = standing.opened
-    seed = min(cell.seed for cell in opened.plan.cells)
-    files = []
-    for record in opened.records:
-        path = opened.run.arrays_path(record.cell)
-        chosen = record.status == "ok" and record.cell.seed == seed and path.is_file()
-        if not chosen or record.cell.system.startswith("analytic:") or opened.tier == "reported":
+    files = row.files
+    seed = min(cell.seed for cell in files.plan.cells)
+    pictures = []
+    for record in files.records:
+        path = files.run.arrays_path(record.cell)
+        has_arrays = record.status == "ok" and record.cell.seed == seed and path.is_file()
+        if not has_arrays or record.cell.system.startswith("analytic:") or files.tier == "reported":
             continue
-        for kind, figure in chemical(opened.run, record).items():
-            name = f"pictures/{standing.name}/{record.cell.name}~{kind}.png"
+        for kind, figure in chemical(files.run, record).items():
+            name = f"pictures/{row.name}/{record.cell.name}~{kind}.png"
             target = site.out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(target, dpi=80, format="png")
-            files.append(name)
-    return files
+            pictures.append(name)
+    return pictures
 
 
-def _systems(entries: Sequence[Opened]) -> list[tuple[str, str]]:
+def _systems(entries: Sequence[EntryFiles]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((o.plan.suite, system) for o in entries for system in systems_of(o)))

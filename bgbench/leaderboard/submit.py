@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file, write_json
-from bgbench.leaderboard.entries import Entry, Opened, Remote, digest_of, open_entry
+from bgbench.leaderboard.entries import Entry, EntryFiles, Remote, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.rules import FOLDER_BYTES
@@ -32,22 +33,27 @@ def default_name(plan: Plan) -> str:
 def submit(
     run: Path,
     to: Path,
-    said: Mapping[str, Any],
+    entry_fields: Mapping[str, Any],
     arrays_url: str | None = None,
-    told: Callable[[str], None] = SILENT,
-) -> Opened:
+    progress: Callable[[str], None] = SILENT,
+) -> EntryFiles:
     """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
 
-    `said` are fields of `Entry`, and `name`. With `arrays_url` arrays stay out: FILE is at `arrays_url/FILE`,
-    or with the authors if it is "", who may no longer have all of them.
+    Args:
+        run: a finished run.
+        to: the folder that gets the entry's folder.
+        entry_fields: fields of `Entry`, and `name`, the entry's.
+        arrays_url: if given, arrays stay out of the entry: FILE is at `arrays_url/FILE`; if it is "", with
+            the authors, who may no longer have all of them.
+        progress: hears which cell is being recomputed.
 
     Raises:
         Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
-        BgbenchError: if there is no run, or the folder is there already.
+        BgbenchError: if there is no run, its curve is damaged, or the folder cannot be written.
     """
     source = RunFolder.open(run)
     refuse_unfinished(source)
-    fields = dict(said)
+    fields = dict(entry_fields)
     name = fields.pop("name", "") or default_name(source.plan)
     target = to / name
     if not NAME.fullmatch(name):
@@ -56,10 +62,12 @@ def submit(
         raise refuse("layout", str(target), "is there already; choose another --name, or delete it")
     try:
         _pack(source, target, fields, arrays_url)
-        validate(target, source.path / "arrays", told=told).required()
+        validate(target, source.path / "arrays", progress=progress).required()
         return open_entry(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise BgbenchError(f"cannot write {target}: {error.strerror}; nothing was packed") from error
         raise
 
 
@@ -68,8 +76,8 @@ def refuse_unfinished(run: RunFolder) -> None:
     records, damaged = run.readable()
     if damaged:
         raise Refused(*(Problem("schema", run.path.name, sentence) for sentence in damaged))
-    done = {record.cell.name for record in records}
-    absent = [cell.name for cell in run.plan.cells if cell.name not in done]
+    recorded = {record.cell.name for record in records}
+    absent = [cell.name for cell in run.plan.cells if cell.name not in recorded]
     if absent:
         text = f"{len(absent)} of {len(run.plan.cells)} cells never ran ({absent[0]} …); finish with --resume"
         raise refuse("incomplete", run.path.name, text)
@@ -119,29 +127,29 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
     return remote
 
 
-def public(opened: Opened) -> list[str]:
+def public(files: EntryFiles) -> list[str]:
     """A line for each thing that a submission makes public."""
-    files = [path for path in opened.folder.rglob("*") if path.is_file()]
-    first = opened.records[0]
+    paths = [path for path in files.folder.rglob("*") if path.is_file()]
+    first = files.records[0]
     host = first.provenance.get("host", {})
-    cell = opened.plan.cells[0]
+    cell = files.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
-    remote = list(opened.entry.remote.values())
+    remote = list(files.entry.remote.values())
     where = "in the folder"
     if remote:
         url, gone = remote[0].url, sum(item.size is None for item in remote)
-        kept = "kept by the authors" + (f" but {gone} of {len(remote)}, which are gone" if gone else "")
-        kept = f"all {gone} are gone" if gone == len(remote) else kept
-        where = f"at {url.rpartition('/')[0]}" if url else f"{kept}: tier reported"
+        place = "kept by the authors" + (f" but {gone} of {len(remote)}, which are gone" if gone else "")
+        place = f"all {gone} are gone" if gone == len(remote) else place
+        where = f"at {url.rpartition('/')[0]}" if url else f"{place}: tier reported"
     return [
-        f"{len(files)} files, {sum(path.stat().st_size for path in files):,} bytes, sha256 of the records "
-        f"{digest_of(opened.folder)[:16]}…",
-        f"authors: {', '.join(opened.entry.authors)}; licence: {opened.entry.licence}",
-        f"plugin: {opened.entry.pin}" + (f", source {opened.entry.source}" if opened.entry.source else ""),
+        f"{len(paths)} files, {sum(path.stat().st_size for path in paths):,} bytes, sha256 of the records "
+        f"{digest_of(files.folder)[:16]}…",
+        f"authors: {', '.join(files.entry.authors)}; licence: {files.entry.licence}",
+        f"plugin: {files.entry.pin}" + (f", source {files.entry.source}" if files.entry.source else ""),
         f"settings: {', '.join(f'{k}={v}' for k, v in settings.items()) or 'none'} (paths among them too)",
         f"host: {host.get('system', '?')}, {host.get('cpu', '?')}, GPU {host.get('gpu') or 'none'}",
         f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
         f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
         f"arrays: {where}",
-        *(f"failed: {name}: {why}" for name, why in opened.missing),
+        *(f"failed: {name}: {why}" for name, why in files.missing),
     ]

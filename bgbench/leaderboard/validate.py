@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bgbench.core.files import write_json
 from bgbench.leaderboard.checks import STAGES
-from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
+from bgbench.leaderboard.costs import measured, points_of
+from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
-from bgbench.leaderboard.recompute import Found, alike, array_file, recompute
+from bgbench.leaderboard.recompute import CellCheck, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
 from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
@@ -26,9 +26,9 @@ SILENT: Callable[[str], None] = lambda text: None  # noqa: E731
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found of an entry. Without `problems` it has earned its `verdict`."""
+    """The outcome of checking an entry. Without `problems` it has earned its `verdict`."""
 
-    opened: Opened
+    files: EntryFiles
     problems: tuple[Problem, ...]
     verdict: Verdict | None
     seed: int
@@ -48,122 +48,122 @@ def validate(
     folder: Path,
     elsewhere: Path | None = None,
     seed: int | None = None,
-    told: Callable[[str], None] = SILENT,
+    progress: Callable[[str], None] = SILENT,
 ) -> Validation:
-    """Check the entry in `folder`, cheap checks first; `elsewhere` holds arrays downloaded by hand.
+    """Check an entry, cheap checks first.
 
-    `seed` chooses the energies that are evaluated again; by default nobody knows it before.
+    Args:
+        folder: the entry.
+        elsewhere: folder with arrays that the entry does not hold itself, downloaded by hand.
+        seed: chooses the energies that are evaluated again; by default a number that nobody knows before.
+        progress: hears which cell is being recomputed.
+
+    Returns:
+        The problems of the first stage that has any; without problems the verdict.
 
     Raises:
         Refused: if the folder cannot even be read safely.
     """
-    opened = open_entry(folder)
+    files = open_entry(folder)
     seed = secrets.randbits(32) if seed is None else seed
     for stage in STAGES:
-        problems = tuple(problem for check in stage for problem in check(opened))
+        problems = tuple(problem for check in stage for problem in check(files))
         if problems:
-            return Validation(opened, problems, None, seed)
-    found = dict(_recomputed(opened, elsewhere, np.random.default_rng(seed), told))
-    strays = tuple(_strays(opened))
-    wrong = strays + tuple(problem for item in found.values() for problem in item.problems)
-    if not wrong:
-        wrong = tuple(_curve(opened, found, told))
-    if wrong:
-        return Validation(opened, wrong, None, seed)
-    earned = _verdict(opened, found)
-    wrong = tuple(_unearned(opened, earned))
-    return Validation(opened, wrong, None if wrong else _kept(opened, earned), seed)
+            return Validation(files, problems, None, seed)
+    checks = dict(_recomputed(files, elsewhere, np.random.default_rng(seed), progress))
+    strays = tuple(_strays(files))
+    problems = strays + tuple(problem for item in checks.values() for problem in item.problems)
+    problems = problems or tuple(_curve(files, checks, progress))
+    if problems:
+        return Validation(files, problems, None, seed)
+    verdict = _verdict(files, checks)
+    problems = tuple(_unearned_claims(files, verdict))
+    return Validation(files, problems, None if problems else _with_reproduction(files, verdict), seed)
 
 
 def _recomputed(
-    opened: Opened, elsewhere: Path | None, random: np.random.Generator, told: Callable[[str], None]
-) -> Iterator[tuple[str, Found]]:
-    for record in opened.records:
+    files: EntryFiles, elsewhere: Path | None, random: np.random.Generator, progress: Callable[[str], None]
+) -> Iterator[tuple[str, CellCheck]]:
+    for record in files.records:
         if record.status != "ok":
             continue
-        path = array_file(opened, record, elsewhere)
+        path = array_file(files, record, elsewhere)
         if path is not None:
-            told(f"{opened.name}: {record.cell.name}")
-            yield record.cell.name, recompute(opened, record, path, random)
-        elif not _published(opened, record):
+            progress(f"{files.name}: {record.cell.name}")
+            yield record.cell.name, recompute(files, record, path, random)
+        elif not _names_its_arrays(files, record):
             text = "is not here, and entry.json names no file with the sha256 of its record"
-            yield record.cell.name, Found((Problem("hash", f"arrays/{record.cell.name}.npz", text),))
+            yield record.cell.name, CellCheck((Problem("hash", f"arrays/{record.cell.name}.npz", text),))
 
 
-def _published(opened: Opened, record: Record) -> bool:
-    remote = opened.entry.remote.get(record.cell.name)
+def _names_its_arrays(files: EntryFiles, record: Record) -> bool:
+    """Whether the entry says where the arrays of a cell are, by the sha256 of its record."""
+    remote = files.entry.remote.get(record.cell.name)
     return remote is not None and record.arrays is not None and remote.sha256 == record.arrays.sha256
 
 
-def _strays(opened: Opened) -> Iterator[Problem]:
+def _strays(files: EntryFiles) -> Iterator[Problem]:
     """Array files of no finished cell."""
-    known = {f"{record.cell.name}.npz" for record in opened.records if record.status == "ok"}
-    for path in sorted((opened.folder / "arrays").glob("*")):
+    known = {f"{record.cell.name}.npz" for record in files.records if record.status == "ok"}
+    for path in sorted((files.folder / "arrays").glob("*")):
         if path.name not in known:
             yield Problem("layout", f"arrays/{path.name}", "belongs to no finished cell")
 
 
-def _curve(opened: Opened, found: dict[str, Found], told: Callable[[str], None]) -> Iterator[Problem]:
+def _curve(
+    files: EntryFiles, checks: dict[str, CellCheck], progress: Callable[[str], None]
+) -> Iterator[Problem]:
     """Error against cost as the arrays give it; without all arrays only its form is looked at."""
-    from bgbench.leaderboard.costs import measured, points_of
-
     try:
-        points = points_of(opened)
-    except (KeyError, TypeError, ValueError) as error:
-        yield Problem("curve", CURVE, f"not a curve: {error}")
+        points = points_of(files)
+    except Refused as refused:
+        yield from refused.problems
         return
-    finished = [record for record in opened.records if record.status == "ok"]
-    if not points or len(found) < len(finished) or any(not _own(opened, record) for record in finished):
+    finished = [record for record in files.records if record.status == "ok"]
+    if (
+        not points
+        or len(checks) < len(finished)
+        or any(not _has_arrays(files, record) for record in finished)
+    ):
         return
-    told(f"{opened.name}: curve")
-    now = [vars(point) for point in measured(opened.run)]
-    if not alike([vars(point) for point in points], now, METRIC_RELATIVE):
+    progress(f"{files.name}: curve")
+    recomputed = [vars(point) for point in measured(files.run)]
+    if not alike([vars(point) for point in points], recomputed, METRIC_RELATIVE):
         yield Problem("curve", CURVE, "is not what the arrays give")
 
 
-def _own(opened: Opened, record: Record) -> bool:
-    return opened.run.arrays_path(record.cell).is_file()
+def _has_arrays(files: EntryFiles, record: Record) -> bool:
+    return files.run.arrays_path(record.cell).is_file()
 
 
-def _verdict(opened: Opened, found: dict[str, Found]) -> Verdict:
-    finished = [record.cell.name for record in opened.records if record.status == "ok"]
+def _verdict(files: EntryFiles, checks: dict[str, CellCheck]) -> Verdict:
+    finished = [record.cell.name for record in files.records if record.status == "ok"]
     return Verdict(
-        tier="recomputed" if len(found) == len(finished) else "reported",
-        digest=digest_of(opened.folder),
+        tier="recomputed" if len(checks) == len(finished) else "reported",
+        digest=digest_of(files.folder),
         bgbench=versions()["bgbench"],
-        cells={name: "recomputed" if name in found else "reported" for name in finished},
-        energies=sum(item.energies for item in found.values()),
-        energy_difference=max((item.energy_difference for item in found.values()), default=0.0),
+        cells={name: "recomputed" if name in checks else "reported" for name in finished},
+        energies=sum(item.energies for item in checks.values()),
+        energy_difference=max((item.energy_difference for item in checks.values()), default=0.0),
     )
 
 
-def _unearned(opened: Opened, earned: Verdict) -> Iterator[Problem]:
-    """A verdict in the folder may claim no more than was found now; `guard` looks at reproductions."""
-    kept = opened.verdict
-    if kept is None:
+def _unearned_claims(files: EntryFiles, verdict: Verdict) -> Iterator[Problem]:
+    """What the stored verdict claims beyond the verdict of now; `guard` looks at reproductions."""
+    stored = files.verdict
+    if stored is None:
         return
-    if kept.digest != earned.digest:
+    if stored.digest != verdict.digest:
         yield Problem("verdict", VERDICT, "is of other records than these")
-    elif kept.tier == "recomputed" and earned.tier == "reported":
+    elif stored.tier == "recomputed" and verdict.tier == "reported":
         yield Problem("verdict", VERDICT, "claims recomputed; the arrays to do so are not here")
-    elif kept.tier == "reproduced" and not kept.reproduction:
-        yield Problem("verdict", VERDICT, "claims reproduced, and tells of no reproduction")
+    elif stored.tier == "reproduced" and not stored.reproduction:
+        yield Problem("verdict", VERDICT, "claims reproduced, and holds no reproduction")
 
 
-def _kept(opened: Opened, earned: Verdict) -> Verdict:
-    """What was earned now, with a reproduction that the folder tells of."""
-    kept = opened.verdict
-    if kept is None or kept.tier != "reproduced":
-        return earned
-    return earned.model_copy(update={"tier": kept.tier, "reproduction": kept.reproduction})
-
-
-def write_verdict(validation: Validation) -> Path:
-    """Keep the verdict beside the records.
-
-    Raises:
-        Refused: if there is none.
-    """
-    path = validation.opened.folder / VERDICT
-    write_json(path, validation.required())
-    return path
+def _with_reproduction(files: EntryFiles, verdict: Verdict) -> Verdict:
+    """The verdict of now, with the reproduction that the stored one holds."""
+    stored = files.verdict
+    if stored is None or stored.tier != "reproduced":
+        return verdict
+    return verdict.model_copy(update={"tier": stored.tier, "reproduction": stored.reproduction})

@@ -9,10 +9,10 @@ from markupsafe import Markup
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
 from bgbench.leaderboard.checks import UNWEIGHTED
-from bgbench.leaderboard.entries import Opened
+from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
-from bgbench.leaderboard.tables import Standing, Table
+from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import ARROWS
@@ -57,51 +57,51 @@ def heads() -> list[dict[str, str]]:
 
 def table_view(table: Table, limit: int | None = None) -> dict[str, Any]:
     """A table's rows, floors and scales; with `limit` only its first rows."""
-    standings = table.standings[:limit]
+    rows = table.rows[:limit]
     scales = {name: _column(table, name) for name in RANKED}
     styles = styles_of(table)
     return {
         "slug": table.key.slug,
         "title": table.key.title,
         "key": table.key,
-        "rows": [_row(standing, table, scales, styles) for standing in standings],
+        "rows": [_row(row, table, scales, styles) for row in rows],
         "floors": {name: number(value) for name, value in table.floors.items()},
-        "entries": len(table.standings),
-        "ranked": sum(standing.ranked for standing in table.standings),
-        "left_out": len(table.standings) - len(standings),
+        "entries": len(table.rows),
+        "ranked": sum(row.ranked for row in table.rows),
+        "left_out": len(table.rows) - len(rows),
     }
 
 
 def styles_of(table: Table) -> dict[str, int]:
     """Colours of the first entries of a table, by entry."""
-    return {standing.name: k for k, standing in enumerate(table.standings[:COLOURS])}
+    return {row.name: k for k, row in enumerate(table.rows[:COLOURS])}
 
 
 def _column(table: Table, metric: str) -> Scale | None:
-    found = [s.intervals[metric] for s in table.standings if metric in s.intervals]
-    values = [v for item in found for v in (item.low, item.high)] + [table.floors.get(metric, 0.0)]
-    return scale(values, 4, 80, 1.1)
+    intervals = [row.intervals[metric] for row in table.rows if metric in row.intervals]
+    values = [value for item in intervals for value in (item.low, item.mean, item.high) if value is not None]
+    return scale([*values, table.floors.get(metric, 0.0)], 4, 80, 1.1)
 
 
 def _row(
-    standing: Standing, table: Table, scales: dict[str, Scale | None], styles: dict[str, int]
+    row: TableRow, table: Table, scales: dict[str, Scale | None], styles: dict[str, int]
 ) -> dict[str, Any]:
-    opened, costs = standing.opened, standing.costs
-    weighted = opened.plan.estimator not in UNWEIGHTED
-    planned = len(opened.plan.cells)
-    best = min(standing.ranks.values(), default=None)
+    files, costs = row.files, row.costs
+    weighted = files.plan.estimator not in UNWEIGHTED
+    planned = len(files.plan.cells)
+    best = min(row.ranks.values(), default=None)
     return {
-        "name": standing.name,
-        "label": standing.label,
-        "estimator": opened.plan.estimator,
-        "control": opened.entry.control,
-        "tier": opened.tier,
-        "style": styles.get(standing.name),
-        "marker": marker(styles.get(standing.name, 0)),
-        "ranked": standing.ranked,
+        "name": row.name,
+        "label": row.label,
+        "estimator": files.plan.estimator,
+        "control": files.entry.control,
+        "tier": files.tier,
+        "style": styles.get(row.name),
+        "marker": marker(styles.get(row.name, 0)),
+        "ranked": row.ranked,
         "best": best,
-        "cells": [_cell(standing, name, scales.get(name), weighted, table) for name in SHOWN],
-        "leakage": standing.leakage,
+        "cells": [_cell(row, name, scales.get(name), weighted, table) for name in SHOWN],
+        "leakage": row.leakage,
         "evaluations": _sortable(costs.evaluations, count(costs.evaluations)),
         "seconds": _sortable(costs.seconds, number(costs.seconds)),
         "per_second": _sortable(costs.per_second, number(costs.per_second)),
@@ -109,29 +109,23 @@ def _row(
             costs.training_hours, number(costs.training_hours) if costs.training_hours else "0"
         ),
         "parameters": _sortable(costs.parameters, count(costs.parameters)),
-        "back": _back(standing.back),
-        "done": f"{planned - len(standing.missing)} of {planned}",
-        "missing": [{"cell": name, "why": why} for name, why in standing.missing],
+        "back": _back(row.back),
+        "finished": f"{planned - len(row.missing)} of {planned}",
+        "missing": [{"cell": name, "why": why} for name, why in row.missing],
     }
 
 
-def _cell(
-    standing: Standing, name: str, across: Scale | None, weighted: bool, table: Table
-) -> dict[str, Any]:
-    found = standing.intervals.get(name)
-    if found is None or (name == "ess" and not weighted):
-        why = "no weights" if name == "ess" and found is not None else "not every cell has it"
+def _cell(row: TableRow, name: str, across: Scale | None, weighted: bool, table: Table) -> dict[str, Any]:
+    interval = row.intervals.get(name)
+    if interval is None or (name == "ess" and not weighted):
+        why = "no weights" if name == "ess" and interval is not None else "not every cell has it"
         return {"value": "–", "sort": "", "interval": "", "rank": "", "bar": "", "first": False, "why": why}
-    rank = standing.ranks.get(name)
-    bar = (
-        interval_bar(found.low, found.mean, found.high, table.floors.get(name), across)
-        if across
-        else Markup("")
-    )
+    rank = row.ranks.get(name)
+    bar = interval_bar(interval, table.floors.get(name), across) if across else Markup("")
     return {
-        "value": number(found.mean),
-        "sort": repr(found.mean),
-        "interval": f"{number(found.low)} to {number(found.high)}",
+        "value": number(interval.mean),
+        "sort": repr(interval.mean),
+        "interval": interval.ends(number),
         "rank": rank_text(rank),
         "bar": bar,
         "first": rank is not None and rank[0] == 1,
@@ -143,10 +137,10 @@ def _sortable(value: float | None, text: str) -> dict[str, str]:
     return {"sort": "" if value is None else repr(value), "text": text}
 
 
-def _back(found: tuple[str, Payback] | None) -> dict[str, str]:
-    if found is None:
+def _back(soonest: tuple[str, Payback] | None) -> dict[str, str]:
+    if soonest is None:
         return {"sort": "", "text": "–", "against": ""}
-    name, back = found
+    name, back = soonest
     place = f"{number(back.error)} {plugins().metrics[ORDER].unit}".strip()
     against = f"against {name.split('-')[0]} at {place}"
     if back.systems is None:
@@ -161,58 +155,59 @@ def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
     """Error against evaluations and seconds of each metric of CURVES; `only` one entry in colour, beside the
     first of its table."""
     styles = {only: 0} if only else styles_of(table)
-    first = table.standings[:COLOURS] if only else table.standings
-    drawn = [*first, *(s for s in table.standings[COLOURS:] if s.name == only and only)]
-    measured: Sequence[Point] = next((standing.points for standing in drawn if standing.points), ())
+    first = table.rows[:COLOURS] if only else table.rows
+    rows = [*first, *(row for row in table.rows[COLOURS:] if row.name == only and only)]
+    measured: Sequence[Point] = next((row.points for row in rows if row.points), ())
     shown = []
     for metric in CURVES:
         floors = [(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
         for axis, x_label in AXES:
-            lines = [_line(standing, metric, axis, styles) for standing in drawn]
+            lines = [_line(row, metric, axis, styles) for row in rows]
             unit = plugins().metrics[metric].unit
             y_label = f"{NAMES[metric]} ({unit})" if unit else NAMES[metric]
-            told = f"{NAMES[metric]} against {x_label}, {sum(bool(line.points) for line in lines)} entries"
-            chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, told)
+            entries = sum(bool(line.points) for line in lines)
+            description = f"{NAMES[metric]} against {x_label}, {entries} entries"
+            chart = line_chart(lines, floors if axis == "evaluations" else [], x_label, y_label, description)
             if chart:
                 shown.append({"chart": chart, "metric": metric, "axis": axis})
     return shown
 
 
-def _line(standing: Standing, metric: str, axis: str, styles: dict[str, int]) -> Line:
-    found = [
+def _line(row: TableRow, metric: str, axis: str, styles: dict[str, int]) -> Line:
+    points = [
         (float(getattr(point, axis)), point.metrics[metric])
-        for point in standing.points
+        for point in row.points
         if point.metrics.get(metric, 0.0) > 0 and getattr(point, axis) > 0
     ]
-    name = f"{standing.label} · {standing.opened.plan.estimator}"
-    return Line(name, found, styles.get(standing.name), standing.opened.entry.control)
+    name = f"{row.label} · {row.files.plan.estimator}"
+    return Line(name, points, styles.get(row.name), row.files.entry.control)
 
 
 def curve_rows(table: Table) -> list[dict[str, str]]:
     """The numbers behind the curves."""
     return [
         {
-            "label": standing.label,
+            "label": row.label,
             "evaluations": count(point.evaluations),
             "seconds": number(point.seconds),
             **{metric: number(point.metrics.get(metric)) for metric in CURVES},
         }
-        for standing in table.standings[:COLOURS]
-        for point in standing.points
+        for row in table.rows[:COLOURS]
+        for point in row.points
     ]
 
 
-def systems_of(opened: Opened) -> list[str]:
+def systems_of(files: EntryFiles) -> list[str]:
     """Systems of an entry, in the plan's order."""
-    return list(dict.fromkeys(cell.system for cell in opened.plan.cells))
+    return list(dict.fromkeys(cell.system for cell in files.plan.cells))
 
 
-def per_system(opened: Opened) -> list[dict[str, Any]]:
+def per_system(files: EntryFiles) -> list[dict[str, Any]]:
     """A row a cell: every shown metric with its floor, cost and status."""
-    done = {record.cell.name: record for record in opened.records}
+    records = {record.cell.name: record for record in files.records}
     rows = []
-    for cell in opened.plan.cells:
-        record = done.get(cell.name)
+    for cell in files.plan.cells:
+        record = records.get(cell.name)
         rows.append(
             {
                 "system": cell.system,
@@ -236,13 +231,13 @@ def _with_floor(record: Record | None, name: str) -> dict[str, str]:
     return {"text": number(record.metrics.get(name)), "floor": "" if floor is None else number(floor)}
 
 
-def dots_view(opened: Opened) -> list[Markup]:
+def dots_view(files: EntryFiles) -> list[Markup]:
     """Each ranked metric by system: seeds as dots, floors as ticks."""
     charts = []
     for metric in RANKED:
-        rows: dict[str, list[float]] = {system: [] for system in systems_of(opened)[:40]}
+        rows: dict[str, list[float]] = {system: [] for system in systems_of(files)[:40]}
         floors: dict[str, float] = {}
-        for record in opened.records:
+        for record in files.records:
             value, floor = record.metrics.get(metric), record.floors.get(metric)
             if record.status == "ok" and value is not None and record.cell.system in rows:
                 rows[record.cell.system].append(value)

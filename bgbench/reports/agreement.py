@@ -33,11 +33,11 @@ class Gap:
         if self.value <= max(self.floors):
             return "within the floors"
         if self.value <= max(bounds, default=0.0):
-            return "not told apart"
+            return "not distinguishable"
         return "apart" if len(bounds) == 2 else "above the floors"
 
     def __str__(self) -> str:
-        floors = " and ".join(map(_told, self.floors, self.bounds))
+        floors = " and ".join(map(_with_bound, self.floors, self.bounds))
         return f"{self.metric} {self.value:.3g}, floors {floors}: {self.verdict}"
 
 
@@ -45,10 +45,10 @@ MEANING = (
     "floors: the halves of a reference's replicas against each other, at as many frames as the distance or "
     "half of the reference's; mean of several ways to halve them, in brackets the bound that one more would "
     "stay below (97.5 %). 'within the floors': no more than the larger floor; 'apart': above both bounds; "
-    "'not told apart': between; 'above the floors': the same where a bound is missing, as with 2 to 4 "
+    "'not distinguishable': between; 'above the floors': the same where a bound is missing, as with 2 to 4 "
     "replicas"
 )
-"""What a line of a comparison says."""
+"""How to read a line of a comparison."""
 
 
 def both(system: System, other: Path | None = None) -> tuple[Reference, Reference]:
@@ -94,5 +94,5 @@ def equal(reference: Reference) -> Estimate:
     return Estimate(Ensemble.unweighted(reference.x, reference.u), Proposal(reference.x))
 
 
-def _told(floor: float, bound: float | None) -> str:
+def _with_bound(floor: float, bound: float | None) -> str:
     return f"{floor:.3g} (no bound)" if bound is None else f"{floor:.3g} ({bound:.3g})"

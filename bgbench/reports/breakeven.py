@@ -1,7 +1,7 @@
 """After how many systems has a trained sampler paid for its training?
 
-Its card declares T hours of training. A sampler without training is its rival, unless it is a control. Both
-are compared at the lowest error that both reach, read off their error-against-cost curves: the trained one is
+Its card declares T hours of training. It is compared with every sampler without training that is not a
+control, at the lowest error that both reach, read off their error-against-cost curves: the trained one is
 there s seconds after a system was begun, the other one s'. Break-even is T/(s' − s) systems.
 """
 
@@ -20,11 +20,17 @@ CONTROLS = "controls"
 
 @dataclass(frozen=True)
 class Payback:
-    """After how many `systems` training is paid back, where both curves reach `error`.
+    """After how many systems training is paid back, at an error that both curves reach.
 
-    inf: never, as the other one gets as good as the trained one does, and no later. None: not known, as the
-    other one does not get that good within its budget, but is no later where it ends; or it is already better
-    at its first checkpoint. `at_most`: the trained one is, so that it may pay sooner.
+    Attributes:
+        systems: the number of systems, if both curves say it. Infinity: never, because the untrained run
+            reaches the trained run's lowest error in no more time. None: not known, in either of two cases.
+            The untrained run does not reach the trained run's lowest error within its budget, and at its own
+            lowest error it takes no more time. Or the untrained run is below `error` at its first checkpoint
+            already, so that nobody knows how little time `error` takes it.
+        error: the lowest error that both reach.
+        at_most: the trained run is below `error` at its first checkpoint already, so that it may need less
+            time, and training may be paid back after fewer systems.
     """
 
     systems: float | None
@@ -45,38 +51,46 @@ class BreakEven:
     @property
     def sentence(self) -> str:
         """In words, without a full stop."""
-        found = plugins().metrics
-        unit = found[self.metric].unit if self.metric in found else ""
+        metrics = plugins().metrics
+        unit = metrics[self.metric].unit if self.metric in metrics else ""
         place = f"{self.metric} {self.back.error:.3g} {unit}".rstrip()
-        return f"{self.sampler}: {self._told()} (against {self.other}, where both reach {place})"
+        return f"{self.sampler}: {self._outcome()} (against {self.other}, where both reach {place})"
 
-    def _told(self) -> str:
-        spent, systems = f"{self.hours:.3g} h of training", self.back.systems
+    def _outcome(self) -> str:
+        training, systems = f"{self.hours:.3g} h of training", self.back.systems
         if systems is None:
-            return f"when {spent} are paid back is not known"
+            return f"when {training} are paid back is not known"
         if math.isinf(systems):
-            return f"{spent} are never paid back"
-        return (
-            f"{spent} are paid back after {systems:,.0f} systems{' or sooner' if self.back.at_most else ''}"
-        )
+            return f"{training} are never paid back"
+        sooner = " or sooner" if self.back.at_most else ""
+        return f"{training} are paid back after {systems:,.0f} systems{sooner}"
 
 
 def break_even(folders: Sequence[RunFolder], metric: str) -> list[BreakEven]:
-    """Every run whose card declares training against every run whose card declares none and is no control.
+    """Every run whose card declares training against every run whose card declares none and is not a control.
 
-    Pairs without the metric in both curves are left out; all are for a metric that is no error.
+    Args:
+        folders: runs that can share a table.
+        metric: the error by which they are compared.
+
+    Returns:
+        One value a pair; none for pairs whose curves lack the metric, none at all for a metric of which lower
+        is not better.
+
+    Raises:
+        BgbenchError: if a curve is damaged, or the arrays for it are missing.
     """
     known = plugins().metrics
     runs = list(zip(labels(folders), folders, map(training_hours, folders), strict=True))
     trained = [run for run in runs if run[2]]
-    rivals = [run for run in runs if not run[2] and not is_control(run[1])]
-    if not trained or not rivals or (metric in known and known[metric].better != "lower"):
+    untrained = [run for run in runs if not run[2] and not is_control(run[1])]
+    if not trained or not untrained or (metric in known and known[metric].better != "lower"):
         return []
-    walked = [(other, curve(folder)) for other, folder, _ in rivals]
+    others = [(other, curve(folder)) for other, folder, _ in untrained]
     return [
         BreakEven(name, other, metric, hours, back)
         for name, mine, hours in [(name, curve(folder), hours) for name, folder, hours in trained]
-        for other, theirs in walked
+        for other, theirs in others
         if (back := systems_until(hours, mine, theirs, metric)) is not None
     ]
 
@@ -87,7 +101,7 @@ def training_hours(folder: RunFolder) -> float:
 
 
 def is_control(folder: RunFolder) -> bool:
-    """Whether the run's sampler is a yardstick; one that is not installed is none."""
+    """Whether the run's sampler is a control; one that is not installed counts as none."""
     samplers, name = plugins().samplers, folder.plan.sampler
     return name in samplers and samplers.origin(name).plugin == CONTROLS
 
@@ -95,7 +109,17 @@ def is_control(folder: RunFolder) -> bool:
 def systems_until(
     hours: float, mine: Sequence[Point], theirs: Sequence[Point], metric: str
 ) -> Payback | None:
-    """When `hours` are paid back by the seconds that `mine` saves; None without the metric in both curves."""
+    """When training is paid back by the seconds that it saves.
+
+    Args:
+        hours: of training.
+        mine: the curve of the trained run.
+        theirs: the curve of the untrained run.
+        metric: the error by which they are compared.
+
+    Returns:
+        None where a curve lacks the metric.
+    """
     ours, others = ([p for p in points if metric in p.metrics] for points in (mine, theirs))
     if not ours or not others:
         return None
@@ -122,7 +146,7 @@ def seconds_to(points: Sequence[Point], metric: str, error: float) -> float:
         if value <= error:
             if before is None or min(error, value, before.seconds) <= 0:
                 return point.seconds
-            share = math.log(before.metrics[metric] / error) / math.log(before.metrics[metric] / value)
-            return before.seconds * (point.seconds / before.seconds) ** share
+            fraction = math.log(before.metrics[metric] / error) / math.log(before.metrics[metric] / value)
+            return before.seconds * (point.seconds / before.seconds) ** fraction
         before = point
     return math.inf

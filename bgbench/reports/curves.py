@@ -1,6 +1,6 @@
 """Error against cost: finished runs scored again on what they had after 100, 1,000 … evaluations.
 
-Nothing is run anew: arrays keep the order in which samples came, so that the first share of them is what a
+Nothing is run anew: arrays keep the order in which samples came, so that the first part of them is what a
 smaller budget would have bought (a walk's frames lie evenly over its budget). Estimators whose points all
 cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
@@ -8,10 +8,10 @@ cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
@@ -76,7 +76,7 @@ def stored_curve(records: Sequence[Record], points: Sequence[Point]) -> Curve:
 
 
 def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
-    """The points of finished cells, whatever the folder keeps."""
+    """The points of finished cells from their arrays, whatever `curve.json` holds."""
     if not records:
         return []
     return [
@@ -85,15 +85,15 @@ def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
-    # A sampler that brings its own energies may have asked for none.
-    share = min(1.0, evaluations / max(1, record.budget.used))
-    seconds = record.seconds.get("preparing", 0.0) + share * record.seconds.get("sampling", 0.0)
-    if share == 1.0:
-        return Point(evaluations, seconds, _told(record.metrics), _told(record.floors))
-    if share < 1 and not plugins().estimators[record.cell.estimator].in_order:
+    # A sampler that brings its own energies may have evaluated none.
+    fraction = min(1.0, evaluations / max(1, record.budget.used))
+    seconds = record.seconds.get("preparing", 0.0) + fraction * record.seconds.get("sampling", 0.0)
+    if fraction == 1.0:
+        return Point(evaluations, seconds, _finite(record.metrics), _finite(record.floors))
+    if fraction < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
     bench = open_bench(record.cell, folder.path)
-    estimate = first_share(stored_estimate(folder, record), share)
+    estimate = first_part(stored_estimate(folder, record), fraction)
     protocol = get_protocol(record.cell.protocol)
     seed = generator(record.cell, "judge")
     try:
@@ -104,13 +104,13 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
 
 
-def _told(values: Mapping[str, float | None]) -> dict[str, float]:
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def first_share(estimate: Estimate, share: float) -> Estimate:
-    """The first `share` of an ensemble's points, two at least."""
-    n = max(2, round(share * estimate.ensemble.n_samples))
+def first_part(estimate: Estimate, fraction: float) -> Estimate:
+    """The first `fraction` of an ensemble's points, two at least."""
+    n = max(2, round(fraction * estimate.ensemble.n_samples))
     index = torch.arange(min(n, estimate.ensemble.n_samples))
     part: Ensemble = estimate.ensemble.take(index)
     group = None if estimate.group is None else estimate.group[index]
@@ -140,16 +140,16 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     """Error of every run against evaluations (left) and seconds (right), a row a metric, as PNG.
 
     Raises:
-        BgbenchError: for runs of different protocol, suite or budget.
+        BgbenchError: for runs that cannot share a table (`refuse_unlike`).
     """
     if len(folders) > 1:
         refuse_unlike(folders)
-    found = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
+    curves = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
     figure = Figure(figsize=(7.5, 2.6 * len(metrics)), layout="constrained")
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row")
     for row, metric in zip(panels, metrics, strict=True):
         for ax, axis in zip(row, ("evaluations", "seconds"), strict=True):
-            for name, points in found.items():
+            for name, points in curves.items():
                 shown = [point for point in points if metric in point.metrics]
                 xs = [getattr(point, axis) for point in shown]
                 ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
@@ -157,7 +157,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
             ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set_yscale("log")
             ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
-        _draw_floor(row[0], found, metric)
+        _draw_floor(row[0], curves, metric)
         unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
         row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
@@ -167,7 +167,7 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     return path
 
 
-def _draw_floor(ax: Any, found: dict[str, list[Point]], metric: str) -> None:
+def _draw_floor(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str) -> None:
     """The noise floor at each number of frames, dotted."""
-    points = next((p for p in found.values() if p and metric in p[0].floors), [])
+    points = next((p for p in curves.values() if p and metric in p[0].floors), [])
     ax.plot([p.evaluations for p in points], [p.floors.get(metric) for p in points], "k:", label="floor")

@@ -34,7 +34,7 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
         return []
     figures = {"smc": annealing(record.diagnostics["smc"])} if "smc" in record.diagnostics else {}
     if "ess_against_n" in record.diagnostics:
-        figures["weights"] = hygiene(record.diagnostics["ess_against_n"], record.metrics)
+        figures["weights"] = weight_diagnostics(record.diagnostics["ess_against_n"], record.metrics)
     if not record.cell.system.startswith("analytic:"):
         figures |= chemical(folder, record)
     title = (
@@ -63,10 +63,14 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     return figures
 
 
-def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) -> Figure:
-    """ESS of the first n weights, all weights counted, and what else is known of them.
+def weight_diagnostics(against_n: Mapping[str, float], metrics: Mapping[str, float | None]) -> Figure:
+    """ESS of the first n weights, and what else is known of them.
 
-    Even weights keep their share as n grows; heavy ones lose it.
+    The ESS of even weights stays the same fraction of n as n grows; that of heavy-tailed weights falls.
+
+    Args:
+        against_n: ESS / n of the first n weights, by n.
+        metrics: of the record; those about weights stand in the title.
     """
     figure, (ax,) = sheet(5.2, 3.4)
     sizes = [int(n) for n in against_n]
@@ -76,45 +80,47 @@ def hygiene(against_n: Mapping[str, float], told: Mapping[str, float | None]) ->
     ax.set_ylim(0.5 / sizes[-1], 1.5)
     ax.legend(frameon=False, fontsize=8)
     known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
-    values = [f"{name} {value:.3g}" for name in known if (value := told.get(name)) is not None]
+    values = [f"{name} {value:.3g}" for name in known if (value := metrics.get(name)) is not None]
     ax.set_title(", ".join(values), fontsize=7)
     return figure
 
 
-def annealing(told: Mapping[str, Any]) -> Figure:
+def annealing(diagnostics: Mapping[str, Any]) -> Figure:
     """What an annealed sampler did at each step: t, ESS, acceptance, step length, surviving ancestors."""
-    history = told["history"]
+    history = diagnostics["history"]
     figure, panels = sheet(7.2, 4.8, 2, 2)
-    drawn = (("t",), ("ess", "cess"), ("acceptance",), ("ancestors",))
-    for ax, names in zip(panels, drawn, strict=True):
+    series = (("t",), ("ess", "cess"), ("acceptance",), ("ancestors",))
+    for ax, names in zip(panels, series, strict=True):
         for name in names:
             steps = [k + 1 for k, value in enumerate(history[name]) if value is not None]
             ax.plot(steps, [history[name][k - 1] for k in steps], ".-", label=name, markersize=3)
         ax.set(ylabel=" and ".join(names), xlabel="increment of t")
     panels[1].legend(frameon=False, fontsize=8)
     panels[3].set_yscale("log")
-    panels[0].set_title(f"{told['particles']:,} particles, {told['steps']} evaluations each", fontsize=8)
-    panels[1].set_title(f"resampled {told['resamplings']} times, {told['resampling']}", fontsize=8)
+    size, steps = diagnostics["particles"], diagnostics["steps"]
+    panels[0].set_title(f"{size:,} particles, {steps} evaluations each", fontsize=8)
+    times, scheme = diagnostics["resamplings"], diagnostics["resampling"]
+    panels[1].set_title(f"resampled {times} times, {scheme}", fontsize=8)
     return figure
 
 
-def free_energies(found: Mapping[str, Any]) -> Figure:
+def free_energies(differences: Mapping[str, Any]) -> Figure:
     """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out."""
-    figure, (ax,) = sheet(5.2, 1.0 + 0.5 * len(found), top=0.35)
+    figure, (ax,) = sheet(5.2, 1.0 + 0.5 * len(differences), top=0.35)
     sides = (
         ("delta_f", "error", "sampler", SAMPLER, 0.12),
         ("reference", "reference_error", "reference", REFERENCE, -0.12),
     )
     for side, error, label, colour, shift in sides:
-        rows = [(k, state) for k, state in enumerate(found.values()) if state[side] is not None]
+        rows = [(k, state) for k, state in enumerate(differences.values()) if state[side] is not None]
         ax.plot(
             [state[side] for _, state in rows], [k + shift for k, _ in rows], "o", color=colour, label=label
         )
         for k, state in rows:
             reach = 2 * (state[error] or 0.0)
             ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
-    ax.set_yticks(range(len(found)), list(found))
-    ax.set_ylim(-0.5, len(found) - 0.5)
+    ax.set_yticks(range(len(differences)), list(differences))
+    ax.set_ylim(-0.5, len(differences) - 0.5)
     ax.set_xlabel("ΔF (kT), ± 2 standard errors")
     ax.legend(frameon=False, fontsize=8)
     return figure
@@ -183,7 +189,7 @@ def sheet(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of so many inches and its axes, row by row, below `top` inches for titles.
 
-    The margins are given: to find them matplotlib would draw every figure twice, beside busy workers.
+    The margins are fixed: to find them matplotlib would draw every figure twice, beside busy workers.
     """
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=same_y)

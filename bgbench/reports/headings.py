@@ -10,11 +10,11 @@ ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 
 def heading(name: str) -> str:
     """A metric's name with its unit and the arrow for better."""
-    found = plugins().metrics
-    if name not in found:
+    metrics = plugins().metrics
+    if name not in metrics:
         return name
-    unit = f" ({found[name].unit})" if found[name].unit else ""
-    return f"{name}{unit} {ARROWS[found[name].better]}".strip()
+    unit = f" ({metrics[name].unit})" if metrics[name].unit else ""
+    return f"{name}{unit} {ARROWS[metrics[name].better]}".strip()
 
 
 def headline(records: Sequence[Record]) -> list[str]:

@@ -13,7 +13,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.resources import site_path
 from bgbench.reports.breakeven import break_even
-from bgbench.reports.compare import compare, refuse_unlike
+from bgbench.reports.compare import compare, labels, refuse_unlike
 from bgbench.reports.curves import draw_curves
 from bgbench.reports.headings import heading, headline
 from bgbench.runs.records import Record
@@ -27,9 +27,12 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
     """Write the page of these runs to `path`.
 
     Raises:
-        BgbenchError: if a record is damaged or `path` cannot be written.
+        BgbenchError: if a record is damaged, a folder named twice, or `path` cannot be written.
     """
-    runs = [_run(number, folder) for number, folder in enumerate(folders)]
+    names = labels(folders)
+    runs = [
+        _run(number, name, folder) for number, (name, folder) in enumerate(zip(names, folders, strict=True))
+    ]
     title = "bgbench report: " + ", ".join(dict.fromkeys(folder.plan.sampler for folder in folders))
     page = _environment().get_template("report.html.j2").render(title=title, runs=runs, **_together(folders))
     with atomic_file(path) as stream:
@@ -40,42 +43,44 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
 def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
     """What runs of the same suite, protocol and budget are shown in together: curves, ranks, break-even."""
     finished = [folder for folder in folders if any(record.status == "ok" for record in folder.records())]
-    try:
-        refuse_unlike(finished)
-        together = finished
-    except BgbenchError:
-        together = finished[:1] if len(finished) == 1 else []
+    apart = ""
+    if len(finished) > 1:
+        try:
+            refuse_unlike(finished)
+        except BgbenchError as error:
+            finished, apart = [], str(error)
+    several = finished if len(finished) > 1 else []
     return {
-        "curves": _curves(together) if together else "",
-        "comparisons": [_compared(together, name) for name in _common(together)] if len(together) > 1 else [],
-        "break_even": [
-            found.sentence for found in (break_even(together, CURVES[0]) if len(together) > 1 else [])
-        ],
+        "apart": apart,
+        "curves": _curves(finished) if finished else "",
+        "comparisons": [_comparison(several, name) for name in _common(several)] if several else [],
+        "break_even": [item.sentence for item in (break_even(several, CURVES[0]) if several else [])],
     }
 
 
 def _common(folders: Sequence[RunFolder]) -> list[str]:
     """Ranked metrics that every run has."""
     names = [set(headline(folder.records())) for folder in folders]
-    return [name for name in RANKED if all(name in found for found in names)]
+    return [name for name in RANKED if all(name in own for own in names)]
 
 
-def _compared(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:
-    found = compare(folders, metric)
+def _comparison(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:
+    comparison = compare(folders, metric)
     rows = [
         {
             "sampler": name,
-            "mean": f"{item.mean:.3g}",
-            "interval": f"{item.low:.3g} to {item.high:.3g}",
-            "rank": found.rank(name),
+            "mean": f"{interval.mean:.3g}",
+            "interval": interval.ends("{:.3g}".format) or "–",
+            "rank": comparison.rank(name),
         }
-        for name, item in ((name, found.intervals[name]) for name in found.best_first())
+        for name, interval in ((name, comparison.intervals[name]) for name in comparison.best_first())
     ]
-    lacking = [
-        f"{name} is not ranked: it has no number for {', '.join(systems)}"
-        for name, systems in found.lacking.items()
-    ]
-    return {"metric": heading(metric), "systems": len(found.systems), "rows": rows, "lacking": lacking}
+    return {
+        "metric": heading(metric),
+        "systems": len(comparison.systems),
+        "rows": rows,
+        "notes": comparison.notes,
+    }
 
 
 def _curves(folders: Sequence[RunFolder]) -> str:
@@ -93,7 +98,7 @@ def _environment() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
 
-def _run(number: int, folder: RunFolder) -> dict[str, Any]:
+def _run(number: int, name: str, folder: RunFolder) -> dict[str, Any]:
     plan, records = folder.plan, folder.records()
     columns = headline(records)
     missing = [cell.name for cell in folder.missing()]
@@ -102,7 +107,13 @@ def _run(number: int, folder: RunFolder) -> dict[str, Any]:
         summary += f"Missing: {', '.join(missing)}."
     return {
         "heading": " · ".join(
-            [plan.sampler, plan.estimator, plan.protocol, plan.suite, f"budget {plan.budget:,}"]
+            [
+                name.removesuffix(f" · {plan.estimator}"),
+                plan.estimator,
+                plan.protocol,
+                plan.suite,
+                f"budget {plan.budget:,}",
+            ]
         ),
         "summary": summary,
         "columns": [heading(name) for name in columns],
@@ -133,7 +144,7 @@ def _row(number: int, folder: RunFolder, record: Record, columns: Sequence[str])
 
 
 def _ledger(record: Record) -> list[tuple[str, str, str, str]]:
-    """What was asked for, by phase and kind: calls and seconds."""
+    """The budget's ledger as rows: phase, kind of evaluation, calls, seconds."""
     return [
         (phase, kind.replace("_", " "), f"{row['calls']:,.0f}", f"{row['seconds']:.2f}")
         for phase, kinds in record.budget.ledger.items()
@@ -143,9 +154,9 @@ def _ledger(record: Record) -> list[tuple[str, str, str, str]]:
 
 def _facts(record: Record) -> list[tuple[str, str]]:
     """Where a record comes from, as names and values."""
-    told, card = record.provenance, record.card
-    libraries = {"bgbench": told.get("bgbench", ""), **told.get("libraries", {})}
-    git, host = told.get("git", {}), told.get("host", {})
+    origin, card = record.provenance, record.card
+    libraries = {"bgbench": origin.get("bgbench", ""), **origin.get("libraries", {})}
+    git, host = origin.get("git", {}), origin.get("host", {})
     facts = {
         "record": record.id,
         "commit": f"{git.get('commit') or 'unknown'}{', edited' if git.get('dirty') else ''}",
@@ -155,7 +166,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         "reference": f"{record.reference.get('sha256', '')}, {record.reference.get('grade', 'analytic')}",
         "largest |Δu| to OpenMM (kT)": f"{record.energy.get('openmm_difference', 0.0):.2g}",
         "seconds": ", ".join(f"{name} {value:.1f}" for name, value in record.seconds.items()),
-        "peak memory (MB)": f"{told.get('peak_memory_mb', 0.0):.0f}",
+        "peak memory (MB)": f"{origin.get('peak_memory_mb', 0.0):.0f}",
     }
     return [(name, value) for name, value in facts.items() if value]
 
@@ -171,11 +182,11 @@ def _value(record: Record, name: str) -> dict[str, str]:
 
 
 def _figures(folder: RunFolder, record: Record) -> list[dict[str, str]]:
-    found = sorted((folder.path / "figures").glob(f"{record.cell.name}-*.png"))
+    paths = sorted((folder.path / "figures").glob(f"{record.cell.name}-*.png"))
     return [
         {
             "data": base64.b64encode(path.read_bytes()).decode(),
             "alt": f"{path.stem.rpartition('-')[2]} of {record.cell.system}, sampler beside reference",
         }
-        for path in found
+        for path in paths
     ]

@@ -3,10 +3,13 @@
 A table holds one metric: `values (systems, seeds)`, NaN where a cell failed. Bootstrap over systems, then
 seeds within a system (Davison and Hinkley 1997); Wilcoxon's signed-rank test paired by system, with Holm's
 correction (Holm 1979); rank intervals from the same bootstrap draws for all samplers.
+
+Over few systems, intervals and ranks are of the mean over *these* systems, not over all that could have been
+chosen. Below `FEWEST_VALUES` values there are none.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +17,43 @@ import numpy as np
 DRAWS = 4000
 LEVEL = 0.95
 
+FEWEST_VALUES = 6
+"""Values (systems × seeds) that an interval and a rank need, at least.
+
+What is drawn from n values stays between the smallest and the largest. n independent values of a symmetric
+distribution enclose its centre with probability 1 − 2^(1−n), which reaches 95 % at n = 6; from there on a
+sign test of n differences can reach p < .05, too.
+"""
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, and the median."""
+    """A mean with its 95 % interval, and the median over systems.
+
+    `low` and `high` are None where there are fewer than `FEWEST_VALUES` values.
+    """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     median: float
+
+    def ends(self, number: Callable[[float], str], between: str = " to ") -> str:
+        """Both ends, each written by `number`; empty where there is no interval.
+
+        >>> Interval(2.0, 1.5, 2.5, 2.0).ends("{:.2f}".format)
+        '1.50 to 2.50'
+        >>> Interval(2.0, None, None, 2.0).ends("{:.2f}".format)
+        ''
+        """
+        if self.low is None or self.high is None:
+            return ""
+        return f"{number(self.low)}{between}{number(self.high)}"
+
+
+def suffices(values: np.ndarray) -> bool:
+    """Whether a table `values (systems, seeds)` has enough values for an interval and a rank."""
+    return int(np.isfinite(values).sum()) >= FEWEST_VALUES
 
 
 def draws(values: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -42,17 +73,32 @@ def draws(values: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean over systems of means over seeds, with its hierarchical bootstrap interval."""
+    """Mean over systems of means over seeds, with its hierarchical bootstrap interval.
+
+    Args:
+        values: `(systems, seeds)` of one metric, NaN where a cell failed.
+        seed: of the bootstrap.
+    """
     per_system = np.nanmean(values, axis=1)
-    low, high = np.quantile(draws(values, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(per_system.mean()), float(low), float(high), float(np.median(per_system)))
+    low, high = _middle(draws(values, seed)) if suffices(values) else (None, None)
+    return Interval(float(per_system.mean()), low, high, float(np.median(per_system)))
 
 
 def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
-    """Interval of the mean of a − b, paired by system; seeds are drawn within systems as for `interval`."""
+    """Interval of the mean of a − b, paired by system; seeds are drawn within systems as for `interval`.
+
+    It needs enough values on both sides.
+    """
     gap = np.nanmean(a, axis=1) - np.nanmean(b, axis=1)
-    low, high = np.quantile(draws(a, seed) - draws(b, seed), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(gap.mean()), float(low), float(high), float(np.median(gap)))
+    enough = suffices(a) and suffices(b)
+    low, high = _middle(draws(a, seed) - draws(b, seed)) if enough else (None, None)
+    return Interval(float(gap.mean()), low, high, float(np.median(gap)))
+
+
+def _middle(means: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 % of bootstrap means."""
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
@@ -77,21 +123,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, tuple[int, int]]:
     """Ranks 1… that each sampler takes within 95 % of joint bootstrap draws; overlapping ones are ties.
 
-    All samplers see the same systems drawn. `better` is `lower` or `higher`.
+    Args:
+        tables: `(systems, seeds)` of each sampler, all over the same systems.
+        better: `lower` or `higher`.
+
+    Returns:
+        First and last rank of each sampler. A table of fewer than `FEWEST_VALUES` values has none, and takes
+        no part in those of the others.
     """
-    return rank_ranges({name: draws(values) for name, values in tables.items()}, better)
-
-
-def rank_ranges(drawn: Mapping[str, np.ndarray], better: str) -> dict[str, tuple[int, int]]:
-    """`rank_intervals` of bootstrap means `(DRAWS,)` that are at hand."""
     from scipy.stats import rankdata
 
-    means = np.stack(list(drawn.values()))
-    ranks = rankdata(means if better == "lower" else -means, method="min", axis=0)
+    means = {name: draws(values) for name, values in tables.items() if suffices(values)}
+    if not means:
+        return {}
+    table = np.stack(list(means.values()))
+    ranks = rankdata(table if better == "lower" else -table, method="min", axis=0)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
     edges = zip(low.tolist(), high.tolist(), strict=True)
-    return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(drawn, edges, strict=True)}
+    return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(means, edges, strict=True)}
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,14 +46,28 @@ class Plan(Strict):
     tracking_uri: str = ""
     inputs: Inputs = NOTHING
 
-    def record_id(self, cell: Cell) -> str:
-        """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it."""
+    def record_id(self, cell: Cell, made_with: Mapping[str, str] | None = None) -> str:
+        """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it.
+
+        `made_with` are the versions of bgbench and its libraries; those of now by default.
+        """
         inputs = {
             **self.inputs.model_dump(exclude={"references"}),
             "suite": self.suite_sha256,
             "reference": self.inputs.references.get(cell.system, ""),
         }
-        return digest({"cell": cell.sha256, "inputs": inputs, "versions": versions()})
+        computed_by = versions() if made_with is None else dict(made_with)
+        return digest({"cell": cell.sha256, "inputs": inputs, "versions": computed_by})
+
+    def expected_id(self, made_with: Mapping[str, str]) -> str:
+        """What `id` is, if these versions of bgbench and its libraries made the plan."""
+        return plan_id(self.cells, self.suite_sha256, self.inputs, made_with)
+
+
+def plan_id(cells: Sequence[Cell], suite_sha256: str, inputs: Inputs, made_with: Mapping[str, str]) -> str:
+    """A hash of what determines a run: its suite, its inputs, the versions that compute it, its cells."""
+    parts = [suite_sha256, inputs.model_dump(), dict(made_with)]
+    return digest([*parts, *(cell.sha256 for cell in cells)])
 
 
 def new_plan(
@@ -62,7 +76,7 @@ def new_plan(
     """The plan of `cells`, which share sampler, suite, estimator, protocol and budget."""
     first = cells[0]
     return Plan(
-        id=digest([suite_sha256, inputs.model_dump(), versions(), *(cell.sha256 for cell in cells)]),
+        id=plan_id(cells, suite_sha256, inputs, versions()),
         sampler=first.sampler,
         suite=first.suite,
         suite_sha256=suite_sha256,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict, atomic_file, write_json
@@ -25,8 +25,9 @@ SUFFIX = ".jsonl"
 class CurvePoint(Strict):
     """Means over the cells of a run after so many evaluations: seconds, metrics and their noise floors."""
 
-    evaluations: int
-    seconds: float
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    evaluations: int = Field(ge=1)
+    seconds: float = Field(ge=0.0)
     metrics: dict[str, float]
     floors: dict[str, float]
 
@@ -34,6 +35,7 @@ class CurvePoint(Strict):
 class Curve(Strict):
     """Error against cost of a run. `records`: ids of the records that the means are over."""
 
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
     records: list[str]
     points: list[CurvePoint]
 
@@ -138,7 +140,7 @@ class FolderStore(AbstractStore):
             return None
         except (OSError, ValidationError) as error:
             raise BgbenchError(
-                f"{self._curve_path} is damaged ({_first_line(error)}); delete it, it is computed again from "
+                f"{self._curve_path} is damaged ({first_fault(error)}); delete it, it is computed again from "
                 "the stored arrays"
             ) from error
 
@@ -209,7 +211,7 @@ class FileStore(AbstractStore):
             return Head.model_validate_json(lines[0] if lines else b"")
         except ValidationError as error:
             raise BgbenchError(
-                f"the first line of {self._file} is damaged: {_first_line(error)}; {self.repair}"
+                f"the first line of {self._file} is damaged: {first_fault(error)}; {self.repair}"
             ) from error
 
 
@@ -241,8 +243,9 @@ def _json_line(model: BaseModel) -> bytes:
     return model.model_dump_json().encode()
 
 
-def _first_line(error: Exception) -> str:
+def first_fault(error: Exception) -> str:
+    """The first thing wrong with a file, and where in it."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}".removeprefix(": ")
+        return f"{'.'.join(str(part) for part in first['loc']) or 'file'}: {first['msg']}"
     return str(error).splitlines()[0]

@@ -496,6 +496,80 @@ def a_curve_of_another_run(folder):
     edit(folder / "curve.json", lambda c: c.update(records=["0" * 64]))
 
 
+def _curve(name: str, change: Callable[[dict], object]) -> None:
+    TAMPERINGS[f"a_curve_{name}"] = ("curve", lambda folder: edit(folder / "curve.json", change))
+
+
+_curve("without_points", lambda c: c.pop("points"))
+_curve("whose_points_are_a_number", lambda c: c.update(points=5))
+_curve("whose_point_is_a_list", lambda c: c.update(points=[[]]))
+_curve("whose_metrics_are_a_list", lambda c: c["points"][0].update(metrics=["torus_w2"]))
+_curve("whose_metric_is_null", lambda c: c["points"][0]["metrics"].update(torus_w2=None))
+_curve("whose_seconds_are_a_text", lambda c: c["points"][0].update(seconds="1.0"))
+_curve("of_no_evaluations", lambda c: c["points"][0].update(evaluations=0))
+
+
+@tampering("curve")
+def a_curve_that_is_a_list(folder):
+    (folder / "curve.json").write_text("[]")
+
+
+# Fields of records that hold anything: each of these ended in a traceback
+
+
+def _field(name: str, change: Callable[[dict], object]) -> None:
+    TAMPERINGS[name] = ("schema", lambda folder: every_record(folder, change))
+
+
+for _threads in ("x", 0, -1, None, [], True):
+    _field(
+        f"threads_that_are_{_threads!r}",
+        lambda r, threads=_threads: r["provenance"]["host"].update(torch_threads=threads),
+    )
+_field("a_host_that_is_a_text", lambda r: r["provenance"].update(host="mine"))
+_field("a_host_that_is_null", lambda r: r["provenance"].update(host=None))
+_field("libraries_that_are_a_text", lambda r: r["provenance"].update(libraries="all"))
+_field("libraries_that_are_null", lambda r: r["provenance"].update(libraries=None))
+_field("a_commit_that_is_a_number", lambda r: r["provenance"].update(git={"commit": 7}))
+_field("git_that_is_a_text", lambda r: r["provenance"].update(git="x"))
+_field("a_density_that_is_null", lambda r: r["diagnostics"].update(density=None))
+_field("seconds_without_their_total", lambda r: r["seconds"].pop("total"))
+_field("many_parameters", lambda r: r["card"].update(n_parameters="many"))
+_field("hours_that_are_null", lambda r: r["card"].update(training_hours=None))
+
+
+def npy(header: bytes) -> bytes:
+    """An npy file with any header."""
+    padded = header + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded
+
+
+def _header(name: str, header: bytes) -> None:
+    def write(path: Path) -> None:
+        member(path, "x.npy", npy(header))
+
+    TAMPERINGS[f"a_header_{name}"] = ("archive", lambda folder: raw(folder, write))
+
+
+_header("that_is_not_balanced", b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2")
+_header("whose_shape_is_a_bool", b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 23, 3)}")
+_header("whose_keys_are_bytes", b"{b'descr': '<f4', 'fortran_order': False, 'shape': (1, 23, 3)}")
+_header("that_is_no_code", b"\x00((((")
+
+
+@tampering("archive")
+def a_deflate_stream_that_is_damaged(folder):
+    def damage(path: Path) -> None:
+        content = np.zeros((100, 23, 3), "<f4")
+        np.savez_compressed(path, x=content)
+        data = bytearray(path.read_bytes())
+        start = data.index(b"x.npy") + len(b"x.npy") + 20
+        data[start : start + 8] = b"\xff" * 8
+        path.write_bytes(bytes(data))
+
+    raw(folder, damage)
+
+
 # What files and folders are
 
 

@@ -155,19 +155,19 @@ def test_a_refused_submission_is_not_accepted(submission, tmp_path, cli):
 def test_controls_and_incomplete_entries_are_not_ranked(published):
     entries = [open_entry(folder) for folder in entry_folders(published)]
     (table,) = tables_of(entries)
-    assert {standing.name for standing in table.standings if standing.ranked} == {"verse", "prior"}
-    backs = {standing.name: standing.back for standing in table.standings}
+    assert {row.name for row in table.rows if row.ranked} == {"verse", "prior"}
+    backs = {row.name: row.back for row in table.rows}
     assert backs["prior"] is None
     assert backs["verse"][0] == "prior"
     control = entries[0].entry.model_copy(update={"control": True})
     from dataclasses import replace
 
     (table,) = tables_of([replace(entries[0], entry=control), entries[1]])
-    ranks = {standing.name: standing.ranks for standing in table.standings}
+    ranks = {row.name: row.ranks for row in table.rows}
     assert ranks["prior"] == {}
     assert ranks["verse"]["torus_w2"] == (1, 1)
-    assert [standing.name for standing in table.standings] == ["verse", "prior"]
-    assert all(standing.back is None for standing in table.standings), "a control is nobody's rival"
+    assert [row.name for row in table.rows] == ["verse", "prior"]
+    assert all(row.back is None for row in table.rows), "a control is nobody's rival"
 
 
 def test_unverified_densities_have_a_table_of_their_own(published):
@@ -190,7 +190,7 @@ def test_ranks_are_ranges_and_ties_overlap(published):
     verse = open_entry(published / "records" / "verse")
     twin = replace(verse, folder=verse.folder.parent / "twin")
     (table,) = tables_of([verse, twin])
-    assert {standing.ranks["torus_w2"] for standing in table.standings} == {(1, 1)}
+    assert {row.ranks["torus_w2"] for row in table.rows} == {(1, 1)}
 
 
 def test_a_reproduction_on_fresh_seeds_raises_the_tier(board, make_run, tmp_path, cli):

@@ -154,7 +154,7 @@ def test_the_feed_is_atom(site):
 
 def test_a_folder_of_other_things_is_never_cleared(published, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(BgbenchError, match="no leaderboard"):
+    with pytest.raises(BgbenchError, match="not those of a site"):
         build(published, tmp_path)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

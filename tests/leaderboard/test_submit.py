@@ -210,7 +210,7 @@ def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
     (run / "curve.json").unlink(missing_ok=True)
     opened = submit(run, tmp_path / "to", SAID)
     assert opened.missing == [("GS-s1", "crash: ValueError: <class 'int'>")]
-    (standing,) = tables_of([opened])[0].standings
-    assert not standing.ranked
-    assert not standing.ranks
-    assert not standing.intervals
+    (row,) = tables_of([opened])[0].rows
+    assert not row.ranked
+    assert not row.ranks
+    assert not row.intervals

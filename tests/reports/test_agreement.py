@@ -51,9 +51,9 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
     ("value", "bounds", "told"),
     [
         (0.30, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): within the floors"),
-        (0.45, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): not told apart"),
+        (0.45, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): not distinguishable"),
         (0.51, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): apart"),
-        (0.51, (0.6, 0.5), "floors 0.2 (0.6) and 0.3 (0.5): not told apart"),
+        (0.51, (0.6, 0.5), "floors 0.2 (0.6) and 0.3 (0.5): not distinguishable"),
         (0.51, (None, 0.5), "floors 0.2 (no bound) and 0.3 (0.5): above the floors"),
         (0.30, (None, None), "floors 0.2 (no bound) and 0.3 (no bound): within the floors"),
     ],

@@ -8,9 +8,9 @@ import pytest
 import bgbench
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.reports.curves import checkpoints, curve, draw_curves, first_share
+from bgbench.reports.curves import checkpoints, curve, draw_curves, first_part
 from bgbench.reports.replay import stored_estimate
-from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def test_a_cell_that_asked_for_no_energy_has_its_last_point_at_once(run):
     assert first.metrics == last.metrics
 
 
-def test_the_first_share_keeps_the_order(run):
+def test_the_first_part_keeps_the_order(run):
     folder = run()
     whole = stored_estimate(folder, folder.records()[0])
-    part = first_share(whole, 0.5)
+    part = first_part(whole, 0.5)
     assert part.ensemble.n_samples == 55
     assert bool((part.ensemble.x == whole.ensemble.x[:55]).all())
 
@@ -75,3 +75,28 @@ def test_the_figure_refuses_unlike_runs(run, tmp_path):
     with pytest.raises(BgbenchError, match="budget differs"):
         draw_curves(folders, ["torus_w2"], tmp_path / "c.png")
     assert draw_curves(folders[:1], ["torus_w2"], tmp_path / "c.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "should be an object"),
+        ('{"records": []}', "points: Field required"),
+        ('{"records": [], "points": [{"metrics": []}]}', "points.0.evaluations: Field required"),
+        (
+            '{"records": [], "points": [{"evaluations": 1, "seconds": NaN, "metrics": {}, "floors": {}}]}',
+            "points.0.seconds",
+        ),
+        ("[" * 100_000, "recursion limit"),
+    ],
+)
+def test_a_damaged_curve_is_one_line_that_says_what_to_do(text, fault, tmp_path, make_cell, cli):
+    folder = RunFolder.create(tmp_path / "run", new_plan([make_cell()], "hash"))
+    (folder.path / "curve.json").write_text(text)
+    code, _, err = cli("curve", folder.path, "--figure", tmp_path / "c.png")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert fault in err
+    assert "curve.json is damaged" in err
+    assert "delete it, and it is made again" in err

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bgbench.api import run
-from bgbench.reports.figures import hygiene
+from bgbench.reports.figures import weight_diagnostics
 from bgbench.reports.page import write_report
 from bgbench.runs.runfolder import RunFolder
 
@@ -49,7 +49,7 @@ def test_the_ledger_and_the_origin_are_tables(page):
 
 def test_the_weights_figure_draws_each_share_and_the_line_of_one_weight():
     against = {"100": 0.5, "1000": 0.25, "5000": 0.1}
-    (ax,) = hygiene(against, {"pareto_k": 0.7}).axes
+    (ax,) = weight_diagnostics(against, {"pareto_k": 0.7}).axes
     drawn, line = ax.lines
     assert list(drawn.get_xdata()) == [100, 1000, 5000]
     assert list(drawn.get_ydata()) == [0.5, 0.25, 0.1]

@@ -1,6 +1,7 @@
 """Intervals that cover, tests that keep their level, ranks that tie, and refusals."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,20 @@ from bgbench import BgbenchError
 from bgbench.cli.main import app, guarded
 from bgbench.core.files import write_json
 from bgbench.reports import page as pages
-from bgbench.reports.compare import compare
-from bgbench.reports.statistics import difference, draws, holm, interval, rank_intervals, wilcoxon
+from bgbench.reports.compare import compare, labels
+from bgbench.reports.curves import draw_curves
+from bgbench.reports.statistics import (
+    FEWEST_VALUES,
+    LEVEL,
+    difference,
+    draws,
+    holm,
+    interval,
+    rank_intervals,
+    wilcoxon,
+)
 from bgbench.runs.records import Budget, Record
-from bgbench.runs.runfolder import RunFolder, new_plan
+from bgbench.runs.runfolder import Inputs, RunFolder, new_plan
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say(rng):
@@ -56,7 +67,7 @@ def test_paired_difference_sees_what_unpaired_spread_hides(rng):
 
 
 def test_a_difference_on_one_system_is_as_unsure_as_its_seeds(rng):
-    a, b = np.array([[1.0, 2.0, 3.0]]), np.array([[2.0, 1.5, 2.5]])
+    a, b = np.array([[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]]), np.array([[2.0, 1.5, 2.5, 2.0, 1.5, 2.5]])
     gap = difference(a, b)
     assert gap.mean == pytest.approx(0.0)
     assert gap.low <= -0.5
@@ -67,8 +78,50 @@ def test_a_difference_on_one_system_is_as_unsure_as_its_seeds(rng):
         found = difference(noise[0] + 0.3 * rng.standard_normal((30, 1)), noise[1])
         covered += found.low <= 0.0 <= found.high
     assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
-    ragged = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan]])
-    assert np.isfinite(difference(ragged, np.array([[0.0], [0.0]])).low)
+    ragged = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan], [1.0, 2.0, 3.0]])
+    assert np.isfinite(difference(ragged, np.zeros((3, 2))).low)
+
+
+def test_the_fewest_values_are_those_whose_range_holds_the_truth_often_enough(rng):
+    """Nothing drawn from the values leaves their range: it has to cover as often as the interval claims."""
+    for n, enough in ((FEWEST_VALUES, True), (FEWEST_VALUES - 1, False)):
+        sample = rng.standard_normal((20_000, n))
+        inside = np.mean((sample.min(axis=1) < 0) & (sample.max(axis=1) > 0))
+        assert inside == pytest.approx(1 - 2.0 ** (1 - n), abs=4 * np.sqrt(0.06 / 20_000))
+        assert (inside >= LEVEL) == enough
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1), (4, 1), (5, 1)])
+def test_too_few_values_have_no_interval_and_no_rank(shape, rng):
+    """One cell had `0.8 to 0.8`, and its rank looked certain."""
+    values = rng.standard_normal(shape)
+    alone = interval(values)
+    assert (alone.low, alone.high, alone.ends("{:.3g}".format)) == (None, None, "")
+    assert alone.mean == pytest.approx(values.mean())
+    gap = difference(values, values + 1.0)
+    assert (gap.mean, gap.low, gap.high) == (pytest.approx(-1.0), None, None)
+    many = rng.standard_normal((shape[0], 6))
+    assert difference(values, many).low is difference(many, values).low is None
+    assert rank_intervals({"a": values, "b": values + 1.0}, "lower") == {}
+    assert rank_intervals({"a": values, "b": many}, "lower") == {"b": (1, 1)}
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (2, 3), (6, 1), (4, 3)])
+def test_enough_values_have_both(shape, rng):
+    values = rng.standard_normal(shape)
+    assert interval(values).low < values.mean() < interval(values).high
+    assert set(rank_intervals({"a": values, "b": values + 9.0}, "lower")) == {"a", "b"}
+
+
+def test_intervals_over_few_systems_cover_the_mean_over_these(rng):
+    """The mean over the very systems at hand, each with its own difficulty; seeds are what is random."""
+    for systems, seeds in ((6, 1), (4, 3), (2, 3)):
+        difficulty = rng.standard_normal((systems, 1))
+        covered = 0
+        for _ in range(200):
+            found = interval(difficulty + 0.1 * rng.standard_normal((systems, seeds)))
+            covered += found.low <= difficulty.mean() <= found.high
+        assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200), (systems, seeds)
 
 
 def test_equal_samplers_tie(rng):
@@ -77,9 +130,12 @@ def test_equal_samplers_tie(rng):
     assert any(low < high for low, high in ranks.values())
 
 
-def run_of(folder, make_cell, values, **changes):
+EASY = ("AA", "DI", "GS", "KG", "RL", "WS")
+
+
+def run_of(folder, make_cell, values, references=None, **changes):
     cells = [make_cell(system=name, **changes) for name in values]
-    made = RunFolder.create(folder, new_plan(cells, "hash"))
+    made = RunFolder.create(folder, new_plan(cells, "hash", inputs=Inputs(references=references or {})))
     for cell, value in zip(cells, values.values(), strict=True):
         status = "ok" if value is not None else "crash"
         metrics = {"torus_w2": value} if value is not None else {}
@@ -93,10 +149,10 @@ def run_of(folder, make_cell, values, **changes):
 @pytest.mark.parametrize("worst", [None, math.inf])
 def test_a_system_that_a_sampler_could_not_do_costs_it_its_rank(worst, tmp_path, capsys, make_cell):
     """Else clashes and crashes on hard systems would pay: those leave everybody's mean."""
-    good = run_of(tmp_path / "good", make_cell, {"AA": 1.0, "DI": 1.0, "HM": 5.0}, sampler="md")
-    weak = run_of(tmp_path / "weak", make_cell, {"AA": 0.5, "DI": 0.5, "HM": worst}, sampler="prose")
+    good = run_of(tmp_path / "good", make_cell, {**dict.fromkeys(EASY, 1.0), "HM": 5.0}, sampler="md")
+    weak = run_of(tmp_path / "weak", make_cell, {**dict.fromkeys(EASY, 0.5), "HM": worst}, sampler="prose")
     found = compare([good, weak], "torus_w2")
-    assert found.systems == ("AA", "DI")
+    assert found.systems == EASY
     assert found.ranks == {"md": (1, 1)}
     assert found.pairs == ()
     assert found.lacking == {"prose": ("HM",)}
@@ -104,16 +160,17 @@ def test_a_system_that_a_sampler_could_not_do_costs_it_its_rank(worst, tmp_path,
     words = ["compare", str(good.path), str(weak.path), "--metric", "torus_w2"]
     assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
     assert "prose is not ranked, and these are in no mean: it has no number for HM" in capsys.readouterr().out
-    row = pages._compared([good, weak], "torus_w2")
-    assert row["lacking"] == ["prose is not ranked: it has no number for HM"]
+    row = pages._comparison([good, weak], "torus_w2")
+    assert row["notes"] == ["prose is not ranked, and these are in no mean: it has no number for HM"]
     assert [told["rank"] for told in row["rows"]] == ["1", "–"]
 
 
 def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys, make_cell):
-    one = run_of(tmp_path / "one", make_cell, {"AA": 0.1, "DI": 0.2, "HM": 0.3}, sampler="md")
-    two = run_of(tmp_path / "two", make_cell, {"AA": 0.4, "DI": 0.5}, sampler="prose")
+    values = dict(zip(EASY, (0.1, 0.2, 0.1, 0.2, 0.1, 0.2), strict=True))
+    one = run_of(tmp_path / "one", make_cell, {**values, "HM": 0.3}, sampler="md")
+    two = run_of(tmp_path / "two", make_cell, {n: v + 0.3 for n, v in values.items()}, sampler="prose")
     found = compare([one, two], "torus_w2")
-    assert found.systems == ("AA", "DI")
+    assert found.systems == EASY
     assert found.intervals["md"].mean == pytest.approx(0.15)
     assert found.pairs[0].difference.mean == pytest.approx(-0.3)
     assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
@@ -163,3 +220,98 @@ def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path
     with pytest.raises(BgbenchError, match=r"log q is an estimate in .*tbg: compare such"):
         compare([exact, two], "torus_w2")
     assert compare([one, two], "torus_w2").systems == ("AA", "DI")
+
+
+def test_runs_of_one_cell_have_a_mean_and_nothing_more(tmp_path, make_cell, capsys):
+    one = run_of(tmp_path / "one", make_cell, {"AA": 0.8}, sampler="md")
+    two = run_of(tmp_path / "two", make_cell, {"AA": 0.9}, sampler="prose")
+    found = compare([one, two], "torus_w2")
+    assert found.ranks == {}
+    assert found.too_few == ["md", "prose"]
+    assert (found.rank("md"), found.pairs[0].difference.low) == ("–", None)
+    words = ["compare", str(one.path), str(two.path), "--metric", "torus_w2"]
+    assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
+    printed = capsys.readouterr().out
+    assert "0.8 …" not in printed
+    assert "md, prose: an interval and a rank need 6 values (systems × seeds) or more" in printed
+    assert "md − prose: -0.1, Wilcoxon" in printed
+    section = pages._comparison([one, two], "torus_w2")
+    assert [(row["mean"], row["interval"], row["rank"]) for row in section["rows"]] == [
+        ("0.8", "–", "–"),
+        ("0.9", "–", "–"),
+    ]
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(tmp_path, make_cell, monkeypatch):
+    """`a/md` and `b/md` were one row, ranked 1, and one curve."""
+    values = dict.fromkeys(EASY, 1.0)
+    first = run_of(tmp_path / "a" / "md", make_cell, values, sampler="md")
+    second = run_of(tmp_path / "b" / "md", make_cell, dict.fromkeys(EASY, 2.0), sampler="md")
+    other = run_of(tmp_path / "b" / "prose", make_cell, values, sampler="prose")
+    assert labels([first, second, other]) == ["md (a/md)", "md (b/md)", "prose"]
+    found = compare([first, second], "torus_w2")
+    assert {name: interval.mean for name, interval in found.intervals.items()} == {
+        "md (a/md)": 1.0,
+        "md (b/md)": 2.0,
+    }
+    assert found.ranks == {"md (a/md)": (1, 1), "md (b/md)": (2, 2)}
+    headings = [
+        pages._run(k, name, run)["heading"]
+        for k, (name, run) in enumerate(zip(labels([first, second]), (first, second), strict=True))
+    ]
+    assert len(set(headings)) == 2
+    monkeypatch.chdir(tmp_path / "a")
+    relative = RunFolder.open(Path("md"))
+    assert labels([relative, second]) == ["md (a/md)", "md (b/md)"]
+    with pytest.raises(BgbenchError, match="named twice; name each run once"):
+        compare([first, relative], "torus_w2")
+
+
+def test_curves_of_runs_in_folders_of_one_name_are_two_lines(tmp_path, make_cell, monkeypatch):
+    from bgbench.reports import curves
+
+    runs = [run_of(tmp_path / name / "md", make_cell, {"AA": 1.0}, sampler="md") for name in "ab"]
+    drawn = []
+    monkeypatch.setattr(
+        curves.Axes, "plot", lambda self, *args, **options: drawn.append(options.get("label")) or []
+    )
+    draw_curves(runs, ["torus_w2"], tmp_path / "c.png")
+    assert {"md (a/md)", "md (b/md)"} <= set(drawn)
+
+
+def test_runs_judged_on_different_references_share_no_table(tmp_path, make_cell, cli):
+    values = dict.fromkeys(EASY, 1.0)
+    hashes = dict.fromkeys(EASY, "a" * 64)
+    one = run_of(tmp_path / "one", make_cell, values, hashes, sampler="md")
+    two = run_of(
+        tmp_path / "two", make_cell, values, {**hashes, "DI": "b" * 64, "WS": "c" * 64}, sampler="prose"
+    )
+    same = run_of(tmp_path / "same", make_cell, values, hashes, sampler="remd")
+    assert compare([one, same], "torus_w2").systems == EASY
+    match = r"their references of DI, WS differ \(DI in .*one: aaaaaaaaaaaa; .*two: bbbbbbbbbbbb\)"
+    with pytest.raises(BgbenchError, match=match):
+        compare([one, two], "torus_w2")
+    with pytest.raises(BgbenchError, match=match):
+        draw_curves([one, two], ["torus_w2"], tmp_path / "c.png")
+    for command in ("compare", "curve"):
+        code, _, err = cli(command, one.path, two.path, "--figure", tmp_path / "f.png")
+        assert code == 2
+        assert "references of DI, WS differ" in err
+    target = tmp_path / "report.html"
+    assert cli("report", one.path, two.path, "--out", target)[0] == 0
+    assert (
+        "Shown one by one: these runs cannot share a table, their references of DI, WS" in target.read_text()
+    )
+
+
+def test_references_of_an_older_run_are_those_of_its_records(tmp_path, make_cell):
+    """Plans did not always hold them."""
+    values = dict.fromkeys(EASY, 1.0)
+    new = run_of(tmp_path / "new", make_cell, values, dict.fromkeys(EASY, "a" * 64), sampler="md")
+    old = run_of(tmp_path / "old", make_cell, values, sampler="prose")
+    assert compare([new, old], "torus_w2").systems == EASY, "nothing is known of the old one's"
+    for path in old.path.glob("cells/*.json"):
+        record = Record.model_validate_json(path.read_text())
+        write_json(path, record.model_copy(update={"reference": {"sha256": "d" * 64}}))
+    with pytest.raises(BgbenchError, match="their references of AA, DI"):
+        compare([new, old], "torus_w2")
