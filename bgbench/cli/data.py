@@ -1,4 +1,4 @@
-"""`bgbench data …`: simulate references and training sets, verify what is packaged."""
+"""`bgbench data …`: simulate references and training sets, fetch published ones, check and compare them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,166 +11,229 @@ from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
 from bgbench.core.resources import data_path
-from bgbench.core.types import Reference, Suite
-from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
-from bgbench.evaluation.protocols import get_protocol
-from bgbench.evaluation.suites import load_suite
-from bgbench.references.diagnostics import recertify
-from bgbench.references.providers import own_folder, reference_path
-from bgbench.references.simulate import Job, simulate, spacing
-from bgbench.references.store import read_reference, write_certificate
-from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
-from bgbench.systems.peptides import peptide
 
 if TYPE_CHECKING:
+    from bgbench.core.types import Reference
+    from bgbench.dynamics.engines import Settings
     from bgbench.references.draws import Weighing
+    from bgbench.references.simulate import Job
 
-app = typer.Typer(help="References and training data.", no_args_is_help=True)
+app = typer.Typer(help="Make and check references and training sets.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
-TRAINING = Settings(
-    replicas=32, rungs=2, high=400.0, step=2.0, hydrogen_mass=3.0, round_steps=100, rounds_per_frame=4,
-    warm_up=30, anneal_steps=10_000,
-)  # fmt: skip
-"""Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
-
-SOFTENED_TRAINING = replace(SOFTENED, anneal_steps=5_000, warm_up=50)
-"""Short: turns make broad starts unnecessary."""
+REFERENCE_FRAMES = 10_000
+TRAINING_FRAMES = 480
 
 
-def usual(engine: str, quick: bool) -> Settings:
-    """Settings of an engine for references, or for `quick` training sets."""
+def default_settings(engine: str, *, training: bool) -> "Settings":
+    """Settings of an engine for references, or for `training` sets, which are short and broad.
+
+    Training sets have hydrogens of 3 Da, which allow steps of 2 fs and leave the distribution of
+    conformations as it is. The moves of `softened` make the broad starts of `batched` unnecessary.
+    """
+    from bgbench.dynamics.engines import SOFTENED, Settings
+
     if engine == "softened":
-        return SOFTENED_TRAINING if quick else SOFTENED
-    return replace(TRAINING if quick else Settings(), engine=engine)
+        return replace(SOFTENED, anneal_steps=5_000, warm_up=50) if training else SOFTENED
+    if not training:
+        return Settings(engine=engine)
+    return Settings(
+        engine=engine,
+        replicas=32,
+        rungs=2,
+        high=400.0,
+        step=2.0,
+        hydrogen_mass=3.0,
+        round_steps=100,
+        rounds_per_frame=4,
+        warm_up=30,
+        anneal_steps=10_000,
+    )
 
 
-Temperature = Annotated[float | None, typer.Option(help="K; default: the suite's, 310 of sequences")]
+Targets = Annotated[list[str], typer.Argument(help="suites, or sequences such as AA")]
+Temperature = Annotated[float | None, typer.Option(help="in K; default: the suite's, for sequences 310")]
 Cover = Annotated[
     list[Path] | None,
-    typer.Option(help="training peptides: choose sequences with neighbours those lack; repeat for more"),
+    typer.Option(
+        help="folder of training peptides: choose sequences with pairs of neighbours that it lacks; repeat for more"
+    ),
 ]
 
 
-def to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
-    """Training sequences in their drawn order, or those that cover what the folders' peptides lack.
+def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
+    """Training sequences in their random order, or those whose pairs of neighbours the `cover` folders lack.
 
     Raises:
-        BgbenchError: for a folder without peptides, or if there are not so many sequences.
+        BgbenchError: for a folder without peptides, or if there are fewer than `count` sequences.
     """
+    from bgbench.references.training import covering_sequences, training_sequences
+
     if not cover:
         return training_sequences(length, count)
     for folder in cover:
         if not any(folder.glob("*.npz")):
-            raise BgbenchError(f"--cover {folder}: no training peptides in it")
+            raise BgbenchError(f"--cover {folder}: the folder holds no training peptides (*.npz)")
     return covering_sequences(length, count, [path.stem for folder in cover for path in folder.glob("*.npz")])
 
 
 @app.command("simulate")
 def simulate_(
-    targets: Annotated[list[str] | None, typer.Argument(help="suites or sequences")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="suites, or sequences such as AA")] = None,
     engine: Annotated[
-        str, typer.Option(help="batched, softened (best for references) or openmm")
+        str, typer.Option(help="batched, softened (the best for references) or openmm")
     ] = "batched",
-    replicas: Annotated[int | None, typer.Option(help="independent starts")] = None,
-    frames: Annotated[int | None, typer.Option(help="frames a system, over all replicas")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="independent simulations of each system; default: the engine's")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="frames of each system, over all replicas; default: 10000, for training sets 480"),
+    ] = None,
     ns: Annotated[
-        float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
+        float | None, typer.Option(help="nanoseconds of each replica, instead of the engine's frame spacing")
     ] = None,
     temperature: Temperature = None,
-    step: Annotated[float | None, typer.Option(help="fs; above 1, with heavier hydrogens")] = None,
-    hydrogen_mass: Annotated[float | None, typer.Option(help="Da; 0: as the force field has it")] = None,
-    seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
-    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
-    train: Annotated[bool, typer.Option("--train", help="a training set of many short runs")] = False,
-    short: Annotated[
-        bool, typer.Option("--short", help="named peptides, simulated as training sets are: for validation")
+    step: Annotated[
+        float | None, typer.Option(help="time step in fs; above 1 fs with heavier hydrogens")
+    ] = None,
+    hydrogen_mass: Annotated[
+        float | None, typer.Option(help="in Da; 0: the force field's; default: the engine's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of the starts, the dynamics and the swaps")] = 0,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="folder of the results; default: your references, with --train training/, with --short "
+            "validation/",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a simulation that was stopped")
     ] = False,
-    length: Annotated[int, typer.Option(help="with --train and no sequences: residues")] = 2,
-    count: Annotated[int, typer.Option(help="with --train and no sequences: how many peptides")] = 100,
+    train: Annotated[
+        bool, typer.Option("--train", help="make a training set of many short simulations")
+    ] = False,
+    short: Annotated[
+        bool,
+        typer.Option("--short", help="simulate the named peptides as training sets are: for validation"),
+    ] = False,
+    length: Annotated[int, typer.Option(help="with --train and no targets: residues of a peptide")] = 2,
+    count: Annotated[int, typer.Option(help="with --train and no targets: number of peptides")] = 100,
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Simulate references, or with --train a training set; ready systems are skipped."""
+    """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
+    from bgbench.dynamics.engines import ENGINES
+    from bgbench.references.providers import own_folder
+    from bgbench.references.simulate import Job, spacing
+    from bgbench.references.training import refuse_held_out
+
     if engine not in ENGINES:
-        raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    asked = targets_of(targets or (to_train_on(length, count, cover) if train else []), temperature)
-    if not asked:
+        raise BgbenchError(f"unknown engine '{engine}'; choose one of {', '.join(ENGINES)}")
+    words = targets or (sequences_to_train_on(length, count, cover) if train else [])
+    systems = targets_of(words, temperature)
+    if not systems:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
-        refuse_held_out([target.name for target in asked])
-    quick = train or short
-    settings = replace(usual(engine, quick), seed=seed)
-    chosen: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
-    settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
-    n = frames if frames is not None else 480 if quick else 10_000
+        refuse_held_out([target.name for target in systems])
+    training = train or short
+    changes: dict[str, Any] = {
+        "replicas": replicas,
+        "step": step,
+        "hydrogen_mass": hydrogen_mass,
+        "seed": seed,
+    }
+    settings = replace(
+        default_settings(engine, training=training),
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    n_frames = frames if frames is not None else TRAINING_FRAMES if training else REFERENCE_FRAMES
     if ns is not None:
-        settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
+        settings = replace(settings, rounds_per_frame=spacing(settings, n_frames, ns))
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
-    for target in asked:
-        run_one(Job(target.system(), settings, n, folder / target.path), resume, quick, quiet)
+    for target in systems:
+        job = Job(target.system(), settings, n_frames, folder / target.path)
+        simulate_one(job, resume=resume, training=training, quiet=quiet)
 
 
 @app.command("weigh")
 def weigh_(
     sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
     targets: Annotated[
-        list[str] | None, typer.Argument(help="sequences; default: --length and --count")
+        list[str] | None,
+        typer.Argument(help="sequences such as AA; default: --count peptides of --length residues"),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, the sampler's")] = None,
-    draws: Annotated[int, typer.Option(help="draws a peptide, one evaluation each")] = 4096,
-    frames: Annotated[int, typer.Option(help="frames kept of them")] = 640,
-    least: Annotated[float, typer.Option(help="effective samples below which a peptide is left out")] = 100.0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="an option of the sampler; repeat for more", metavar="KEY=VALUE"),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="draws of each peptide, one energy evaluation each")] = 4096,
+    frames: Annotated[int, typer.Option(help="frames that are resampled from the draws and stored")] = 640,
+    least: Annotated[
+        float, typer.Option(help="leave out peptides whose draws are worth fewer effective samples")
+    ] = 100.0,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
-    to: Annotated[Path, typer.Option("--out", help="folder")] = Path("training"),
-    length: Annotated[int, typer.Option(help="without sequences: residues")] = 2,
-    count: Annotated[int, typer.Option(help="without sequences: how many peptides")] = 100,
+    to: Annotated[Path, typer.Option("--out", help="folder of the results")] = Path("training"),
+    length: Annotated[int, typer.Option(help="without sequences: residues of a peptide")] = 2,
+    count: Annotated[int, typer.Option(help="without sequences: number of peptides")] = 100,
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make training peptides of a sampler's own draws, weighed by the target; ready ones are skipped."""
+    """Make training peptides from a sampler's own draws, reweighted to the target.
+
+    Peptides whose file exists are skipped.
+    """
     from bgbench.cli.progress import steps
     from bgbench.references.draws import Weighing, weigh
+    from bgbench.references.training import refuse_held_out
+    from bgbench.systems.peptides import peptide
 
-    names = [target.name for target in targets_of(targets or to_train_on(length, count, cover))]
-    refuse_held_out(names)
+    systems = targets_of(targets or sequences_to_train_on(length, count, cover))
+    refuse_held_out([target.name for target in systems])
     plan = Weighing(sampler, parse_settings(option), draws, frames, least, seed)
-    ready = plan.build()
-    paths = {name: to / reference_path(name, 310.0) for name in names}
-    missing = [name for name, path in paths.items() if not path.exists()]
-    with steps(err, "weighing", quiet, len(missing)) as told:
-        for name in missing:
-            told(name)
-            made = weigh(peptide(name), ready, plan, paths[name])
+    instance = plan.build()
+    missing = [target for target in systems if not (to / target.path).exists()]
+    with steps(err, "reweighting", quiet, len(missing)) as begin:
+        for target in missing:
+            begin(target.name)
+            result = weigh(peptide(target.name), instance, plan, to / target.path)
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out
-                screen.print(f"{name}: {outcome(made, plan, paths[name])}", soft_wrap=True)
+                screen.print(f"{target.name}: {outcome(result, plan, to / target.path)}", soft_wrap=True)
 
 
-def outcome(made: Reference | float, plan: "Weighing", path: Path) -> str:
-    """What became of a peptide's draws."""
-    if isinstance(made, float):
-        return f"{made:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: left out"
-    effective = made.certificate["weights"]["effective_samples"]
-    return f"{made.n_samples} frames of {effective:.0f} effective samples → {path}"
+def outcome(result: "Reference | float", plan: "Weighing", path: Path) -> str:
+    """What became of a peptide's draws: frames, or too few effective samples."""
+    if isinstance(result, float):
+        return f"{result:.1f} effective samples of {plan.draws}, fewer than {plan.least:g}: left out"
+    effective = result.certificate["weights"]["effective_samples"]
+    return f"{result.n_samples} frames of {effective:.0f} effective samples → {path}"
 
 
-def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
-    """Simulate one system unless it is ready, with a bar on a terminal."""
+def simulate_one(job: "Job", *, resume: bool, training: bool, quiet: bool) -> None:
+    """Simulate one system unless its file exists, with a bar on a terminal.
+
+    Raises:
+        BgbenchError: if an earlier simulation of it is unfinished, unless it is to be resumed.
+    """
+    from bgbench.cli.progress import simulation_bar
+    from bgbench.references.simulate import simulate
+
     name = job.system.name
     if job.out.exists():
         if not quiet:
-            err.print(f"{name}: ready in {job.out}")
+            err.print(f"{name}: {job.out} exists already")
         return
     if job.work.exists() and not resume:
-        raise BgbenchError(f"{job.work} holds an unfinished run; add --resume to go on, or delete it")
-    from bgbench.cli.progress import simulation_bar
-
+        raise BgbenchError(
+            f"{job.work} holds an unfinished simulation; add --resume to go on with it, or delete it"
+        )
     with simulation_bar(err, name, quiet) as progress:
-        reference = simulate(replace(job, progress=progress), training=train)
+        reference = simulate(replace(job, progress=progress), training=training)
     if not quiet:
         left_out = sum(reference.certificate["left_out"].values())
         out.print(
@@ -181,26 +244,33 @@ def run_one(job: Job, resume: bool, train: bool, quiet: bool) -> None:
 @app.command("fetch")
 def fetch_(
     data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
-    suite: Annotated[str, typer.Option(help="whose systems")],
-    folder: Annotated[Path | None, typer.Option("--from", help="a folder in the published layout")] = None,
+    suite: Annotated[str, typer.Option(help="the suite whose systems are fetched")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", help="read the published files from this folder, not from the hub"),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="revision of the data set; default: a pinned commit")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="folder of the results; default: your references")
+    ] = None,
 ) -> None:
-    """Fetch published references and make them ours; those at hand are skipped, refused ones are named."""
+    """Fetch published references and convert them. Those that exist are skipped; refused ones are named."""
+    from bgbench.evaluation.suites import load_suite
     from bgbench.references.hub import Unreachable
+    from bgbench.references.providers import own_folder
     from bgbench.references.published import PINNED, Source, take_published
 
     if data_set != "many-peptides-md":
         raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
-    asked = load_suite(suite)
+    wanted = load_suite(suite)
     source, refused = Source(folder, revision or PINNED), list[str]()
-    for name in asked.systems:
-        target = Target(name, asked.temperature, asked.forcefield)
+    for name in wanted.systems:
+        target = Target(name, wanted.temperature, wanted.forcefield)
         path = (to or own_folder()) / target.path
         if path.is_file():
-            err.print(f"{name}: ready in {path}")
+            err.print(f"{name}: {path} exists already")
             continue
         try:
             reference = take_published(target.system(), source, path)
@@ -212,26 +282,31 @@ def fetch_(
             continue
         out.print(f"{name}: {reference.n_samples} frames, grade {reference.grade} → {path}", soft_wrap=True)
     if refused:
-        raise BgbenchError(f"not taken: {', '.join(refused)}; the same command tries them again")
+        raise BgbenchError(f"refused: {', '.join(refused)}; the same command tries them again")
 
 
 @app.command("compare")
 def compare_(
-    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
+    targets: Targets,
     other: Annotated[
-        Path | None, typer.Option("--with", help="a folder; default: your own against the packaged ones")
+        Path | None,
+        typer.Option(
+            "--with", help="a folder of references; default: compare your own with the packaged ones"
+        ),
     ] = None,
     temperature: Temperature = None,
 ) -> None:
-    """Measure two references of a system against each other, beside the noise floors of both."""
+    """Measure the distances between two references of a system, beside the noise floors of both."""
+    from bgbench.core.types import Suite
+    from bgbench.evaluation.protocols import get_protocol
     from bgbench.reports.agreement import MEANING, both, gaps
 
     protocol = get_protocol(Suite.protocol)
     for target in targets_of(targets, temperature):
-        name, system = target.name, target.system()
+        system = target.system()
         first, second = both(system, other)
-        told = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
-        out.print(f"{name}: {told[0]} against {told[1]}")
+        described = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
+        out.print(f"{target.name}: {described[0]} against {described[1]}")
         for gap in gaps(system, (first, second), protocol):
             out.print(f"  {gap}", soft_wrap=True)
     out.print(MEANING, soft_wrap=True)
@@ -239,56 +314,69 @@ def compare_(
 
 @app.command("certify")
 def certify_(
-    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
-    place: Annotated[Path | None, typer.Option("--in", help="folder; default: your references")] = None,
+    targets: Targets,
+    place: Annotated[
+        Path | None, typer.Option("--in", help="folder of the references; default: your references")
+    ] = None,
     temperature: Temperature = None,
 ) -> None:
-    """Grade references anew from their frames, where certificates look at less than today's do."""
+    """Grade simulated references again from their frames, if their certificate lacks a diagnostic."""
+    from bgbench.dynamics.engines import ENGINES
+    from bgbench.references.diagnostics import recertify
+    from bgbench.references.providers import own_folder
+    from bgbench.references.store import read_reference, write_certificate
+
     for target in targets_of(targets, temperature):
-        name, system = target.name, target.system()
+        system = target.system()
         path = (place or own_folder()) / target.path
         reference = read_reference(path, system)
-        if reference.certificate["engine"] not in ENGINES:
+        engine = reference.certificate["engine"]
+        if engine not in ENGINES:
             raise BgbenchError(
-                f"{path} was not simulated but made by '{reference.certificate['engine']}', whose word its "
-                "grade is; certify simulated references"
+                f"{path} was made by '{engine}', not simulated by bgbench: its grade is its publisher's and "
+                f"cannot be computed again; known engines: {', '.join(ENGINES)}"
             )
-        fresh = recertify(system, reference)
-        if fresh is None:
-            out.print(f"{name}: {reference.grade}, as its certificate says")
+        certificate = recertify(system, reference)
+        if certificate is None:
+            out.print(f"{target.name}: {reference.grade}, as its certificate says")
         else:
-            write_certificate(path, fresh)
+            write_certificate(path, certificate)
             out.print(
-                f"{name}: {reference.grade} → {fresh['grade']}, R̂ up to {max(fresh['rhat'].values()):.2f}"
+                f"{target.name}: {reference.grade} → {certificate['grade']}, R̂ up to "
+                f"{max(certificate['rhat'].values()):.2f}"
             )
 
 
 @app.command()
 def verify(
-    folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="references; default: the packaged ones")] = None,
 ) -> None:
-    """Check every reference: whole, as listed, its certificate and energies those of all its frames."""
+    """Check references: all there, all whole, with the certificate and the energies of their frames.
+
+    The exit code is 2 if one is not.
+    """
     from bgbench.references.soundness import references_in, verified
     from bgbench.references.sums import missing
 
     place = folder or data_path("references")
     absent = missing(place) if place.is_dir() else []
-    for gone in absent:
-        err.print(f"bgbench: {place / gone} is listed and not there; fetch or simulate it", soft_wrap=True)
-    paths = references_in(place)
-    unsound = len(absent)
-    for path in paths:
+    for name in absent:
+        err.print(
+            f"bgbench: {place / name} is listed but does not exist; fetch or simulate it", soft_wrap=True
+        )
+    n_unsound = len(absent)
+    for path in references_in(place):
         try:
             reference, worst = verified(path)
         except BgbenchError as error:
             err.print(f"bgbench: {error}", soft_wrap=True)
-            unsound += 1
+            n_unsound += 1
             continue
-        name = path.stem if path == place else path.relative_to(place).with_suffix("")
+        name = path.stem if path == place else str(path.relative_to(place).with_suffix(""))
         out.print(
             f"{name}: {reference.n_samples} frames, {reference.grade}, stored energies within "
             f"{worst:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}",
             soft_wrap=True,
         )
-    if unsound:
+    if n_unsound:
         raise typer.Exit(2)

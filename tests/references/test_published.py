@@ -176,5 +176,5 @@ def test_one_refused_peptide_does_not_keep_the_others_from_being_taken(layout, t
     assert code == 2
     assert "AA: 200 frames" in printed
     assert "GS: " in complaint
-    assert "not taken: GS; the same command tries them again" in complaint
+    assert "refused: GS; the same command tries them again" in complaint
     assert (tmp_path / "refs" / "AA.npz").is_file()
