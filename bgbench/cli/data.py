@@ -57,7 +57,7 @@ Temperature = Annotated[float | None, typer.Option(help="in K; default: the suit
 Cover = Annotated[
     list[Path] | None,
     typer.Option(
-        help="folder of training peptides: choose sequences with pairs of neighbours that it lacks; repeat for more"
+        help="folder of training peptides: choose sequences whose neighbours it lacks; repeat for more"
     ),
 ]
 

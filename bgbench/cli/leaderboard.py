@@ -19,25 +19,40 @@ err = Console(stderr=True, highlight=False, markup=False)
 
 BOARD = Path("leaderboard")
 Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger/")]
-Elsewhere = Annotated[Path | None, typer.Option("--arrays", help="folder of arrays that were downloaded by hand")]
+Elsewhere = Annotated[
+    Path | None, typer.Option("--arrays", help="folder of arrays that were downloaded by hand")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 
 
 @app.command()
 def submit(
-    runs: Annotated[list[Path], typer.Argument(help="finished run folders; runs of one suite share their noise floors")],
-    to: Annotated[Path, typer.Option("--to", help="folder in which the submission folder is made")] = BOARD / "records",
+    runs: Annotated[
+        list[Path], typer.Argument(help="finished run folders; runs of one suite share their noise floors")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="folder in which the submission folder is made")] = BOARD
+    / "records",
     name: Annotated[
         str, typer.Option(help="name of the entry; default: made from sampler, suite and budget")
     ] = "",
     author: Annotated[list[str] | None, typer.Option(help="who publishes; repeat for more")] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name of the licence of records and arrays")] = "CC-BY-4.0",
-    pin: Annotated[str, typer.Option(help="what to install with pip; default: the plugin's distribution and version")] = "",
+    licence: Annotated[
+        str, typer.Option(help="SPDX name of the licence of records and arrays")
+    ] = "CC-BY-4.0",
+    pin: Annotated[
+        str, typer.Option(help="what to install with pip; default: the plugin's distribution and version")
+    ] = "",
     source: Annotated[str, typer.Option(help="https address of the code of the sampler")] = "",
     note: Annotated[str, typer.Option(help="a sentence to show beside the entry")] = "",
-    control: Annotated[bool, typer.Option("--control", help="the entry is a yardstick and is never ranked")] = False,
-    arrays_url: Annotated[str, typer.Option(help="https folder of the arrays, if they are too large for the submission")] = "",
-    no_arrays: Annotated[bool, typer.Option("--no-arrays", help="submit no arrays: the entry stays in the tier 'reported'")] = False,
+    control: Annotated[
+        bool, typer.Option("--control", help="the entry is a yardstick and is never ranked")
+    ] = False,
+    arrays_url: Annotated[
+        str, typer.Option(help="https folder of the arrays, if they are too large for the submission")
+    ] = "",
+    no_arrays: Annotated[
+        bool, typer.Option("--no-arrays", help="submit no arrays: the entry stays in the tier 'reported'")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Pack runs into folders for a pull request, check them, and list what will be public.
@@ -53,7 +68,7 @@ def submit(
     if no_arrays and arrays_url:
         raise BgbenchError("--no-arrays and --arrays-url exclude each other; leave one of them out")
     if name and len(runs) > 1:
-        raise BgbenchError(f"--name {name} names one entry, but there are {len(runs)} runs; leave it out")
+        raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
     terms = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
     terms |= {key: value for key, value in {"name": name, "pin": pin}.items() if value}
@@ -134,7 +149,11 @@ def accept(
     with steps(err, "validating", quiet) as begin:
         events = [(folder.name, accept_one(folder, board, why, arrays, begin)) for folder in folders]
     for name, event in [] if quiet else events:
-        line = f"{event.kind}, version {event.version}, {event.tier}" if event else "is on the board already, unchanged"
+        line = (
+            f"{event.kind}, version {event.version}, {event.tier}"
+            if event
+            else "is on the board already, unchanged"
+        )
         out.print(f"{name}: {line}", soft_wrap=True)
 
 

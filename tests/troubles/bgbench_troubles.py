@@ -1,9 +1,11 @@
 """Samplers that misbehave, one a name, and one that is slow: they are put on the path by tests."""
 
+import contextlib
 import ctypes
 import math
 import os
 import random
+import stat
 import sys
 import time
 
@@ -121,9 +123,18 @@ def memory(task, n):
     return drawn(task, n)
 
 
+def garbles(task, n):
+    """Writes into every pipe it finds, the one on which its worker reports among them."""
+    for fd in range(3, 50):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, b"garbage\n")
+    return drawn(task, n)
+
+
 KINDS = (
     good, slow, budget, nan, shape, few, foreign, backwards, energies, seed, numpy_seed, threads, folder,
-    prints, hangs, segfault, raises, exits, memory,
+    prints, hangs, segfault, raises, exits, memory, garbles,
 )  # fmt: skip
 
 
