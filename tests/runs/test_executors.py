@@ -144,27 +144,21 @@ def test_a_worker_that_dies_after_its_record_was_written_leaves_an_ok_cell(make_
     folder = make_folder("late", ["good"])
     (cell,) = folder.plan.cells
     process = CellProcess(folder.path, Limits())
-    look = process._read
-    steps = []
 
-    def read_late():
-        """The look that sees nothing, as one that ends just before the worker says "done" and dies."""
-        if not folder.record_path(cell).exists() or process._process.poll() is None:
-            if folder.record_path(cell).exists() and not steps:
-                steps.append("killed")
-                time.sleep(0.5)
-                process._process.kill()
-                process._process.wait()
-                return []
-            return look() if not folder.record_path(cell).exists() else []
-        return look()
+    def look_too_early():
+        """Sees nothing; by the next look the worker has said that it is done, and has died."""
+        while not folder.record_path(cell).exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        process._process.kill()
+        process._process.wait()
+        return []
 
-    process._read = read_late
+    process._read = look_too_early
     try:
         ending = process.run(cell, lambda cell, n: None, threading.Event())
     finally:
         process.close()
-    assert steps == ["killed"]
     assert ending.status == "ok"
     assert folder.records()[0].status == "ok"
 

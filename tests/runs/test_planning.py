@@ -132,8 +132,8 @@ def test_a_plan_keeps_the_schema_of_its_file(tmp_path):
     folder = RunFolder.create(tmp_path / "R", resolve(request, "none"))
     stored = json.loads((folder.path / "run.json").read_text())
     assert list(stored) == [
-        "schema_version", "id", "sampler", "suite", "suite_sha256", "estimator", "protocol", "budget", "cells",
-        "created", "tracking_uri", "inputs",
+        "schema_version", "id", "sampler", "suite", "suite_sha256", "estimator", "protocol", "budget",
+        "cells", "created", "tracking_uri", "inputs",
     ]  # fmt: skip
     assert list(stored["cells"][0]) == [
         "sampler", "estimator", "protocol", "suite", "system", "budget", "seed", "temperature", "energy",

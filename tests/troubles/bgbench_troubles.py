@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import math
 import os
 import random
@@ -157,3 +158,21 @@ def bgbench_samplers():
         )
         for kind in KINDS
     ]
+
+
+def notebook(folder, uri, sent):
+    """Writes the names of new records into a file, `notebook://PATH`."""
+    if uri == "notebook://die":
+        print("no paper left", file=sys.stderr)
+        os._exit(3)
+    cells = json.loads((folder / "run.json").read_text())["cells"]
+    names = [f"{cell['system'].replace(':', '_')}-s{cell['seed']}" for cell in cells]
+    with open(uri.removeprefix("notebook://"), "a") as stream:
+        print("a tracker may print")
+        stream.write("".join(f"{name}\n" for name in names if name not in sent))
+    sent |= dict.fromkeys(names, 0)
+
+
+@bgbench.hookimpl
+def bgbench_trackers():
+    return [bgbench.TrackerPlugin("notebook", "for tests", notebook)]
