@@ -46,7 +46,7 @@ class Mirror:
         self._uri = uri or folder.plan.tracking_uri
         self._record_written = threading.Event()
         self._over = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: TrackingProcess | None = None
         self.complaint = ""
 
     def new_record(self) -> None:
@@ -100,8 +100,8 @@ class Mirror:
         if self._process is None:
             try:
                 self._process = TrackingProcess(self._folder.path, self._uri)
-            except OSError as error:
-                return f"no process for it: {error}"
+            except OSError as cause:
+                return f"cannot start a process: {cause}"
         error = self._process.send()
         if not self._process.alive:
             self._process.close()

@@ -307,13 +307,20 @@ def test_slurm_jobs_are_described_and_run_cells_without_slurm(
     ("options", "complaint"),
     [
         ({"quux": "1"}, r"no option cluster\.quux; it has cluster\.queue"),
-        ({"cores": "many"}, "many"),
-        ({"gpu": "2"}, "one worker a device"),
+        ({"cores": "many"}, "cluster.cores=many: 'many' is not a whole number"),
+        ({"gpu": "2"}, "give 0 or 1, since each worker uses one device"),
     ],
 )
 def test_wrong_cluster_options_are_one_sentence(options, complaint):
     with pytest.raises(BgbenchError, match=complaint):
         slurm(options, 1)
+
+
+def test_without_slurm_its_cluster_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BgbenchError, match="--cluster slurm needs sbatch on PATH"):
+        bgbench.run("prior", cluster="slurm", out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_slurm_options_reach_the_job(tmp_path):
