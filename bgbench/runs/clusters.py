@@ -16,7 +16,7 @@ from bgbench.core.files import atomic_file
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
 LOOPBACK = "127.0.0.1:0"
-"""Dask's status pages, which cannot be switched off, are served to this machine only, at a free port."""
+"""Dask's status pages are served to this machine only, at a free port."""
 
 PATIENCE = 60
 """Seconds to wait for a scheduler and its first worker."""

@@ -1,5 +1,5 @@
-"""Ctrl-C ends a run even where Python loses the KeyboardInterrupt: in a finalizer, in a callback from C, or in
-a bare `except` of a library."""
+"""Ctrl-C ends a run even where Python loses the KeyboardInterrupt: in a finalizer, in a callback from C, or
+in a bare `except` of a library."""
 
 import signal
 import sys

@@ -47,7 +47,7 @@ def serve(cell: Cell, folder: RunFolder, reports: IO[str]) -> None:
 
 
 class Reports:
-    """Messages to the executor. Progress is sent ten times a second, so that it is not woken thousands of times."""
+    """Messages to the executor. Progress is sent ten times a second, not thousands of times."""
 
     EVERY = 0.1
     """Seconds."""
