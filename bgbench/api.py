@@ -1,34 +1,36 @@
-"""The Python door to a run: plan, execute, draw, mirror. The command line calls the same function."""
+"""The Python door to a run: plan it, run its cells, draw figures, mirror the records.
 
-import math
-from collections.abc import Iterator
+The command line makes the same `RunRequest` and calls `run_request`.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Unpack
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import prefixed
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.suites import suite_path
-from bgbench.runs.choices import Choices, Observer
-from bgbench.runs.executors import AbstractExecutor, InProcess
 from bgbench.runs.interrupts import interrupts
 from bgbench.runs.mirroring import Mirror
-from bgbench.runs.planning import DEFAULT_SUITE, inputs_of, only_of, plan_cells, refuse_other_run
-from bgbench.runs.provenance import cores, versions, visible_devices
+from bgbench.runs.observer import Observer
+from bgbench.runs.placement import executor_for
+from bgbench.runs.planning import resolve
+from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
-from bgbench.runs.runfolder import RunFolder, locked, new_plan
-from bgbench.runs.subprocesses import Limits
+from bgbench.runs.request import DEFAULT_SUITE, RunRequest
+from bgbench.runs.resuming import refuse_another_plan, select
+from bgbench.runs.runfolder import Plan, RunFolder, locked
 from bgbench.systems.residues import heavy_atoms
 
-MOST_WORKERS = 4
+RUNS = Path("runs")
+"""Where runs go for which no folder was named."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder and its records."""
+    """A finished run: its folder and its records, over which it iterates."""
 
     folder: Path
     records: list[Record] = field(default_factory=list)
@@ -37,80 +39,191 @@ class Result:
         return iter(self.records)
 
 
-def run(sampler: str, **choices: Unpack[Choices]) -> Result:
-    """Run `sampler` on every system of a suite and return the records.
+def run(
+    sampler: str,
+    *,
+    suite: str | Path | None = None,
+    estimator: str | None = None,
+    protocol: str | None = None,
+    budget: int | None = None,
+    seeds: int | None = None,
+    first_seed: int | None = None,
+    only: tuple[str, ...] | list[str] | None = None,
+    options: Mapping[str, object] | None = None,
+    tracking_uri: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    workers: int | None = None,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | None = None,
+    timeout: float | None = None,
+    memory: float | None = None,
+    observer: Observer | None = None,
+    **unknown: object,
+) -> Result:
+    """Run `sampler` on every system of a suite at an equal energy budget, and return the records.
+
+    Arguments:
+        sampler: name of a registered sampler, as `bgbench list samplers` prints it.
+        suite: `name@version`, `name` alone for its latest version, or the path of a suite's YAML file.
+        estimator: name of an estimator; default: the sampler's own.
+        protocol: name of a protocol; default: the suite's.
+        budget: energy evaluations of each cell, that is of each system and seed; default: the suite's.
+        seeds: seeds of each system; default: the suite's.
+        first_seed: the first of these consecutive seeds; default: 0.
+        only: systems of the suite to run; default: all.
+        options: options of the sampler; `estimator.NAME` is the estimator's, `cluster.NAME` the cluster's,
+            `temperature` (K) the system's.
+        tracking_uri: where to mirror the records, or "none"; default: a SQLite file beside the run.
+        out: the run folder; default: a new one below `runs/`.
+        resume: go on with the run in `out`; what is not given is as it was planned.
+        retry_failed: when resuming, run cells that failed again.
+        workers: worker processes; 0: in this process; default: one for each core or GPU, at most four.
+        threads: threads of each worker; default: 1.
+        scheduler: address (`tcp://HOST:PORT`) of a Dask scheduler whose workers run the cells.
+        cluster: `slurm`: submit the workers as jobs.
+        timeout: seconds that a cell may take.
+        memory: MB that a cell may use.
+        observer: is called at every step.
+        unknown: refused.
+
+    Returns:
+        The run folder and a record for each cell, in the plan's order. A cell that failed has a record too:
+        its `status` is not "ok" and its `error` says why.
 
     Raises:
-        BgbenchError: for anything unknown, impossible or not at hand, before the first cell starts.
+        BgbenchError: before the first cell starts, for anything unknown, impossible or not on this machine.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     [record] = run("prior", only=["AA"], budget=20, out=out, workers=0, tracking_uri="none")
+        >>> record.cell.system, record.status, record.budget.used
+        ('AA', 'ok', 20)
     """
-    observer = choices.get("observer", Observer())
-    where = executor(choices)
-    with opened(sampler, choices) as folder:
-        cells = due(folder, choices, observer)
-        mirror = Mirror(folder)
+    request = RunRequest.from_keywords(
+        sampler,
+        suite=None if suite is None else str(suite),
+        estimator=estimator,
+        protocol=protocol,
+        budget=budget,
+        seeds=seeds,
+        first_seed=first_seed,
+        only=only,
+        options=options,
+        tracking_uri=tracking_uri,
+        out=out,
+        resume=resume,
+        retry_failed=retry_failed,
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        cluster=cluster,
+        timeout=timeout,
+        memory=memory,
+        **unknown,
+    )
+    return run_request(request, observer or Observer())
+
+
+def run_request(request: RunRequest, observer: Observer) -> Result:
+    """Run what `request` asks for.
+
+    Raises:
+        BgbenchError: before the first cell starts, for anything unknown, impossible or not on this machine.
+    """
+    executor = executor_for(request)
+    with open_run(request) as folder:
+        cells = cells_to_run(folder, request, observer)
         observer.started(folder, cells)
-        with (
-            mirror.feeding() if where.apart else nullcontext(),
-            told_how_to_go_on(folder, observer),
-            interrupts() as raise_lost_interrupt,
-            closing(where.map(folder, cells, observer.advanced)) as records,
-        ):
-            for record in records:
-                draw(folder, record, observer)
-                mirror.new_record()
-                observer.finished(record)
-                raise_lost_interrupt()
-        mirror.send()
-        if mirror.complaint:
-            observer.notice(mirror.complaint)
+        with closing(Mirror(folder)) as mirror:
+            with (
+                mirror.feeding() if executor.apart else nullcontext(),
+                advice_on_resuming(folder, observer),
+                interrupts() as raise_lost_interrupt,
+                closing(executor.map(folder, cells, observer.advanced)) as records,
+            ):
+                for record in records:
+                    draw_figures(folder, record, observer)
+                    mirror.new_record()
+                    observer.finished(record)
+                    raise_lost_interrupt()
+            mirror.send()
+            if mirror.complaint:
+                observer.notice(mirror.complaint)
         return Result(folder.path, folder.records())
 
 
 @contextmanager
-def opened(sampler: str, choices: Choices) -> Iterator[RunFolder]:
-    """The run's folder, locked: the one to resume, or a new one with its plan."""
-    out = choices.get("out")
-    if choices.get("resume") and not out:
-        raise BgbenchError("--resume needs the run to go on with; give its folder with --out")
-    if choices.get("resume") and out and (Path(out) / "run.json").exists():
-        with locked(Path(out)):
-            folder = RunFolder.open(Path(out))
-            refuse_other_run(folder.path, folder.plan, sampler, choices)
+def open_run(request: RunRequest) -> Iterator[RunFolder]:
+    """The run's folder, locked: the one to resume, or a new one that holds the plan of `request`.
+
+    Raises:
+        BgbenchError: if the plan is impossible, or is not the plan of the run to resume.
+    """
+    if request.resume and request.out is not None and (request.out / "run.json").exists():
+        with locked(request.out):
+            folder = RunFolder.open(request.out)
+            refuse_another_plan(folder.path, folder.plan, request)
             folder.sweep()
             yield folder
         return
-    cells, suite = plan_cells(sampler, choices)
-    inputs = inputs_of(cells[0], list(dict.fromkeys(cell.system for cell in cells)), suite)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path(out) if out else Path("runs") / f"{stamp}-{sampler}-{suite.id}"
-    default_uri = f"sqlite:///{(path if out else path.parent).resolve() / 'mlflow.db'}"
-    plan = new_plan(cells, suite.sha256, choices.get("tracking_uri") or default_uri, inputs)
+    store = (request.out or RUNS).resolve() / "mlflow.db"
+    plan = resolve(request, f"sqlite:///{store}")
+    path = request.out or new_folder(plan)
     with locked(path):
-        yield RunFolder.create(path, plan, suite_path(choices.get("suite", DEFAULT_SUITE)))
+        yield RunFolder.create(path, plan, suite_path(request.suite or DEFAULT_SUITE))
 
 
-def due(folder: RunFolder, choices: Choices, observer: Observer) -> list[Cell]:
-    """The cells to run now, every system before any comes again: its floors are known then.
+def new_folder(plan: Plan) -> Path:
+    """Make a folder below `runs/`, named by the time, the sampler and the suite; of runs that start in the
+    same second, the later ones get a number.
 
-    Large systems come first: workers that end with small ones wait less for each other.
-    Damaged records are told of, set aside and run again.
+    Raises:
+        BgbenchError: if it cannot be written.
+    """
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{plan.sampler}-{plan.suite}"
+    path, number = RUNS / name, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            path = RUNS / f"{name}-{number}"
+        except OSError as error:
+            raise BgbenchError(
+                f"cannot write {path}: {error.strerror}; choose a folder with --out"
+            ) from error
+        else:
+            return path
+
+
+def cells_to_run(folder: RunFolder, request: RunRequest, observer: Observer) -> list[Cell]:
+    """The cells of the plan that have no record yet, in the order in which they are started.
+
+    All systems of one seed come before the next seed: their noise floors are known from then on. Large
+    systems come first, so that workers wait less for each other in the end. Damaged records are named in a
+    notice, and their cells run again.
+
+    Raises:
+        BgbenchError: if the request names a system that is not in the plan.
     """
     records, damaged = folder.readable()
     for sentence in damaged:
         observer.notice(f"{sentence}; its cell runs again")
-    mixed = {str(record.provenance.get("libraries")) for record in records} - {
-        str({name: value for name, value in versions().items() if name != "bgbench"})
-    }
-    if mixed:
+    today = {name: version for name, version in versions().items() if name != "bgbench"}
+    if any(record.provenance.get("libraries") != today for record in records):
         observer.notice(f"{folder.path} holds records made with other library versions than today's")
-    missing = folder.missing(retry_failed=choices.get("retry_failed", False))
-    wanted = {cell.name for cell in only_of(folder.plan, choices.get("only", ()))}
-    asked = (cell for cell in missing if cell.name in wanted)
-    return sorted(asked, key=lambda cell: (cell.seed, -heavy_atoms(cell.system)))
+    selected = {cell.name for cell in select(folder.plan, request.only)}
+    missing = folder.missing(retry_failed=request.retry_failed)
+    cells = (cell for cell in missing if cell.name in selected)
+    return sorted(cells, key=lambda cell: (cell.seed, -heavy_atoms(cell.system)))
 
 
-def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
-    """Draw a cell's figures; one that fails costs a notice, never a record."""
+def draw_figures(folder: RunFolder, record: Record, observer: Observer) -> None:
+    """Draw a cell's figures. If that fails there is a notice, and the record stays as it is."""
     if record.status != "ok":
         return
     from bgbench.reports.figures import draw_cell
@@ -122,8 +235,8 @@ def draw(folder: RunFolder, record: Record, observer: Observer) -> None:
 
 
 @contextmanager
-def told_how_to_go_on(folder: RunFolder, observer: Observer) -> Iterator[None]:
-    """Whatever ends the run early, say what is kept and what goes on with it."""
+def advice_on_resuming(folder: RunFolder, observer: Observer) -> Iterator[None]:
+    """Whatever ends the run early: say what is on disk, and which command goes on with it."""
     try:
         yield
     except BaseException:
@@ -135,47 +248,3 @@ def told_how_to_go_on(folder: RunFolder, observer: Observer) -> Iterator[None]:
         )
         raise
     observer.ended()
-
-
-def executor(choices: Choices) -> AbstractExecutor:
-    """In process for `workers=0`, else Dask workers: here, behind a scheduler, or as jobs.
-
-    The default is one a core or one a GPU, at most four, of one thread each: small networks gain nothing
-    from threads, and the same threads everywhere give the same records everywhere.
-
-    Raises:
-        BgbenchError: for numbers out of range, and for choices that exclude each other.
-    """
-    refuse_numbers(choices)
-    devices = visible_devices()
-    workers = choices.get("workers", min(len(devices) or cores(), MOST_WORKERS))
-    threads = choices.get("threads", 1)
-    if workers == 0 and "scheduler" not in choices and "cluster" not in choices:
-        return InProcess(threads)
-    from bgbench.runs import clusters
-    from bgbench.runs.dask import OnDask
-
-    limits = Limits(threads, choices.get("timeout", math.inf), choices.get("memory", math.inf))
-    if "scheduler" in choices:
-        return OnDask(clusters.existing(choices["scheduler"]), limits)
-    if "cluster" in choices:
-        options = {"cores": str(threads), **prefixed(choices.get("options", {}), "cluster")}
-        return OnDask(clusters.slurm(options, max(1, workers)), limits)
-    return OnDask(clusters.local(workers), limits, devices)
-
-
-def refuse_numbers(choices: Choices) -> None:
-    """Raise BgbenchError for what cannot be."""
-    if choices.get("workers", 0) < 0:
-        raise BgbenchError(f"--workers must be 0 (in this process) or more, got {choices['workers']}")
-    if choices.get("threads", 1) < 1:
-        raise BgbenchError(f"--threads must be at least 1, got {choices['threads']}")
-    for name in ("timeout", "memory"):
-        if choices.get(name, math.inf) <= 0:  # type: ignore[operator]
-            raise BgbenchError(f"--{name} must be above 0, got {choices.get(name)}")
-        if name in choices and choices.get("workers") == 0:
-            raise BgbenchError(f"--{name} needs worker processes to watch; leave out --workers 0")
-    if "scheduler" in choices and "cluster" in choices:
-        raise BgbenchError("--scheduler and --cluster are two places; give one")
-    if choices.get("cluster", "slurm") != "slurm":
-        raise BgbenchError(f"unknown cluster '{choices['cluster']}'; known: slurm")

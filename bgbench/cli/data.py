@@ -1,4 +1,4 @@
-"""`bgbench data …`: simulate references and training sets, verify what is packaged."""
+"""`bgbench data …`: simulate references and training sets, fetch published ones, check and compare them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,58 +12,70 @@ from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
 from bgbench.core.resources import data_path
-from bgbench.core.types import Reference, Suite
-from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
-from bgbench.evaluation.protocols import get_protocol
-from bgbench.evaluation.suites import load_suite
-from bgbench.references.certificates import write_certificate
-from bgbench.references.diagnostics import certify_again, is_current
-from bgbench.references.providers import own_folder, reference_path
-from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
-from bgbench.references.store import read_reference
-from bgbench.references.training import covering_sequences, refuse_held_out, training_sequences
-from bgbench.systems.peptides import peptide
 
 if TYPE_CHECKING:
+    from bgbench.core.types import Reference
+    from bgbench.dynamics.engines import Settings
     from bgbench.references.draws import ReweightedDraws, ReweightingPlan
+    from bgbench.references.simulate import Job
 
-app = typer.Typer(help="References and training data.", no_args_is_help=True)
+app = typer.Typer(help="Make and check references and training sets.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
-TRAINING = Settings(
-    replicas=32, rungs=2, high=400.0, step=2.0, hydrogen_mass=3.0, round_steps=100, rounds_per_frame=4,
-    warm_up=30, anneal_steps=10_000,
-)  # fmt: skip
-"""Short and broad: hydrogens of 3 Da allow 2 fs and leave the distribution of conformations alone."""
-
-SOFTENED_TRAINING = replace(SOFTENED, anneal_steps=5_000, warm_up=50)
-"""Short: torsion moves make broad starts unnecessary."""
+REFERENCE_FRAMES = 10_000
+TRAINING_FRAMES = 480
 
 
-def reference_settings(engine: str) -> Settings:
+def reference_settings(engine: str) -> "Settings":
     """Settings of an engine for references."""
-    return SOFTENED if engine == "softened" else replace(Settings(), engine=engine)
+    from bgbench.dynamics.engines import SOFTENED, Settings
+
+    return SOFTENED if engine == "softened" else Settings(engine=engine)
 
 
-def training_settings(engine: str) -> Settings:
-    """Settings of an engine for training and validation sets."""
-    return SOFTENED_TRAINING if engine == "softened" else replace(TRAINING, engine=engine)
+def training_settings(engine: str) -> "Settings":
+    """Settings of an engine for training and validation sets, which are short and broad.
+
+    Hydrogens of 3 Da allow steps of 2 fs and leave the distribution of conformations as it is. The moves of
+    `softened` make the broad starts of `batched` unnecessary.
+    """
+    from bgbench.dynamics.engines import SOFTENED, Settings
+
+    if engine == "softened":
+        return replace(SOFTENED, anneal_steps=5_000, warm_up=50)
+    return Settings(
+        engine=engine,
+        replicas=32,
+        rungs=2,
+        high=400.0,
+        step=2.0,
+        hydrogen_mass=3.0,
+        round_steps=100,
+        rounds_per_frame=4,
+        warm_up=30,
+        anneal_steps=10_000,
+    )
 
 
-Temperature = Annotated[float | None, typer.Option(help="K; default: the suite's, 310 of sequences")]
+Targets = Annotated[list[str], typer.Argument(help="suites, or sequences such as AA")]
+Temperature = Annotated[float | None, typer.Option(help="in K; default: the suite's, for sequences 310")]
 Cover = Annotated[
     list[Path] | None,
-    typer.Option(help="training peptides: choose sequences with neighbours those lack; repeat for more"),
+    typer.Option(
+        help="folder of training peptides: choose sequences whose neighbours it lacks; repeat for more"
+    ),
 ]
 
 
 def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
-    """Training sequences in a random order, or those that cover neighbours which the folders' peptides lack.
+    """Training sequences in their random order, or those whose pairs of neighbours the `cover` folders lack.
 
     Raises:
-        BgbenchError: for a folder without peptides, or if there are not so many sequences.
+        BgbenchError: for a folder without peptides, or if there are fewer than `count` sequences.
     """
+    from bgbench.references.training import covering_sequences, training_sequences
+
     if not cover:
         return training_sequences(length, count)
     for folder in cover:
@@ -74,93 +86,130 @@ def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> 
 
 @app.command("simulate")
 def simulate_(
-    targets: Annotated[list[str] | None, typer.Argument(help="suites or sequences")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="suites, or sequences such as AA")] = None,
     engine: Annotated[
-        str, typer.Option(help="batched, softened (best for references) or openmm")
+        str, typer.Option(help="batched, softened (the best for references) or openmm")
     ] = "batched",
-    replicas: Annotated[int | None, typer.Option(help="independent starts")] = None,
-    frames: Annotated[int | None, typer.Option(help="frames a system, over all replicas")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="independent simulations of each system; default: the engine's")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="frames of each system, over all replicas; default: 10000, for training sets 480"),
+    ] = None,
     ns: Annotated[
-        float | None, typer.Option(help="nanoseconds of each replica; sets the frame spacing")
+        float | None, typer.Option(help="nanoseconds of each replica, instead of the engine's frame spacing")
     ] = None,
     temperature: Temperature = None,
-    step: Annotated[float | None, typer.Option(help="fs; above 1, with heavier hydrogens")] = None,
-    hydrogen_mass: Annotated[float | None, typer.Option(help="Da; 0: as the force field has it")] = None,
-    seed: Annotated[int, typer.Option(help="seed of starts, dynamics and swaps")] = 0,
-    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where a run was stopped")] = False,
-    train: Annotated[bool, typer.Option("--train", help="a training set of many short runs")] = False,
-    short: Annotated[
-        bool, typer.Option("--short", help="named peptides, simulated as training sets are: for validation")
+    step: Annotated[
+        float | None, typer.Option(help="time step in fs; above 1 fs with heavier hydrogens")
+    ] = None,
+    hydrogen_mass: Annotated[
+        float | None, typer.Option(help="in Da; 0: the force field's; default: the engine's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of the starts, the dynamics and the swaps")] = 0,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="folder of the results; default: your references, with --train training/, with --short "
+            "validation/",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a simulation that was stopped")
     ] = False,
-    length: Annotated[int, typer.Option(help="with --train and no sequences: residues")] = 2,
-    count: Annotated[int, typer.Option(help="with --train and no sequences: how many peptides")] = 100,
+    train: Annotated[
+        bool, typer.Option("--train", help="make a training set of many short simulations")
+    ] = False,
+    short: Annotated[
+        bool,
+        typer.Option("--short", help="simulate the named peptides as training sets are: for validation"),
+    ] = False,
+    length: Annotated[int, typer.Option(help="with --train and no targets: residues of a peptide")] = 2,
+    count: Annotated[int, typer.Option(help="with --train and no targets: number of peptides")] = 100,
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Simulate references, or with --train a training set; systems that have a file are skipped."""
+    """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
+    from bgbench.dynamics.engines import ENGINES
+    from bgbench.references.providers import own_folder
+    from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
+    from bgbench.references.training import refuse_held_out
+
     if engine not in ENGINES:
-        raise BgbenchError(f"--engine {engine}: choose one of {', '.join(ENGINES)}")
-    systems = targets_of(
-        targets or (sequences_to_train_on(length, count, cover) if train else []), temperature
-    )
+        raise BgbenchError(f"unknown engine '{engine}'; choose one of {', '.join(ENGINES)}")
+    words = targets or (sequences_to_train_on(length, count, cover) if train else [])
+    systems = targets_of(words, temperature)
     if not systems:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
         refuse_held_out([target.name for target in systems])
-    quick = train or short
-    settings = replace(training_settings(engine) if quick else reference_settings(engine), seed=seed)
-    options: dict[str, Any] = {"replicas": replicas, "step": step, "hydrogen_mass": hydrogen_mass}
-    settings = replace(settings, **{name: value for name, value in options.items() if value is not None})
-    n = frames if frames is not None else 480 if quick else 10_000
+    training = train or short
+    changes: dict[str, Any] = {
+        "replicas": replicas,
+        "step": step,
+        "hydrogen_mass": hydrogen_mass,
+        "seed": seed,
+    }
+    settings = replace(
+        training_settings(engine) if training else reference_settings(engine),
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    n_frames = frames if frames is not None else TRAINING_FRAMES if training else REFERENCE_FRAMES
     if ns is not None:
-        settings = replace(settings, rounds_per_frame=spacing(settings, n, ns))
+        settings = replace(settings, rounds_per_frame=spacing(settings, n_frames, ns))
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
-    simulate = simulate_training_set if quick else simulate_reference
+    simulate = simulate_training_set if training else simulate_reference
     for target in systems:
-        simulate_one(Job(target.system(), settings, n, folder / target.path), simulate, resume, quiet)
+        simulate_one(Job(target.system(), settings, n_frames, folder / target.path), simulate, resume, quiet)
 
 
 @app.command("weigh")
 def weigh_(
     sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
     targets: Annotated[
-        list[str] | None, typer.Argument(help="sequences; default: --length and --count")
+        list[str] | None,
+        typer.Argument(help="sequences such as AA; default: --count peptides of --length residues"),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, the sampler's")] = None,
-    draws: Annotated[int, typer.Option(help="draws a peptide, one energy evaluation each")] = 4096,
-    frames: Annotated[int, typer.Option(help="frames resampled from the draws")] = 640,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="an option of the sampler; repeat for more", metavar="KEY=VALUE"),
+    ] = None,
+    draws: Annotated[int, typer.Option(help="draws of each peptide, one energy evaluation each")] = 4096,
+    frames: Annotated[int, typer.Option(help="frames that are resampled from the draws and stored")] = 640,
     least: Annotated[
-        float, typer.Option(help="effective samples below which a peptide gets no file")
+        float, typer.Option(help="leave out peptides whose draws are worth fewer effective samples")
     ] = 100.0,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
-    to: Annotated[Path, typer.Option("--out", help="folder")] = Path("training"),
-    length: Annotated[int, typer.Option(help="without sequences: residues")] = 2,
-    count: Annotated[int, typer.Option(help="without sequences: how many peptides")] = 100,
+    to: Annotated[Path, typer.Option("--out", help="folder of the results")] = Path("training"),
+    length: Annotated[int, typer.Option(help="without sequences: residues of a peptide")] = 2,
+    count: Annotated[int, typer.Option(help="without sequences: number of peptides")] = 100,
     cover: Cover = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Make training sets from a sampler's draws, reweighted to the target and resampled to equal weights.
+    """Make training peptides from a sampler's own draws, reweighted to the target.
 
-    Peptides that have a file are skipped.
+    Peptides whose file exists are skipped.
     """
     from bgbench.cli.progress import steps
     from bgbench.references.draws import ReweightingPlan, reweight_draws
+    from bgbench.references.training import refuse_held_out
+    from bgbench.systems.peptides import peptide
 
-    names = [target.name for target in targets_of(targets or sequences_to_train_on(length, count, cover))]
-    refuse_held_out(names)
+    systems = targets_of(targets or sequences_to_train_on(length, count, cover))
+    refuse_held_out([target.name for target in systems])
     plan = ReweightingPlan(sampler, parse_settings(option), draws, frames, least, seed)
-    built = plan.build()
-    paths = {name: to / reference_path(name, 310.0) for name in names}
-    missing = [name for name, path in paths.items() if not path.exists()]
-    with steps(err, "reweighting", quiet, len(missing)) as begin_step:
-        for name in missing:
-            begin_step(name)
-            result = reweight_draws(peptide(name), built, plan, paths[name])
+    instance = plan.build()
+    missing = [target for target in systems if not (to / target.path).exists()]
+    with steps(err, "reweighting", quiet, len(missing)) as begin:
+        for target in missing:
+            begin(target.name)
+            result = reweight_draws(peptide(target.name), instance, plan, to / target.path)
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out
-                screen.print(f"{name}: {outcome(result, plan, paths[name])}", soft_wrap=True)
+                screen.print(f"{target.name}: {outcome(result, plan, to / target.path)}", soft_wrap=True)
 
 
 def outcome(result: "ReweightedDraws", plan: "ReweightingPlan", path: Path) -> str:
@@ -173,17 +222,23 @@ def outcome(result: "ReweightedDraws", plan: "ReweightingPlan", path: Path) -> s
     return f"{reference.n_samples} frames of {effective:.0f} effective samples → {path}"
 
 
-def simulate_one(job: Job, simulate: Callable[[Job], Reference], resume: bool, quiet: bool) -> None:
-    """Simulate one system unless it has a file, with a progress bar on a terminal."""
+def simulate_one(job: "Job", simulate: "Callable[[Job], Reference]", resume: bool, quiet: bool) -> None:
+    """Simulate one system unless its file exists, with a bar on a terminal.
+
+    Raises:
+        BgbenchError: if an earlier simulation of it is unfinished, unless it is to be resumed.
+    """
+    from bgbench.cli.progress import simulation_bar
+
     name = job.system.name
     if job.out.exists():
         if not quiet:
-            err.print(f"{name}: ready in {job.out}")
+            err.print(f"{name}: {job.out} exists already")
         return
     if job.work.exists() and not resume:
-        raise BgbenchError(f"{job.work} holds an unfinished run; add --resume to go on, or delete it")
-    from bgbench.cli.progress import simulation_bar
-
+        raise BgbenchError(
+            f"{job.work} holds an unfinished simulation; add --resume to go on with it, or delete it"
+        )
     with simulation_bar(err, name, quiet) as progress:
         reference = simulate(replace(job, progress=progress))
     if not quiet:
@@ -196,15 +251,22 @@ def simulate_one(job: Job, simulate: Callable[[Job], Reference], resume: bool, q
 @app.command("fetch")
 def fetch_(
     data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
-    suite: Annotated[str, typer.Option(help="whose systems")],
-    folder: Annotated[Path | None, typer.Option("--from", help="a folder in the published layout")] = None,
+    suite: Annotated[str, typer.Option(help="the suite whose systems are fetched")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", help="read the published files from this folder, not from the hub"),
+    ] = None,
     revision: Annotated[
         str | None, typer.Option(help="revision of the data set; default: a pinned commit")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="folder; default: your references")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--out", help="folder of the results; default: your references")
+    ] = None,
 ) -> None:
-    """Fetch published references; those that have a file are skipped, those that are refused are named."""
+    """Fetch published references and convert them. Those that exist are skipped; refused ones are named."""
+    from bgbench.evaluation.suites import load_suite
     from bgbench.references.hub import HubUnreachable
+    from bgbench.references.providers import own_folder
     from bgbench.references.published import PINNED, Source, import_published
 
     if data_set != "many-peptides-md":
@@ -215,7 +277,7 @@ def fetch_(
         target = Target(name, wanted.temperature, wanted.forcefield)
         path = (to or own_folder()) / target.path
         if path.is_file():
-            err.print(f"{name}: ready in {path}")
+            err.print(f"{name}: {path} exists already")
             continue
         try:
             reference = import_published(target.system(), source, path)
@@ -232,21 +294,26 @@ def fetch_(
 
 @app.command("compare")
 def compare_(
-    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
+    targets: Targets,
     other: Annotated[
-        Path | None, typer.Option("--with", help="a folder; default: your own against the packaged ones")
+        Path | None,
+        typer.Option(
+            "--with", help="a folder of references; default: compare your own with the packaged ones"
+        ),
     ] = None,
     temperature: Temperature = None,
 ) -> None:
-    """Measure two references of a system against each other, beside the noise floors of both."""
+    """Measure the distances between two references of a system, beside the noise floors of both."""
+    from bgbench.core.types import Suite
+    from bgbench.evaluation.protocols import get_protocol
     from bgbench.reports.agreement import MEANING, both, gaps
 
     protocol = get_protocol(Suite.protocol)
     for target in targets_of(targets, temperature):
-        name, system = target.name, target.system()
+        system = target.system()
         first, second = both(system, other)
-        notes = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
-        out.print(f"{name}: {notes[0]} against {notes[1]}")
+        described = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
+        out.print(f"{target.name}: {described[0]} against {described[1]}")
         for gap in gaps(system, (first, second), protocol):
             out.print(f"  {gap}", soft_wrap=True)
     out.print(MEANING, soft_wrap=True)
@@ -254,14 +321,22 @@ def compare_(
 
 @app.command("certify")
 def certify_(
-    targets: Annotated[list[str], typer.Argument(help="suites or sequences")],
-    place: Annotated[Path | None, typer.Option("--in", help="folder; default: your references")] = None,
+    targets: Targets,
+    place: Annotated[
+        Path | None, typer.Option("--in", help="folder of the references; default: your references")
+    ] = None,
     temperature: Temperature = None,
 ) -> None:
-    """Grade references again from their frames, where their certificates lack a coordinate of today's.
+    """Grade simulated references again from their frames, if their certificate lacks a diagnostic.
 
     The new certificate is written beside the reference (SEQ.certificate.json); its frames are not touched.
     """
+    from bgbench.dynamics.engines import ENGINES
+    from bgbench.references.certificates import write_certificate
+    from bgbench.references.diagnostics import certify_again, is_current
+    from bgbench.references.providers import own_folder
+    from bgbench.references.store import read_reference
+
     for target in targets_of(targets, temperature):
         name, system = target.name, target.system()
         path = (place or own_folder()) / target.path
@@ -283,30 +358,34 @@ def certify_(
 
 @app.command()
 def verify(
-    folder: Annotated[Path | None, typer.Argument(help="default: the packaged references")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="references; default: the packaged ones")] = None,
 ) -> None:
-    """Check every reference: checksums, shapes, and certificate and energies against all its frames."""
+    """Check references: all there, all whole, with the certificate and the energies of their frames.
+
+    The exit code is 2 if one is not.
+    """
     from bgbench.references.soundness import references_in, verify_reference
     from bgbench.references.sums import missing_files
 
     place = folder or data_path("references")
     absent = missing_files(place) if place.is_dir() else []
     for name in absent:
-        err.print(f"bgbench: {place / name} is listed and not there; fetch or simulate it", soft_wrap=True)
-    paths = references_in(place)
-    unsound = len(absent)
-    for path in paths:
+        err.print(
+            f"bgbench: {place / name} is listed but does not exist; fetch or simulate it", soft_wrap=True
+        )
+    n_unsound = len(absent)
+    for path in references_in(place):
         try:
             reference, energy_error = verify_reference(path)
         except BgbenchError as error:
             err.print(f"bgbench: {error}", soft_wrap=True)
-            unsound += 1
+            n_unsound += 1
             continue
-        name = path.stem if path == place else path.relative_to(place).with_suffix("")
+        name = path.stem if path == place else str(path.relative_to(place).with_suffix(""))
         out.print(
             f"{name}: {reference.n_samples} frames, {reference.grade}, stored energies within "
             f"{energy_error:.2g} kT of those of the rounded positions, sha256 {reference.sha256[:12]}",
             soft_wrap=True,
         )
-    if unsound:
+    if n_unsound:
         raise typer.Exit(2)

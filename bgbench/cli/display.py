@@ -1,33 +1,33 @@
-"""What the command line prints: tables, listings, answers."""
+"""What the command line prints: tables, lists, verdicts."""
 
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import Registry, plugins
 from bgbench.core.resources import data_path
-from bgbench.evaluation.audit import Check
-from bgbench.evaluation.suites import load_suite
-from bgbench.references.certificates import reference_sha256
-from bgbench.references.providers import reference_path
-from bgbench.reports.compare import Comparison
-from bgbench.reports.curves import Point
-from bgbench.reports.headings import ARROWS, heading, headline
-from bgbench.runs.provenance import provenance
-from bgbench.runs.records import Record
-from bgbench.runs.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from bgbench.core.plugins import Registry
+    from bgbench.evaluation.audit import Check
+    from bgbench.reports.compare import Comparison
+    from bgbench.reports.curves import Point
+    from bgbench.runs.records import Record
+    from bgbench.runs.runfolder import RunFolder
 
 
-def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
-    """The table systems × metrics: units, arrows for better, floors, budget used."""
+def print_run(path: Path, records: "Sequence[Record]", console: Console) -> None:
+    """Print a row for each record: its metrics with units, arrows and noise floors, and its evaluations.
+
+    On a terminal that is too narrow, rows and columns change places.
+    """
     if not records:
         console.print(f"{path}: no cell is finished yet")
         return
@@ -40,8 +40,8 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
     heads, rows = table_of(records)
     needed = sum(max(len(row[k]) for row in [heads, *rows]) + 2 for k in range(len(heads)))
     if console.is_terminal and needed > console.width:
-        turned = list(zip(heads, *rows, strict=True))
-        heads, rows = list(turned[0]), [list(row) for row in turned[1:]]
+        columns = list(zip(heads, *rows, strict=True))
+        heads, rows = list(columns[0]), [list(column) for column in columns[1:]]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for k, head in enumerate(heads):
         table.add_column(head, justify="right" if k else "left", no_wrap=True)
@@ -52,40 +52,55 @@ def print_run(path: Path, records: Sequence[Record], console: Console) -> None:
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    for line in [*reweighting(records), *not_packaged(path, records)]:
+    for line in [*failures(records), *reweighted(records), *own_references(path, records)]:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
 
-def reweighting(records: Sequence[Record]) -> list[str]:
-    """A line for each system whose reference was reweighted from another temperature."""
+def failures(records: "Iterable[Record]") -> list[str]:
+    """A line for each cell that failed, with its cause."""
     return [
-        f"{record.cell.system}: reference reweighted from {told['from']:g} to {record.cell.temperature:g} K, "
-        f"ESS {told['ess']:.2g}"
-        for record in {record.cell.system: record for record in records}.values()
-        if (told := record.reference.get("reweighted"))
+        f"{record.cell.name}: {record.status}: {record.error}" for record in records if record.status != "ok"
     ]
 
 
-def not_packaged(path: Path, records: Sequence[Record]) -> list[str]:
-    """A line for each system judged against another reference than the packaged one it has."""
+def reweighted(records: "Iterable[Record]") -> list[str]:
+    """A line for each system whose reference was reweighted from another temperature."""
+    return [
+        f"{record.cell.system}: reference reweighted from {source['from']:g} to "
+        f"{record.cell.temperature:g} K, ESS {source['ess']:.2g}"
+        for record in {record.cell.system: record for record in records}.values()
+        if (source := record.reference.get("reweighted"))
+    ]
+
+
+def own_references(path: Path, records: "Sequence[Record]") -> list[str]:
+    """A line for each system that was judged against another reference than the packaged one."""
+    from bgbench.evaluation.suites import load_suite
+    from bgbench.references.certificates import reference_sha256
+    from bgbench.references.providers import reference_path
+
     lines = []
     forcefield = load_suite(records[0].cell.suite, path).forcefield
     for record in {record.cell.system: record for record in records}.values():
-        system, used = record.cell.system, str(record.reference.get("sha256", ""))
+        system, sha256 = record.cell.system, str(record.reference.get("sha256", ""))
         packaged = data_path("references") / reference_path(system, record.cell.temperature, forcefield)
-        if used and packaged.is_file() and reference_sha256(packaged) != used:
+        if sha256 and packaged.is_file() and reference_sha256(packaged) != sha256:
             lines.append(
-                f"{system}: judged against a reference of your own ({used[:12]}), not the packaged one; "
-                f"`bgbench data compare {system}` measures them against each other"
+                f"{system}: judged against a reference of your own ({sha256[:12]}), not the packaged one; "
+                f"`bgbench data compare {system}` measures the distances between them"
             )
     return lines
 
 
-def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
-    """Column heads and a row a record, as text."""
+def table_of(records: "Sequence[Record]") -> tuple[list[str], list[list[str]]]:
+    """The column heads, and a row of text for each record."""
+    from bgbench.reports.headings import heading, headline
+
     names = headline(records)
-    heads = ["system", "seed", "status", *(heading(name) for name in names), "used", "reference"]
+    heads = [
+        "system", "seed", "status", *(heading(name) for name in names), "evaluations", "reference grade",
+    ]  # fmt: skip
     rows = [
         [record.cell.system, str(record.cell.seed), record.status]
         + [_cell_text(record, name) for name in names]
@@ -95,8 +110,10 @@ def table_of(records: Sequence[Record]) -> tuple[list[str], list[list[str]]]:
     return heads, rows
 
 
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """One metric: a row a sampler, then the pairs."""
+def print_comparison(comparison: "Comparison", console: Console) -> None:
+    """Print one metric: a row for each sampler, then a line for each pair."""
+    from bgbench.reports.headings import ARROWS
+
     arrow = ARROWS[comparison.better]
     console.print(f"{comparison.metric} {arrow} over {len(comparison.systems)} systems, 95 % intervals")
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -118,8 +135,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         )
 
 
-def print_curve(label: str, points: Sequence[Point], metrics: Sequence[str], console: Console) -> None:
-    """A row a checkpoint: evaluations, seconds, and each metric with its floor."""
+def print_curve(label: str, points: "Sequence[Point]", metrics: Sequence[str], console: Console) -> None:
+    """Print a row for each checkpoint: evaluations, seconds, and each metric with its noise floor."""
+    from bgbench.reports.headings import heading
+
     table = Table(title=f"{label}, mean over cells", box=None, title_justify="left")
     for name in ("evaluations", "seconds", *(heading(metric) for metric in metrics)):
         table.add_column(name, justify="right")
@@ -135,10 +154,10 @@ def _with_floor(value: float | None, floor: float | None) -> str:
     return f"{value:.3g}" if floor is None else f"{value:.3g} [{floor:.2g}]"
 
 
-def print_audit(checks: Sequence[Check], console: Console) -> None:
-    """A line a check: passed or not, the value, its limit, what was measured."""
+def print_audit(checks: "Sequence[Check]", console: Console) -> None:
+    """Print a line for each check: passed or not, the value, its limit, what was measured."""
     table = Table(box=None, pad_edge=False)
-    for name in ("check", "", "value", "limit", "measured"):
+    for name in ("check", "result", "value", "limit", "measured"):
         table.add_column(name)
     for check in checks:
         verdict = "ok" if check.passed else "FAILED"
@@ -146,7 +165,7 @@ def print_audit(checks: Sequence[Check], console: Console) -> None:
     console.print(table)
 
 
-def run_as_dict(folder: RunFolder) -> dict[str, Any]:
+def run_as_dict(folder: "RunFolder") -> dict[str, Any]:
     """A run as plain JSON values."""
     return {
         "run": folder.plan.model_dump(exclude={"cells"}),
@@ -173,72 +192,101 @@ def run_as_dict(folder: RunFolder) -> dict[str, Any]:
 
 
 def print_listing(kind: str, console: Console) -> None:
-    """One line an entry: name, summary, distribution, version."""
-    found = plugins()
+    """Print a line for each entry: name, summary, distribution, version.
+
+    Raises:
+        BgbenchError: for an unknown kind.
+    """
+    from bgbench.core.plugins import plugins
+
+    installed = plugins()
+    registries: dict[str, Registry[Any]] = {
+        "samplers": installed.samplers,
+        "energies": installed.energies,
+        "estimators": installed.estimators,
+        "metrics": installed.metrics,
+        "suites": installed.suites,
+        "trackers": installed.trackers,
+    }
     table = Table(box=None, header_style="bold", pad_edge=False)
     if kind == "plugins":
         for column in ("plugin", "distribution", "version"):
             table.add_column(column)
-        for origin in found.origins.values():
+        for origin in installed.origins.values():
             table.add_row(origin.plugin, origin.distribution, origin.version)
-        console.print(table)
-        return
-    registries: dict[str, Registry[Any]] = {
-        "samplers": found.samplers,
-        "energies": found.energies,
-        "estimators": found.estimators,
-        "metrics": found.metrics,
-        "suites": found.suites,
-        "trackers": found.trackers,
-    }
-    if kind not in registries:
+    elif kind in registries:
+        for column in ("name", "summary", "distribution", "version"):
+            table.add_column(column)
+        registry = registries[kind]
+        for name in registry:
+            origin = registry.origin(name)
+            table.add_row(name, summary_of(registry[name]), origin.distribution, origin.version)
+    else:
         raise BgbenchError(f"cannot list '{kind}'; lists: {', '.join(registries)}, plugins")
-    for column in ("name", "summary", "distribution", "version"):
-        table.add_column(column)
-    registry = registries[kind]
-    for name in registry:
-        origin = registry.origin(name)
-        entry = registry[name]
-        summary = str(entry) if isinstance(entry, Path) else described(entry)
-        table.add_row(name, summary, origin.distribution, origin.version)
     console.print(table)
 
 
-def described(entry: Any) -> str:
-    """An entry's summary, with what to cite where it says so."""
+def summary_of(entry: Any) -> str:
+    """One line on a registered entry, with what to cite in brackets; of a suite, its systems and budget."""
+    if isinstance(entry, Path):
+        return summary_of_suite(entry)
     citation = getattr(entry, "citation", "")
     return f"{entry.summary} [{citation}]" if citation else str(entry.summary)
 
 
+def summary_of_suite(path: Path) -> str:
+    """How many systems a suite has, how long they are, and the budget and seeds of each."""
+    from bgbench.evaluation.suites import read_suite
+
+    suite = read_suite(path)
+    lengths = sorted({len(name) for name in suite.systems if ":" not in name})
+    span = (
+        ""
+        if not lengths
+        else f" of {lengths[0]}" + (f" to {lengths[-1]}" if lengths[1:] else "") + " residues"
+    )
+    seeds = "1 seed" if suite.seeds == 1 else f"{suite.seeds} seeds"
+    systems = "1 system" if len(suite.systems) == 1 else f"{len(suite.systems)} systems"
+    return f"{systems}{span}, {suite.budget:,} evaluations, {seeds}, {suite.temperature:g} K"
+
+
+OPTIONAL = {"dask_jobqueue": "bgbench run --cluster slurm", "playwright": "the browser tests"}
+"""Modules that may be missing, and what needs them."""
+
+
 def print_doctor(console: Console) -> None:
-    """Versions, platforms, threads, disk, and what is missing."""
+    """Print versions, platforms, threads, disk, and what is not installed."""
     import openmm
 
-    info = provenance()
-    console.print(f"bgbench {info['bgbench']}, Python {info['python']}, {info['host']['system']}")
-    console.print(
-        f"CPU {info['host']['cpu']}, {info['host']['cores']} cores, GPU {info['host']['gpu'] or 'none'}"
-    )
+    from bgbench.core.plugins import plugins
+    from bgbench.runs.provenance import provenance
+
+    report = provenance()
+    host = report["host"]
+    console.print(f"bgbench {report['bgbench']}, Python {report['python']}, {host['system']}")
+    if os.name != "posix":
+        console.print(
+            "bgbench runs on Linux and macOS only: it locks files and limits processes as POSIX does"
+        )
+    console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}")
     omp = os.environ.get("OMP_NUM_THREADS", "unset")
-    console.print(f"torch threads {info['host']['torch_threads']}, OMP_NUM_THREADS {omp}")
-    for name, number in info["libraries"].items():
+    console.print(f"torch threads {host['torch_threads']}, OMP_NUM_THREADS {omp}")
+    for name, number in report["libraries"].items():
         console.print(f"  {name} {number or 'MISSING'}")
     platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
     console.print(f"OpenMM platforms: {', '.join(platforms)}")
     console.print(f"free disk here: {shutil.disk_usage('.').free / 1e9:.1f} GB")
-    found = plugins()
-    console.print(f"plugins: {', '.join(found.origins)}")
-    optional = {
-        "dask.distributed": "distributed",
-        "dask_jobqueue": "dask_jobqueue",
-        "playwright": "playwright",
-    }
-    missing = [name for name, module in optional.items() if importlib.util.find_spec(module) is None]
+    console.print(f"plugins: {', '.join(plugins().origins)}")
+    missing = [
+        f"{module} (for {purpose})"
+        for module, purpose in OPTIONAL.items()
+        if importlib.util.find_spec(module) is None
+    ]
     console.print(f"optional, not installed: {', '.join(missing) or 'nothing'}")
     sys.stdout.flush()
 
 
-def _cell_text(record: Record, name: str) -> str:
+def _cell_text(record: "Record", name: str) -> str:
     value, floor = record.metrics.get(name), record.floors.get(name)
-    text = "–" if value is None else f"{value:.3g}"
-    return text if floor is None else f"{text} [{floor:.2g}]"
+    number = "–" if value is None else f"{value:.3g}"
+    return number if floor is None else f"{number} [{floor:.2g}]"

@@ -1,4 +1,4 @@
-"""`bgbench leaderboard …`: submit, validate, accept, build, serve."""
+"""`bgbench leaderboard …`: submit, validate, accept, withdraw, reproduce, build and serve."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,65 +13,80 @@ if TYPE_CHECKING:
 
     from bgbench.leaderboard.problems import Problem
 
-app = typer.Typer(help="Publish runs, check them, show the board.", no_args_is_help=True)
+app = typer.Typer(help="Publish runs, check submissions, show the board.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
 BOARD = Path("leaderboard")
 Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger/")]
-Elsewhere = Annotated[Path | None, typer.Option("--arrays", help="folder of arrays fetched by hand")]
+Elsewhere = Annotated[
+    Path | None, typer.Option("--arrays", help="folder of arrays that were downloaded by hand")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 
 
 @app.command()
 def submit(
-    runs: Annotated[list[Path], typer.Argument(help="finished run folders; of one suite share its floors")],
-    to: Annotated[Path, typer.Option("--to", help="where the submission folder goes")] = BOARD / "records",
+    runs: Annotated[
+        list[Path], typer.Argument(help="finished run folders; runs of one suite share their noise floors")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="folder in which the submission folder is made")] = BOARD
+    / "records",
     name: Annotated[
-        str, typer.Option(help="of one run's entry; default: from sampler, suite and budget")
+        str, typer.Option(help="name of the entry; default: made from sampler, suite and budget")
     ] = "",
-    author: Annotated[list[str] | None, typer.Option(help="repeat for more")] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name, for records and arrays")] = "CC-BY-4.0",
-    pin: Annotated[str, typer.Option(help="what to install; default: the plugin's distribution")] = "",
-    source: Annotated[str, typer.Option(help="https address of the sampler's code")] = "",
-    note: Annotated[str, typer.Option(help="a sentence beside the entry")] = "",
-    control: Annotated[bool, typer.Option("--control", help="a yardstick, never ranked")] = False,
-    arrays_url: Annotated[str, typer.Option(help="https folder where the arrays are, for large ones")] = "",
-    no_arrays: Annotated[bool, typer.Option("--no-arrays", help="with you, or gone: tier reported")] = False,
+    author: Annotated[list[str] | None, typer.Option(help="who publishes; repeat for more")] = None,
+    licence: Annotated[
+        str, typer.Option(help="SPDX name of the licence of records and arrays")
+    ] = "CC-BY-4.0",
+    pin: Annotated[
+        str, typer.Option(help="what to install with pip; default: the plugin's distribution and version")
+    ] = "",
+    source: Annotated[str, typer.Option(help="https address of the code of the sampler")] = "",
+    note: Annotated[str, typer.Option(help="a sentence to show beside the entry")] = "",
+    control: Annotated[
+        bool, typer.Option("--control", help="the entry is a yardstick and is never ranked")
+    ] = False,
+    arrays_url: Annotated[
+        str, typer.Option(help="https folder of the arrays, if they are too large for the submission")
+    ] = "",
+    no_arrays: Annotated[
+        bool, typer.Option("--no-arrays", help="submit no arrays: the entry stays in the tier 'reported'")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Pack runs into folders for a pull request, check them as the board will, and say what gets public.
+    """Pack runs into folders for a pull request, check them, and list what will be public.
 
-    Options hold for every run named. One that is refused does not keep the others back.
+    The options hold for all runs. If one run is refused, the others are packed all the same.
     """
     from bgbench.cli.progress import steps
     from bgbench.leaderboard.submit import public
     from bgbench.leaderboard.submit import submit as pack
 
     if not author:
-        raise BgbenchError("say who publishes: --author 'NAME'; repeat for more")
+        raise BgbenchError("name who publishes: --author 'NAME'; repeat for more")
     if no_arrays and arrays_url:
-        raise BgbenchError("--no-arrays keeps the arrays, --arrays-url says where they are: give one of them")
+        raise BgbenchError("--no-arrays and --arrays-url exclude each other; leave one of them out")
     if name and len(runs) > 1:
         raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
-    said = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
-    named = {key: value for key, value in {"name": name, "pin": pin}.items() if value}
-    refused = 0
+    terms = {"authors": author, "licence": licence, "source": source, "note": note, "control": control}
+    terms |= {key: value for key, value in {"name": name, "pin": pin}.items() if value}
+    n_refused = 0
     for run in runs:
         try:
-            with steps(err, "checking", quiet) as told:
-                packed = pack(run, to, {**said, **named}, where, told)
+            with steps(err, "checking", quiet) as begin:
+                packed = pack(run, to, terms, where, begin)
         except BgbenchError as error:
             err.print(f"bgbench: {run}: {error}", soft_wrap=True)
-            refused += 1
+            n_refused += 1
             continue
         if quiet:
             continue
         out.print(f"packed: {packed.folder}; this will be public:", soft_wrap=True)
         for line in public(packed):
             out.print(f"  {line}", soft_wrap=True)
-    if refused:
+    if n_refused:
         raise typer.Exit(2)
 
 
@@ -79,15 +94,15 @@ def submit(
 def validate(
     folder: Annotated[Path, typer.Argument(help="a submission, or a board with records/")] = BOARD,
     against: Annotated[
-        Path | None, typer.Option(help="the board as it was: nothing may vanish or move")
+        Path | None, typer.Option(help="the board before the change: no entry may vanish or be renamed")
     ] = None,
     arrays: Elsewhere = None,
     seed: Annotated[
-        int | None, typer.Option(help="chooses the energies looked at; default: nobody knows")
+        int | None, typer.Option(help="chooses the energies that are computed again; default: random")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Recompute everything with trusted code. Exit code 1 if anything is refused."""
+    """Compute everything that can be computed again with trusted code. The exit code is 1 if it differs."""
     from bgbench.cli.progress import steps
     from bgbench.leaderboard.board import validate_board
     from bgbench.leaderboard.folders import PLAN
@@ -96,26 +111,25 @@ def validate(
     single = (folder / PLAN).is_file()
     if not single and not (folder / "records").is_dir():
         raise BgbenchError(f"{folder} is neither a submission (run.json) nor a board (records/)")
-    with steps(err, "validating", quiet) as told:
+    with steps(err, "validating", quiet) as begin:
         if not single:
-            found = validate_board(folder, against, arrays, told)
+            problems_of = validate_board(folder, against, arrays, begin)
         else:
-            validation = check(folder, arrays, seed, told)
-            found = {folder.name: validation.problems}
-    wrong = [problem for problems in found.values() for problem in problems]
-    for name, problems in found.items():
+            validation = check(folder, arrays, seed, begin)
+            problems_of = {folder.name: validation.problems}
+    for name, problems in problems_of.items():
         if problems or not quiet:
             out.print(f"{name}: {'refused' if problems else 'sound'}", soft_wrap=True)
         print_problems(problems)
     if single and validation.verdict is not None and not quiet:
-        checked = validation.verdict
-        out.print(f"  {checked.tier}; {checked.energies:,} energies again, --seed {validation.seed}")
-    if wrong:
+        verdict = validation.verdict
+        out.print(f"  {verdict.tier}; {verdict.energies:,} energies computed again, --seed {validation.seed}")
+    if any(problems_of.values()):
         raise typer.Exit(1)
 
 
 def print_problems(problems: "Iterable[Problem]") -> None:
-    """A line for each."""
+    """Print a line for each problem."""
     for problem in problems:
         out.print(f"  {problem}", soft_wrap=True)
 
@@ -124,31 +138,35 @@ def print_problems(problems: "Iterable[Problem]") -> None:
 def accept(
     folders: Annotated[list[Path], typer.Argument(help="submissions")],
     board: Board = BOARD,
-    why: Annotated[str, typer.Option(help="what changed, for an entry that was there")] = "",
+    why: Annotated[str, typer.Option(help="what changed, for an entry that is on the board already")] = "",
     arrays: Elsewhere = None,
     quiet: Quiet = False,
 ) -> None:
-    """Put validated submissions among the board's entries, and their scores into its ledger."""
+    """Validate submissions, add them to the board, and write their scores into its ledger."""
     from bgbench.cli.progress import steps
-    from bgbench.leaderboard.board import accept as take
+    from bgbench.leaderboard.board import accept as accept_one
 
-    with steps(err, "validating", quiet) as told:
-        events = [(folder.name, take(folder, board, why, arrays, told)) for folder in folders]
+    with steps(err, "validating", quiet) as begin:
+        events = [(folder.name, accept_one(folder, board, why, arrays, begin)) for folder in folders]
     for name, event in [] if quiet else events:
-        line = f"{event.kind}, version {event.version}, {event.tier}" if event else "is on the board as it is"
+        line = (
+            f"{event.kind}, version {event.version}, {event.tier}"
+            if event
+            else "is on the board already, unchanged"
+        )
         out.print(f"{name}: {line}", soft_wrap=True)
 
 
 @app.command()
 def withdraw(
     name: Annotated[str, typer.Argument(help="an entry")],
-    why: Annotated[str, typer.Option(help="stays in the ledger for good")],
+    why: Annotated[str, typer.Option(help="the reason, which stays in the ledger")],
     board: Board = BOARD,
 ) -> None:
-    """Take an entry off the board; the ledger keeps that it was there, and why it went."""
-    from bgbench.leaderboard.board import withdraw as take_off
+    """Take an entry off the board; the ledger keeps that it was there, and the reason."""
+    from bgbench.leaderboard.board import withdraw as withdraw_one
 
-    event = take_off(name, board, why)
+    event = withdraw_one(name, board, why)
     out.print(f"{name}: {event.kind}, {event.why}", soft_wrap=True)
 
 
@@ -156,11 +174,14 @@ def withdraw(
 def reproduce(
     name: Annotated[str, typer.Argument(help="an entry")],
     run: Annotated[
-        Path | None, typer.Option(help="the run on fresh seeds; without it: how to make one")
+        Path | None, typer.Option(help="the run on fresh seeds; default: print the command that makes it")
     ] = None,
     board: Board = BOARD,
 ) -> None:
-    """Compare a maintainer's own run, on seeds fixed after the submission, and raise the entry's tier."""
+    """Compare an entry with a maintainer's own run on fresh seeds, and raise its tier.
+
+    The seeds are fixed after the submission.
+    """
     from bgbench.leaderboard.entries import open_entry
     from bgbench.leaderboard.reproduce import fresh_seed
     from bgbench.leaderboard.reproduce import reproduce as compare
@@ -171,24 +192,24 @@ def reproduce(
         return
     verdict = compare(name, board, run)
     gaps = ", ".join(f"{metric} {value:+.1f}" for metric, value in verdict.reproduction.items())
-    out.print(f"{name}: {verdict.tier}; standard errors apart: {gaps}", soft_wrap=True)
+    out.print(f"{name}: {verdict.tier}; differences in standard errors: {gaps}", soft_wrap=True)
 
 
 @app.command()
 def build(
     target: Annotated[Path, typer.Option("--out", help="folder of the site")] = Path("site"),
     board: Board = BOARD,
-    url: Annotated[str, typer.Option(help="where it will be, for the feed's links")] = "",
+    url: Annotated[str, typer.Option(help="its future address, for the links of the feed")] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Build the board's pages: static files that ask no other host for anything."""
+    """Build the pages of the board: static files that load nothing from other hosts."""
     from bgbench.cli.progress import steps
-    from bgbench.leaderboard.site import build as make
+    from bgbench.leaderboard.site import build as build_site
 
     if not board.is_dir():
-        raise BgbenchError(f"there is no board in {board}; give its folder with --board")
-    with steps(err, "building", quiet) as told:
-        page = make(board, target, url, told)
+        raise BgbenchError(f"{board} holds no board; name its folder with --board")
+    with steps(err, "building", quiet) as begin:
+        page = build_site(board, target, url, begin)
     if not quiet:
         out.print(f"site: {page}; look at it with `bgbench leaderboard serve {target}`", soft_wrap=True)
 
@@ -196,9 +217,9 @@ def build(
 @app.command()
 def serve(
     site: Annotated[Path, typer.Argument(help="a built site")] = Path("site"),
-    port: Annotated[int, typer.Option(help="0: any that is free")] = 8000,
+    port: Annotated[int, typer.Option(help="port; 0: any free one")] = 8000,
 ) -> None:
-    """Show a built site on this machine alone (127.0.0.1), until Ctrl-C."""
+    """Serve a built site to this machine only (127.0.0.1), until Ctrl-C."""
     from bgbench.leaderboard.serve import server
 
     with server(site, port) as running:

@@ -1,8 +1,13 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, print.
 
+Everything heavy is imported inside the commands, so that `bgbench --help` answers at once.
+"""
+
+import io
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +20,6 @@ from bgbench.cli import runs as cli_runs
 from bgbench.cli.runs import RunDir
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings
-from bgbench.systems.peptides import peptide
 
 app = typer.Typer(
     name="bgbench",
@@ -30,77 +34,134 @@ app.add_typer(cli_leaderboard.app, name="leaderboard")
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE; repeat for more", metavar="KEY=VALUE")
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="an option as KEY=VALUE; repeat for more", metavar="KEY=VALUE"),
 ]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end, if `wanted`."""
+    if wanted:
+        out.print(f"bgbench {version('bgbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def bgbench(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Equal-budget benchmark of transferable Boltzmann generators."""
 
 
 @app.command()
 def run(
-    sampler: Annotated[str, typer.Argument(help="a sampler of `bgbench list samplers`")],
+    sampler: Annotated[str, typer.Argument(help="a sampler that `bgbench list samplers` names")],
     suite: Annotated[
-        str | None, typer.Option(help="a suite of `bgbench list suites`; default: dipeptides-mini@1")
+        str | None,
+        typer.Option(
+            help="a suite that `bgbench list suites` names, or a YAML file; default: dipeptides-mini@1"
+        ),
     ] = None,
-    estimator: Annotated[str | None, typer.Option(help="default: the sampler's own")] = None,
+    estimator: Annotated[
+        str | None,
+        typer.Option(help="an estimator that `bgbench list estimators` names; default: the sampler's"),
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="bgbench@1 or paper@1; default: the suite's")] = None,
     budget: Annotated[
-        int | None, typer.Option(help="energy evaluations a cell; default: the suite's")
+        int | None,
+        typer.Option(
+            help="energy evaluations of each cell, that is of each system and seed; default: the suite's"
+        ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="seeds a system; default: the suite's")] = None,
-    first_seed: Annotated[int | None, typer.Option(help="the first of them; default: 0")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="only this system; repeat for more")] = None,
-    settings: Set = None,
-    out_dir: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/…")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="number of seeds of each system; default: the suite's")
+    ] = None,
+    first_seed: Annotated[int | None, typer.Option(help="the first seed; default: 0")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="run only this system; repeat for more")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="an option of the sampler, of the estimator (estimator.KEY=VALUE) or of the cluster "
+            "(cluster.KEY=VALUE), or temperature=KELVIN; repeat for more",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="the run folder; default: a new one below runs/")
+    ] = None,
     tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow store, or none; default: SQLite beside the run")
+        str | None,
+        typer.Option(
+            help="MLflow store that mirrors the records, or none; default: a SQLite file beside the run"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="worker processes; 0 runs in this one; default: one a core, at most 4")
+        int | None,
+        typer.Option(
+            help="worker processes; 0 runs the cells in this process; default: one for each core, at most 4"
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="threads a worker; default: 1")] = None,
+    threads: Annotated[int | None, typer.Option(help="threads of each worker; default: 1")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="a Dask scheduler whose workers run the cells: tcp://HOST:PORT")
+        str | None, typer.Option(help="run the cells on the workers of this Dask scheduler: tcp://HOST:PORT")
     ] = None,
     cluster: Annotated[
-        str | None, typer.Option(help="slurm: --workers jobs, described with --set cluster.queue=…")
+        str | None,
+        typer.Option(help="slurm: run the cells in --workers jobs, described with --set cluster.KEY=VALUE"),
     ] = None,
-    timeout: Annotated[float | None, typer.Option(help="seconds a cell may take")] = None,
-    memory: Annotated[float | None, typer.Option(help="MB a cell may use")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds that a cell may take; default: no limit")
+    ] = None,
+    memory: Annotated[float | None, typer.Option(help="MB that a cell may use; default: no limit")] = None,
     checkpoints: Annotated[
-        bool, typer.Option("--checkpoints", help="score the run at 100, 1,000 … evaluations too")
+        bool, typer.Option("--checkpoints", help="also draw the error after 100, 1,000, … evaluations")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="run only the missing cells of --out")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="run failed cells again")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="run the cells that are missing from the run in --out")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="with --resume: run failed cells again, too")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
-    """Run a sampler on every system of a suite at an equal energy budget."""
-    from bgbench import api
+    """Run a sampler on every system of a suite at an equal energy budget.
+
+    Each system is run with each seed; one such pair is a cell and becomes one record. The exit code is 1 if
+    a cell failed.
+    """
+    from bgbench.runs.request import RunRequest
+
+    request = RunRequest.from_keywords(
+        sampler,
+        suite=suite,
+        estimator=estimator,
+        protocol=protocol,
+        budget=budget,
+        seeds=seeds,
+        first_seed=first_seed,
+        only=only,
+        options=parse_settings(settings),
+        tracking_uri=tracking_uri,
+        out=out_dir,
+        resume=resume,
+        retry_failed=retry_failed,
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
+        cluster=cluster,
+        timeout=timeout,
+        memory=memory,
+    )
+    from bgbench.api import run_request
     from bgbench.cli.display import print_run
     from bgbench.cli.progress import LiveObserver
+    from bgbench.runs.observer import Observer
 
-    chosen = {
-        "suite": suite,
-        "estimator": estimator,
-        "protocol": protocol,
-        "budget": budget,
-        "seeds": seeds,
-        "first_seed": first_seed,
-        "only": tuple(only) if only else None,
-        "options": parse_settings(settings),
-        "threads": threads,
-        "scheduler": scheduler,
-        "cluster": cluster,
-        "out": out_dir,
-        "tracking_uri": tracking_uri,
-        "workers": workers,
-        "timeout": timeout,
-        "memory": memory,
-        "resume": resume,
-        "retry_failed": retry_failed,
-        "observer": api.Observer() if quiet else LiveObserver(err),
-    }
-    choices: Any = {key: value for key, value in chosen.items() if value is not None}
-    result = api.run(sampler, **choices)
+    result = run_request(request, Observer() if quiet else LiveObserver(err))
     if not quiet:
         print_run(result.folder, result.records, out)
     if checkpoints:
@@ -111,9 +172,11 @@ def run(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="samplers|suites|metrics|estimators|energies|trackers|plugins")],
+    kind: Annotated[
+        str, typer.Argument(help="samplers, suites, metrics, estimators, energies, trackers or plugins")
+    ],
 ) -> None:
-    """List what is registered, with version and distribution."""
+    """List what is installed, with the distribution that it comes from and its version."""
     from bgbench.cli.display import print_listing
 
     print_listing(kind, out)
@@ -123,21 +186,21 @@ def list_(
 def train(
     sampler: Annotated[str, typer.Argument(help="a sampler that can be trained")],
     config: Annotated[str | None, typer.Option(help="a named configuration of the sampler")] = None,
-    settings: Set = None,
+    settings: Options = None,
 ) -> None:
-    """Train a sampler; options are the sampler's own (--set)."""
+    """Train a sampler, with the sampler's own training options (--set)."""
     from bgbench.core.plugins import plugins
 
     plugin = plugins().samplers[sampler]
     if plugin.train is None:
-        raise BgbenchError(f"sampler '{sampler}' has nothing to train")
+        raise BgbenchError(f"sampler '{sampler}' has nothing to train; see `bgbench list samplers`")
     options = parse_settings(settings)
     if config:
         options["config"] = config
     out.print(f"trained: {plugin.train(options)}")
 
 
-weights_app = typer.Typer(help="Weights of others, made ours.", no_args_is_help=True)
+weights_app = typer.Typer(help="Convert published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 
@@ -147,12 +210,12 @@ def import_(
     source: Annotated[Path, typer.Argument(help="FILE.pth or FILE.safetensors")],
     target: Annotated[Path | None, typer.Option("--out", help="default: FILE-bgbench.safetensors")] = None,
 ) -> None:
-    """Turn a published state dict into weights of ours, checked key by key and shape by shape."""
+    """Convert a published state dict into weights that the sampler reads. Every key and shape is checked."""
     from bgbench.core.plugins import plugins
 
     plugin = plugins().samplers[sampler]
     if plugin.import_weights is None:
-        raise BgbenchError(f"sampler '{sampler}' imports no weights")
+        raise BgbenchError(f"sampler '{sampler}' cannot import weights")
     if not source.is_file():
         raise BgbenchError(f"{source} does not exist; give a .pth or .safetensors file")
     path = plugin.import_weights(source, target or source.with_name(f"{source.stem}-bgbench.safetensors"))
@@ -163,19 +226,23 @@ def import_(
 def audit(
     sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
     system: Annotated[str, typer.Option(help="the peptide to audit it on")] = "AA",
-    settings: Set = None,
+    settings: Options = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
 ) -> None:
-    """Check a sampler's density: round trip, Jacobian, E_q[p/q] = 1. Exit code 1 if a check fails."""
+    """Check the density of a sampler: round trip, Jacobian, normalisation.
+
+    The exit code is 1 if a check fails.
+    """
     from bgbench.cli.display import print_audit
     from bgbench.core.abstract import AbstractDensitySampler
     from bgbench.core.plugins import plugins
-    from bgbench.evaluation.audit import audit as examine
+    from bgbench.evaluation.audit import audit as audit_density
+    from bgbench.systems.peptides import peptide
 
-    built = plugins().samplers[sampler].build(parse_settings(settings))
-    if not isinstance(built, AbstractDensitySampler):
+    instance = plugins().samplers[sampler].build(parse_settings(settings))
+    if not isinstance(instance, AbstractDensitySampler):
         raise BgbenchError(f"sampler '{sampler}' has no density to audit")
-    checks = examine(built, peptide(system), seed)
+    checks = audit_density(instance, peptide(system), seed)
     print_audit(checks, out)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
@@ -184,18 +251,22 @@ def audit(
 @app.command()
 def track(
     folder: RunDir,
-    tracking_uri: Annotated[str | None, typer.Option(help="default: the one of the run")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="where to; default: where the run was to be tracked")
+    ] = None,
 ) -> None:
-    """Send a run's records to MLflow; what is there already is not sent twice."""
+    """Send the records of a run to its tracker; those that it holds already are not sent twice."""
+    from contextlib import closing
+
     from bgbench.runs.mirroring import NOWHERE, Mirror
     from bgbench.runs.runfolder import RunFolder
 
-    opened = RunFolder.open(folder)
-    uri = tracking_uri or opened.plan.tracking_uri
+    run_folder = RunFolder.open(folder)
+    uri = tracking_uri or run_folder.plan.tracking_uri
     if uri == NOWHERE:
-        raise BgbenchError(f"{folder} was run with --tracking-uri none; give one now")
-    mirror = Mirror(opened, uri)
-    mirror.send()
+        raise BgbenchError(f"{folder} was run with --tracking-uri none; name a store with --tracking-uri")
+    with closing(Mirror(run_folder, uri)) as mirror:
+        mirror.send()
     if mirror.complaint:
         raise BgbenchError(mirror.complaint)
     out.print(f"{folder} is at {uri}", soft_wrap=True)
@@ -203,20 +274,26 @@ def track(
 
 @app.command()
 def doctor() -> None:
-    """Versions, platforms, threads, and what is missing."""
+    """Print versions, platforms and threads, and what is not installed."""
     from bgbench.cli.display import print_doctor
 
     print_doctor(out)
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C."""
+    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C.
+
+    A character that the terminal cannot show, such as an arrow in an ASCII locale, is printed as `?`.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(guarded(app))
 
 
 def guarded(command: Callable[..., Any]) -> int:
-    """Call a typer app; returns its exit code."""
+    """Call a typer app and return its exit code."""
     try:
         result = command(standalone_mode=False)
     except BgbenchError as error:
@@ -231,9 +308,11 @@ def guarded(command: Callable[..., Any]) -> int:
 
 
 def _usage_error(error: Exception) -> int:
-    """Typer's own complaints as one line; anything else is a bug and keeps its traceback."""
-    shown = getattr(error, "format_message", None)
-    if shown is None:
+    """Print a complaint of Typer's as one line; anything else is a bug and keeps its traceback."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
         raise error
-    err.print(f"bgbench: {shown()}", soft_wrap=True)
+    message = format_message()
+    if message:  # `bgbench` alone has printed its help
+        err.print(f"bgbench: {message}", soft_wrap=True)
     return 2

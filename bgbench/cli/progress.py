@@ -1,21 +1,26 @@
-"""Live progress of runs and simulations, with a rate and an estimate; silent where nobody looks."""
+"""Progress bars of runs and simulations, with a rate and the remaining time.
+
+They are shown on a terminal only."""
 
 import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bgbench.evaluation.cell import Cell
-from bgbench.runs.choices import Observer
-from bgbench.runs.records import Record
-from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.observer import Observer
+
+if TYPE_CHECKING:
+    from bgbench.evaluation.cell import Cell
+    from bgbench.runs.records import Record
+    from bgbench.runs.runfolder import RunFolder
 
 
 def bars_on(console: Console, *, quiet: bool) -> Progress:
-    """Bars with count, rate and estimate; disabled when quiet or when the console is no terminal."""
+    """Bars with count, rate and remaining time; disabled when quiet or when the console is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,18 +43,18 @@ class LiveObserver(Observer):
         self._running: dict[str, TaskID] = {}
         self._lock = threading.Lock()
 
-    def started(self, folder: RunFolder, cells: list[Cell]) -> None:
+    def started(self, folder: "RunFolder", cells: "list[Cell]") -> None:
         del folder
         self._bars.start()
         self._cells = self._bars.add_task("cells", total=len(cells), rate="")
 
-    def advanced(self, cell: Cell, n: int) -> None:
+    def advanced(self, cell: "Cell", n: int) -> None:
         with self._lock:
             self._advance(cell, n)
 
-    def _advance(self, cell: Cell, n: int) -> None:
+    def _advance(self, cell: "Cell", n: int) -> None:
         if cell.name not in self._running:
-            starting = f"{cell.name}: preparing (the first run compiles)"
+            starting = f"{cell.name}: preparing (the first run compiles kernels)"
             self._running[cell.name] = self._bars.add_task(starting, total=cell.budget, rate="")
         task = self._running[cell.name]
         if n:
@@ -58,7 +63,7 @@ class LiveObserver(Observer):
         speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
         self._bars.update(task, rate=f"{speed:,.0f}/s" if speed else "")
 
-    def finished(self, record: Record) -> None:
+    def finished(self, record: "Record") -> None:
         with self._lock:
             if record.cell.name in self._running:
                 self._bars.remove_task(self._running.pop(record.cell.name))
@@ -76,7 +81,7 @@ class LiveObserver(Observer):
 
 @contextmanager
 def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar for one simulation, with ns/day; silent when quiet or when the console is no terminal."""
+    """A bar for one simulation, with ns/day. Yields a function of frames done, all frames, and ns/day."""
     bars = bars_on(console, quiet=quiet)
     with bars:
         task = bars.add_task(f"{name}: starting", total=None, rate="")
@@ -91,18 +96,18 @@ def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callabl
 def steps(
     console: Console, what: str, quiet: bool, total: int | None = None
 ) -> Iterator[Callable[[str], None]]:
-    """A line that says which of many steps (`total` of them) is under way, how many are done, and a rate.
+    """A line that names the step under way, counts those done of `total`, and gives a rate.
 
-    Silent when quiet or when nobody looks.
+    Yields a function to be called with the name of each step when it begins.
     """
     bars = bars_on(console, quiet=quiet)
     with bars:
         task = bars.add_task(what, total=total, rate="")
-        begun = itertools.count()
+        steps_begun = itertools.count()
 
-        def told(step: str) -> None:
-            bars.update(task, description=f"{what} {step}", completed=next(begun))
+        def begin(step: str) -> None:
+            bars.update(task, description=f"{what} {step}", completed=next(steps_begun))
             speed = bars.tasks[0].speed
             bars.update(task, rate=f"{60 * speed:,.1f}/min" if speed else "")
 
-        yield told
+        yield begin

@@ -1,4 +1,4 @@
-"""`bgbench show|compare|curve|report|replay|verify`: what is done with finished runs."""
+"""`bgbench show`, `compare`, `curve`, `report`, `replay` and `verify`: commands on finished runs."""
 
 import json
 import sys
@@ -17,66 +17,71 @@ app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 
 RunDir = Annotated[Path, typer.Argument(help="a run folder")]
+LikeRuns = Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")]
 
 
 @app.command()
 def show(
     folder: RunDir,
-    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Print a run's table."""
+    """Print the table of a run."""
     from bgbench.cli.display import print_run, run_as_dict
     from bgbench.runs.runfolder import RunFolder
 
-    opened = RunFolder.open(folder)
-    records, damaged = opened.readable()
+    run = RunFolder.open(folder)
+    records, damaged = run.readable()
     if as_json:
-        sys.stdout.write(json.dumps(run_as_dict(opened), indent=1) + "\n")
+        sys.stdout.write(json.dumps(run_as_dict(run), indent=1) + "\n")
     else:
-        print_run(opened.path, records, out)
+        print_run(run.path, records, out)
     if damaged:
         raise BgbenchError(f"{damaged[0]}; --resume runs its cell again")
 
 
 @app.command("compare")
 def compare_(
-    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
-    metric: Annotated[list[str] | None, typer.Option(help="repeat for more; default: the distances")] = None,
-    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("comparison.png"),
+    folders: LikeRuns,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="a metric; repeat for more; default: ESS and the distances")
+    ] = None,
+    figure: Annotated[Path, typer.Option(help="file of the figure")] = Path("comparison.png"),
 ) -> None:
-    """Compare runs: means with 95 % intervals, rank ranges with ties, paired tests with Holm's correction."""
+    """Compare runs: means with 95 % intervals, ranges of ranks, paired tests with Holm's correction."""
     from bgbench.cli.display import print_comparison
     from bgbench.reports.compare import compare, draw_comparison
     from bgbench.runs.runfolder import RunFolder
 
-    opened = [RunFolder.open(folder) for folder in folders]
+    runs = [RunFolder.open(folder) for folder in folders]
     names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
-    found = [compare(opened, name) for name in names]
-    for comparison in found:
+    comparisons = [compare(runs, name) for name in names]
+    for comparison in comparisons:
         print_comparison(comparison, out)
-    print_break_even(opened, names)
-    out.print(f"figure: {draw_comparison(found, figure)}", soft_wrap=True)
+    print_break_even(runs, names)
+    out.print(f"figure: {draw_comparison(comparisons, figure)}", soft_wrap=True)
 
 
-def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
-    """A line for each trained sampler beside each untrained one; no line where nobody was trained."""
+def print_break_even(runs: "list[RunFolder]", metrics: list[str]) -> None:
+    """A line for each pair of a trained and an untrained sampler; none where no sampler was trained."""
     from bgbench.reports.breakeven import break_even
 
     metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
     try:
-        pairs = break_even(folders, metric)
+        pairs = break_even(runs, metric)
     except BgbenchError as error:
         out.print(f"  no break-even numbers: {error}", soft_wrap=True)
         return
-    for found in pairs:
-        out.print(f"  {found.sentence}", soft_wrap=True)
+    for pair in pairs:
+        out.print(f"  {pair.sentence}", soft_wrap=True)
 
 
 @app.command()
 def curve(
-    folders: Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")],
-    metric: Annotated[list[str] | None, typer.Option(help="repeat for more")] = None,
-    figure: Annotated[Path, typer.Option(help="where the figure goes")] = Path("curves.png"),
+    folders: LikeRuns,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="a metric; repeat for more; default: torus_w2 and energy_w2")
+    ] = None,
+    figure: Annotated[Path, typer.Option(help="file of the figure")] = Path("curves.png"),
 ) -> None:
     """Draw error against evaluations and seconds, from the stored samples of finished runs."""
     draw(folders, metric, figure, quiet=False)
@@ -86,67 +91,73 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     """Draw the curves of runs and, unless quiet, print them."""
     from bgbench.cli.display import print_curve
     from bgbench.reports.compare import labels
-    from bgbench.reports.curves import curve as scored
+    from bgbench.reports.curves import curve as points_of
     from bgbench.reports.curves import draw_curves
     from bgbench.runs.runfolder import RunFolder
 
     names = metrics or ["torus_w2", "energy_w2"]
-    opened = [RunFolder.open(folder) for folder in folders]
-    drawn = draw_curves(opened, names, figure)
+    runs = [RunFolder.open(folder) for folder in folders]
+    path = draw_curves(runs, names, figure)
     if quiet:
         return
-    for label, folder in zip(labels(opened), opened, strict=True):
-        print_curve(label, scored(folder), names, out)
-    out.print(f"figure: {drawn}", soft_wrap=True)
+    for label, run in zip(labels(runs), runs, strict=True):
+        print_curve(label, points_of(run), names, out)
+    out.print(f"figure: {path}", soft_wrap=True)
 
 
 @app.command()
 def report(
     folders: Annotated[list[Path], typer.Argument(help="run folders")],
-    target: Annotated[Path, typer.Option("--out", help="the page to write")] = Path("report.html"),
+    target: Annotated[Path, typer.Option("--out", help="file of the page")] = Path("report.html"),
 ) -> None:
-    """Write one self-contained HTML page of runs: tables, figures, ledgers, provenance."""
+    """Write one self-contained HTML page of runs: tables, figures, evaluations by phase, provenance."""
     from bgbench.reports.page import write_report
     from bgbench.runs.runfolder import RunFolder
 
-    out.print(
-        f"report: {write_report([RunFolder.open(folder) for folder in folders], target)}", soft_wrap=True
-    )
+    page = write_report([RunFolder.open(folder) for folder in folders], target)
+    out.print(f"report: {page}", soft_wrap=True)
 
 
 @app.command()
 def replay(folder: RunDir) -> None:
-    """Recompute every metric of a run from its stored arrays and compare with its records."""
-    from bgbench.reports.replay import replay as judge_again
-    from bgbench.reports.replay import verify
+    """Compute every metric of a run again from its stored arrays, and compare it with the records.
+
+    The exit code is 1 if one differs.
+    """
+    from bgbench.reports.replay import replay as differences_of
+    from bgbench.reports.replay import verify as errors_in
     from bgbench.runs.runfolder import RunFolder
 
-    opened = RunFolder.open(folder)
-    wrong = verify(opened)
-    if wrong:
-        raise BgbenchError(wrong[0])
-    differences = judge_again(opened)
-    for found in differences:
+    run = RunFolder.open(folder)
+    errors = errors_in(run)
+    if errors:
+        raise BgbenchError(errors[0])
+    differences = differences_of(run)
+    for difference in differences:
         out.print(
-            f"{found.cell}: {found.metric} is recorded as {found.recorded}, recomputed {found.recomputed}"
+            f"{difference.cell}: {difference.metric} is recorded as {difference.recorded}, recomputed "
+            f"{difference.recomputed}"
         )
     if differences:
         raise typer.Exit(1)
-    out.print(f"{folder}: every metric of {len(opened.records())} records is as recorded")
+    out.print(f"{folder}: every metric of {len(run.records())} records is as recorded")
 
 
 @app.command()
 def verify(folder: RunDir) -> None:
-    """Check every record and the hash of every array file. Exit code 1 if one is wrong."""
-    from bgbench.reports.replay import verify as check
+    """Check that every record is valid and that every array file has its recorded hash.
+
+    The exit code is 1 if one is wrong.
+    """
+    from bgbench.reports.replay import verify as errors_in
     from bgbench.runs.runfolder import RunFolder
 
-    opened = RunFolder.open(folder)
-    wrong = check(opened)
-    for sentence in wrong:
-        out.print(sentence, soft_wrap=True)
-    if wrong:
+    run = RunFolder.open(folder)
+    errors = errors_in(run)
+    for error in errors:
+        out.print(error, soft_wrap=True)
+    if errors:
         raise typer.Exit(1)
-    records = opened.records()
+    records = run.records()
     arrays = sum(record.arrays is not None for record in records)
     out.print(f"{folder}: {len(records)} records and {arrays} array files are as they were written")

@@ -1,49 +1,61 @@
-"""What `bgbench data` is asked for: a suite stands for its systems, temperature and force field."""
+"""The systems that `bgbench data` commands name. A suite stands for its systems, at its temperature and with
+its force field."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bgbench.core.plugins import plugins
-from bgbench.core.types import ForceFieldSpec, System
-from bgbench.evaluation.suites import load_suite
-from bgbench.references.providers import PACKAGED_TEMPERATURE, reference_path
-from bgbench.systems.peptides import peptide
-from bgbench.systems.residues import parse_sequence
+if TYPE_CHECKING:
+    from bgbench.core.types import ForceFieldSpec, System
 
 
 @dataclass(frozen=True)
 class Target:
-    """One system by name, its `temperature` in K and its force field."""
+    """One system by name, its `temperature` in K and its force field; default: the usual one."""
 
     name: str
-    temperature: float = PACKAGED_TEMPERATURE
-    forcefield: ForceFieldSpec = field(default_factory=ForceFieldSpec)
+    temperature: float
+    forcefield: "ForceFieldSpec"
 
     @property
     def path(self) -> Path:
         """Of its reference, below a references folder."""
+        from bgbench.references.providers import reference_path
+
         return reference_path(self.name, self.temperature, self.forcefield)
 
-    def system(self) -> System:
-        """With a start structure."""
+    def system(self) -> "System":
+        """The system, with a start structure."""
+        from bgbench.systems.peptides import peptide
+
         return peptide(self.name, self.temperature, self.forcefield)
 
 
 def targets_of(words: list[str], temperature: float | None = None) -> list[Target]:
-    """Suites become their systems; sequences stay, with the usual force field. `temperature` goes before all.
+    """The targets that `words` name, each once. A suite becomes its systems; a sequence has the default
+    force field.
+
+    Arguments:
+        words: names of suites, paths of suite files, or sequences.
+        temperature: in K, instead of the suites'.
 
     Raises:
-        BgbenchError: for a suite that is not there, or a sequence with a residue that is none.
+        BgbenchError: for an unknown suite or an unknown residue.
     """
-    known = {name.partition("@")[0] for name in plugins().suites}
-    found: dict[Target, None] = {}
+    from bgbench.core.plugins import plugins
+    from bgbench.core.types import ForceFieldSpec
+    from bgbench.evaluation.suites import load_suite
+    from bgbench.references.providers import PACKAGED_TEMPERATURE
+    from bgbench.systems.residues import parse_sequence
+
+    suites = {name.partition("@")[0] for name in plugins().suites}
+    targets: dict[Target, None] = {}
     for word in words:
-        if word.partition("@")[0] in known or word.endswith(".yaml"):
+        if word.partition("@")[0] in suites or word.endswith((".yaml", ".yml")):
             suite = load_suite(word)
             kelvin = suite.temperature if temperature is None else temperature
-            found |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
+            targets |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
         else:
-            found[
-                Target(parse_sequence(word), PACKAGED_TEMPERATURE if temperature is None else temperature)
-            ] = None
-    return list(found)
+            kelvin = PACKAGED_TEMPERATURE if temperature is None else temperature
+            targets[Target(parse_sequence(word), kelvin, ForceFieldSpec())] = None
+    return list(targets)

@@ -55,7 +55,7 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
     return record
 
 
-def bury(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
+def record_failure(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
     """Write the record of a cell whose worker did not live to write it. What it spent is not known."""
     record = Record(
         id=folder.plan.record_id(cell),

@@ -1,6 +1,7 @@
-"""Dask clusters: on this machine, one that is there already, jobs of a queueing system."""
+"""Dask clusters: on this machine, an existing one, or jobs of a queueing system."""
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from bgbench.core.files import atomic_file
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
 LOOPBACK = "127.0.0.1:0"
-"""Dask's status pages, which nobody asked for, answer to this machine only, at a free port."""
+"""Dask's status pages are served to this machine only, at a free port."""
 
 PATIENCE = 60
 """Seconds to wait for a scheduler and its first worker."""
@@ -51,7 +52,7 @@ def existing(address: str) -> Cluster:
     """The Dask cluster whose scheduler listens at `address` (`tcp://host:port`).
 
     Raises, when entered:
-        BgbenchError: if nobody answers there, or no worker joins within a minute.
+        BgbenchError: if nothing answers there, or no worker joins within a minute.
     """
 
     @contextmanager
@@ -76,11 +77,18 @@ def existing(address: str) -> Cluster:
 
 @dataclass(frozen=True)
 class Slurm:
-    """A job of one worker, as asked for with `--set cluster.KEY=VALUE`.
+    """A SLURM job of one worker; its fields are set with `--set cluster.KEY=VALUE`.
 
-    `memory` as Dask writes it (8GB), `walltime` as SLURM does. `gpu=1` asks for one, a worker a device.
-    `directives` are further lines for #SBATCH and `prologue` lines of shell before the worker starts,
-    separated by `;`.
+    Arguments:
+        queue: partition.
+        account: account that is charged.
+        walltime: time limit as SLURM writes it.
+        memory: memory as Dask writes it (8GB).
+        cores: CPU cores; `--threads` unless given.
+        gpu: 0, or 1 for one GPU.
+        directives: further lines for #SBATCH, separated by `;`.
+        prologue: lines of shell to run before the worker starts, separated by `;`.
+        interface: network interface through which the workers reach the scheduler.
     """
 
     queue: str = ""
@@ -95,10 +103,10 @@ class Slurm:
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> "Slurm":
-        """From words.
+        """The job that these options describe.
 
         Raises:
-            BgbenchError: for an unknown key or a number that is none.
+            BgbenchError: for an unknown option or a value that is not a number.
         """
         known = {field.name: field.type for field in fields(cls)}
         unknown = sorted(set(options) - set(known))
@@ -107,19 +115,19 @@ class Slurm:
                 f"slurm has no option {', '.join(f'cluster.{key}' for key in unknown)}; "
                 f"it has {', '.join(f'cluster.{key}' for key in known)}"
             )
-        try:
-            typed: dict[str, Any] = {
-                key: int(value) if known[key] is int else value for key, value in options.items()
-            }
-            job = cls(**typed)
-        except ValueError as error:
-            raise BgbenchError(f"--set cluster.…: {error}") from error
+        values: dict[str, Any] = dict(options)
+        for key, text in options.items():
+            if known[key] is int:
+                if not text.isdecimal():
+                    raise BgbenchError(f"--set cluster.{key}={text}: '{text}' is not a whole number")
+                values[key] = int(text)
+        job = cls(**values)
         if job.gpu not in (0, 1):
-            raise BgbenchError(f"--set cluster.gpu={job.gpu}: 0 or 1, one worker a device")
+            raise BgbenchError(f"--set cluster.gpu={job.gpu}: give 0 or 1, since each worker uses one device")
         return job
 
     def keywords(self) -> dict[str, Any]:
-        """As dask-jobqueue takes them: one worker process a job."""
+        """The arguments of dask-jobqueue's cluster: one worker process for each job."""
         gpus = ["--gres=gpu:1"] if self.gpu else []
         return {
             "queue": self.queue or None,
@@ -140,16 +148,20 @@ def _lines(text: str) -> list[str]:
 
 
 def slurm(options: Mapping[str, str], n_jobs: int) -> Cluster:
-    """`n_jobs` SLURM jobs of one worker each; the job script is kept as `slurm.sh` in the run folder.
+    """`n_jobs` SLURM jobs of one worker each; the job script is stored as `slurm.sh` in the run folder.
 
     Raises:
-        BgbenchError: for an unknown option, or without dask-jobqueue.
+        BgbenchError: for an unknown option, or where dask-jobqueue or `sbatch` is missing.
     """
     job = Slurm.from_options(options)
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
         raise BgbenchError("--cluster slurm needs dask-jobqueue: pip install 'bgbench[cluster]'") from error
+    if shutil.which("sbatch") is None:
+        raise BgbenchError(
+            "--cluster slurm needs sbatch on PATH; run this where SLURM's commands are installed"
+        )
 
     @contextmanager
     def cluster(path: Path) -> Iterator[Client]:

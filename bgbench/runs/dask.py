@@ -15,7 +15,7 @@ from distributed.scheduler import KilledWorker
 
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
-from bgbench.runs.cells import bury
+from bgbench.runs.cells import record_failure
 from bgbench.runs.executors import AbstractExecutor, Records
 from bgbench.runs.records import Ending, Record, read_record
 from bgbench.runs.runfolder import RunFolder
@@ -28,9 +28,9 @@ REPORT_EVERY = 0.2
 class OnDask(AbstractExecutor):
     """Dask workers, here or elsewhere; each runs its cells in a watched process of its own.
 
-    What a sampler breaks is that process, and so its own cell. A Dask worker that dies is replaced and its
-    cell run again, three times at most. The run folder must be on a file system that every worker sees.
-    `devices` are dealt out to workers numbered from 0, one each.
+    If a sampler crashes, it ends that process and its own cell, nothing else. A Dask worker that dies is
+    replaced and its cell run again, three times at most. The run folder must be on a file system that every
+    worker sees. Workers are numbered from 0; each uses one of the `devices`.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class OnDask(AbstractExecutor):
         name = f"bgbench-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
         by_name = {cell.name: cell for cell in cells}
 
-        def heard(event: tuple[float, dict[str, Any]]) -> None:
+        def on_progress(event: tuple[float, dict[str, Any]]) -> None:
             advanced(by_name[event[1]["cell"]], event[1]["n"])
 
         with self._cluster(path) as client:
             client.register_plugin(CellRunner(path, self._limits, self._devices), name)
-            client.subscribe_topic(name, heard)
+            client.subscribe_topic(name, on_progress)
             keys = {f"{name}-{cell.name}-{time.time_ns()}": cell for cell in cells}
             futures = [
                 client.submit(run_here, name, cell.model_dump(), key=key, pure=False)
@@ -74,12 +74,12 @@ def record_of(future: "Future[Any]", cell: Cell, folder: RunFolder) -> Record:
     """The record that a finished task left.
 
     Raises:
-        BgbenchError: what a worker says a user must mend, or if the cluster was lost.
+        BgbenchError: what a worker reports for the user to correct, or if the cluster was lost.
     """
     error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
         lost = Ending(status="crash", error=f"every Dask worker that ran it died: {error}", phase="running")
-        return bury(cell, lost, folder)
+        return record_failure(cell, lost, folder)
     if error is not None:
         raise error
     if future.status != "finished":
@@ -116,7 +116,8 @@ class CellRunner(WorkerPlugin):
         """Run a cell into its record, whatever becomes of the process; the record's text.
 
         Raises:
-            BgbenchError: if this machine does not see the run folder, or what else a user must mend.
+            BgbenchError: if this machine does not see the run folder, or for another fault that the user can
+                correct.
         """
         folder = self._opened()
         reports = Throttled(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}))
@@ -126,7 +127,9 @@ class CellRunner(WorkerPlugin):
         if ending is None:
             raise CancelledError(f"{cell.name} was stopped")
         record = (
-            bury(cell, ending, folder) if ending.status != "ok" else read_record(folder.record_path(cell))
+            read_record(folder.record_path(cell))
+            if ending.status == "ok"
+            else record_failure(cell, ending, folder)
         )
         return record.model_dump_json()
 
@@ -165,5 +168,5 @@ def run_here(name: str, cell: dict[str, Any]) -> str:
     """The task: run a cell by the `CellRunner` that this Dask worker holds for the run `name`."""
     runner = get_worker().plugins[name]
     if not isinstance(runner, CellRunner):
-        raise TypeError(f"{name} is no CellRunner but a {type(runner).__name__}")
+        raise TypeError(f"the plugin {name} is a {type(runner).__name__}, not a CellRunner")
     return runner.run(name, Cell(**cell))

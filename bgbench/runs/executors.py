@@ -1,4 +1,4 @@
-"""Where cells run: one interface, any number of places. Each yields records as cells end."""
+"""The interface of what runs cells, and the executor that runs them in this process."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
@@ -16,14 +16,20 @@ Records = Generator[Record, None, None]
 
 
 class AbstractExecutor(ABC):
-    """Runs cells of a run; the records are the same whichever does it."""
+    """Runs cells of a run. The records do not depend on which executor it was."""
 
     apart: bool = True
     """Whether cells run in other processes than this one."""
 
     @abstractmethod
     def map(self, folder: RunFolder, cells: Sequence[Cell], advanced: Advanced) -> Records:
-        """Records in the order in which cells end; `advanced(cell, n)` hears of conformers done."""
+        """Yield records in the order in which cells end.
+
+        Arguments:
+            folder: the run; records and arrays are written there.
+            cells: of the plan.
+            advanced: called with a cell and the number of conformers that it produced since the last call.
+        """
 
 
 class InProcess(AbstractExecutor):

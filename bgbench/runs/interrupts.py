@@ -1,4 +1,5 @@
-"""Ctrl-C counts even where Python drops it: in a finalizer, a callback from C, a library's bare `except`."""
+"""Ctrl-C ends a run even where Python loses the KeyboardInterrupt: in a finalizer, in a callback from C, or
+in a bare `except` of a library."""
 
 import signal
 import sys
@@ -12,18 +13,18 @@ from types import FrameType
 def interrupts() -> Iterator[Callable[[], None]]:
     """Yields a function that raises KeyboardInterrupt if an earlier one, raised in this context, was lost.
 
-    What Python would print of a lost one, a traceback of the finalizer it fell into, is not printed.
-    Only signals that would raise it anyway are watched: a notebook's or a service's own handlers stay, and
-    so does everything outside the main thread, where Python takes no handlers.
+    Python would print a lost one as the traceback of a finalizer; inside the block it does not. Only signals
+    that raise KeyboardInterrupt anyway are watched: the handlers of a notebook or a service stay, and outside
+    the main thread, where Python accepts no handlers, nothing is watched.
     """
-    heard: list[int] = []
+    signals: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        signals.append(number)
         signal.default_int_handler(number, frame)
 
-    def raise_what_was_lost() -> None:
-        if heard:
+    def raise_lost_interrupt() -> None:
+        if signals:
             raise KeyboardInterrupt
 
     watched = [
@@ -34,16 +35,16 @@ def interrupts() -> Iterator[Callable[[], None]]:
     ]
     before = sys.unraisablehook
 
-    def told(lost: "sys.UnraisableHookArgs") -> None:
+    def hook(lost: "sys.UnraisableHookArgs") -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             before(lost)
 
     for number in watched:
         signal.signal(number, note)
     if watched:
-        sys.unraisablehook = told
+        sys.unraisablehook = hook
     try:
-        yield raise_what_was_lost
+        yield raise_lost_interrupt
     finally:
         if watched:
             sys.unraisablehook = before

@@ -1,4 +1,4 @@
-"""What a process takes: threads, memory. Executors call this for workers; library code never does."""
+"""Threads and memory of a process. Executors set them for workers; library code never does."""
 
 import os
 import re
@@ -16,28 +16,28 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMB
 
 
 def thread_variables(n: int) -> dict[str, str]:
-    """Environment of a process whose torch, BLAS, numba and OpenMM take `n` threads each.
+    """Environment of a process in which torch, BLAS, numba and OpenMM use `n` threads each.
 
-    Waiting threads sleep: spinning ones take whole cores from the other workers.
+    Waiting threads sleep, since spinning ones would occupy the cores of other workers.
     """
     return {**{name: str(n) for name in VARIABLES}, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-KEPT = 1 << 30
-"""Bytes up to which a worker keeps freed memory for the next array."""
+LARGEST_KEPT = 1 << 30
+"""Bytes up to which a worker keeps freed memory."""
 
 
 def memory_variables() -> dict[str, str]:
-    """Environment of a process that keeps what it frees, as glibc reads it.
+    """Environment, read by glibc, of a process that keeps freed memory for its next arrays.
 
-    Given back and asked for again, memory is cleared page by page each time: a tenth of a cell's seconds.
+    Returning memory to the system costs 10 % of a cell's time, since new pages are cleared.
     """
-    return {"MALLOC_MMAP_THRESHOLD_": str(KEPT), "MALLOC_TRIM_THRESHOLD_": str(KEPT)}
+    return {"MALLOC_MMAP_THRESHOLD_": str(LARGEST_KEPT), "MALLOC_TRIM_THRESHOLD_": str(LARGEST_KEPT)}
 
 
 @contextmanager
 def limited(n: int) -> Iterator[None]:
-    """Inside the block torch, BLAS and OpenMP of this process take `n` threads, OpenMM's new contexts too."""
+    """Inside the block torch, BLAS, OpenMP and new contexts of OpenMM use `n` threads in this process."""
     before = torch.get_num_threads(), os.environ.get(OPENMM)
     torch.set_num_threads(n)
     os.environ[OPENMM] = str(n)
@@ -54,11 +54,11 @@ def limited(n: int) -> Iterator[None]:
 def peak_memory() -> float:
     """Peak resident memory of this process in MB.
 
-    Linux's own high-water mark is asked for first: `getrusage` also counts what the parent held when it
-    started this process.
+    On Linux it is the kernel's high-water mark: `getrusage` also counts what the parent held when it started
+    this process.
     """
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
-        return int(found[1]) / 1024
+    if status.exists() and (peak := re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)):
+        return int(peak[1]) / 1024
     unit = 2**20 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,4 +1,4 @@
-"""A run on disk: plan, records, arrays, figures. It can be moved, and holds no absolute path."""
+"""A run on disk: plan, records, arrays, figures. The folder can be moved."""
 
 import fcntl
 import os
@@ -20,18 +20,26 @@ from bgbench.runs.stores import SUFFIX, AbstractStore, Curve, FileStore, FolderS
 
 
 class Inputs(Strict):
-    """What determines the results besides the cells: hashes of data and weights, who made the plugins."""
+    """What determines the results besides the cells.
+
+    Hashes of the references by system and of the sampler's weights, and `distribution version` of the
+    plugins by kind.
+    """
 
     references: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""
     plugins: dict[str, str] = Field(default_factory=dict)
 
 
-NOTHING = Inputs()
+NO_INPUTS = Inputs()
+"""Of plans without hashes: made by hand, or by the first version of bgbench."""
 
 
 class Plan(Strict):
-    """Everything a run will do; written before the first cell starts."""
+    """Everything a run will do, written to `run.json` before the first cell starts.
+
+    `id` is a hash of the cells, the inputs and the versions of the libraries.
+    """
 
     schema_version: Literal[1] = 1
     id: str
@@ -44,7 +52,7 @@ class Plan(Strict):
     cells: list[Cell]
     created: str
     tracking_uri: str = ""
-    inputs: Inputs = NOTHING
+    inputs: Inputs = NO_INPUTS
 
     def record_id(self, cell: Cell, made_with: Mapping[str, str] | None = None) -> str:
         """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it.
@@ -71,9 +79,16 @@ def plan_id(cells: Sequence[Cell], suite_sha256: str, inputs: Inputs, made_with:
 
 
 def new_plan(
-    cells: Sequence[Cell], suite_sha256: str, tracking_uri: str = "", inputs: Inputs = NOTHING
+    cells: Sequence[Cell], suite_sha256: str, tracking_uri: str = "", inputs: Inputs = NO_INPUTS
 ) -> Plan:
-    """The plan of `cells`, which share sampler, suite, estimator, protocol and budget."""
+    """The plan of `cells`, which share sampler, suite, estimator, protocol and budget.
+
+    Arguments:
+        cells: at least one; their order is the order of the records.
+        suite_sha256: hash of the suite's file.
+        tracking_uri: where records are mirrored.
+        inputs: hashes of what the results rest on.
+    """
     first = cells[0]
     return Plan(
         id=plan_id(cells, suite_sha256, inputs, versions()),
@@ -110,7 +125,9 @@ class RunFolder:
             BgbenchError: if the folder holds a run already or cannot be written.
         """
         if (path / "run.json").exists():
-            raise BgbenchError(f"{path} holds a run already; add --resume to go on, or choose another --out")
+            raise BgbenchError(
+                f"{path} holds a run already; add --resume to go on with it, or choose another --out"
+            )
         if suite is not None:
             with atomic_file(path / f"{plan.suite}.yaml") as stream:
                 stream.write(suite.read_bytes())
@@ -208,20 +225,20 @@ class RunFolder:
         write_run_file(file, self.plan, self.records(), self.read_curve())
 
     def missing(self, *, retry_failed: bool = False) -> list[Cell]:
-        """Cells of the plan without a sound record; with `retry_failed`, those that failed too."""
+        """Cells of the plan without a valid record; with `retry_failed`, those that failed too."""
         records, _ = self.readable()
         done = {record.cell.name for record in records if record.status == "ok" or not retry_failed}
         return [cell for cell in self.plan.cells if cell.name not in done]
 
     def sweep(self) -> None:
-        """Remove what a crash left half-written; only for the holder of the lock."""
+        """Remove files that a crash left half-written; only the holder of the lock may call this."""
         for part in [*self.path.glob(f".*{UNFINISHED}"), *self.path.glob(f"*/.*{UNFINISHED}")]:
             part.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep a second process off the run folder `path`. The system drops the lock when a process dies.
+    """Keep other processes off the run folder `path`. The system drops the lock when this process dies.
 
     Raises:
         BgbenchError: if another process holds it, or the folder cannot be written.

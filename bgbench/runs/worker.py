@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(folder_path: str, threads: str) -> None:
-    """Serve until the input ends."""
+    """Run cells until the input ends."""
     die_with_the_parent(int(os.environ.pop("BGBENCH_PARENT")))
     folder = RunFolder.open(Path(folder_path))
     reports = os.fdopen(int(os.environ.pop("BGBENCH_REPORT_FD")), "w", buffering=1)
@@ -35,8 +35,7 @@ def main(folder_path: str, threads: str) -> None:
 
 
 def serve(cell: Cell, folder: RunFolder, reports: IO[str]) -> None:
-    """Run one cell and report how it went."""
-
+    """Run one cell and report how it ended."""
     report = Reports(reports)
     watch = Watch(report.advanced, lambda stage: report.send(entered=stage))
     try:
@@ -48,7 +47,7 @@ def serve(cell: Cell, folder: RunFolder, reports: IO[str]) -> None:
 
 
 class Reports:
-    """Messages to the executor. Progress goes out ten times a second: thousands of wake-ups take its core."""
+    """Messages to the executor. Progress is sent ten times a second, not thousands of times."""
 
     EVERY = 0.1
     """Seconds."""
@@ -59,14 +58,14 @@ class Reports:
         self._sent = -math.inf
 
     def advanced(self, n: int) -> None:
-        """Count work done, and tell of it if it is time."""
+        """Count `n` more conformers, and report them if the last report is long enough ago."""
         self._advanced += n
         if time.monotonic() >= self._sent + self.EVERY:
             self.send()
             self._sent = time.monotonic()
 
     def send(self, **message: Any) -> None:
-        """A message now, with the work done since the last one."""
+        """Send a message now, with the number of conformers since the last one."""
         self._stream.write(json.dumps({"advanced": self._advanced, **message}) + "\n")
         self._advanced = 0
 

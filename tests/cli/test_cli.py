@@ -196,7 +196,9 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("run", "prior", "--estimator", "magic"), "unknown estimator"),
         (("run", "prior", "--set", "width"), "write KEY=VALUE"),
         (("run", "prior", "--set", "nosuch=1"), "no option nosuch"),
-        (("run", "prior", "--set", "temperature=warm"), "not a number of kelvin"),
+        (("run", "prior", "--set", "temperature=warm"), "'warm' is not a temperature in K"),
+        (("run", "prior", "--set", "cluster.queue=long"), "no effect without --cluster"),
+        (("run", "prior", "--resume"), "--resume needs to know which run to resume"),
         (("run", "prior", "--set", "temperature=-3"), "-3"),
         (("run", "prior", "--only", "YY"), "not in dipeptides-mini@1"),
         (("run", "prose", "--set", "weights=/nowhere/w.safetensors"), "holds no Prose weights"),
@@ -215,6 +217,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("train", "prose", "--set", "data=/nowhere"), "holds no training peptides"),
         (("train", "prose", "--set", "stepz=3"), "no training option stepz"),
         (("nosuch",), "nosuch"),
+        (("data", "fetch", "nosuch", "--suite", "octapeptides30"), "unknown data set 'nosuch'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(cli, tmp_path, monkeypatch, words, complaint):
@@ -312,3 +315,106 @@ def test_a_third_party_plugin_adds_a_sampler_that_runs(suite, tmp_path):
     cells = json.loads(call("show", str(tmp_path / "run"), "--json").stdout)["cells"]
     assert [cell["status"] for cell in cells] == ["ok", "ok"]
     assert all(cell["metrics"]["ess"] > 0 for cell in cells)
+
+
+HEAVY = ("torch", "numba", "openmm", "mlflow", "scipy", "numpy", "mdtraj", "distributed", "matplotlib")
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("data", "simulate"), ("leaderboard",)])
+def test_help_imports_nothing_heavy(words):
+    script = (
+        "import sys\nfrom bgbench.cli.main import app, guarded\n"
+        f"code = guarded(lambda **options: app([*{words!r}, '--help'], **options))\n"
+        f"print(code, sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_no_module_of_the_command_line_imports_anything_heavy():
+    script = (
+        "import importlib, pkgutil, sys, bgbench.cli\n"
+        "names = [module.name for module in pkgutil.iter_modules(bgbench.cli.__path__)]\n"
+        "for name in names: importlib.import_module(f'bgbench.cli.{name}')\n"
+        f"print(len(names) > 5, sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
+
+
+def test_every_command_and_every_option_has_a_help_text():
+    import click
+    import typer.main
+
+    from bgbench.cli.main import app
+
+    def commands(command, path):
+        if isinstance(command, click.Group):
+            for name, below in command.commands.items():
+                yield from commands(below, f"{path} {name}")
+        else:
+            yield path, command
+
+    for path, command in commands(typer.main.get_command(app), "bgbench"):
+        assert command.help, path
+        assert command.help.split("\n\n")[0].rstrip().endswith("."), path
+        for parameter in command.params:
+            assert getattr(parameter, "help", ""), f"{path} {parameter.name}"
+
+
+def test_version_and_bgbench_alone(cli):
+    code, printed, err = cli("--version")
+    assert (code, err) == (0, "")
+    assert printed.startswith("bgbench 0.")
+    code, printed, err = cli()
+    assert "Commands" in printed
+    assert err == ""
+
+
+def test_a_terminal_without_arrows_shows_the_table(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = ["run", "prior", "--only", "AA", "--budget", "20", "--workers", "0", "--tracking-uri", "none"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bgbench", *words, "--out", str(tmp_path / "r")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torus_w2 (rad) ?" in done.stdout
+
+
+def test_a_run_shows_what_its_columns_mean_and_why_a_cell_failed(cli, suite, tmp_path, monkeypatch):
+    from bgbench_controls import Prior
+
+    def broken(self, task, n_samples):
+        raise RuntimeError("the sampler broke")
+
+    monkeypatch.setattr(Prior, "sample", broken)
+    words = ["--suite", suite, "--only", "AA", "--workers", 0, "--tracking-uri", "none", "--quiet"]
+    assert cli("run", "prior", "--out", tmp_path / "r", *words)[0] == 1
+    code, printed, _ = cli("show", tmp_path / "r")
+    assert code == 0
+    heads = " ".join(printed.splitlines()[1].split())
+    assert heads.startswith("system seed status")
+    assert heads.endswith("evaluations reference grade")
+    assert "AA-s0: crash: RuntimeError: the sampler broke" in printed
+
+
+def test_suites_are_listed_with_what_they_hold(cli, monkeypatch):
+    monkeypatch.setattr("bgbench.cli.main.out._width", 400)
+    _, printed, _ = cli("list", "suites")
+    (line,) = [line for line in printed.splitlines() if line.startswith("dipeptides-mini@1")]
+    assert "4 systems of 2 residues, " in line
+    assert " evaluations, " in line
+    assert "310 K" in line
+
+
+def test_doctor_calls_nothing_optional_that_bgbench_needs(cli, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    _, printed, _ = cli("doctor")
+    (line,) = [line for line in printed.splitlines() if line.startswith("optional")]
+    assert "dask_jobqueue (for bgbench run --cluster slurm)" in line
+    assert "distributed" not in line

@@ -13,8 +13,9 @@ from bgbench.leaderboard.entries import Entry, Verdict, digest_of, open_entry
 from bgbench.leaderboard.ledger import LEDGER, file_name, publication
 from bgbench.leaderboard.submit import submit
 from bgbench.runs.cells import execute
-from bgbench.runs.planning import inputs_of, plan_cells
-from bgbench.runs.runfolder import RunFolder, new_plan
+from bgbench.runs.planning import resolve
+from bgbench.runs.request import RunRequest
+from bgbench.runs.runfolder import RunFolder
 
 SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
 BUDGET = 100
@@ -53,12 +54,9 @@ def make_run(tiny_suite):
     """Runs a sampler on the tiny suite, without drawing figures; returns the run folder."""
 
     def make(sampler: str, out: Path, **choices) -> Path:
-        cells, suite = plan_cells(sampler, {"suite": tiny_suite, **choices})
-        inputs = inputs_of(cells[0], list(dict.fromkeys(cell.system for cell in cells)), suite)
-        folder = RunFolder.create(
-            out, new_plan(cells, suite.sha256, "sqlite:////home/somebody/mlflow.db", inputs)
-        )
-        records = [execute(cell, folder) for cell in cells]
+        request = RunRequest.from_keywords(sampler, **{"suite": tiny_suite, **choices})
+        folder = RunFolder.create(out, resolve(request, "sqlite:////home/somebody/mlflow.db"))
+        records = [execute(cell, folder) for cell in folder.plan.cells]
         assert all(record.status == "ok" for record in records), [record.error for record in records]
         return out
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,11 +19,13 @@ import torch
 
 import bgbench
 from bgbench import BgbenchError
-from bgbench.api import Observer, executor
+from bgbench.api import Observer
 from bgbench.evaluation.cell import Cell
 from bgbench.runs.clusters import Slurm, local, slurm
 from bgbench.runs.dask import OnDask
 from bgbench.runs.executors import InProcess
+from bgbench.runs.placement import executor_for
+from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder, new_plan
 from bgbench.runs.subprocesses import CellProcess, Limits, environment
 from bgbench.runs.worker import Reports
@@ -43,6 +47,7 @@ HOSTILE = {
     "numpy_seed": ("crash", "global generator of numpy", "sampling"),
     "folder": ("crash", "changed the working folder", "sampling"),
     "exits": ("crash", "SystemExit: 3", "sampling"),
+    "garbles": ("crash", "wrote into the pipe on which its worker reports: 'garbage'", "sampling"),
 }
 
 
@@ -76,8 +81,8 @@ def test_hostile_plugins_fail_as_their_own_cells_and_nothing_else(make_folder, t
     for name, (status, error, phase) in HOSTILE.items():
         assert (records[name].status, records[name].phase) == (status, phase), name
         assert error in records[name].error, name
-        told = folder.traceback_path(records[name].cell).exists()
-        assert told or status == "out_of_memory", name
+        explained = folder.traceback_path(records[name].cell).exists()
+        assert explained or status == "out_of_memory" or name == "garbles", name
     assert "in hangs" in folder.traceback_path(records["hangs"].cell).read_text()
     assert "in segfault" in folder.traceback_path(records["segfault"].cell).read_text()
     untroubled = [record for record in folder.records() if record.cell.sampler == "good"]
@@ -132,6 +137,48 @@ def test_a_cell_process_killed_from_outside_gets_one_more_try(make_folder, monke
     assert killed
     assert ending.status == "ok"
     assert folder.records()[0].status == "ok"
+
+
+def test_a_worker_that_dies_after_its_record_was_written_leaves_an_ok_cell(make_folder):
+    """It dies between two looks at its reports: the last one says that it is done."""
+    folder = make_folder("late", ["good"])
+    (cell,) = folder.plan.cells
+    process = CellProcess(folder.path, Limits())
+
+    def look_too_early():
+        """Sees nothing; by the next look the worker has said that it is done, and has died."""
+        while not folder.record_path(cell).exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        process._process.kill()
+        process._process.wait()
+        return []
+
+    process._read = look_too_early
+    try:
+        ending = process.run(cell, lambda cell, n: None, threading.Event())
+    finally:
+        process.close()
+    assert ending.status == "ok"
+    assert folder.records()[0].status == "ok"
+
+
+def test_a_worker_is_heard_where_more_files_are_open_than_select_can_count(make_folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        pytest.skip("needs 1,200 open files")
+    folder = make_folder("many", ["good"])
+    (cell,) = folder.plan.cells
+    process = CellProcess(folder.path, Limits())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    try:
+        assert process.run(cell, lambda cell, n: None, threading.Event()).status == "ok"
+    finally:
+        process.close()
+        for fd in others:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_progress_is_told_seldom_and_whole():
@@ -260,13 +307,20 @@ def test_slurm_jobs_are_described_and_run_cells_without_slurm(
     ("options", "complaint"),
     [
         ({"quux": "1"}, r"no option cluster\.quux; it has cluster\.queue"),
-        ({"cores": "many"}, "many"),
-        ({"gpu": "2"}, "one worker a device"),
+        ({"cores": "many"}, "cluster.cores=many: 'many' is not a whole number"),
+        ({"gpu": "2"}, "give 0 or 1, since each worker uses one device"),
     ],
 )
 def test_wrong_cluster_options_are_one_sentence(options, complaint):
     with pytest.raises(BgbenchError, match=complaint):
         slurm(options, 1)
+
+
+def test_without_slurm_its_cluster_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BgbenchError, match="--cluster slurm needs sbatch on PATH"):
+        bgbench.run("prior", cluster="slurm", out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_slurm_options_reach_the_job(tmp_path):
@@ -312,24 +366,26 @@ def test_by_default_there_is_a_worker_for_every_device(named, expected, monkeypa
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     monkeypatch.setattr("bgbench.runs.clusters.local", lambda n_workers: n_workers)
     monkeypatch.setattr("bgbench.runs.dask.OnDask", lambda *words: words)
-    workers, limits, devices = executor({})
+    workers, limits, devices = executor_for(RunRequest(sampler="good"))
     assert (workers, limits.threads, devices) == (len(expected), 1, expected)
 
 
 @pytest.mark.parametrize(
-    ("choices", "complaint"),
+    ("keywords", "complaint"),
     [
-        ({"workers": -1}, "--workers must be 0"),
+        ({"workers": -1}, "--workers must be at least 0, got -1"),
         ({"threads": 0}, "--threads must be at least 1, got 0"),
-        ({"timeout": 0.0}, "--timeout must be above 0"),
+        ({"timeout": 0.0}, "--timeout must be positive, got 0"),
+        ({"memory": math.nan}, "--memory must be positive, got nan"),
         ({"workers": 0, "memory": 100.0}, "--memory needs worker processes"),
-        ({"scheduler": "tcp://h:1", "cluster": "slurm"}, "two places"),
+        ({"scheduler": "tcp://h:1", "cluster": "slurm"}, "exclude each other"),
         ({"cluster": "pbs"}, "unknown cluster 'pbs'; known: slurm"),
+        ({"options": {"cluster.queue": "long"}}, "cluster.queue has no effect without --cluster"),
     ],
 )
-def test_impossible_executors_are_one_sentence(choices, complaint):
+def test_impossible_executors_are_one_sentence(keywords, complaint):
     with pytest.raises(BgbenchError, match=complaint):
-        executor(choices)
+        RunRequest.from_keywords("good", **keywords)
 
 
 def test_a_scheduler_that_is_not_there_is_one_sentence(tmp_path, troubles, analytic_suite, monkeypatch):

@@ -156,4 +156,49 @@ def test_an_untracked_run_is_told_where_to_go(tmp_path, troubles, analytic_suite
     bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
     assert not (out / "mlflow.db").exists()
     assert guarded(lambda **options: app(["track", str(out)], **options)) == 2
-    assert "--tracking-uri none; give one now" in capsys.readouterr().err
+    assert "--tracking-uri none; name a store" in capsys.readouterr().err
+
+
+SCRIPT = """
+import logging, os, sys
+import bgbench
+from bgbench.runs.mirroring import NOWHERE
+before = dict(os.environ), logging.getLogger("mlflow").level, logging.getLogger("alembic").level
+(record,) = bgbench.run("prior", only=["AA"], budget=20, out="R", workers=0, tracking_uri="sqlite:///store.db")
+after = dict(os.environ), logging.getLogger("mlflow").level, logging.getLogger("alembic").level
+print(record.status, before == after, sorted({"mlflow", "sqlalchemy", "alembic"} & set(sys.modules)))
+"""
+
+
+def test_tracking_changes_nothing_about_the_process_of_the_run(tmp_path):
+    """No environment variable, log level or listener: MLflow works in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[0] == "ok True []", done.stderr
+    assert len(held(f"sqlite:///{tmp_path}/store.db")[2]) == 1
+
+
+def test_a_tracker_of_a_third_party_is_chosen_by_the_scheme_of_the_uri(tmp_path, troubles, analytic_suite):
+    place, out = tmp_path / "elsewhere.txt", tmp_path / "run"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri=f"notebook://{place}")
+    assert place.read_text().split() == [cell.name for cell in RunFolder.open(out).plan.cells]
+
+
+def test_a_tracker_whose_process_dies_costs_a_notice(tmp_path, troubles, analytic_suite):
+    observer = StopsTheServer(None)
+    observer.finished = lambda record: None
+    asked = {"suite": analytic_suite, "out": tmp_path / "run", "workers": 0, "observer": observer}
+    result = bgbench.run("good", tracking_uri="notebook://die", **asked)
+    assert [record.status for record in result] == ["ok"] * 4
+    (notice,) = observer.notices
+    assert "tracking to notebook://die failed (its process ended with exit code 3: no paper left)" in notice
+
+
+def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, analytic_suite):
+    out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    command = [sys.executable, "-m", "bgbench", "track", str(out), "--tracking-uri", uri]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(held(uri)[2]) == 4

@@ -17,8 +17,9 @@ import pytest
 import bgbench
 import bgbench.runs.interrupts
 from bgbench import BgbenchError
-from bgbench.api import Observer, due, opened
+from bgbench.api import Observer, cells_to_run, open_run
 from bgbench.reports.replay import replay, verify
+from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.analytic import KINDS
 
@@ -191,9 +192,9 @@ def test_resume_runs_what_is_missing_or_failed_of_the_systems_named(finished):
 
 
 def test_large_systems_come_first_and_each_before_any_comes_again(tmp_path):
-    choices = {"suite": "dipeptides-mini", "seeds": 2, "out": tmp_path / "run", "tracking_uri": "none"}
-    with opened("prior", choices) as folder:
-        cells = due(folder, choices, Observer())
+    request = RunRequest(sampler="prior", suite="dipeptides-mini", seeds=2, out=tmp_path / "run")
+    with open_run(request) as folder:
+        cells = cells_to_run(folder, request, Observer())
     assert [(cell.system, cell.seed) for cell in cells] == [
         (system, seed) for seed in (0, 1) for system in ("WS", "HM", "DI", "AA")
     ]
@@ -204,9 +205,14 @@ def test_large_systems_come_first_and_each_before_any_comes_again(tmp_path):
     [
         ("slow", {}, "planned with sampler good, not slow"),
         ("good", {"budget": 7}, "planned with budget 100, not 7"),
-        ("good", {"seeds": 2}, "planned with seeds 1, not 2"),
+        ("good", {"seeds": 2}, "planned with seed 0, not 0 to 1"),
+        ("good", {"first_seed": 5}, "planned with seed 0, not 5"),
         ("good", {"suite": "dipeptides-mini"}, "planned with suite analytic@1, not dipeptides-mini@1"),
-        ("good", {"options": {"width": "2"}}, "planned with options {}"),
+        ("good", {"estimator": "snis"}, "planned with estimator none, not snis"),
+        ("good", {"protocol": "paper@1"}, "planned with protocol bgbench@1, not paper@1"),
+        ("good", {"options": {"width": "2"}}, r"planned with options\.width unset, not 2"),
+        ("good", {"options": {"estimator.cut": "psis"}}, r"with estimator_options\.cut unset, not psis"),
+        ("good", {"tracking_uri": "sqlite:///x.db"}, "planned with tracking_uri none, not sqlite:///x.db"),
         ("good", {"options": {"quux.a": "2"}}, "nobody reads 'quux.'"),
     ],
 )

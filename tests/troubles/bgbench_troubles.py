@@ -1,9 +1,12 @@
 """Samplers that misbehave, one a name, and one that is slow: they are put on the path by tests."""
 
+import contextlib
 import ctypes
+import json
 import math
 import os
 import random
+import stat
 import sys
 import time
 
@@ -121,9 +124,18 @@ def memory(task, n):
     return drawn(task, n)
 
 
+def garbles(task, n):
+    """Writes into every pipe it finds, the one on which its worker reports among them."""
+    for fd in range(3, 50):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, b"garbage\n")
+    return drawn(task, n)
+
+
 KINDS = (
     good, slow, budget, nan, shape, few, foreign, backwards, energies, seed, numpy_seed, threads, folder,
-    prints, hangs, segfault, raises, exits, memory,
+    prints, hangs, segfault, raises, exits, memory, garbles,
 )  # fmt: skip
 
 
@@ -146,3 +158,21 @@ def bgbench_samplers():
         )
         for kind in KINDS
     ]
+
+
+def notebook(folder, uri, sent):
+    """Writes the names of new records into a file, `notebook://PATH`."""
+    if uri == "notebook://die":
+        print("no paper left", file=sys.stderr)
+        os._exit(3)
+    cells = json.loads((folder / "run.json").read_text())["cells"]
+    names = [f"{cell['system'].replace(':', '_')}-s{cell['seed']}" for cell in cells]
+    with open(uri.removeprefix("notebook://"), "a") as stream:
+        print("a tracker may print")
+        stream.write("".join(f"{name}\n" for name in names if name not in sent))
+    sent |= dict.fromkeys(names, 0)
+
+
+@bgbench.hookimpl
+def bgbench_trackers():
+    return [bgbench.TrackerPlugin("notebook", "for tests", notebook)]
