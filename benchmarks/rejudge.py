@@ -6,10 +6,12 @@ provenance is that of the draws.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bgbench.core.files import write_json
-from bgbench.reports.replay import judged_again
+from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.reports.replay import judge_again
 from bgbench.runs.provenance import provenance, versions
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -19,10 +21,12 @@ def rejudge(source: Path) -> None:
     """Rewrite the records of a run folder that ended well, and drop its curve."""
     run = RunFolder.open(source)
     judge = {"bgbench": versions()["bgbench"], **provenance()["git"]}
+    measured: Mapping[FloorKey, Scores] = {}
     for record in run.records():
         if record.status != "ok":
             continue
-        found = judged_again(run, record)
+        found = judge_again(run, record, measured)
+        measured = {**measured, **found.measured.scores}
         fresh = {
             "metrics": found.metrics,
             "floors": found.floors,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bgbench.evaluation.protocols import get_protocol
+from bgbench.metrics.names import CURVES, HEADLINE, RANKED
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
 from bgbench.runs.runfolder import RunFolder
@@ -22,8 +23,6 @@ ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
 CAPTION = "<!-- curves -->", "<!-- /curves -->"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
-METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity")
-COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
 UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
@@ -65,7 +64,7 @@ def systems_table(runs: list[RunFolder]) -> str:
     for name, run in zip(labels(runs), runs, strict=True):
         for system in dict.fromkeys(cell.system for cell in run.plan.cells):
             records = [record for record in run.records() if record.cell.system == system]
-            shown = [value([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in METRICS]
+            shown = [value([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in HEADLINE]
             lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *shown))
     return "\n".join(lines)
 
@@ -85,8 +84,8 @@ def comparison_table(runs: list[RunFolder]) -> str:
     Where the protocol cuts weights, the ESS of those it leaves: what is printed by that protocol elsewhere.
     """
     name_of_ess = "ess_after_cut" if "cut" in get_protocol(runs[0].plan.protocol).options else "ess"
-    found, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, name_of_ess)
-    lines = [row("sampler", name_of_ess, *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
+    found, weights = [compare(runs, metric) for metric in RANKED], compare(runs, name_of_ess)
+    lines = [row("sampler", name_of_ess, *RANKED), "|" + "---|" * (len(RANKED) + 2)]
     for name, run in zip(labels(runs), runs, strict=True):
         share = weights.intervals[name]
         weighted = run.plan.estimator not in UNWEIGHTED
@@ -135,6 +134,6 @@ def between(page: str, start: str, end: str, fresh: str) -> str:
 if __name__ == "__main__":
     for source in sys.argv[1:]:
         take(Path(source))
-    draw_curves(with_curves(opened(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
+    draw_curves(with_curves(opened(KEPT)), CURVES, KEPT / "curves.png")
     path = ROOT / "README.md"
     path.write_text(rewritten(path.read_text(), KEPT))

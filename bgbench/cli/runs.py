@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bgbench.core.errors import BgbenchError
+from bgbench.metrics.names import COMPARED, CURVES
 
 if TYPE_CHECKING:
     from bgbench.runs.runfolder import RunFolder
@@ -50,7 +51,7 @@ def compare_(
     from bgbench.runs.runfolder import RunFolder
 
     opened = [RunFolder.open(folder) for folder in folders]
-    names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
+    names = metric or list(COMPARED)
     found = [compare(opened, name) for name in names]
     for comparison in found:
         print_comparison(comparison, out)
@@ -62,7 +63,7 @@ def print_break_even(folders: "list[RunFolder]", metrics: list[str]) -> None:
     """A line for each trained sampler beside each untrained one; no line where nobody was trained."""
     from bgbench.reports.breakeven import break_even
 
-    metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
+    metric = CURVES[0] if CURVES[0] in metrics else metrics[-1]
     try:
         pairs = break_even(folders, metric)
     except BgbenchError as error:
@@ -89,7 +90,7 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     from bgbench.reports.curves import draw_curves
     from bgbench.runs.runfolder import RunFolder
 
-    names = metrics or ["torus_w2", "energy_w2"]
+    names = metrics or list(CURVES)
     opened = [RunFolder.open(folder) for folder in folders]
     drawn = draw_curves(opened, names, figure)
     if quiet:

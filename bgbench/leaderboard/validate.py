@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bgbench.core.files import write_json
+from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.leaderboard.checks import STAGES
 from bgbench.leaderboard.entries import Opened, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
@@ -78,13 +79,14 @@ def validate(
 def _recomputed(
     opened: Opened, elsewhere: Path | None, random: np.random.Generator, told: Callable[[str], None]
 ) -> Iterator[tuple[str, Found]]:
+    floors: dict[FloorKey, Scores] = {}
     for record in opened.records:
         if record.status != "ok":
             continue
         path = array_file(opened, record, elsewhere)
         if path is not None:
             told(f"{opened.name}: {record.cell.name}")
-            yield record.cell.name, recompute(opened, record, path, random)
+            yield record.cell.name, recompute(opened, record, path, random, floors)
         elif not _published(opened, record):
             text = "is not here, and entry.json names no file with the sha256 of its record"
             yield record.cell.name, Found((Problem("hash", f"arrays/{record.cell.name}.npz", text),))

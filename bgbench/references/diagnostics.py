@@ -3,15 +3,17 @@
 R̂ and effective samples as in Vehtari et al. 2021 (rank-free form), on functions of the slow coordinates.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System, TicaModel
+from bgbench.metrics.distances import torus_points
+from bgbench.metrics.transport import exact_transport
 from bgbench.systems.broken import broken_fractions, cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, tica_features, torsions
 
@@ -81,16 +83,12 @@ def slow_coordinates(system: System, x: Tensor, tica: TicaModel | None) -> dict[
 
 def replica_floor(system: System, x: Tensor, replica: Tensor) -> dict[str, float]:
     """Torus-W2 (rad) between the two halves of the replicas, at FLOOR_FRAMES evenly taken frames a side."""
-    import ot
-
     names = torch.unique(replica)
     sides = [torch.isin(replica, half) for half in names.tensor_split(2)]
-    angles = torsions(system, x.double())
-    points = torch.cat([angles.phi, angles.psi], dim=1)
+    points = torus_points(system, x)
     a, b = (_evenly(points[side]).numpy() for side in sides)
-    gap = np.abs(a[:, None] - b[None])
-    cost = (np.minimum(gap, 2 * np.pi - gap) ** 2).sum(-1)
-    return {"torus_w2": float(np.sqrt(max(ot.emd2([], [], cost), 0.0))), "frames": float(min(len(a), len(b)))}
+    cost = exact_transport(a, b, periodic=True).cost
+    return {"torus_w2": math.sqrt(cost), "frames": float(min(len(a), len(b)))}
 
 
 def _evenly(points: Tensor) -> Tensor:
