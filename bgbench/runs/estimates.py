@@ -1,4 +1,7 @@
-"""The estimate that a finished cell was judged by, from its arrays: the inverse of `write_arrays`."""
+"""The estimate that a finished cell was judged by, from its arrays: the inverse of `write_arrays`.
+
+Replay, the board and the reports all begin here.
+"""
 
 from collections.abc import Mapping
 
