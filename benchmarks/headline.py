@@ -30,6 +30,7 @@ import bgbench
 from bgbench.core.files import atomic_file
 from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
+from bgbench.metrics.names import CURVES
 from bgbench.reports.curves import curve, draw_curves, mean_point, stored_curve
 from bgbench.runs.runfolder import Plan, RunFolder, new_plan
 from bgbench.runs.shared_floors import FOLDER as FLOORS
@@ -231,7 +232,7 @@ def write_table(table: str) -> None:
         f"Every system, mean over seeds, in brackets the noise floor:\n\n{systems_table(runs)}\n"
     )
     (KEPT / f"{table}.md").write_text(page)
-    draw_curves(with_curves(runs), ["torus_w2", "energy_w2"], KEPT / f"{table}.png")
+    draw_curves(with_curves(runs), CURVES, KEPT / f"{table}.png")
     path = ROOT / "README.md"
     path.write_text(rewrite_readme(path.read_text(), table))
 

@@ -8,7 +8,8 @@ not to the bit: their provenance is that of the draws.
 import sys
 from pathlib import Path
 
-from bgbench.reports.replay import judged_again
+from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.reports.replay import judge_again
 from bgbench.runs.provenance import provenance, versions
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -21,12 +22,16 @@ def rejudge(source: Path) -> None:
     `NAME.jsonl` is rewritten in one file.
     """
     run = RunFolder.open(source)
-    run.replace_records([fresh_record(run, record) for record in run.records() if record.status == "ok"])
+    measured: dict[FloorKey, Scores] = {}
+    run.replace_records(
+        [fresh_record(run, record, measured) for record in run.records() if record.status == "ok"]
+    )
 
 
-def fresh_record(run: RunFolder, record: Record) -> Record:
-    """The record with the judgement of today's code."""
-    judgement = judged_again(run, record)
+def fresh_record(run: RunFolder, record: Record, measured: dict[FloorKey, Scores]) -> Record:
+    """The record judged by the code of today; floors that had to be measured are added to `measured`."""
+    judgement = judge_again(run, record, measured)
+    measured |= judgement.measured.scores
     judge = {"bgbench": versions()["bgbench"], **provenance()["git"]}
     fields = {
         "metrics": judgement.metrics,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bgbench.evaluation.protocols import get_protocol
+from bgbench.metrics.names import CURVES
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
 from bgbench.reports.statistics import Interval
@@ -24,8 +25,6 @@ ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
 CAPTION = "<!-- curves -->", "<!-- /curves -->"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
-METRICS = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights", "validity")
-COMPARED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
 UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
@@ -64,7 +63,7 @@ def systems_table(runs: list[RunFolder]) -> str:
         for system in dict.fromkeys(cell.system for cell in run.plan.cells):
             records = [record for record in all_records if record.cell.system == system]
             values = [
-                mean_text([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in METRICS
+                mean_text([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in HEADLINE
             ]
             lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *values))
     return "\n".join(lines)
@@ -85,8 +84,8 @@ def comparison_table(runs: list[RunFolder]) -> str:
     Where the protocol cuts weights, it is the ESS of the cut weights, as others print it by that protocol.
     """
     name_of_ess = "ess_after_cut" if "cut" in get_protocol(runs[0].plan.protocol).options else "ess"
-    comparisons, weights = [compare(runs, metric) for metric in COMPARED], compare(runs, name_of_ess)
-    lines = [row("sampler", name_of_ess, *COMPARED), "|" + "---|" * (len(COMPARED) + 2)]
+    comparisons, weights = [compare(runs, metric) for metric in RANKED], compare(runs, name_of_ess)
+    lines = [row("sampler", name_of_ess, *RANKED), "|" + "---|" * (len(RANKED) + 2)]
     for name, run in zip(labels(runs), runs, strict=True):
         ess = weights.intervals[name]
         weighted = run.plan.estimator not in UNWEIGHTED
@@ -146,6 +145,6 @@ def replace_between(page: str, start: str, end: str, fresh: str) -> str:
 if __name__ == "__main__":
     for argument in sys.argv[1:]:
         keep_run(Path(argument))
-    draw_curves(with_curves(open_runs(KEPT)), ["torus_w2", "energy_w2"], KEPT / "curves.png")
+    draw_curves(with_curves(open_runs(KEPT)), CURVES, KEPT / "curves.png")
     path = ROOT / "README.md"
     path.write_text(rewrite_readme(path.read_text(), KEPT))

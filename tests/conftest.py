@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import Reference, System, peptide
+from bgbench import AbstractEnergy, Reference, System, peptide
 from bgbench.cli.main import app, guarded
 from bgbench.core.plugins import plugins
 from bgbench.energies.batched import BatchedEnergy
+from bgbench.energies.meter import MeteredEnergy
+from bgbench.evaluation.bench import Bench
 from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.floors import Floors
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.analytic import KINDS
@@ -97,6 +102,37 @@ def make_reference():
 def make_cell():
     """A cell of the default suite with any of its fields changed."""
     return lambda **changes: Cell(**{**CELL, **changes})
+
+
+class NoEnergy(AbstractEnergy):
+    """Judging asks for no energy."""
+
+    def _energy(self, x):
+        raise AssertionError("judging asked for an energy")
+
+    def _energy_and_force(self, x):
+        raise AssertionError("judging asked for a force")
+
+
+@pytest.fixture(scope="session")
+def make_bench(make_cell):
+    """The bench of a system and a reference of the test's own, to judge on."""
+
+    def make(system, reference, protocol="bgbench@1"):
+        cell = make_cell(system=system.name, protocol=protocol)
+        energy = NoEnergy(system)
+        return Bench(
+            cell=cell,
+            system=system,
+            reference=reference,
+            protocol=get_protocol(protocol),
+            floors=Floors(get_protocol(protocol), system, reference),
+            energy=energy,
+            oracle=MeteredEnergy(energy, cell.budget),
+            suite=load_suite(cell.suite),
+        )
+
+    return make
 
 
 CELL = {

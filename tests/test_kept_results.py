@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bgbench.evaluation.protocols import WITH_FLOOR
+from bgbench.metrics.names import WITH_FLOOR
 from bgbench.reports.compare import compare
 from bgbench.runs.runfolder import RunFolder
 

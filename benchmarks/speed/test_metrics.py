@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, TicaModel, peptide
 from bgbench.core.plugins import plugins
-from bgbench.evaluation.protocols import CHEMICAL
 from bgbench.metrics.distances import tica_points, torus_points
+from bgbench.metrics.names import CHEMICAL
 from bgbench.metrics.sides import sides
 from bgbench.runs.process import peak_memory
 

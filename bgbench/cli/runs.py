@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from bgbench.core.errors import BgbenchError
+from bgbench.metrics.names import COMPARED, CURVES
 
 if TYPE_CHECKING:
     from bgbench.runs.runfolder import RunFolder
@@ -53,7 +54,7 @@ def compare_(
     from bgbench.runs.runfolder import RunFolder
 
     runs = [RunFolder.open(folder) for folder in folders]
-    names = metric or ["ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights"]
+    names = metric or list(COMPARED)
     comparisons = [compare(runs, name) for name in names]
     for comparison in comparisons:
         print_comparison(comparison, out)
@@ -65,7 +66,7 @@ def print_break_even(runs: "list[RunFolder]", metrics: list[str]) -> None:
     """A line for each pair of a trained and an untrained sampler; none where no sampler was trained."""
     from bgbench.reports.breakeven import break_even
 
-    metric = next((name for name in metrics if name == "torus_w2"), metrics[-1])
+    metric = CURVES[0] if CURVES[0] in metrics else metrics[-1]
     try:
         pairs = break_even(runs, metric)
     except BgbenchError as error:
@@ -95,7 +96,7 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     from bgbench.reports.curves import draw_curves
     from bgbench.runs.runfolder import RunFolder
 
-    names = metrics or ["torus_w2", "energy_w2"]
+    names = metrics or list(CURVES)
     runs = [RunFolder.open(folder) for folder in folders]
     path = draw_curves(runs, names, figure)
     if quiet:

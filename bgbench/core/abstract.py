@@ -18,12 +18,11 @@ class AbstractEnergy(ABC):
     """Reduced energy u(x) = U(x)/RT of one system, for many conformers at once.
 
     Implementers give `_energy` and `_energy_and_force`; callers use `energy` (differentiable) and
-    `energy_and_force`. Non-finite energies come back as +inf with zero force and are counted.
+    `energy_and_force`. Non-finite energies come back as +inf with zero force.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.n_nonfinite = 0
 
     @abstractmethod
     def _energy(self, x: Tensor) -> Tensor:
@@ -59,10 +58,9 @@ class AbstractEnergy(ABC):
         check_shape("x", x, (None, self.system.n_atoms, 3))
         return x
 
-    def _finite(self, u: Tensor) -> Tensor:
-        bad = ~torch.isfinite(u)
-        self.n_nonfinite += int(bad.sum())
-        return u.masked_fill(bad, torch.inf)
+    @staticmethod
+    def _finite(u: Tensor) -> Tensor:
+        return u.masked_fill(~torch.isfinite(u), torch.inf)
 
 
 class _Differentiable(torch.autograd.Function):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy, AbstractOracle
@@ -17,6 +18,12 @@ NETWORK_CALLS = ("drawn", "log_density", "gradient")
 class MeteredEnergy(AbstractOracle):
     """An energy behind a budget, with a ledger by phase and kind.
 
+    Attributes:
+        limit: evaluations allowed.
+        used: evaluations charged.
+        n_nonfinite: conformers asked for through the meter whose energy was not finite.
+        ledger: calls and seconds, by phase (`tune`, `sample`, `refine`) and kind of call.
+
     Raises:
         BgbenchError: if `limit` is not positive.
     """
@@ -27,6 +34,7 @@ class MeteredEnergy(AbstractOracle):
         self._inner = energy
         self.limit = limit
         self.used = 0
+        self.n_nonfinite = 0
         self.ledger: dict[str, dict[str, dict[str, float]]] = {}
         self._phase = "sample"
 
@@ -37,12 +45,14 @@ class MeteredEnergy(AbstractOracle):
     def energy(self, x: Tensor) -> Tensor:
         start = self._reserve(int(x.shape[0]))
         u = self._inner.energy(x)
+        self._count_nonfinite(u)
         self._enter("energy", int(x.shape[0]), time.perf_counter() - start)
         return u
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         start = self._reserve(int(x.shape[0]))
         u, force = self._inner.energy_and_force(x)
+        self._count_nonfinite(u)
         self._enter("energy_and_force", int(x.shape[0]), time.perf_counter() - start)
         return u, force
 
@@ -65,11 +75,6 @@ class MeteredEnergy(AbstractOracle):
         finally:
             self._phase = before
 
-    @property
-    def n_nonfinite(self) -> int:
-        """Conformers whose energy was not finite."""
-        return self._inner.n_nonfinite
-
     def describe(self) -> dict[str, Any]:
         """The backend that ran."""
         return dict(self._inner.describe())
@@ -83,6 +88,9 @@ class MeteredEnergy(AbstractOracle):
             )
         self.used += n
         return time.perf_counter()
+
+    def _count_nonfinite(self, u: Tensor) -> None:
+        self.n_nonfinite += int((~torch.isfinite(u)).sum())
 
     def _enter(self, kind: str, n: int, seconds: float) -> None:
         row = self.ledger.setdefault(self._phase, {}).setdefault(kind, {"calls": 0, "seconds": 0.0})

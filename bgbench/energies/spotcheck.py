@@ -1,4 +1,4 @@
-"""Check one energy backend against another on a few conformers of a run."""
+"""Check one energy backend against another on a few conformers of a run. Nobody's budget is charged."""
 
 import torch
 from torch import Tensor
@@ -6,30 +6,46 @@ from torch import Tensor
 from bgbench.core.abstract import AbstractEnergy
 
 CONFORMERS = 32
+"""Conformers that are looked at, at most."""
+
+CLASH = 1e6
+"""kT above which float32 rounding of the positions says nothing about the energy."""
+
 ROUNDING = 1.0
 """kT by which a claimed energy may be off, besides a thousandth of itself: float32, another platform."""
 
 
 def spot_check(energy: AbstractEnergy, judge: AbstractEnergy, x: Tensor) -> float:
-    """Largest |Δu| (kT) over ≤ 32 of `x (n, atoms, 3)`, evenly taken.
+    """The largest |Δu| between two energies of the same conformers.
 
-    Conformers above 10⁶ kT are left out: there, float32 rounding of the clash says nothing.
+    Args:
+        energy: the backend that is checked.
+        judge: the backend that it is checked against.
+        x: `(n, atoms, 3)` nm, of which `CONFORMERS` are looked at, evenly spread.
+
+    Returns:
+        kT; zero where every energy is above `CLASH`.
     """
-    chosen = x[torch.linspace(0, len(x) - 1, min(CONFORMERS, len(x))).long()]
-    truth = judge.energy(chosen.double()).cpu()
-    ours = energy.energy(chosen).double().cpu()
-    sane = truth.abs() < 1e6
-    return float((ours - truth)[sane].abs().max()) if bool(sane.any()) else 0.0
+    x = x[_evenly_spread(len(x))]
+    truth = judge.energy(x.double()).double().cpu()
+    u = energy.energy(x).double().cpu()
+    sane = truth.abs() < CLASH
+    return float((u - truth)[sane].abs().max()) if bool(sane.any()) else 0.0
 
 
-def false_energies(energy: AbstractEnergy, x: Tensor, u: Tensor) -> float:
-    """Share of ≤ 32 conformers `x (n, atoms, 3)` whose claimed `u (n,)` kT is not their energy.
+def fraction_of_false_energies(energy: AbstractEnergy, x: Tensor, u: Tensor) -> float:
+    """The fraction of conformers whose claimed energy is not their energy.
 
-    A claim of +inf is taken at its word: such points carry no weight.
+    Args:
+        energy: the target.
+        x: `(n, atoms, 3)` nm, of which `CONFORMERS` are looked at, evenly spread.
+        u: `(n,)` kT, as claimed. A claim of +inf is not looked at: such points carry no weight.
     """
-    pick = torch.linspace(0, len(x) - 1, min(CONFORMERS, len(x))).long()
-    counted = energy.n_nonfinite
-    truth, claimed = energy.energy(x[pick]).double().cpu(), u[pick].detach().double().cpu()
-    energy.n_nonfinite = counted
-    wrong = (truth - claimed).abs() > ROUNDING + 1e-3 * truth.abs()
-    return float((wrong | truth.isinf())[claimed.isfinite()].double().mean().nan_to_num())
+    index = _evenly_spread(len(x))
+    truth, claimed = energy.energy(x[index]).double().cpu(), u[index].detach().double().cpu()
+    false = (truth - claimed).abs() > ROUNDING + 1e-3 * truth.abs()
+    return float((false | truth.isinf())[claimed.isfinite()].double().mean().nan_to_num())
+
+
+def _evenly_spread(n: int) -> Tensor:
+    return torch.linspace(0, n - 1, min(CONFORMERS, n)).long()

@@ -1,4 +1,4 @@
-"""Is a sampler's `log_q` the density of what it draws? Checks that need nothing but its public methods.
+"""Is a sampler's `log_q` the density of what it draws? The checks need nothing but its public methods.
 
 Round trip: `log_prob` of a draw is the `log_q` it came with. Jacobian: the log-determinant the sampler
 claims against the exact one. Normalisation: E_q[p/q] = 1 for a known density p, on a fragment of a few
@@ -17,21 +17,33 @@ from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, Abstra
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
+from bgbench.evaluation.guard import contained
 
 DRAWS = 32
-FRAGMENT_DRAWS = 8192
+"""Draws that the round trip looks at."""
+
 FRAGMENT_ATOMS = 2
+"""Atoms of the fragment that the normalisation is checked on."""
+
+FRAGMENT_DRAWS = 8192
+"""Draws of the fragment."""
+
 CENTRES, NEIGHBOURS = 64, 256
+"""Gaussians of the known density, and the draws nearest to each that shape it."""
+
 ERRORS = 5.0
 """Standard errors that E_q[p/q] may lie from 1."""
 
 ROUND_TRIP = 1e-3
-"""Nats an atom that float32 may cost between drawing and evaluating."""
+"""Nats per atom that float32 may cost between drawing and evaluating."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: `value` must not pass `limit`; `note` says what was measured."""
+    """One check of a density: it passes where `value` is no greater than `limit`.
+
+    `note` says what was measured.
+    """
 
     name: str
     value: float
@@ -40,104 +52,108 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """False for NaN too."""
+        """Whether the check passed; a value of NaN never does."""
         return self.value <= self.limit
 
 
 INEXACT = Check("exact", 1.0, 0.0, "log q is an estimate, not the density of what is drawn")
-"""The finding on a sampler that says so itself; there is nothing more to check."""
+"""The one check of a sampler that says itself that its `log_q` is an estimate."""
 
 
 def audit(sampler: AbstractDensitySampler, system: System, seed: int = 0) -> list[Check]:
-    """Every check on `system`; nothing is charged to anybody's budget."""
+    """Every check of the sampler's density on `system`; nothing is charged to anybody's budget."""
     if not sampler.exact:
         return [INEXACT]
-    return [
-        *quick_audit(sampler, system, seed),
-        *jacobian(sampler, _task(system, seed)),
-    ]
+    return [*audit_quickly(sampler, system, seed), *check_jacobian(sampler, _audit_task(system, seed))]
 
 
-def quick_audit(sampler: AbstractDensitySampler, system: System, seed: int = 0) -> list[Check]:
-    """The checks cheap enough for every cell: round trip and normalisation."""
+def audit_quickly(sampler: AbstractDensitySampler, system: System, seed: int = 0) -> list[Check]:
+    """The checks that are cheap enough for every cell: round trip and normalisation."""
     if not sampler.exact:
         return [INEXACT]
     checks = []
     for com in ("gaussian", "chi") if sampler.measure == "shape" else ("gaussian",):
-        conventions = Conventions(com)
-        checks.append(round_trip(sampler, _task(system, seed, conventions)))
-    part = fragment(system)
-    if not sampler.supports(part):
-        checks.append(normalisation(sampler, _task(part, seed)))
+        checks.append(check_round_trip(sampler, _audit_task(system, seed, Conventions(com))))
+    fragment = cut_fragment(system)
+    if not sampler.supports(fragment):
+        checks.append(check_normalisation(sampler, _audit_task(fragment, seed)))
     return checks
 
 
-def audited(sampler: AbstractSampler, system: System, seed: int = 0) -> dict[str, Any]:
-    """The quick audit as a record keeps it; {} for samplers without a density.
+def audit_for_record(sampler: AbstractSampler, system: System, seed: int = 0) -> dict[str, Any]:
+    """The quick audit as the record's `density`; {} for samplers without a density.
 
-    An audit that cannot be done leaves the density not verified and says why; it never ends a cell.
+    It never ends a cell: an audit that fails, or in which the sampler touches what it may not, leaves the
+    density not verified and says why.
     """
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
     try:
-        return {"density": summary(quick_audit(sampler, system, seed))}
-    except Exception as error:
+        with contained():
+            return {"density": summarise(audit_quickly(sampler, system, seed))}
+    except (Exception, SystemExit) as error:
         return {"density": {"verified": False, "error": f"{type(error).__name__}: {error}"}}
 
 
-def summary(checks: Sequence[Check]) -> dict[str, Any]:
-    """For a record: verified or not, and the findings."""
+def summarise(checks: Sequence[Check]) -> dict[str, Any]:
+    """`verified`, whether all `checks` passed, and the checks by name."""
     return {
         "verified": all(check.passed for check in checks),
         "checks": {check.name: asdict(check) for check in checks},
     }
 
 
-def round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
-    """Largest |log_prob(x) − log_q| of draws x, nats an atom."""
-    drawn = sampler.draw(task, DRAWS)
+def check_round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
+    """The largest |log_prob(x) − log_q| of draws x, nats per atom; NaN for draws without `log_q`."""
+    proposal = sampler.draw(task, DRAWS)
     with torch.no_grad():
-        again = sampler.log_prob(task, drawn.x)
-    gap = math.nan if drawn.log_q is None else float((again - drawn.log_q).abs().max())
+        again = sampler.log_prob(task, proposal.x)
+    gap = math.nan if proposal.log_q is None else float((again - proposal.log_q).abs().max())
     name = f"round trip, {task.conventions.com}"
-    return Check(
-        name, gap / task.system.n_atoms, ROUND_TRIP, f"{DRAWS} draws of {task.system.name}, nats an atom"
-    )
+    note = f"{DRAWS} draws of {task.system.name}, nats per atom"
+    return Check(name, gap / task.system.n_atoms, ROUND_TRIP, note)
 
 
-def jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
-    """|claimed − exact| log-determinant of data → noise at one draw; none for samplers without a latent."""
+def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
+    """|claimed − exact| log-determinant of data → noise at one draw, nats per atom.
+
+    No check for samplers without a latent.
+
+    Raises:
+        ValueError: if `latent` returns a value once and None another time.
+    """
     x = sampler.draw(task, 1).x
     claimed = sampler.latent(task, x)
     if claimed is None:
         return []
 
-    def flat(points: Tensor) -> Tensor:
-        found = sampler.latent(task, points.reshape(x.shape))
-        if found is None:
+    def noise(points: Tensor) -> Tensor:
+        latent = sampler.latent(task, points.reshape(x.shape))
+        if latent is None:
             raise ValueError("latent() gave a value once and None another time")
-        return found[0].flatten()
+        return latent[0].flatten()
 
-    matrix: Any = torch.autograd.functional.jacobian(flat, x.flatten())
+    matrix: Any = torch.autograd.functional.jacobian(noise, x.flatten())
     exact = torch.linalg.slogdet(matrix.double()).logabsdet
     gap = float((exact - claimed[1].detach().double().sum()).abs())
-    note = f"one draw of {task.system.name}, {x.numel()} × {x.numel()}, nats an atom"
+    note = f"one draw of {task.system.name}, {x.numel()} × {x.numel()}, nats per atom"
     return [Check("Jacobian", gap / task.system.n_atoms, ROUND_TRIP, note)]
 
 
-def normalisation(sampler: AbstractDensitySampler, task: Task) -> Check:
+def check_normalisation(sampler: AbstractDensitySampler, task: Task) -> Check:
     """|E_q[p/q] − 1| in standard errors, over all coordinates with the centre of mass left in.
 
     p is a mixture of Gaussians around some draws, each shaped by the draws nearest to it, so that p/q stays
     bounded whatever the shape of q.
     """
     task = replace(task, conventions=Conventions("none"))
-    around, points = (_drawn(sampler, task) for _ in range(2))
+    shaping, _ = _draw(sampler, task)
+    x, log_q = _draw(sampler, task)
     if sampler.measure == "internal":
-        log_p = _pair_density(around[0], points[0])
+        log_p = _pair_density(shaping, x)
     else:
-        log_p = _local_mixture(around[0].flatten(1)).log_prob(points[0].flatten(1))
-    w = torch.exp(log_p - points[1])
+        log_p = _local_mixture(shaping.flatten(1)).log_prob(x.flatten(1))
+    w = torch.exp(log_p - log_q)
     error = max(float(w.std()) / math.sqrt(len(w)), 1e-12)
     note = f"E_q[p/q] = {float(w.mean()):.4f} ± {error:.4f} over {len(w)} draws of {task.system.name}"
     return Check("normalisation", abs(float(w.mean()) - 1) / error, ERRORS, note)
@@ -154,21 +170,21 @@ def _local_mixture(x: Tensor) -> torch.distributions.Distribution:
     return torch.distributions.MixtureSameFamily(equal, kernels)
 
 
-def _pair_density(around: Tensor, x: Tensor) -> Tensor:
-    """log p `(n,)` of pairs of atoms `x (n, 2, 3)`: centre and distance Gaussian as `around`, any direction.
+def _pair_density(shaping: Tensor, x: Tensor) -> Tensor:
+    """log p `(n,)` of pairs of atoms `x (n, 2, 3)`, any direction alike.
 
-    A shell as thin as a bond vibrates is no place for Gaussians in space.
+    Centre and distance are Gaussian, with the means of the pairs `shaping` and a little less than their
+    spread. Gaussians in space would not do: the pairs lie in a shell as thin as a bond vibrates.
     """
-    pair = x[:, 1] - x[:, 0]
-    r, seen = pair.norm(dim=-1), (around[:, 1] - around[:, 0]).norm(dim=-1)
-    centre = around.mean(1)
+    r, distance = (pair.norm(dim=-1) for pair in (x[:, 1] - x[:, 0], shaping[:, 1] - shaping[:, 0]))
+    centre = shaping.mean(1)
     narrower = 0.8
     log_c = torch.distributions.Normal(centre.mean(0), narrower * centre.std(0)).log_prob(x.mean(1)).sum(-1)
-    log_r = torch.distributions.Normal(seen.mean(), narrower * seen.std()).log_prob(r)
+    log_r = torch.distributions.Normal(distance.mean(), narrower * distance.std()).log_prob(r)
     return log_c + log_r - torch.log(4 * math.pi * r**2)
 
 
-def fragment(system: System) -> System:
+def cut_fragment(system: System) -> System:
     """The first two atoms of a peptide as a system of its own; an analytic system is small already."""
     if not system.atoms:
         return system
@@ -184,7 +200,7 @@ def fragment(system: System) -> System:
 
 
 class _NoEnergy(AbstractEnergy):
-    """A density is a sampler's own: it may not ask for energies."""
+    """Refuses to be asked: a sampler computes its density by itself."""
 
     def _energy(self, x: Tensor) -> Tensor:
         del x
@@ -195,14 +211,15 @@ class _NoEnergy(AbstractEnergy):
         raise BgbenchError("an audited sampler asked for a force; draw() and log_prob() must not")
 
 
-def _drawn(sampler: AbstractDensitySampler, task: Task) -> tuple[Tensor, Tensor]:
-    drawn = sampler.sample(task, FRAGMENT_DRAWS)
-    if drawn.log_q is None:
+def _draw(sampler: AbstractDensitySampler, task: Task) -> tuple[Tensor, Tensor]:
+    """x and log_q of `FRAGMENT_DRAWS` draws."""
+    proposal = sampler.sample(task, FRAGMENT_DRAWS)
+    if proposal.log_q is None:
         raise ValueError(f"{type(sampler).__name__} returned no log_q")
-    return drawn.x.double(), drawn.log_q.double()
+    return proposal.x.double(), proposal.log_q.double()
 
 
-def _task(system: System, seed: int, conventions: Conventions | None = None) -> Task:
+def _audit_task(system: System, seed: int, conventions: Conventions | None = None) -> Task:
     """A task of the audit's own, charged to nobody."""
     oracle = MeteredEnergy(_NoEnergy(system), 1)
     generator = torch.Generator().manual_seed(seed)

@@ -8,7 +8,7 @@ from torch import Tensor
 from bgbench.core.abstract import AbstractSampler, Estimate, Task
 from bgbench.core.errors import BrokenContract, NonFinite, Unsupported
 from bgbench.core.types import Ensemble, System
-from bgbench.energies.spotcheck import false_energies
+from bgbench.energies.spotcheck import fraction_of_false_energies
 from bgbench.evaluation.bench import Bench
 from bgbench.systems.bonds import torn
 from bgbench.systems.peptides import peptide
@@ -21,10 +21,11 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
         raise Unsupported(f"{system.name}: {reason}")
 
 
-def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
-    """Positions in the precision in which arrays are kept, so that a replay judges what was judged.
+def round_positions(estimate: Estimate, start: Tensor) -> Estimate:
+    """Round positions to float32, as arrays hold them, so that a replay judges what was judged.
 
-    Conformers without finite positions get no weight, u = +inf and the start structure, and are counted.
+    Conformers whose positions are not finite get no weight, u = +inf and the `start (atoms, 3)` structure,
+    and are counted in the diagnostics (`nonfinite_positions`).
 
     Raises:
         NonFinite: if no conformer has finite positions.
@@ -34,30 +35,27 @@ def as_stored(estimate: Estimate, start: Tensor) -> Estimate:
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if bool(bad.all()):
         raise NonFinite(f"none of {len(x)} conformers has finite positions")
-    mended = Ensemble(
+    rounded = Ensemble(
         x=torch.where(bad[:, None, None], start.float(), x),
         u=ensemble.u.masked_fill(bad, torch.inf),
         log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
     )
-    uncut = estimate.log_w_uncut
+    proposal, uncut = estimate.proposal, estimate.log_w_uncut
     count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
-    proposal = (
-        replace(estimate.proposal, x=mended.x) if len(estimate.proposal.x) == len(x) else estimate.proposal
-    )
     return replace(
         estimate,
-        ensemble=mended,
-        proposal=proposal,
+        ensemble=rounded,
+        proposal=replace(proposal, x=rounded.x) if len(proposal.x) == len(x) else proposal,
         diagnostics={**estimate.diagnostics, **count},
         log_w_uncut=None if uncut is None else uncut.masked_fill(bad, -torch.inf),
     )
 
 
-def refuse_foreign(estimate: Estimate, bench: Bench) -> None:
+def refuse_other_system(estimate: Estimate, bench: Bench) -> None:
     """Raise BrokenContract for samples of another system.
 
-    Those are samples of other atoms, or with every conformer torn that are whole ones of a system of the
-    suite with as many atoms.
+    Those are samples with another number of atoms, or samples in which every conformer has broken bonds by
+    this system's topology, while some are whole by that of another system of the suite.
     """
     system, x = bench.system, estimate.ensemble.x
     if x.shape[1] != system.n_atoms:
@@ -71,14 +69,14 @@ def refuse_foreign(estimate: Estimate, bench: Bench) -> None:
             raise BrokenContract(f"the sampler gave conformers of {name}, {system.name} was asked for")
 
 
-def refuse_false(estimate: Estimate, bench: Bench) -> None:
-    """Raise BrokenContract if the energies that came with the samples are not theirs."""
-    share = false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
-    if share > 0.5:
-        raise BrokenContract(f"{share:.0%} of the energies looked at are not those of their conformers")
+def refuse_false_energies(estimate: Estimate, bench: Bench) -> None:
+    """Raise BrokenContract if most energies that came with the samples are not those of the samples."""
+    fraction = fraction_of_false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
+    if fraction > 0.5:
+        raise BrokenContract(f"{fraction:.0%} of the energies looked at are not those of their conformers")
 
 
-def refuse_short(estimate: Estimate, task: Task) -> None:
+def refuse_too_few_frames(estimate: Estimate, task: Task) -> None:
     """Raise ValueError if the sampler returned fewer frames than the protocol scores."""
     if estimate.ensemble.n_samples < task.n_samples:
         raise ValueError(

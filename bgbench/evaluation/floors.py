@@ -1,46 +1,183 @@
-"""Noise floors: what exact draws of the same number would score, and where a score lies above them."""
+"""Noise floors and controls: what exact draws of the same number would score, and what the prior scores.
+
+No sampler can be told from exact draws once its distance is down at the floor. A floor is measured between
+two halves of the reference's replicas; a control is the prior, a Gaussian around the start structure. Both
+belong to the reference and not to the sampler, and cost several times what judging a cell does, so that
+`Floors` remembers what has been measured.
+"""
 
 import math
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from scipy.special import stdtrit
+from torch import Tensor
 
-from bgbench.core.types import Reference
+from bgbench.core.abstract import Estimate, MetricCase
+from bgbench.core.types import Ensemble, Proposal, Reference, System
+from bgbench.evaluation.protocols import Protocol
+from bgbench.metrics.compute import compute_metrics
+from bgbench.metrics.names import WITH_FLOOR, WITH_SKILL
 
 CONTROL_WIDTH = 0.02
 """Width of the prior, nm; the `prior` sampler's own."""
 
-
 CONTROL_FRAMES = 1_000
-
+"""Frames of the prior, at most."""
 
 FEWEST_EFFECTIVE = 100
 """The floor at n_eff is taken at no fewer points: below, a small effective number earns no more allowance."""
 
-
 SPLITS = 4
 """Ways to halve the reference's replicas that a floor is the mean of."""
 
-
-@lru_cache(maxsize=1)
-def known_floors() -> dict[tuple[str, str, str, int, int], dict[str, float]]:
-    """Floors and controls this process knows, by kind, protocol, reference, frames and effective frames."""
-    return {}
+Scores = Mapping[str, float]
+"""Values by the metric's name."""
 
 
-def rounded(n_eff: float) -> int:
-    """`n_eff` to two significant digits, downwards: runs with about the same share one floor."""
+@dataclass(frozen=True)
+class FloorKey:
+    """What determines a floor or a control, so that it need be measured only once.
+
+    Attributes:
+        split: which way to halve the replicas, from 0; None for the control.
+        protocol: `name@version` of the protocol.
+        reference_sha256: hash of the reference; empty where the reference has no file.
+        frames: frames compared on each side.
+        effective_frames: how many of the frames carry weight.
+    """
+
+    split: int | None
+    protocol: str
+    reference_sha256: str
+    frames: int
+    effective_frames: int
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Noise floors and controls of one reference under one protocol, as far as they have been measured.
+
+    Frozen: `measure` returns another value that knows more. `means`, `bounds`, `at_effective` and `controls`
+    look up what was measured before and raise KeyError for what was not.
+    """
+
+    protocol: Protocol
+    system: System
+    reference: Reference
+    scores: Mapping[FloorKey, Scores] = field(default_factory=dict)
+
+    def recall(self, scores: Mapping[FloorKey, Scores]) -> "Floors":
+        """These floors, with those among `scores` that are of this reference under this protocol.
+
+        A reference without a hash recalls nothing: nobody knows which reference such scores are of.
+        """
+        own = (self.protocol.name, self.reference.sha256)
+        known = {key: s for key, s in scores.items() if (key.protocol, key.reference_sha256) == own}
+        return replace(self, scores={**self.scores, **known}) if self.reference.sha256 else self
+
+    def measure(self, keys: Iterable[FloorKey]) -> "Floors":
+        """These floors, with all of `keys`; those not known yet are measured."""
+        new = {key: self._score(key) for key in dict.fromkeys(keys) if key not in self.scores}
+        return replace(self, scores={**self.scores, **new})
+
+    def judgement_keys(self, n: int, n_eff: float) -> list[FloorKey]:
+        """The keys of everything that a judgement at `n` frames with `n_eff` effective ones needs."""
+        return [*self.split_keys(n), self.effective_key(n, n_eff), self.control_key(n)]
+
+    def split_keys(self, n: int) -> list[FloorKey]:
+        """The keys of the floors at `n` frames, or half of the reference's if it has fewer than 2 n."""
+        return [self._split_key(split, n) for split in range(SPLITS)]
+
+    def effective_key(self, n: int, n_eff: float) -> FloorKey:
+        """The key of the floor of `n_eff` exact draws among `n` frames, `FEWEST_EFFECTIVE` at least."""
+        key = self._split_key(0, n)
+        return replace(key, effective_frames=min(round_down(max(n_eff, FEWEST_EFFECTIVE)), key.frames))
+
+    def control_key(self, n: int) -> FloorKey:
+        """The key of the control at `n` frames."""
+        return FloorKey(None, self.protocol.name, self.reference.sha256, n, n)
+
+    def means(self, n: int) -> dict[str, float]:
+        """The floor of each metric at `n` frames: the mean over `SPLITS` ways to halve the replicas."""
+        return {name: float(values.mean()) for name, values in self._by_metric(n).items()}
+
+    def bounds(self, n: int) -> dict[str, float]:
+        """What noise stays under: the bound of one more draw from the same normal, 97.5 % (Student).
+
+        Empty with two to four replicas, which cannot be halved in `SPLITS` ways.
+        """
+        if 2 <= len(torch.unique(self.reference.replica)) <= SPLITS:
+            return {}
+        reach = float(stdtrit(SPLITS - 1, 0.975)) * math.sqrt(1 + 1 / SPLITS)
+        means = self.means(n)
+        return {name: means[name] + reach * float(v.std(ddof=1)) for name, v in self._by_metric(n).items()}
+
+    def at_effective(self, n: int, n_eff: float) -> dict[str, float]:
+        """The floor of each metric for `n_eff` exact draws: what a sampler's own noise accounts for."""
+        return dict(self.scores[self.effective_key(n, n_eff)])
+
+    def controls(self, n: int) -> dict[str, float]:
+        """What the prior scores at `n` frames."""
+        return dict(self.scores[self.control_key(n)])
+
+    def _by_metric(self, n: int) -> dict[str, np.ndarray]:
+        floors = [self.scores[key] for key in self.split_keys(n)]
+        return {name: np.array([floor[name] for floor in floors]) for name in floors[0]}
+
+    def _split_key(self, split: int, n: int) -> FloorKey:
+        first = int(first_half(self.reference, split).sum())
+        n = min(n, first, self.reference.n_samples - first)
+        return FloorKey(split, self.protocol.name, self.reference.sha256, n, n)
+
+    def _score(self, key: FloorKey) -> dict[str, float]:
+        if key.split is None:
+            return self._score_prior(min(key.frames, CONTROL_FRAMES))
+        first, second = halves(self.reference, key.split)
+        ensemble = Ensemble.unweighted(first.x, first.u)
+        if key.effective_frames < key.frames:
+            log_w = torch.full_like(ensemble.log_w, -torch.inf)
+            order = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(0))
+            log_w[order[: key.effective_frames]] = 0.0
+            ensemble = Ensemble(first.x, first.u, log_w)
+        return self._compare(ensemble, second, key.frames, WITH_FLOOR)
+
+    def _score_prior(self, n: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(0)
+        positions = self.system.positions
+        noise = torch.randn(n, *positions.shape, generator=generator)
+        ensemble = Ensemble.unweighted(positions.float() + CONTROL_WIDTH * noise, torch.zeros(n))
+        return self._compare(ensemble, self.reference, n, WITH_SKILL)
+
+    def _compare(
+        self, ensemble: Ensemble, reference: Reference, n: int, names: tuple[str, ...]
+    ) -> dict[str, float]:
+        estimate = Estimate(ensemble, Proposal(ensemble.x))
+        generator = torch.Generator().manual_seed(0)
+        case = MetricCase(self.system, estimate, reference, n, generator, self.protocol.options)
+        values = compute_metrics(case, names)
+        return {name: values[name] for name in names if name in values}
+
+
+def round_down(n_eff: float) -> int:
+    """`n_eff` to two significant digits, downwards, so that runs with about the same share one floor.
+
+    >>> [round_down(n_eff) for n_eff in (100.0, 257.3, 9_999.0)]
+    [100, 250, 9900]
+    """
     digits = 10 ** max(0, math.floor(math.log10(n_eff)) - 1)
     return int(n_eff // digits * digits)
 
 
-def skills(
-    values: Mapping[str, float], floors: Mapping[str, float], controls: Mapping[str, float]
-) -> dict[str, float]:
+def compute_skills(values: Scores, floors: Scores, controls: Scores) -> dict[str, float]:
     """(control − value) / (control − floor): 1 on the floor, 0 like the prior; never clipped.
 
     Left out where the control is no worse than the floor.
+
+    >>> compute_skills({"torus_w2": 0.5}, {"torus_w2": 0.25}, {"torus_w2": 1.25})
+    {'torus_w2': 0.75}
     """
     return {
         name: (controls[name] - values[name]) / (controls[name] - floors[name])
@@ -49,23 +186,27 @@ def skills(
     }
 
 
-def halves(reference: Reference, split: int = 0) -> tuple[Reference, Reference]:
-    """The reference's replicas in two groups, others for every `split`.
+def first_half(reference: Reference, split: int = 0) -> Tensor:
+    """`(frames,)` True for the frames of the first half of the replicas; other halves for every `split`.
 
     With one replica, its first and second half; later splits cut it in 4, 6 … runs and take every other one.
     """
     names = torch.unique(reference.replica)
-    if split:
-        names = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(split))]
-    group = torch.isin(reference.replica, names[: len(names) // 2])
     if len(names) < 2:
         runs = 2 * (split + 1)
-        group = torch.arange(reference.n_samples) * runs // reference.n_samples % 2 == 0
-    sides = [
-        Reference(
-            reference.system, reference.x[m], reference.u[m], reference.replica[m], reference.certificate,
-            reference.tica,
+        return torch.arange(reference.n_samples) * runs // reference.n_samples % 2 == 0
+    if split:
+        names = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(split))]
+    return torch.isin(reference.replica, names[: len(names) // 2])
+
+
+def halves(reference: Reference, split: int = 0) -> tuple[Reference, Reference]:
+    """The reference cut in two by `first_half`; neither half has a hash."""
+    first = first_half(reference, split)
+    one, other = (
+        replace(
+            reference, x=reference.x[half], u=reference.u[half], replica=reference.replica[half], sha256=""
         )
-        for m in (group, ~group)
-    ]  # fmt: skip
-    return sides[0], sides[1]
+        for half in (first, ~first)
+    )
+    return one, other

@@ -1,7 +1,7 @@
 """What a sampler may not touch while it samples: global generators, threads, dtype, folder, output.
 
-Whatever it changed is put back, so that the next cell of the process finds things as they were, and the
-cell fails with what was changed.
+Whatever it changed is restored, so that the next cell of the process finds things as they were, and an error
+says what was changed.
 """
 
 import io
@@ -25,7 +25,7 @@ SHOWN = 200
 
 @dataclass(frozen=True)
 class Global:
-    """Something global: how to read it, how to put it back, what to say where it was changed."""
+    """Something global: how to read it, how to restore it, and what to say of a sampler that changed it."""
 
     read: Callable[[], Any]
     restore: Callable[[Any], Any]
@@ -50,18 +50,18 @@ GLOBALS = (
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Run a sampler in here.
+    """Run a sampler in this block.
 
     Raises:
         BrokenContract: if the block ended well but changed something global or wrote to standard output.
     """
-    before = [(kind, kind.read()) for kind in GLOBALS]
+    before = [(item, item.read()) for item in GLOBALS]
     with tempfile.TemporaryFile() as sink:
         try:
             with _diverted(sink):
                 yield
         finally:
-            changed = [kind.complaint for kind, value in before if _put_back(kind, value)]
+            changed = [item.complaint for item, value in before if _restore(item, value)]
         printed = _written(sink)
     if printed:
         changed.append(f"wrote {printed!r} to standard output; report with task.progress")
@@ -69,11 +69,11 @@ def contained() -> Iterator[None]:
         raise BrokenContract(f"the sampler {', and '.join(changed)}")
 
 
-def _put_back(kind: Global, value: Any) -> bool:
-    """Restore; True where it had been changed."""
-    if _same(kind.read(), value):
+def _restore(item: Global, value: Any) -> bool:
+    """Restore the value; True where it had been changed."""
+    if _same(item.read(), value):
         return False
-    kind.restore(value)
+    item.restore(value)
     return True
 
 

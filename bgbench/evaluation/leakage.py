@@ -8,8 +8,16 @@ Stamp = Literal["unseen", "similar", "seen", "unknown"]
 
 
 def leakage(card: Card, sequence: str) -> Stamp:
-    """`seen`: in the training list. `similar`: a training sequence of the same length differs in one
-    residue out of four or more, or contains the whole test sequence. `unknown`: parameters but no list.
+    """Whether a sampler was trained on the test sequence, by what its card declares.
+
+    Returns:
+        `seen`: the sequence is in the training list. `similar`: a training sequence of the same length
+        differs in one residue out of four or more, or a longer one contains the whole test sequence.
+        `unknown`: the sampler has parameters but no list. `unseen` otherwise.
+
+    >>> card = Card("mine", training_sequences=("AAAA", "GGGGG"))
+    >>> [leakage(card, sequence) for sequence in ("AAAA", "AAAG", "GGG", "PPPP")]
+    ['seen', 'similar', 'similar', 'unseen']
     """
     if not card.training_sequences:
         return "unknown" if card.n_parameters else "unseen"

@@ -1,4 +1,4 @@
-"""Where a cell is: its stages, timed, and who hears of them."""
+"""Where a cell is: its stages, timed, and who listens to them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,28 +7,43 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def _silent(_: Any) -> None:
+def _ignore(_: Any) -> None:
     return None
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who hears how a cell goes: `advanced(n)`, n more conformers are done; `entered(stage)`."""
+    """What is called while a cell runs.
 
-    advanced: Callable[[int], None] = _silent
-    entered: Callable[[str], None] = _silent
+    Attributes:
+        advanced: `advanced(n)`, when n more conformers are done.
+        entered: `entered(stage)`, when a stage begins.
+        judged: `judged(judgement)`, when the scores are there, whatever becomes of the cell afterwards.
+    """
+
+    advanced: Callable[[int], None] = _ignore
+    entered: Callable[[str], None] = _ignore
+    judged: Callable[[Any], None] = _ignore
 
 
 class Stages:
-    """`with stages("sampling"): …` books the seconds; after a failure `current` says where it was."""
+    """Books the seconds of each stage; after a failure `current` is the stage it happened in.
 
-    def __init__(self, entered: Callable[[str], None] = _silent) -> None:
+    >>> stages = Stages()
+    >>> with stages("sampling"):
+    ...     pass
+    >>> stages.current, list(stages.seconds)
+    ('sampling', ['sampling'])
+    """
+
+    def __init__(self, entered: Callable[[str], None] = _ignore) -> None:
         self.current = ""
         self.seconds: dict[str, float] = {}
         self._entered = entered
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
+        """Book the block's seconds under `name`."""
         self.current = name
         self._entered(name)
         started = time.perf_counter()

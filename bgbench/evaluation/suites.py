@@ -20,10 +20,12 @@ from bgbench.core.types import Suite
 def load_suite(name: str, beside: Path | None = None) -> Suite:
     """The suite `name@version` (`name` alone is its latest version), or the one in a YAML file.
 
-    A run folder given as `beside` holds a copy of its suite, which is then used.
+    Args:
+        name: a registered name, or the path of a YAML file.
+        beside: a run folder. Its own copy of the suite is used where it has one.
 
     Raises:
-        BgbenchError: for an unknown name, listing the known ones, or a file that is no suite.
+        BgbenchError: for an unknown name, listing the known ones, or a file that is not a suite.
     """
     own = beside / f"{name}.yaml" if beside is not None else None
     path = own if own is not None and own.is_file() else suite_path(name)
@@ -60,18 +62,18 @@ def read_suite(path: Path) -> Suite:
     if match is None:
         raise BgbenchError(f"{path} is not named like a suite: call it name@1.yaml")
     try:
-        asked: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        named = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
-        _refuse_unknown(asked)
-        suite = TypeAdapter(Suite).validate_python({**asked, **named})
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        identity = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
+        _refuse_unknown(content)
+        suite = TypeAdapter(Suite).validate_python({**content, **identity})
     except (OSError, OmegaConfBaseException, YAMLError, ValidationError, TypeError, ValueError) as error:
         raise BgbenchError(f"{path} is not a suite: {_first_line(error)}") from error
     return suite
 
 
-def _refuse_unknown(asked: Any) -> None:
+def _refuse_unknown(content: Any) -> None:
     known = {field.name for field in fields(Suite)} - {"name", "version", "sha256"}
-    unknown = sorted(set(asked) - known)
+    unknown = sorted(set(content) - known)
     if unknown:
         raise ValueError(f"unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 

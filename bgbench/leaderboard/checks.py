@@ -15,12 +15,13 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
+from bgbench.metrics.names import WITH_FLOOR
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
 from bgbench.runs.stores import first_fault
 
 FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
-DISTANCES = ("energy_w2", "energy_w1", "torus_w2", "tica_w2", "torus_jsd", "tica_jsd", "mode_weights")
+DISTANCES = (*WITH_FLOOR, "energy_w1")
 UNWEIGHTED = ("none", "mcmc")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
-from bgbench.core.types import Ensemble, Proposal
-from bgbench.evaluation.bench import Bench, generator, open_bench
-from bgbench.evaluation.protocols import Judgement, get_protocol
+from bgbench.evaluation.bench import Bench, open_bench
+from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.evaluation.judging import Judgement, judge
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import EntryFiles
@@ -26,7 +25,8 @@ from bgbench.leaderboard.rules import (
     METRIC_RELATIVE,
     WEIGHT_TOLERANCE,
 )
-from bgbench.reports.replay import agree, differing, same_platform
+from bgbench.reports.replay import agree, find_differences, same_platform
+from bgbench.runs.estimates import estimate_of
 from bgbench.runs.process import limited
 from bgbench.runs.records import Record
 
@@ -56,8 +56,17 @@ def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Pat
     return next((path for path in places if path.is_file() and not path.is_symlink()), None)
 
 
-def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.Generator) -> CellCheck:
-    """Everything that follows from a cell's arrays; stops at the first kind of thing wrong."""
+def recompute(
+    files: EntryFiles,
+    record: Record,
+    path: Path,
+    random: np.random.Generator,
+    floors: dict[FloorKey, Scores],
+) -> CellCheck:
+    """Everything that follows from a cell's arrays; stops at the first kind of thing wrong.
+
+    `floors` are read, and those that had to be measured are added, for the entry's other cells.
+    """
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
         return CellCheck((Problem("hash", where, "not the file that the record names"),))
@@ -66,7 +75,7 @@ def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.G
     except Refused as refused:
         return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
-        bench = open_bench(record.cell)
+        bench = open_bench(record.cell, measured=floors)
         for check in (shapes, weights, samples):
             problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
@@ -74,7 +83,7 @@ def recompute(files: EntryFiles, record: Record, path: Path, random: np.random.G
         n, difference, fault = energies(stored, bench, random)
         if fault:
             return CellCheck((Problem("energies", where, fault),), n, difference)
-        return CellCheck(tuple(metrics(record, stored, bench)), n, difference)
+        return CellCheck(tuple(metrics(record, stored, bench, floors)), n, difference)
 
 
 def shapes(
@@ -93,7 +102,7 @@ def shapes(
     for name, values in stored.items():
         if name != "x" and values.shape != (n,):
             yield Problem("shape", where, f"{name} is {values.shape}, not ({n},)")
-    scored = min(get_protocol(record.cell.protocol).n_samples, record.cell.budget, bench.reference.n_samples)
+    scored = min(bench.protocol.n_samples, record.cell.budget, bench.reference.n_samples)
     if n < scored:
         yield Problem("shape", where, f"{n:,} conformers, the protocol scores {scored:,}")
     if not np.isfinite(x).all():
@@ -183,19 +192,17 @@ def energies(
     return len(pick), largest, fault if false else ""
 
 
-def metrics(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
+def metrics(
+    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, floors: dict[FloorKey, Scores]
+) -> Iterator[Problem]:
     """Metrics, floors, skills and what ranks rest on, judged again."""
-    tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
-    ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
-    proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
-    estimate = Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
-    protocol = get_protocol(record.cell.protocol)
     try:
-        judged = protocol.judge(estimate, bench.reference, bench.system, generator(record.cell, "judge"))
+        judged = judge(estimate_of(stored, record), bench)
     except BgbenchError as error:
         yield Problem("metrics", record.cell.name, f"cannot be judged: {error}")
         return
-    for item in differing(record, judged):
+    floors |= judged.measured.scores
+    for item in find_differences(record, judged):
         text = f"{item.metric} is recorded as {item.recorded}, the arrays give {item.recomputed}"
         yield Problem("metrics", record.cell.name, text)
     yield from _left_out(record, judged)

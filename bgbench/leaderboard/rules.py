@@ -1,5 +1,7 @@
 """The rules of the board as constants. `leaderboard/rules.md` says the same; a test compares the two."""
 
+from bgbench.metrics import names
+
 FEWEST_SEEDS = 3
 """Seeds a system, at least."""
 
@@ -9,10 +11,10 @@ LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "BSD-3-
 TIERS = ("reported", "recomputed", "reproduced")
 """From the record alone; recomputed by trusted code from the arrays; run again on seeds fixed afterwards."""
 
-RANKED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
+RANKED = names.RANKED
 """Metrics with rank ranges."""
 
-SHOWN = ("ess", *RANKED, "validity")
+SHOWN = names.HEADLINE
 """Metrics with a column."""
 
 ORDER = "torus_w2"

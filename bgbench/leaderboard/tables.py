@@ -158,6 +158,6 @@ def values(files: EntryFiles, metric: str, *, ranked: bool = False) -> np.ndarra
         value = record.metrics.get(metric)
         if record.status == "ok" and value is not None:
             allowed = record.diagnostics.get("floors_at_n_eff", {})
-            shown = protocol.ranked(metric, value, allowed) if ranked else value
+            shown = protocol.score_for_ranking(metric, value, allowed) if ranked else value
             table[systems.index(record.cell.system), seeds.index(record.cell.seed)] = shown
     return table

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.leaderboard.checks import STAGES
 from bgbench.leaderboard.costs import measured, points_of
 from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
@@ -84,13 +85,14 @@ def validate(
 def _recomputed(
     files: EntryFiles, elsewhere: Path | None, random: np.random.Generator, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, CellCheck]]:
+    floors: dict[FloorKey, Scores] = {}
     for record in files.records:
         if record.status != "ok":
             continue
         path = array_file(files, record, elsewhere)
         if path is not None:
             progress(f"{files.name}: {record.cell.name}")
-            yield record.cell.name, recompute(files, record, path, random)
+            yield record.cell.name, recompute(files, record, path, random, floors)
         elif not _names_its_arrays(files, record):
             text = "is not here, and entry.json names no file with the sha256 of its record"
             yield record.cell.name, CellCheck((Problem("hash", f"arrays/{record.cell.name}.npz", text),))

@@ -13,13 +13,13 @@ from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Table, TableRow
+from bgbench.metrics.names import CURVES
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import ARROWS
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.records import Record
 
-CURVES = ("torus_w2", "energy_w2")
 AXES = (("evaluations", "energy evaluations"), ("seconds", "seconds of sampling"))
 NAMES = {
     "ess": "ESS", "energy_w2": "energy W2", "torus_w2": "torus W2", "tica_w2": "TICA W2",

@@ -1,4 +1,4 @@
-"""Transport distances: energy, torus, TICA. Exact, weighted on (x, log w)."""
+"""Transport distances between ensemble and reference: of the energy, on the torus, in TICs. All exact."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,20 @@ CHUNK = 1_000
 
 
 def wasserstein_1d(a: Tensor, wa: Tensor | None, b: Tensor, power: int) -> float:
-    """W_p of numbers `a (n,)` with weights against equally weighted `b (m,)`; +inf if weight sits at +inf."""
+    """Wasserstein distance W_p between numbers on a line.
+
+    Args:
+        a: `(n,)`; may hold +inf.
+        wa: weights `(n,)` of `a`, normalised; None means equal weights.
+        b: `(m,)`, equally weighted.
+        power: p.
+
+    Returns:
+        The distance in the numbers' unit; +inf where +inf carries weight.
+
+    >>> wasserstein_1d(torch.tensor([0.0, 2.0]), None, torch.tensor([1.0, 3.0]), 2)
+    1.0
+    """
     import ot
 
     weights = np.full(len(a), 1.0 / len(a)) if wa is None else wa.numpy()
@@ -31,7 +44,7 @@ def wasserstein_1d(a: Tensor, wa: Tensor | None, b: Tensor, power: int) -> float
 
 
 def energy_w2(case: MetricCase) -> Mapping[str, float]:
-    """W2 of u in kT (arXiv 2508.18175); companion W1."""
+    """W2 of the reduced energy in kT (arXiv 2508.18175), and its companion W1."""
     s = sides(case)
     refuse_constant("the reference energy", s.u)
     weights = s.ours.weights
@@ -41,42 +54,41 @@ def energy_w2(case: MetricCase) -> Mapping[str, float]:
     }
 
 
-def _transport(points: tuple[Tensor, Tensor], s: Sides, periodic: bool) -> float:
-    ours, truth = points
+def _w2(ours: Tensor, truth: Tensor, s: Sides, periodic: bool) -> float:
     refuse_constant("the reference", truth)
     result = exact_transport(ours.numpy(), truth.numpy(), s.ours.weights.numpy(), None, periodic)
     return math.sqrt(result.cost)
 
 
-def thinned(case: MetricCase) -> int:
-    """Frames a side for transport in more than one dimension."""
+def transport_frames(case: MetricCase) -> int:
+    """Frames on each side for transport in more than one dimension: the protocol's `transport`, if fewer."""
     return min(case.n_samples, int(case.options.get("transport", case.n_samples)))
 
 
 def torus_points(system: System, x: Tensor) -> Tensor:
-    """φ then ψ, `(n, 2 (residues − 1))` rad."""
+    """All φ and then all ψ, `(n, 2 (residues − 1))` rad."""
     angles = torsions(system, x.double())
     return torch.cat([angles.phi, angles.psi], dim=1)
 
 
 def torus_w2(case: MetricCase) -> Mapping[str, float]:
     """Exact W2 over φ, ψ with wrapped differences, rad (arXiv 2508.18175)."""
-    s = sides(case, thinned(case))
-    points = (torus_points(case.system, s.ours.x), torus_points(case.system, s.x))
-    return {"torus_w2": _transport(points, s, True)}
+    s = sides(case, transport_frames(case))
+    ours, truth = (torus_points(case.system, x) for x in (s.ours.x, s.x))
+    return {"torus_w2": _w2(ours, truth, s, True)}
 
 
 def tica_points(system: System, model: TicaModel, x: Tensor) -> Tensor:
-    """The first two TICs, `(n, 2)`; features are hundreds a frame, so a part of the frames at a time."""
+    """The first two TICs, `(n, 2)`, computed `CHUNK` frames at a time: features are hundreds a frame."""
     parts = [model.transform(tica_features(system, part.double()).to(model.mean)) for part in x.split(CHUNK)]
     return torch.cat(parts)[:, :2]
 
 
 def tica_w2(case: MetricCase) -> Mapping[str, float]:
-    """Exact W2 on the first two TICs of the reference's model; empty without a model."""
+    """Exact W2 on the first two TICs of the reference's model; {} without a TICA model."""
     model = case.reference.tica
     if model is None:
         return {}
-    s = sides(case, thinned(case))
-    points = (tica_points(case.system, model, s.ours.x), tica_points(case.system, model, s.x))
-    return {"tica_w2": _transport(points, s, False)}
+    s = sides(case, transport_frames(case))
+    ours, truth = (tica_points(case.system, model, x) for x in (s.ours.x, s.x))
+    return {"tica_w2": _w2(ours, truth, s, False)}

@@ -1,6 +1,5 @@
 """Jensen–Shannon divergences over k-means cells, and populations of metastable states."""
 
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,52 +8,67 @@ from torch import Tensor
 
 from bgbench.core.abstract import MetricCase
 from bgbench.core.types import System
+from bgbench.metrics.clusters import fit_clusters
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import Sides, refuse_constant, sides
 from bgbench.systems.features import torsions
 
 CELLS = 20
+"""k-means cells that divergences are taken over (arXiv 2508.18175)."""
+
 STATES = 6
-MISSED, PRESENT = 0.1, 0.01
+"""k-means cells that stand for metastable states."""
+
+PRESENT, MISSED = 0.01, 0.1
+"""A state of at least `PRESENT` of the reference is missed with less than `MISSED` of its population."""
 
 
 def js_divergence(p: np.ndarray, q: np.ndarray) -> float:
-    """Base-2 Jensen–Shannon divergence of counts, 1e-10 added to each."""
+    """Jensen–Shannon divergence (bit) of the counts `p (cells,)` and `q (cells,)`, 1e-10 added to each.
+
+    >>> round(js_divergence(np.array([1.0, 0.0]), np.array([0.0, 1.0])), 6)
+    1.0
+    """
     p, q = ((counts + 1e-10) / (counts + 1e-10).sum() for counts in (p, q))
     m = 0.5 * (p + q)
     return float(0.5 * (p * np.log2(p / m)).sum() + 0.5 * (q * np.log2(q / m)).sum())
 
 
 def cell_counts(truth: Tensor, ours: Tensor, weights: Tensor, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of both sides over k-means cells fitted on the reference (scikit-learn, random_state 0)."""
-    from sklearn.cluster import KMeans
+    """Counts over k-means cells fitted on the reference.
 
+    Args:
+        truth: points `(n, d)` of the reference.
+        ours: points `(m, d)` of the ensemble.
+        weights: `(m,)`, normalised.
+        cells: number of cells.
+
+    Returns:
+        Counts of the reference and of the ensemble, `(cells,)` each; fewer cells where n is smaller.
+    """
     refuse_constant("the reference", truth)
-    model = KMeans(n_clusters=min(cells, len(truth)), random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        labels = model.fit_predict(truth.numpy())
-    own = model.predict(ours.numpy())
-    of_ours = np.bincount(own, weights.numpy() * len(own), minlength=model.n_clusters)
-    return np.bincount(labels, minlength=model.n_clusters).astype(float), of_ours
+    model = fit_clusters(truth, min(cells, len(truth)))
+    labels = model.predict(ours.numpy())
+    counts = np.bincount(labels, weights.numpy() * len(labels), minlength=model.n_clusters)
+    return np.bincount(model.labels_, minlength=model.n_clusters).astype(float), counts
 
 
 def angle_features(system: System, x: Tensor) -> Tensor:
-    """sin and cos of φ, ψ, ω, `(n, 6 (residues − 1))`: sin block then cos block, per kind."""
+    """sin and cos of φ, ψ, ω, `(n, 6 (residues − 1))`: all sines and then all cosines of each."""
     angles = torsions(system, x.double())
     kinds = (angles.phi, angles.psi, angles.omega)
     return torch.cat([f(kind) for kind in kinds for f in (torch.sin, torch.cos)], dim=1)
 
 
 def torus_jsd(case: MetricCase) -> Mapping[str, float]:
-    """Divergence over cells of the torsions (arXiv 2508.18175)."""
+    """Divergence (bit) over k-means cells of φ, ψ, ω (arXiv 2508.18175)."""
     s = sides(case)
     features = (angle_features(case.system, s.x), angle_features(case.system, s.ours.x))
     return {"torus_jsd": js_divergence(*cell_counts(*features, s.ours.weights, CELLS))}
 
 
 def tica_jsd(case: MetricCase) -> Mapping[str, float]:
-    """Divergence over cells of the first two TICs; empty without a model."""
+    """Divergence (bit) over k-means cells of the first two TICs; {} without a TICA model."""
     model = case.reference.tica
     if model is None:
         return {}
@@ -66,8 +80,8 @@ def tica_jsd(case: MetricCase) -> Mapping[str, float]:
 def mode_weights(case: MetricCase) -> Mapping[str, float]:
     """Total variation of the populations of the reference's states, and the number of states missed.
 
-    States are k-means cells of (sin, cos) of φ and ψ. A state of ≥ 1 % that gets less than a tenth of its
-    population is missed.
+    States are k-means cells of (sin, cos) of φ and ψ. A state of at least 1 % of the reference that gets less
+    than a tenth of its population is missed.
     """
     s = sides(case)
     truth, ours = _state_populations(case.system, s)

@@ -1,8 +1,10 @@
 """Reduced costs c(i, j) − u_i − v_j of all arcs, computed from the points, never stored.
 
 A row is priced in blocks of columns, one coordinate at a time over the whole block: the inner loops run in
-SIMD lanes, and a block whose least value cannot enter the kept ones is not looked at again.
+SIMD lanes, and a block whose least value is no better than those a row has already is skipped.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,6 +13,13 @@ jit = njit(fastmath={"contract", "arcp", "nsz", "reassoc", "nnan"}, nogil=True, 
 
 BLOCK = 512
 """Columns priced together: their values stay in the first-level cache."""
+
+
+class Dual(NamedTuple):
+    """A dual solution: potentials `u (n,)` of the rows and `v (m,)` of the columns."""
+
+    u: np.ndarray
+    v: np.ndarray
 
 
 @jit
@@ -51,16 +60,16 @@ def _minimum(a, b, v, period, out):  # type: ignore[no-untyped-def]
 @jit
 def _least(a, b, dual, period, columns, slack):  # type: ignore[no-untyped-def]
     u, v = dual
-    kept = columns.shape[1]
+    count = columns.shape[1]
     values = np.empty(BLOCK)
     for i in range(a.shape[0]):
         slack[i, :] = np.inf
         for start in range(0, v.shape[0], BLOCK):
             stop = min(start + BLOCK, v.shape[0])
-            if _block(a[i], b[:, start:stop], v[start:stop], period, values) >= slack[i, kept - 1]:
+            if _block(a[i], b[:, start:stop], v[start:stop], period, values) >= slack[i, count - 1]:
                 continue
             for j in range(stop - start):
-                k = kept - 1
+                k = count - 1
                 if values[j] < slack[i, k]:
                     while k > 0 and slack[i, k - 1] > values[j]:
                         slack[i, k] = slack[i, k - 1]
@@ -79,7 +88,7 @@ def _fill(a, b, period, out):  # type: ignore[no-untyped-def]
 
 
 def cost_matrix(a: np.ndarray, b: np.ndarray, period: float) -> np.ndarray:
-    """Σ (difference)² of every pair, wrapped at `period` (0: not), `(n, m)`; no array of gaps."""
+    """Σ (difference)² of every pair, wrapped at `period` (0: not wrapped), `(n, m)`."""
     out = np.empty((len(a), len(b)))
     _fill(a, np.ascontiguousarray(b.T), period, out)
     return out
@@ -93,10 +102,10 @@ def reduced_minimum(a: np.ndarray, b: np.ndarray, v: np.ndarray, period: float) 
 
 
 def least_reduced(
-    a: np.ndarray, b: np.ndarray, dual: tuple[np.ndarray, np.ndarray], period: float, kept: int
+    a: np.ndarray, b: np.ndarray, dual: Dual, period: float, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `kept` columns of least reduced cost of every row, and those costs: `(n, kept)` each."""
-    columns = np.zeros((len(a), kept), np.int64)
-    slack = np.empty((len(a), kept))
-    _least(a, np.ascontiguousarray(b.T), dual, period, columns, slack)
+    """The `count` columns of least reduced cost of every row, and those costs: `(n, count)` each."""
+    columns = np.zeros((len(a), count), np.int64)
+    slack = np.empty((len(a), count))
+    _least(a, np.ascontiguousarray(b.T), (dual.u, dual.v), period, columns, slack)
     return columns, slack

@@ -1,4 +1,4 @@
-"""The core's metrics, as registered, behind the checks that every one of them needs."""
+"""The core's metrics, as they are registered, each behind the checks that it needs."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -14,13 +14,14 @@ from bgbench.metrics.sides import refuse_constant
 from bgbench.metrics.validity import validity
 from bgbench.metrics.weights import importance
 
-PROSE = "arXiv 2508.18175"
+PUBLISHED = "arXiv 2508.18175"
+"""Where the distances are defined."""
 
 Compute = Callable[[MetricCase], Mapping[str, float]]
 
 
 def with_weights(compute: Compute) -> Compute:
-    """`compute`, refusing (BgbenchError) weights that are infinite or all zero."""
+    """`compute` behind a check: weights that are infinite or all zero raise BgbenchError."""
 
     @wraps(compute)
     def checked(case: MetricCase) -> Mapping[str, float]:
@@ -31,9 +32,11 @@ def with_weights(compute: Compute) -> Compute:
 
 
 def between_sides(compute: Compute) -> Compute:
-    """`compute`, refusing (BgbenchError) unusable weights, positions or energies, and a frozen ensemble.
+    """`compute` behind checks of both sides.
 
-    An energy of +inf is an answer of the ensemble (the distance is infinite), never of the reference.
+    BgbenchError is raised for weights that are infinite or all zero, for positions or energies that are NaN,
+    and for an ensemble that is the same in every frame. An ensemble may hold an energy of +inf (its distance
+    is infinite then); a reference may not.
     """
 
     @wraps(compute)
@@ -45,12 +48,12 @@ def between_sides(compute: Compute) -> Compute:
             if bad:
                 raise BgbenchError(
                     f"{name}: the {side} holds NaN or infinite positions in {bad} of {len(x)} frames; "
-                    "drop or mend them where they are made"
+                    "drop or repair them where they are made"
                 )
         if bool(torch.isnan(ours.u).any()):
             raise BgbenchError(f"{name}: the ensemble holds NaN energies; give impossible points +inf")
         if not bool(torch.isfinite(truth.u).all()):
-            raise BgbenchError(f"{name}: the reference holds energies that are not finite; simulate it anew")
+            raise BgbenchError(f"{name}: the reference holds energies that are not finite; simulate it again")
         refuse_constant(f"{name}: the ensemble", ours.x)
         return compute(case)
 
@@ -74,13 +77,15 @@ METRICS = (
         "higher",
         "Kish 1965",
     ),
-    MetricPlugin("energy_w2", "W2 of the energy, exact", between_sides(energy_w2), "kT", "lower", PROSE),
-    MetricPlugin("torus_w2", "exact W2 over φ, ψ", between_sides(torus_w2), "rad", "lower", PROSE),
-    MetricPlugin("tica_w2", "exact W2 on two TICs", between_sides(tica_w2), "", "lower", PROSE),
+    MetricPlugin("energy_w2", "W2 of the energy, exact", between_sides(energy_w2), "kT", "lower", PUBLISHED),
+    MetricPlugin("torus_w2", "exact W2 over φ, ψ", between_sides(torus_w2), "rad", "lower", PUBLISHED),
+    MetricPlugin("tica_w2", "exact W2 on two TICs", between_sides(tica_w2), "", "lower", PUBLISHED),
     MetricPlugin(
-        "torus_jsd", "divergence over 20 torsion cells", between_sides(torus_jsd), "bit", "lower", PROSE
+        "torus_jsd", "divergence over 20 torsion cells", between_sides(torus_jsd), "bit", "lower", PUBLISHED
     ),
-    MetricPlugin("tica_jsd", "divergence over 20 TICA cells", between_sides(tica_jsd), "bit", "lower", PROSE),
+    MetricPlugin(
+        "tica_jsd", "divergence over 20 TICA cells", between_sides(tica_jsd), "bit", "lower", PUBLISHED
+    ),
     MetricPlugin("mode_weights", "error of state populations", between_sides(mode_weights), "", "lower"),
     MetricPlugin("validity", "chemically sensible samples", validity, "", "higher"),
 )

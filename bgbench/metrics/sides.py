@@ -13,7 +13,7 @@ from bgbench.estimators.weights import CUT_FRACTION, cut_weights, resample
 
 @dataclass(frozen=True)
 class Sides:
-    """`ours` weighted, `x (n, atoms, 3)` and `u (n,)` of the reference."""
+    """The weighted ensemble, and `x (n, atoms, 3)` nm and `u (n,)` kT of the reference."""
 
     ours: Ensemble
     x: Tensor
@@ -21,14 +21,19 @@ class Sides:
 
 
 def sides(case: MetricCase, n: int | None = None) -> Sides:
-    """`n` (default: the protocol's) frames a side, chosen as the protocol says.
+    """The frames of both sides that the protocol compares.
 
-    `weighted`: the ensemble as it is where it has n points, else n points by systematic thinning at a
-    fixed offset; the reference evenly. `resampled`: n draws by multinomial resampling, the reference's
-    first n.
+    Under `weights: weighted` they are the ensemble as it is, or `thin`ned if it has more than n points, and
+    frames spread `evenly` over the reference. Under `weights: resampled` they are n multinomial draws from
+    the ensemble and the reference's first n frames.
+
+    Args:
+        case: ensemble and reference.
+        n: frames on each side; None: as many as the case says.
 
     Raises:
-        BgbenchError: if either side has fewer than n, or holds NaN.
+        BgbenchError: if either side has fewer than n frames or holds NaN, or if the protocol's cut leaves no
+            weight.
     """
     n = case.n_samples if n is None else n
     ensemble, reference = case.estimate.ensemble, case.reference
@@ -47,39 +52,47 @@ def sides(case: MetricCase, n: int | None = None) -> Sides:
 
 
 def evenly(replica: Tensor, n: int) -> Tensor:
-    """`n` frames, in their order, spread evenly over all replicas `(frames,)` and over the time of each.
+    """Indices `(n,)` of frames spread evenly over all replicas and over the time of each, ascending.
 
-    Chosen replica by replica: files interleave the replicas, and a plain stride would meet only some of them.
+    Frames are counted replica by replica: files interleave the replicas, and a plain stride would meet only
+    some of them.
+
+    Args:
+        replica: `(frames,)`, the replica of each frame.
+        n: how many frames.
+
+    >>> evenly(torch.tensor([0, 1, 0, 1, 0, 1, 0, 1]), 4).tolist()
+    [0, 1, 4, 5]
     """
     order = torch.argsort(replica, stable=True)
     return order[torch.arange(n) * len(replica) // n].sort().values
 
 
 def equally_weighted(ensemble: Ensemble) -> bool:
-    """Whether there is nothing to cut, and nothing to draw by."""
+    """Whether all weights are the same, so that there is nothing to cut and nothing to resample by."""
     return bool((ensemble.log_w == ensemble.log_w[0]).all())
 
 
 def _resampled(case: MetricCase, n: int) -> Ensemble:
-    """`n` multinomial draws after the cut; an unweighted ensemble has nothing to cut or to draw by."""
+    """`n` multinomial draws after the cut; the first n points of an equally weighted ensemble."""
     ensemble = case.estimate.ensemble
     if equally_weighted(ensemble):
         return ensemble.take(torch.arange(n))
     rule = str(case.options.get("cut", "none"))
     log_w = cut_weights(ensemble.log_w, rule)
     if not bool(torch.isfinite(log_w).any()):
-        held = int(torch.isfinite(ensemble.log_w).sum())
+        some = int(torch.isfinite(ensemble.log_w).sum())
         raise BgbenchError(
             f"{case.system.name}: the protocol's cut ('{rule}', the top {CUT_FRACTION:.1%} of the weights) "
-            f"leaves none: only {held} of {ensemble.n_samples:,} points have a weight; bgbench@1 cuts none"
+            f"leaves none: only {some} of {ensemble.n_samples:,} points have a weight; bgbench@1 cuts none"
         )
     return resample(Ensemble(ensemble.x, ensemble.u, log_w), n, case.generator, "multinomial")
 
 
 def thin(ensemble: Ensemble, n: int) -> Ensemble:
-    """`n` points at the quantiles (k + ½)/n of the weights cumulated in the order of their energies.
+    """`n` points of equal weight: those at the quantiles (k + ½)/n of the weights, in the order of energies.
 
-    No randomness, and nothing depends on the order of the frames.
+    Nothing is random, and nothing depends on the order of the frames.
     """
     order = torch.argsort(ensemble.u, stable=True)
     edges = torch.cumsum(ensemble.weights[order], 0)
@@ -91,7 +104,7 @@ def thin(ensemble: Ensemble, n: int) -> Ensemble:
 def refuse_nan(side: str, values: Tensor) -> None:
     """Raise BgbenchError if `values` holds NaN."""
     if bool(torch.isnan(values).any()):
-        raise BgbenchError(f"{side} holds NaN positions; the sampler should drop or mend them")
+        raise BgbenchError(f"{side} holds NaN positions; the sampler should drop or repair them")
 
 
 def refuse_constant(name: str, values: Tensor) -> None:

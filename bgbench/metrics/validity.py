@@ -1,4 +1,4 @@
-"""Chemical sense of the samples before weighting: handedness, bonds, clashes, finite numbers."""
+"""Chemical sense of the samples before weighting: chirality, bonds, clashes, finite numbers."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from bgbench.systems.bonds import torn
 from bgbench.systems.chirality import is_mirrored, is_wrong
 
 CONTACT = 0.08
-"""Atoms that are not bonded and nearer than this (nm) clash."""
+"""Distance (nm) below which two atoms that are not bonded clash."""
 
 
 def clashing(system: System, x: Tensor) -> Tensor:
@@ -25,10 +25,13 @@ def clashing(system: System, x: Tensor) -> Tensor:
 
 
 def validity(case: MetricCase) -> Mapping[str, float]:
-    """Fraction of samples with correct hands, whole bonds, no clash and finite numbers; and each fault alone.
+    """Fraction of samples with the right chirality, no broken bond, no clash and finite numbers.
 
-    `validity` is of the ensemble as it is judged. `validity_wrong_hand` and `validity_unrepairable` are of
-    the samples as they were drawn: the rates an estimator reports from before its repair, where it does.
+    Returns:
+        `validity`, of the ensemble as it is judged, and the fraction with each fault as `validity_FAULT`:
+        `wrong_hand` (wrong chirality), `torn` (broken bonds), `clash`, `nonfinite`, and `unrepairable` (a
+        wrong chirality that the mirror image does not put right). Where an estimator reports rates of wrong
+        chirality from before its repair, those are returned. {} for systems without atoms.
     """
     system, x, u = case.system, case.estimate.ensemble.x, case.estimate.ensemble.u
     if not system.atoms:
@@ -41,8 +44,8 @@ def validity(case: MetricCase) -> Mapping[str, float]:
     }
     bad = torch.stack(list(flags.values())).any(0)
     flags["unrepairable"] = flags["wrong_hand"] & ~is_mirrored(system, x)
-    shares = {name: float(flag.double().mean()) for name, flag in flags.items()}
+    fractions = {name: float(flag.double().mean()) for name, flag in flags.items()}
     before = case.estimate.diagnostics.get("handedness", {})
-    shares |= {name: float(before[name]) for name in ("wrong_hand", "unrepairable") if name in before}
-    named = {f"validity_{name}": share for name, share in shares.items()}
-    return {"validity": 1.0 - float(bad.double().mean()), **named}
+    fractions |= {name: float(before[name]) for name in ("wrong_hand", "unrepairable") if name in before}
+    faults = {f"validity_{name}": fraction for name, fraction in fractions.items()}
+    return {"validity": 1.0 - float(bad.double().mean()), **faults}

@@ -1,4 +1,4 @@
-"""Importance-weight hygiene: ESS over all weights, with what tells how far to trust it."""
+"""Quality of the importance weights: ESS over all weights, and how far to trust it."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from bgbench.estimators.weights import cut_weights, ess
 
 
 def pareto_k(log_w: Tensor) -> float:
-    """Shape of the generalised Pareto tail of the weights (arXiv 1507.02646).
+    """Shape of the generalised Pareto tail of the weights `log_w (n,)` (arXiv 1507.02646).
 
     Above 0.7 the estimates are not to be trusted. NaN with fewer than 25 weights or a flat tail.
     """
@@ -21,12 +21,18 @@ def pareto_k(log_w: Tensor) -> float:
 
 
 def importance(case: MetricCase) -> Mapping[str, float]:
-    """Kish ESS as a fraction of all weights, and its companions."""
+    """Kish's ESS as a fraction of all weights, and its companions.
+
+    Returns:
+        `ess`; `ess_after_cut`, of the weights that the published cut leaves, and `ess_truncated`, with the
+        largest ones truncated instead; `max_weight_share`, the largest fraction of the weight on one point;
+        `pareto_k`; and `unique_fraction`, the fraction of distinct conformers.
+    """
     log_w = case.estimate.ensemble.log_w
     weights = case.estimate.ensemble.weights
     return {
         "ess": ess(log_w),
-        "ess_after_cut": ess_of_kept(cut_weights(log_w, "drop")),
+        "ess_after_cut": ess_of_finite(cut_weights(log_w, "drop")),
         "ess_truncated": ess(cut_weights(log_w, "truncate")),
         "max_weight_share": float(weights.max()),
         "pareto_k": pareto_k(log_w),
@@ -34,11 +40,11 @@ def importance(case: MetricCase) -> Mapping[str, float]:
     }
 
 
-def ess_of_kept(log_w: Tensor) -> float:
-    """ESS as a fraction of the weights a cut left over (the published denominator)."""
+def ess_of_finite(log_w: Tensor) -> float:
+    """ESS as a fraction of the weights that are not zero: the denominator of the published ESS."""
     return ess(log_w[torch.isfinite(log_w)])
 
 
 def unique_fraction(x: Tensor) -> float:
-    """Distinct conformers as a fraction."""
+    """The fraction of conformers `x (n, atoms, 3)` that are distinct."""
     return len(torch.unique(x.flatten(1), dim=0)) / max(len(x), 1)

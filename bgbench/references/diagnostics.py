@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System, TicaModel
+from bgbench.metrics.distances import torus_points
 from bgbench.metrics.transport import exact_transport
 from bgbench.systems.broken import broken_fractions, cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, tica_features, torsions
@@ -86,8 +87,7 @@ def replica_floor(system: System, x: Tensor, replica: Tensor) -> dict[str, float
     """Torus-W2 (rad) between the two halves of the replicas, on FLOOR_FRAMES evenly spaced frames a side."""
     names = torch.unique(replica)
     sides = [torch.isin(replica, half) for half in names.tensor_split(2)]
-    angles = torsions(system, x.double())
-    points = torch.cat([angles.phi, angles.psi], dim=1)
+    points = torus_points(system, x)
     a, b = (_evenly_spaced(points[side]).numpy() for side in sides)
     distance = math.sqrt(exact_transport(a, b, periodic=True).cost)
     return {"torus_w2": distance, "frames": float(min(len(a), len(b)))}

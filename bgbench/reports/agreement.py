@@ -5,11 +5,14 @@ from pathlib import Path
 
 import torch
 
-from bgbench.core.abstract import Estimate
+from bgbench.core.abstract import Estimate, MetricCase
 from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import data_path
 from bgbench.core.types import Ensemble, Proposal, Reference, System
+from bgbench.evaluation.floors import Floors
 from bgbench.evaluation.protocols import Protocol
+from bgbench.metrics.compute import compute_metrics
+from bgbench.metrics.names import WITH_FLOOR
 from bgbench.references.providers import own_folder, reference_path
 from bgbench.references.store import read_reference
 
@@ -74,18 +77,22 @@ def both(system: System, other: Path | None = None) -> tuple[Reference, Referenc
 def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) -> list[Gap]:
     """Every distance of the first reference to the second, with both floors; TICs are the second's."""
     second = pair[1]
-    first = replace(pair[0], tica=second.tica, sha256="")  # no hash: these floors are nobody else's
-    there = protocol.judge(equal(first), second, system, torch.Generator().manual_seed(0))
-    back = protocol.judge(equal(second), first, system, torch.Generator().manual_seed(0))
-    bounds = [judged.diagnostics["floor_bounds"] for judged in (back, there)]
+    first = replace(pair[0], tica=second.tica)
+    n = min(protocol.n_samples, first.n_samples, second.n_samples)
+    case = MetricCase(system, equal(first), second, n, torch.Generator().manual_seed(0), protocol.options)
+    values = compute_metrics(case, WITH_FLOOR)
+    floors = [Floors(protocol, system, reference) for reference in (first, second)]
+    one, other = (known.measure(known.split_keys(n)) for known in floors)
+    means, bounds = (one.means(n), other.means(n)), (one.bounds(n), other.bounds(n))
     return [
         Gap(
             name,
-            there.metrics[name],
-            (back.floors[name], floor),
+            values[name],
+            (means[0][name], means[1][name]),
             (bounds[0].get(name), bounds[1].get(name)),
         )
-        for name, floor in there.floors.items()
+        for name in means[1]
+        if name in values
     ]
 
 

@@ -233,7 +233,7 @@ def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> Values:
             failed.add(record.cell.system)
         else:
             allowed = record.diagnostics.get("floors_at_n_eff", {})
-            shown = protocol.ranked(metric, value, allowed) if ranked else value
+            shown = protocol.score_for_ranking(metric, value, allowed) if ranked else value
             values.setdefault(record.cell.system, []).append(shown)
     return {name: seeds for name, seeds in values.items() if name not in failed}
 

@@ -21,10 +21,11 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
-from bgbench.evaluation.bench import generator, open_bench
-from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.bench import open_bench
+from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.evaluation.judging import judge
 from bgbench.reports.compare import labels, refuse_unlike
-from bgbench.reports.replay import stored_estimate
+from bgbench.runs.estimates import read_estimate
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.stores import Curve, CurvePoint
@@ -79,12 +80,15 @@ def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
     """The points of finished cells from their arrays, whatever `curve.json` holds."""
     if not records:
         return []
+    floors: dict[FloorKey, Scores] = {}
     return [
-        mean_point([_score(folder, record, b) for record in records]) for b in checkpoints(folder.plan.budget)
+        mean_point([_score(folder, record, b, floors) for record in records])
+        for b in checkpoints(folder.plan.budget)
     ]
 
 
-def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
+def _score(folder: RunFolder, record: Record, evaluations: int, floors: dict[FloorKey, Scores]) -> Point:
+    """The point of one record; `floors` are read, and those that had to be measured are added."""
     # A sampler that brings its own energies may have evaluated none.
     fraction = min(1.0, evaluations / max(1, record.budget.used))
     seconds = record.seconds.get("preparing", 0.0) + fraction * record.seconds.get("sampling", 0.0)
@@ -92,15 +96,13 @@ def _score(folder: RunFolder, record: Record, evaluations: int) -> Point:
         return Point(evaluations, seconds, _finite(record.metrics), _finite(record.floors))
     if fraction < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
-    bench = open_bench(record.cell, folder.path)
-    estimate = first_part(stored_estimate(folder, record), fraction)
-    protocol = get_protocol(record.cell.protocol)
-    seed = generator(record.cell, "judge")
+    bench = open_bench(record.cell, folder.path, floors)
     try:
-        judgement = protocol.judge(estimate, bench.reference, bench.system, seed)
+        judgement = judge(first_part(read_estimate(folder, record), fraction), bench)
     except BgbenchError:
         # A walk that has not moved yet, weights that are all zero: nothing to score at this point.
         return Point(evaluations, seconds, {}, {})
+    floors |= judgement.measured.scores
     return Point(evaluations, seconds, dict(judgement.metrics), dict(judgement.floors))
 
 

@@ -12,15 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.resources import site_path
+from bgbench.metrics.names import COMPARED, CURVES
 from bgbench.reports.breakeven import break_even
 from bgbench.reports.compare import compare, labels, refuse_unlike
 from bgbench.reports.curves import draw_curves
 from bgbench.reports.headings import heading, headline
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
-
-CURVES = ("torus_w2", "energy_w2")
-RANKED = ("ess", "energy_w2", "torus_w2", "tica_w2", "mode_weights")
 
 
 def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
@@ -61,7 +59,7 @@ def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
 def _common(folders: Sequence[RunFolder]) -> list[str]:
     """Ranked metrics that every run has."""
     names = [set(headline(folder.records())) for folder in folders]
-    return [name for name in RANKED if all(name in own for own in names)]
+    return [name for name in COMPARED if all(name in own for own in names)]
 
 
 def _comparison(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:

@@ -1,23 +1,22 @@
 """Recompute every metric of a run from its stored arrays, and compare with what the records say."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
-from bgbench.core.types import Ensemble, Proposal
-from bgbench.evaluation.bench import generator, open_bench
-from bgbench.evaluation.protocols import Judgement, get_protocol
+from bgbench.evaluation.bench import open_bench
+from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.evaluation.judging import Judgement, judge
+from bgbench.runs.estimates import read_estimate
 from bgbench.runs.process import limited
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Record, read_arrays
 from bgbench.runs.runfolder import RunFolder
 
 RELATIVE = 1e-6
-"""Agreement asked of metrics recomputed on another platform; on the same one they agree to the bit."""
+"""Relative agreement required on another platform; on the same one metrics agree to the bit."""
 
 
 @dataclass(frozen=True)
@@ -30,44 +29,43 @@ class Difference:
     recomputed: float | None
 
 
-def stored_estimate(folder: RunFolder, record: Record) -> Estimate:
-    """The estimate of a finished cell, from its array file.
-
-    Raises:
-        BgbenchError: if the arrays are missing or not the recorded ones.
-    """
-    if record.arrays is None:
-        raise BgbenchError(f"{record.cell.name} of {folder.path} has no arrays (status {record.status})")
-    stored = read_arrays(folder.arrays_path(record.cell), record.arrays)
-    tensors = {name: torch.from_numpy(values) for name, values in stored.items()}
-    ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
-    proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
-    return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
-
-
 def replay(folder: RunFolder) -> list[Difference]:
     """Judge every finished cell again; returns metrics, floors and skills that are not as recorded.
 
     On the platform of the record, with its threads, they must agree to the bit; elsewhere to RELATIVE.
+
+    Raises:
+        BgbenchError: if a record is damaged, or arrays are missing or not the recorded ones.
     """
     differences = []
+    measured: Mapping[FloorKey, Scores] = {}
     for record in folder.records():
         if record.status == "ok":
             with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
-                differences += differing(record, judged_again(folder, record))
+                judgement = judge_again(folder, record, measured)
+            measured = {**measured, **judgement.measured.scores}
+            differences += find_differences(record, judgement)
     return differences
 
 
-def judged_again(folder: RunFolder, record: Record) -> Judgement:
-    """The judgement of a record's stored arrays."""
-    bench = open_bench(record.cell, folder.path)
-    estimate = stored_estimate(folder, record)
-    seed = generator(record.cell, "judge")
-    return get_protocol(record.cell.protocol).judge(estimate, bench.reference, bench.system, seed)
+def judge_again(
+    folder: RunFolder, record: Record, measured: Mapping[FloorKey, Scores] | None = None
+) -> Judgement:
+    """Judge a record's stored arrays with today's code.
+
+    Args:
+        folder: the run.
+        record: a record of it, with arrays.
+        measured: floors that are known already; the others are measured.
+
+    Raises:
+        BgbenchError: if the arrays are missing or not the recorded ones, or cannot be judged.
+    """
+    return judge(read_estimate(folder, record), open_bench(record.cell, folder.path, measured))
 
 
-def differing(record: Record, judgement: Judgement) -> list[Difference]:
-    """What did not come out as recorded."""
+def find_differences(record: Record, judgement: Judgement) -> list[Difference]:
+    """What of the recorded metrics, floors and skills the judgement does not agree with."""
     tolerance = 0.0 if same_platform(record) else RELATIVE
     pairs = {
         "": (record.metrics, judgement.metrics),
@@ -85,7 +83,8 @@ def differing(record: Record, judgement: Judgement) -> list[Difference]:
 def same_platform(record: Record) -> bool:
     """Whether the record was made with this machine's kind of processor and these libraries.
 
-    A record judged anew later does not say where: its provenance is that of its draws.
+    False for a record that was judged anew later: its provenance is that of its draws, and does not say where
+    it was judged.
     """
     if "rejudged" in record.diagnostics:
         return False
@@ -97,17 +96,17 @@ def same_platform(record: Record) -> bool:
 
 def verify(folder: RunFolder) -> list[str]:
     """Check the hash of every array file and of the suite; a sentence for each file that is wrong."""
-    records, wrong = folder.readable()
+    records, problems = folder.readable()
     suite = folder.path / f"{folder.plan.suite}.yaml"
     if suite.is_file() and sha256_file(suite) != folder.plan.suite_sha256:
-        wrong.append(f"{suite} does not match the sha256 in run.json; it was changed")
+        problems.append(f"{suite} does not match the sha256 in run.json; it was changed")
     for record in records:
         if record.arrays is not None:
             try:
                 read_arrays(folder.arrays_path(record.cell), record.arrays)
             except BgbenchError as error:
-                wrong.append(str(error))
-    return wrong
+                problems.append(str(error))
+    return problems
 
 
 def agree(a: float | None, b: float | None, tolerance: float = RELATIVE) -> bool:

@@ -4,21 +4,24 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from bgbench.core.errors import BudgetExhausted, NonFinite, Unsupported
+from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported
 from bgbench.core.files import atomic_file, write_json
 from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
+from bgbench.evaluation.judging import Judgement
 from bgbench.evaluation.stages import Stages, Watch
 from bgbench.runs.process import peak_memory
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Budget, Ending, Record, Status, write_arrays
 from bgbench.runs.runfolder import RunFolder
-from bgbench.runs.shared_floors import shared_floors
+from bgbench.runs.shared_floors import read_floors, write_floors
 
 SILENT = Watch()
 
@@ -35,9 +38,8 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
         folder.traceback_path(cell).unlink()
     try:
         with stages("opening"):
-            bench = open_bench(cell, folder.path)
-        with shared_floors(folder.path):
-            outcome = evaluate(cell, bench, watch.advanced, stages)
+            bench = open_bench(cell, folder.path, read_floors(folder.path))
+        outcome = evaluate(bench, replace(watch, judged=partial(save_floors, folder)), stages)
     except (Exception, SystemExit) as error:
         fields = {**failure(error), "phase": stages.current, "seconds": stages.seconds}
         with atomic_file(folder.traceback_path(cell)) as stream:
@@ -53,6 +55,13 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
     )
     write_json(folder.record_path(cell), record)
     return record
+
+
+def save_floors(folder: RunFolder, judgement: Judgement) -> None:
+    """Save at once what a judgement measured, so that later cells need not, whatever becomes of this one."""
+    # Floors save time and nothing else: a judged cell is not lost where they cannot be written.
+    with suppress(BgbenchError):
+        write_floors(folder.path, judgement.measured)
 
 
 def record_failure(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
@@ -82,7 +91,7 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         "diagnostics": {
             **estimate.diagnostics,
             **judgement.diagnostics,
-            **outcome.notes,
+            **outcome.diagnostics.findings,
             "unused": bench.oracle.remaining,
         },
         "energy": dict(outcome.energy),

@@ -1,54 +1,70 @@
-"""Floors and controls of a run, shared by its workers: what was measured for one cell, others read.
+"""Floors and controls of a run on disk, so that they are measured once whichever worker does it.
 
-They are a reference's, the same for all its cells, and cost several times what judging a cell does. Each is
-a file of its own, with the platform that measured it: elsewhere its last digits may differ. `bgbench replay`
-reads none of them.
+Each is a file of its own under `RUN/floors`, with the platform that measured it: on another one the last
+digits may differ. `bgbench replay` reads none of them.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bgbench.core.files import atomic_file, digest
-from bgbench.evaluation.floors import known_floors
+from bgbench.evaluation.floors import FloorKey, Floors, Scores
 from bgbench.runs.provenance import provenance
 
 FOLDER = "floors"
+"""Where they are in a run folder."""
+
+CONTROL, FLOOR = "control", "floor"
+"""What a file's key begins with; `floor 0` … are the ways to halve the replicas."""
 
 
-@contextmanager
-def shared_floors(run: Path) -> Iterator[None]:
-    """Inside the block floors of the run folder `run` are known; those measured there are kept afterwards.
+def read_floors(run: Path) -> dict[FloorKey, Scores]:
+    """What has been measured on this platform for the run folder `run`.
+
+    Damaged files are left out: what they held is measured again.
+    """
+    floors: dict[FloorKey, Scores] = {}
+    platform = hash_platform()
+    for path in sorted((run / FOLDER).glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+            if content["platform"] == platform:
+                floors[_parse_key(content["key"])] = content["values"]
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return floors
+
+
+def write_floors(run: Path, floors: Floors) -> None:
+    """Save what the run folder `run` does not hold yet.
 
     Raises:
-        BgbenchError: if they cannot be written.
+        BgbenchError: if a file cannot be written.
     """
-    known, platform = known_floors(), _platform()
-    for path in (run / FOLDER).glob("*.json"):
-        told = _read(path)
-        if told.get("platform") == platform:
-            known.setdefault(tuple(told["key"]), told["values"])
-    before = set(known)
-    yield
-    for key in set(known) - before:
-        with atomic_file(run / FOLDER / f"{digest([key, platform])[:20]}.json") as stream:
-            told = {"key": key, "platform": platform, "values": known[key]}
-            stream.write(json.dumps(told, indent=1).encode())
+    saved, platform = read_floors(run), hash_platform()
+    for key, values in floors.scores.items():
+        if key in saved or not key.reference_sha256:
+            continue
+        fields = _list_key(key)
+        with atomic_file(run / FOLDER / f"{digest([fields, platform])[:20]}.json") as stream:
+            content = {"key": fields, "platform": platform, "values": dict(values)}
+            stream.write(json.dumps(content, indent=1).encode())
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What a file says; {} for a damaged one, whose floors are measured again."""
-    try:
-        told = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) and {"key", "platform", "values"} <= set(told) else {}
-
-
-def _platform() -> str:
-    """A hash of what may change last digits."""
+def hash_platform() -> str:
+    """A hash of what may change last digits: libraries, code and processor."""
     here = provenance()
     host = [here["host"][name] for name in ("system", "cpu", "device", "torch_threads")]
     return digest([here["libraries"], here["python"], here["bgbench"], here["git"], host])
+
+
+def _list_key(key: FloorKey) -> list[Any]:
+    name = CONTROL if key.split is None else f"{FLOOR} {key.split}"
+    return [name, key.protocol, key.reference_sha256, key.frames, key.effective_frames]
+
+
+def _parse_key(fields: list[Any]) -> FloorKey:
+    name, protocol, reference, frames, effective = fields
+    split = None if name == CONTROL else int(name.removeprefix(f"{FLOOR} "))
+    return FloorKey(split, protocol, reference, frames, effective)

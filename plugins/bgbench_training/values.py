@@ -1,18 +1,16 @@
 """Numbers that a network in training is judged by."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from bgbench import ess
+
 
 def share(log_w: Tensor) -> float:
-    """(Σw)²/Σw² / N; zero where no weight is finite."""
-    log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
-    if not bool(torch.isfinite(log_w).any()):
-        return 0.0
-    return math.exp(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0)) / len(log_w)
+    """Kish's ESS as a fraction, (Σw)²/(N Σw²); weights that are not finite count as zero."""
+    return ess(torch.where(torch.isfinite(log_w), log_w, -torch.inf))
 
 
 def mean(values: Iterable[float]) -> float:

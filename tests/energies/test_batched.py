@@ -71,7 +71,6 @@ def test_batched_is_never_nan_on_overlapping_or_missing_atoms(engine, dtype, ala
     assert torch.isfinite(u[0])
     assert u[1] > 1e6
     assert u[3:].tolist() == [torch.inf, torch.inf]
-    assert energy.n_nonfinite >= 2
     alone = energy.energy(x[:1])
     assert torch.allclose(alone, u[:1])
 

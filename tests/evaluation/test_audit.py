@@ -1,15 +1,17 @@
 """The density audit passes what is right and finds what is wrong."""
 
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import bgbench
 from bgbench import Proposal
 from bgbench.core.types import Reference
-from bgbench.evaluation.audit import audit, audited, fragment, summary
-from bgbench.evaluation.evaluate import forward
+from bgbench.evaluation.audit import audit, audit_for_record, cut_fragment, summarise
+from bgbench.evaluation.diagnostics import look_forward
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
 
@@ -38,7 +40,7 @@ class Listening(Prior):
     """Keeps what its density was asked about."""
 
     def log_prob(self, task, x):
-        self.asked = x
+        self.frames = x
         return super().log_prob(task, x)
 
 
@@ -49,21 +51,22 @@ def test_the_forward_view_meets_every_replica_and_as_many_frames_as_draws(peptid
     x = peptide.positions.float() + replica[:, None, None]
     reference = Reference(peptide.name, x, torch.zeros(frames), replica, {}, None)
     sampler = Listening()
-    told = forward(sampler, SimpleNamespace(system=peptide, n_samples=draws), reference)["forward"]
-    met = torch.bincount((sampler.asked[:, 0, 0] - peptide.positions[0, 0]).round().long(), minlength=16)
-    assert told["frames"] == len(sampler.asked) == min(512, frames, draws)
+    task = SimpleNamespace(system=peptide, n_samples=draws)
+    forward = look_forward(sampler, task, reference)["forward"]
+    met = torch.bincount((sampler.frames[:, 0, 0] - peptide.positions[0, 0]).round().long(), minlength=16)
+    assert forward["frames"] == len(sampler.frames) == min(512, frames, draws)
     assert met.max() - met.min() <= 1
 
 
 @pytest.fixture(scope="module")
 def peptide():
-    return peptide("AA")
+    return bgbench.peptide("AA")
 
 
 def test_a_right_density_passes(peptide):
     checks = audit(Prior(), peptide)
     assert {check.name for check in checks} == {"round trip, gaussian", "Jacobian", "normalisation"}
-    assert summary(checks)["verified"]
+    assert summarise(checks)["verified"]
 
 
 @pytest.mark.parametrize(
@@ -82,15 +85,15 @@ def test_a_wrong_density_is_found_by_its_check(peptide, fault, found):
 
 def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide):
     sampler = Prior()
-    assert audited(sampler, peptide)["density"]["verified"]
+    assert audit_for_record(sampler, peptide)["density"]["verified"]
     sampler.exact = False
-    found = audited(sampler, peptide)["density"]
+    found = audit_for_record(sampler, peptide)["density"]
     assert not found["verified"]
     assert list(found["checks"]) == ["exact"]
 
 
 def test_nan_fails(peptide):
-    assert not summary(audit(Wrong(shift=math.nan), peptide))["verified"]
+    assert not summarise(audit(Wrong(shift=math.nan), peptide))["verified"]
 
 
 def test_records_say_what_could_not_be_audited(peptide):
@@ -98,9 +101,31 @@ def test_records_say_what_could_not_be_audited(peptide):
         def log_prob(self, task, x):
             raise RuntimeError("no density today")
 
-    assert audited(LangevinMD(), peptide) == {}
-    found = audited(Broken(), peptide)["density"]
+    assert audit_for_record(LangevinMD(), peptide) == {}
+    found = audit_for_record(Broken(), peptide)["density"]
     assert found == {"verified": False, "error": "RuntimeError: no density today"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (
+            lambda: torch.manual_seed(0),
+            "BrokenContract: the sampler drew from or seeded the global generator",
+        ),
+        (lambda: print("look at me"), "BrokenContract: the sampler wrote 'look at me"),
+        (lambda: sys.exit(3), "SystemExit: 3"),
+    ],
+)
+def test_a_density_that_touches_what_it_may_not_is_not_verified(peptide, fault, cause):
+    class Loud(Prior):
+        def log_prob(self, task, x):
+            fault()
+            return super().log_prob(task, x)
+
+    density = audit_for_record(Loud(), peptide)["density"]
+    assert not density["verified"]
+    assert density["error"].startswith(cause)
 
 
 def test_an_audited_sampler_may_not_ask_for_energies(peptide):
@@ -109,11 +134,11 @@ def test_an_audited_sampler_may_not_ask_for_energies(peptide):
             task.oracle.energy(task.system.positions[None])
             return super().draw(task, n_samples)
 
-    assert "must not" in audited(Cheat(), peptide)["density"]["error"]
+    assert "must not" in audit_for_record(Cheat(), peptide)["density"]["error"]
 
 
 def test_a_fragment_is_whole_in_itself(peptide):
-    part = fragment(peptide)
+    part = cut_fragment(peptide)
     assert part.n_atoms == len(part.atoms) == 2
     assert all(max(pair) < 2 for pair in part.bonds)
     assert torch.equal(part.positions, peptide.positions[:2])

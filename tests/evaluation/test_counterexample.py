@@ -10,7 +10,8 @@ from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Ensemble
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.weights import effective_points
-from bgbench.evaluation.floors import FEWEST_EFFECTIVE, rounded
+from bgbench.evaluation.floors import FEWEST_EFFECTIVE, round_down
+from bgbench.evaluation.judging import judge
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.transport import exact_transport
 from bgbench.references.providers import find_reference
@@ -53,30 +54,32 @@ def test_beside_its_own_floor_the_exact_sampler_is_not_worse(sides):
     assert w2(sides["exact"], sides["truth"]) == pytest.approx(sides["floor at few"], rel=0.1)
 
 
-def judged(variant, system, reference):
+def judge_control(variant, bench):
     """The control `reference` judged under `bgbench@1`."""
+    system, reference = bench.system, bench.reference
     target = energy(system, "batched")
     n = reference.n_samples
     task = Task(system, MeteredEnergy(target, n), torch.Generator().manual_seed(0), n)
     sampler = plugins().samplers["reference"].build({"variant": variant})
     estimate = plugins().estimators["none"].build({}).estimate(sampler, task)
-    return get_protocol("bgbench@1").judge(estimate, reference, system, torch.Generator().manual_seed(1))
+    return judge(estimate, bench)
 
 
-def ranked(judgement, metric):
-    allowed = judgement.diagnostics["floors_at_n_eff"]
-    return get_protocol("bgbench@1").ranked(metric, judgement.metrics[metric], allowed)
+def ranking_score(judgement, metric):
+    floors = judgement.diagnostics["floors_at_n_eff"]
+    return get_protocol("bgbench@1").score_for_ranking(metric, judgement.metrics[metric], floors)
 
 
-def test_exact_but_few_is_not_ranked_below_biased_but_many():
+def test_exact_but_few_is_not_ranked_below_biased_but_many(make_bench):
     """250 exact frames of AA against all frames of all modes but one."""
     system = peptide("AA")
     reference = find_reference(system, "dipeptides-mini@1")
-    few, biased = (judged(variant, system, reference) for variant in ("few-points", "mode-deleted"))
+    bench = make_bench(system, reference)
+    few, biased = (judge_control(variant, bench) for variant in ("few-points", "mode-deleted"))
     assert few.diagnostics["effective_points"] <= 250
     for metric in ("torus_w2", "energy_w2", "mode_weights", "tica_w2", "torus_jsd"):
         assert few.floors[metric] < few.diagnostics["floors_at_n_eff"][metric]
-        assert ranked(few, metric) < ranked(biased, metric), metric
+        assert ranking_score(few, metric) < ranking_score(biased, metric), metric
 
 
 @pytest.mark.parametrize("n", [5, 20, 100, 400])
@@ -84,12 +87,14 @@ def test_fewer_points_buy_a_biased_sampler_no_rank(n, sides):
     """Thinned to n points, the biased sampler's score does not fall below that of all its points."""
     protocol = get_protocol("bgbench@1")
     random = np.random.default_rng(7)
-    full = protocol.ranked("torus_w2", w2(sides["biased"], sides["truth"]), {"torus_w2": sides["floor at n"]})
+    distance, floor = w2(sides["biased"], sides["truth"]), sides["floor at n"]
+    full = protocol.score_for_ranking("torus_w2", distance, {"torus_w2": floor})
     scores = []
     for _ in range(8):
         thinned, _ = draws(random, n, minor=0.0)
         floor = w2(draws(random, max(n, FEWEST_EFFECTIVE))[0], sides["truth"])
-        scores.append(protocol.ranked("torus_w2", w2(thinned, sides["truth"]), {"torus_w2": floor}))
+        distance = w2(thinned, sides["truth"])
+        scores.append(protocol.score_for_ranking("torus_w2", distance, {"torus_w2": floor}))
     error = np.std(scores, ddof=1) / np.sqrt(len(scores))
     assert np.mean(scores) > full - 4 * error
     if n < FEWEST_EFFECTIVE:
@@ -97,11 +102,11 @@ def test_fewer_points_buy_a_biased_sampler_no_rank(n, sides):
 
 
 def test_ranks_are_of_squares_and_of_divergences_as_they_are():
-    ranked = get_protocol("bgbench@1").ranked
-    assert ranked("torus_w2", 0.5, {"torus_w2": 0.3}) == pytest.approx(0.16)
-    assert ranked("torus_jsd", 0.5, {"torus_jsd": 0.3}) == pytest.approx(0.2)
-    assert ranked("ess", 0.5, {"torus_w2": 0.3}) == 0.5
-    assert get_protocol("paper@1").ranked("torus_w2", 0.5, {"torus_w2": 0.3}) == 0.5
+    score = get_protocol("bgbench@1").score_for_ranking
+    assert score("torus_w2", 0.5, {"torus_w2": 0.3}) == pytest.approx(0.16)
+    assert score("torus_jsd", 0.5, {"torus_jsd": 0.3}) == pytest.approx(0.2)
+    assert score("ess", 0.5, {"torus_w2": 0.3}) == 0.5
+    assert get_protocol("paper@1").score_for_ranking("torus_w2", 0.5, {"torus_w2": 0.3}) == 0.5
 
 
 def test_few_effective_points_earn_no_more_allowance_than_a_hundred():
@@ -110,5 +115,5 @@ def test_few_effective_points_earn_no_more_allowance_than_a_hundred():
     assert effective_points(one) == 1
     again = Ensemble.unweighted(x[torch.arange(1000) % 40], torch.zeros(1000))
     assert effective_points(again) == pytest.approx(40)
-    assert [rounded(value) for value in (100.0, 257.3, 9_999.0, 10_000.0)] == [100, 250, 9_900, 10_000]
-    assert rounded(max(effective_points(one), FEWEST_EFFECTIVE)) == 100
+    assert [round_down(value) for value in (100.0, 257.3, 9_999.0, 10_000.0)] == [100, 250, 9_900, 10_000]
+    assert round_down(max(effective_points(one), FEWEST_EFFECTIVE)) == 100

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from bgbench import (
 )
 from bgbench.estimators.handedness import settle
 from bgbench.estimators.weights import points_at
-from bgbench.evaluation.floors import SPLITS, halves
+from bgbench.evaluation.judging import judge
 from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
+from bgbench.metrics import names
+from bgbench.metrics.clusters import fit_clusters
 from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
 from bgbench.metrics.sides import sides
@@ -93,25 +96,27 @@ def test_published_definitions_to_the_digit(published, protocol, system, referen
     assert COMPUTE[metric](case)[key] == pytest.approx(META["metrics"][published], rel=1e-4)
 
 
-def test_the_published_protocol_as_runs_use_it_gives_the_published_numbers(system, reference, stored):
+def test_the_published_protocol_as_runs_use_it_gives_the_published_numbers(
+    system, reference, stored, make_bench
+):
     case = case_of(system, reference, stored["samples"], stored["samples_energy_kT"])
-    judged = get_protocol("paper@1").judge(case.estimate, reference, system, case.generator)
+    judged = judge(case.estimate, make_bench(system, reference, "paper@1"))
     expected = {PUBLISHED[name][1]: value for name, value in META["metrics"].items()}
     assert len(expected) == len(META["metrics"]) == 6
     assert {name: judged.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_protocol_that_cuts_weights_reports_the_metrics_without_its_cut(system, reference, stored):
+def test_a_protocol_that_cuts_weights_reports_the_metrics_without_its_cut(
+    system, reference, stored, make_bench
+):
     equal = case_of(system, reference, stored["samples"], stored["samples_energy_kT"])
-    protocol = get_protocol("paper@1")
-    assert (
-        "metrics_uncut" not in protocol.judge(equal.estimate, reference, system, equal.generator).diagnostics
-    )
+    bench = make_bench(system, reference, "paper@1")
+    assert "metrics_uncut" not in judge(equal.estimate, bench).diagnostics
     ensemble = equal.estimate.ensemble
     log_w = torch.zeros_like(ensemble.log_w)
     log_w[3] = 8.0
     heavy = replace(equal.estimate, ensemble=Ensemble(ensemble.x, ensemble.u, log_w))
-    judged = protocol.judge(heavy, reference, system, equal.generator)
+    judged = judge(heavy, bench)
     found = judged.diagnostics["metrics_uncut"]
     assert set(found) == set(judged.metrics)
     assert found["torus_w2"] > 1.5 * judged.metrics["torus_w2"]
@@ -473,62 +478,6 @@ def test_thinning_a_reference_meets_every_replica_alike(n):
     assert int(counts.max() - counts.min()) <= 1
 
 
-def test_halves_are_independent_replicas(reference):
-    first, second = halves(reference)
-    assert set(first.replica.tolist()) & set(second.replica.tolist()) == set()
-    assert first.n_samples + second.n_samples == reference.n_samples
-
-
-def test_every_split_halves_the_replicas_anew(reference):
-    reference = replace(reference, replica=torch.arange(reference.n_samples) % 16)
-    groups = []
-    for split in range(SPLITS):
-        first, second = halves(reference, split)
-        assert set(first.replica.tolist()).isdisjoint(second.replica.tolist())
-        assert first.n_samples + second.n_samples == reference.n_samples
-        groups.append(frozenset(first.replica.tolist()))
-    assert len(set(groups)) == SPLITS
-
-
-def test_floors_are_means_over_splits_with_a_bound_above(system, reference):
-    reference = replace(reference, replica=torch.arange(reference.n_samples) % 16)
-    protocol = get_protocol("bgbench@1")
-    means, bounds = protocol._floors(system, reference, 200)
-    each = [protocol._floor(system, reference, 200, split=split)["torus_w2"] for split in range(SPLITS)]
-    assert means["torus_w2"] == pytest.approx(np.mean(each))
-    assert len(set(each)) == SPLITS
-    # Student's 97.5 % point at three degrees of freedom is 3.182.
-    reach = 3.182446 * np.std(each, ddof=1) * np.sqrt(1.25)
-    assert bounds["torus_w2"] == pytest.approx(np.mean(each) + reach)
-
-
-@pytest.mark.parametrize(("replicas", "bounded"), [(1, True), (2, False), (4, False), (5, True)])
-def test_few_replicas_bound_no_noise(system, reference, replicas, bounded):
-    """Two can be halved in one way: four equal floors would say that noise has no width."""
-    reference = replace(reference, replica=torch.arange(reference.n_samples) % replicas, sha256="")
-    means, bounds = get_protocol("bgbench@1")._floors(system, reference, 100)
-    assert means
-    assert bool(bounds) is bounded
-
-
-def test_protocols_judge_with_floors_and_list_what_they_know(system, reference, stored):
-    estimate = case_of(system, reference, stored["samples"], stored["samples_energy_kT"]).estimate
-    for name in PROTOCOLS:
-        judgement = get_protocol(name).judge(estimate, reference, system, torch.Generator().manual_seed(1))
-        assert set(DISTANCES) <= set(judgement.metrics)
-        assert set(judgement.floors) <= set(judgement.metrics)
-        assert judgement.floors["torus_w2"] < judgement.metrics["torus_w2"] * 3
-        assert judgement.diagnostics["frames_compared"] == 600
-        controls = judgement.diagnostics["controls"]
-        for metric, skill in judgement.skills.items():
-            floor = judgement.floors[metric]
-            expected = (controls[metric] - judgement.metrics[metric]) / (controls[metric] - floor)
-            assert skill == pytest.approx(expected)
-        assert judgement.skills["torus_w2"] < 1
-    with pytest.raises(BgbenchError, match="known: bgbench@1, paper@1"):
-        get_protocol("nosuch@1")
-
-
 @pytest.mark.parametrize("name", ["torus_w2", "tica_w2"])
 def test_thinned_transport_ignores_the_order_of_frames(name, system, reference, stored, generator):
     x, u = stored["samples"], stored["samples_energy_kT"]
@@ -538,3 +487,25 @@ def test_thinned_transport_ignores_the_order_of_frames(name, system, reference, 
     plain = COMPUTE[name](case_of(system, reference, x, u, options, log_w))[name]
     moved = COMPUTE[name](case_of(system, reference, x[order], u[order], options, log_w[order]))[name]
     assert moved == pytest.approx(plain, rel=1e-9)
+
+
+def test_fewer_distinct_points_than_clusters_are_no_fault_and_other_warnings_are_shown(monkeypatch):
+    """Warnings are errors in tests: only scikit-learn's ConvergenceWarning may be silent."""
+    points = torch.arange(3.0).repeat(10)[:, None]
+    assert len(set(fit_clusters(points, 6).labels_)) == 3
+    fit = KMeans.fit
+
+    def warn(self, *words):
+        warnings.warn("a new default", FutureWarning, stacklevel=1)
+        return fit(self, *words)
+
+    monkeypatch.setattr(KMeans, "fit", warn)
+    with pytest.raises(FutureWarning):
+        fit_clusters(points, 2)
+
+
+def test_the_lists_of_leading_metrics_name_registered_ones():
+    registered = {plugin.name for plugin in METRICS}
+    assert set(names.HEADLINE) | set(names.CURVES) | set(names.CHEMICAL) <= registered
+    assert set(names.CURVES) <= set(names.RANKED) < set(names.COMPARED) < set(names.HEADLINE)
+    assert set(names.WITH_SKILL) < set(names.WITH_FLOOR) == set(DISTANCES)

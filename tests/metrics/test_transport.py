@@ -1,12 +1,14 @@
 """Exact transport against POT's dense solver, and its certificate against numpy."""
 
+import warnings
+
 import numpy as np
 import ot
 import pytest
 
 from bgbench import BgbenchError
 from bgbench.metrics import transport
-from bgbench.metrics.transport import Problem, exact_transport
+from bgbench.metrics.transport import Dual, Problem, exact_transport
 
 
 def dense_cost(a, b, wa, wb, periodic):
@@ -45,10 +47,11 @@ def test_sparse_certificate_is_true(monkeypatch, rng):
     monkeypatch.setattr(transport, "DENSE", 400)
     a, b = rng.standard_normal((150, 3)), rng.standard_normal((140, 3)) + 0.5
     problem = Problem(a, b, np.full(150, 1 / 150), np.full(140, 1 / 140), 0.0)
-    cost, (u, v), _ = transport._solve(problem, transport.DENSE)
+    solution = transport._solve(problem, transport.DENSE)
+    u, v = solution.dual
     slack = ((a[:, None] - b[None]) ** 2).sum(-1) - u[:, None] - v[None]
     assert slack.min() > -1e-8
-    assert u.mean() + v.mean() == pytest.approx(cost, rel=1e-9)
+    assert u.mean() + v.mean() == pytest.approx(solution.cost, rel=1e-9)
 
 
 def test_a_plan_that_cannot_be_proved_is_refused(monkeypatch, rng):
@@ -57,12 +60,42 @@ def test_a_plan_that_cannot_be_proved_is_refused(monkeypatch, rng):
     true = transport._sparse
 
     def early(problem, arcs, dual):
-        cost, (u, v) = true(problem, arcs, dual)
-        return cost * 1.01, (u, v)
+        cost, dual = true(problem, arcs, dual)
+        return cost * 1.01, Dual(dual.u, dual.v)
 
     monkeypatch.setattr(transport, "_sparse", early)
     with pytest.raises(BgbenchError, match=r"ends at a cost of .*can be proved"):
         exact_transport(rng.standard_normal((150, 3)), rng.standard_normal((140, 3)) + 0.5)
+
+
+def test_a_solver_that_gives_up_is_refused_with_its_reason(solver, rng, monkeypatch):
+    """Two steps are too few: POT warns, and says so in its log."""
+    monkeypatch.setattr(transport, "ITERATIONS", 2)
+    a, b = rng.standard_normal((90, 2)), rng.standard_normal((90, 2))
+    with (
+        pytest.warns(UserWarning, match="numItermax"),
+        pytest.raises(BgbenchError, match="was not solved: num"),
+    ):
+        exact_transport(a, b)
+
+
+def test_a_deprecation_in_the_solver_fails_no_cell(solver, rng, monkeypatch):
+    emd, emd2 = ot.emd, ot.emd2
+
+    def deprecated(function):
+        def call(*words, **options):
+            warnings.warn("spelt otherwise from now on", DeprecationWarning, stacklevel=1)
+            return function(*words, **options)
+
+        return call
+
+    monkeypatch.setattr(ot, "emd", deprecated(emd))
+    monkeypatch.setattr(ot, "emd2", deprecated(emd2))
+    a, b = rng.standard_normal((90, 2)), rng.standard_normal((90, 2))
+    with pytest.warns(DeprecationWarning, match="spelt otherwise"):
+        cost = exact_transport(a, b).cost
+    monkeypatch.undo()
+    assert cost == pytest.approx(dense_cost(a, b, None, None, False), rel=1e-9)
 
 
 def test_ties_duplicates_and_collinear_points(solver, rng):

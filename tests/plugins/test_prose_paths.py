@@ -8,7 +8,7 @@ import torch
 from bgbench import BgbenchError, Task, peptide
 from bgbench.core.plugins import energy
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.evaluation.audit import quick_audit
+from bgbench.evaluation.audit import audit_quickly
 from bgbench_prose import build
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.sampler import CACHE_BYTES, ProseSampler, cache_bytes
@@ -32,7 +32,7 @@ def task(temperature=310.0, seed=0):
 
 @pytest.mark.parametrize("temperature", [280.0, 310.0, 500.0])
 def test_density_is_exact_at_every_temperature(flow, temperature):
-    checks = quick_audit(ProseSampler(flow), peptide("GG", temperature))
+    checks = audit_quickly(ProseSampler(flow), peptide("GG", temperature))
     assert all(check.passed for check in checks), checks
 
 
@@ -82,7 +82,7 @@ def test_half_precision_is_found_by_the_audit(flow):
     proposal = sampler.draw(task(), 8)
     assert proposal.x.dtype == torch.float32
     assert torch.isfinite(proposal.log_q).all()
-    checks = {check.name: check for check in quick_audit(sampler, peptide("GG"))}
+    checks = {check.name: check for check in audit_quickly(sampler, peptide("GG"))}
     assert not checks["round trip, gaussian"].passed
 
 

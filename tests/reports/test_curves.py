@@ -9,7 +9,7 @@ import bgbench
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.reports.curves import checkpoints, curve, draw_curves, first_part
-from bgbench.reports.replay import stored_estimate
+from bgbench.runs.estimates import read_estimate
 from bgbench.runs.runfolder import RunFolder, new_plan
 
 
@@ -52,7 +52,7 @@ def test_a_cell_that_asked_for_no_energy_has_its_last_point_at_once(run):
 
 def test_the_first_part_keeps_the_order(run):
     folder = run()
-    whole = stored_estimate(folder, folder.records()[0])
+    whole = read_estimate(folder, folder.records()[0])
     part = first_part(whole, 0.5)
     assert part.ensemble.n_samples == 55
     assert bool((part.ensemble.x == whole.ensemble.x[:55]).all())

@@ -1,0 +1,111 @@
+"""What is found out about a sampler and its energies after the judgement. No metric is made of it.
+
+A diagnostic that fails says so in the record (`failed_diagnostics`) and never ends the cell: what has been
+judged stays judged.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
+from bgbench.core.types import Card, Reference
+from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.energies.spotcheck import spot_check
+from bgbench.evaluation.audit import audit_for_record
+from bgbench.evaluation.bench import Bench
+from bgbench.evaluation.guard import contained
+from bgbench.metrics.sides import evenly
+
+FORWARD_FRAMES = 512
+"""Reference frames that −log q is taken over, at most."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Findings for the record's `diagnostics`, and those for its `energy`."""
+
+    findings: Mapping[str, Any]
+    energy: Mapping[str, Any]
+
+
+def diagnose(
+    sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estimate, card: Card
+) -> Diagnostics:
+    """Audit the density, look at reference frames with it, compare energies with OpenMM, and warn.
+
+    Whatever a diagnostic raises is kept under `failed_diagnostics`, by the name of its entry.
+    """
+    failures: dict[str, str] = {}
+
+    def attempt(name: str, diagnostic: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        try:
+            with contained():
+                return diagnostic()
+        except (Exception, SystemExit) as error:
+            failures[name] = f"{type(error).__name__}: {error}"
+            return {}
+
+    findings = {
+        **audit_for_record(sampler, bench.system),
+        **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
+        **warn_of_length(card, bench.system.name),
+    }
+    energy = attempt("openmm_difference", lambda: compare_with_openmm(bench, estimate))
+    if failures:
+        findings["failed_diagnostics"] = failures
+    return Diagnostics(findings, energy)
+
+
+def look_forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[str, Any]:
+    """What the sampler's density says of reference frames: −log q and the forward ESS.
+
+    With x ~ p and w = e^(−u)/q, ESS/N of the weights under q is 1 / (E_p[w] E_p[1/w]): it sees the modes
+    that q never visits. At most as many frames as draws that count, so that looking costs no more than
+    drawing. No energy is charged: the reference has its own.
+
+    Returns:
+        `forward`: `nll` (nats), `nll_per_dimension`, `ess_forward` and `frames`; {} for a sampler without a
+        density.
+    """
+    if not isinstance(sampler, AbstractDensitySampler):
+        return {}
+    index = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
+    with torch.no_grad():
+        batches = reference.x[index].double().split(sampler.batch_size(task.system))
+        parts = [sampler.log_prob(task, x) for x in batches]
+    log_q = torch.cat(parts).double()
+    log_w = -reference.u[index].double() - log_q
+    log_ess = 2 * math.log(len(index)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
+    return {
+        "forward": {
+            "nll": float(-log_q.mean()),
+            "nll_per_dimension": float(-log_q.mean()) / (3 * task.system.n_atoms),
+            "ess_forward": math.exp(float(log_ess)),
+            "frames": len(index),
+        }
+    }
+
+
+def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
+    """`openmm_difference`: the largest |Δu| (kT) of some conformers where another backend ran; else {}."""
+    if bench.system.forcefield is None or isinstance(bench.energy, OpenMMEnergy):
+        return {}
+    judge = OpenMMEnergy(bench.system, "Reference")
+    return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
+
+
+def warn_of_length(card: Card, sequence: str) -> dict[str, list[str]]:
+    """`warnings`: a sentence where the peptide is longer than any that the sampler was trained on; else {}.
+
+    >>> warn_of_length(Card("mine", training_sequences=("AA",)), "AAA")
+    {'warnings': ['AAA has 3 residues, the longest training peptide 2: extrapolated']}
+    """
+    longest = max((len(name) for name in card.training_sequences), default=0)
+    if not 0 < longest < len(sequence) or ":" in sequence:
+        return {}
+    text = f"{sequence} has {len(sequence)} residues, the longest training peptide {longest}: extrapolated"
+    return {"warnings": [text]}

@@ -1,0 +1,32 @@
+"""Which metrics lead: the one list behind tables, ranks, curves, floors and the board.
+
+Every name is that of a registered metric (`bgbench list metrics`).
+"""
+
+RANKED = ("energy_w2", "torus_w2", "tica_w2", "mode_weights")
+"""Distances to the reference that samplers are ranked by."""
+
+COMPARED = ("ess", *RANKED)
+"""What runs are compared on."""
+
+HEADLINE = (*COMPARED, "validity")
+"""Columns of the tables."""
+
+CURVES = ("torus_w2", "energy_w2")
+"""Distances drawn against the cost; break-even numbers are read off the first."""
+
+DIVERGENCES = ("torus_jsd", "tica_jsd")
+"""Distances that are squares already: noise adds to them, not to their squares."""
+
+CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights", "validity")
+"""What peptides are judged by."""
+
+ANALYTIC = ("ess", "energy_w2")
+"""What systems without atoms are judged by: they have no torsions."""
+
+WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights")
+"""Metrics with a noise floor: all distances to the reference."""
+
+WITH_SKILL = WITH_FLOOR[1:]
+"""Metrics with a control: the prior, a Gaussian around the start structure. The energy has none, because any
+sampler that relaxes a bond beats the prior there."""

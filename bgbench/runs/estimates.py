@@ -1,0 +1,44 @@
+"""The estimate that a finished cell was judged by, from its arrays: the inverse of `write_arrays`.
+
+Replay, the board and the reports all begin here.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from bgbench.core.abstract import Estimate
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import Ensemble, Proposal
+from bgbench.runs.records import Record, read_arrays
+from bgbench.runs.runfolder import RunFolder
+
+
+def estimate_of(arrays: Mapping[str, np.ndarray], record: Record) -> Estimate:
+    """The estimate that arrays and record of a cell hold.
+
+    Args:
+        arrays: `x (n, atoms, 3)` nm, `u (n,)` kT and `log_w (n,)`; where there are any, `log_q (n,)` and
+            `group (n,)`.
+        record: the cell's record, whose diagnostics hold the estimator's.
+
+    Raises:
+        KeyError: if `x`, `u` or `log_w` is missing.
+        ValueError: if the arrays are not aligned.
+    """
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
+    proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
+    return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
+
+
+def read_estimate(folder: RunFolder, record: Record) -> Estimate:
+    """The estimate of a finished cell, from its array file.
+
+    Raises:
+        BgbenchError: if the arrays are missing or not the recorded ones.
+    """
+    if record.arrays is None:
+        raise BgbenchError(f"{record.cell.name} of {folder.path} has no arrays (status {record.status})")
+    return estimate_of(read_arrays(folder.arrays_path(record.cell), record.arrays), record)
