@@ -17,7 +17,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.estimators.snis import SNIS, Settings
+from bgbench.estimators.snis import SNIS, SNISOptions
 from bgbench.estimators.weights import ess, resample
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
@@ -70,7 +70,7 @@ def weigh(system: System, sampler: AbstractSampler, plan: Weighing, out: Path) -
     """
     generator = torch.Generator().manual_seed(plan.seed)
     task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
-    estimate = SNIS(Settings(cut=CUT)).estimate(sampler, task)
+    estimate = SNIS(SNISOptions(cut=CUT)).estimate(sampler, task)
     cut = estimate.ensemble
     effective = ess(cut.log_w) * plan.draws
     if effective < plan.least:
