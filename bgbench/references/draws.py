@@ -18,12 +18,12 @@ from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.snis import SNIS, SNISOptions
-from bgbench.estimators.weights import ess, resample
+from bgbench.estimators.weights import Cut, ess, resample
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.broken import broken
 
-CUT = "truncate"
+CUT: Cut = "truncate"
 GROUPS = 16
 """Groups of draws that stand where a simulation has replicas."""
 FEWEST = 4 * GROUPS

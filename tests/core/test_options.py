@@ -4,7 +4,9 @@ import doctest
 import math
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -56,7 +58,7 @@ class Everything:
     def __post_init__(self):
         refuse_below("steps", self.steps, 1)
         if self.fast and self.steps > 100:
-            raise bgbench.BgbenchError("fast walks have 100 steps at most")
+            raise bgbench.BgbenchError("a fast walk has 100 steps at most")
         if self.name == "bad":
             raise ValueError("name must not be bad")
 
@@ -95,9 +97,8 @@ def parse(**words):
     ],
 )
 def test_a_word_is_read_by_the_annotation_of_its_field(word, value):
-    (settings,) = [parse_settings([word])]
-    (name,) = settings
-    read = getattr(parse(**settings), name)
+    name = word.partition("=")[0]
+    read = getattr(parse(**parse_settings([word])), name)
     assert read == value
     assert type(read) is type(value)
 
@@ -117,8 +118,8 @@ def test_without_words_the_defaults_hold():
         ("width=inf", "--set width=inf: 'inf' is not a finite number"),
         ("width=-inf", "--set width=-inf: '-inf' is not a finite number"),
         ("limit=nan", "--set limit=nan: 'nan' is not a number"),
-        ("fast=maybe", "--set fast=maybe: 'maybe' is not one of true, yes, 1, false, no, 0"),
-        ("fast=none", "--set fast=none: 'none' is not one of true, yes, 1, false, no, 0"),
+        ("fast=maybe", "--set fast=maybe: 'maybe' is not one of true, false, yes, no, 1, 0"),
+        ("fast=none", "--set fast=none: 'none' is not one of true, false, yes, no, 1, 0"),
         ("file=", "--set file=: '' is not a path"),
         ("cut=psi", "--set cut=psi: 'psi' is not one of none, psis; did you mean 'psis'?"),
         ("gpus=2", "--set gpus=2: '2' is not one of 0, 1"),
@@ -128,8 +129,8 @@ def test_without_words_the_defaults_hold():
         ("name=bad", "--set name must not be bad"),
         (
             "widht=1",
-            "--set widht=1: walker has no option 'widht'; did you mean 'width'? Its options are steps, width, "
-            "limit, fast, name, file, cut, gpus, colour, seed",
+            "--set widht=1: walker has no option 'widht'; did you mean 'width'? Its options are steps, "
+            "width, limit, fast, name, file, cut, gpus, colour, seed",
         ),
         (
             "qqq=1",
@@ -157,7 +158,7 @@ def test_prefixes_stand_in_messages_as_on_the_command_line():
 
 
 def test_a_refusal_of_several_options_together_names_the_owner():
-    with pytest.raises(bgbench.BgbenchError, match=r"^walker: fast walks have 100 steps at most|^--set fast"):
+    with pytest.raises(bgbench.BgbenchError, match=r"^walker: a fast walk has 100 steps at most$"):
         parse(fast="yes", steps="101")
 
 
@@ -177,7 +178,7 @@ def test_an_option_list_that_no_word_can_fill_is_the_authors_mistake():
         name: int | str = 0
 
     for kind in (Listed, Either):
-        with pytest.raises(TypeError, match="option names?: .* is not read from words"):
+        with pytest.raises(TypeError, match=r"option names?: .* is not read from words"):
             parse_options(kind, {}, owner="walker")
     with pytest.raises(TypeError, match="fields of a frozen dataclass, and dict is none"):
         parse_options(dict, {}, owner="walker")
@@ -257,9 +258,8 @@ def test_the_examples_of_the_docstrings_run():
 
 
 def plugin(build):
-    return bgbench.SamplerPlugin(
-        "theirs", "a plugin of somebody", build, lambda options: bgbench.Card("theirs")
-    )
+    """The two fields that the laws look at, whichever kind of plugin it is."""
+    return SimpleNamespace(name="theirs", build=build)
 
 
 def crash(options):
@@ -286,10 +286,8 @@ def test_the_law_fails_for_plugins_that_swallow_options(build, complaint, laws):
 
 
 def test_the_law_holds_for_plugins_that_use_the_parser():
-    laws = SamplerPluginLaws()
-    laws.test_refuses_an_unknown_option(
-        plugin(lambda options: parse_options(Everything, options, owner="theirs"))
-    )
+    build = partial(parse_options, Everything, owner="theirs")
+    SamplerPluginLaws().test_refuses_an_unknown_option(plugin(build))
 
 
 class TestShippedEstimators(EstimatorPluginLaws):
