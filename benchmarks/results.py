@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bgbench.evaluation.protocols import get_protocol
-from bgbench.metrics.names import CURVES
+from bgbench.metrics.names import CURVES, HEADLINE, RANKED
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
 from bgbench.reports.statistics import Interval

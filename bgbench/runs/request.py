@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict
-from bgbench.core.options import own_options, prefixed, refuse_unknown_prefixes
+from bgbench.core.options import refuse_unknown_prefixes, select_prefixed, select_sampler_options
 
 DEFAULT_SUITE = "dipeptides-mini@1"
 
@@ -92,9 +92,9 @@ class RunRequest(Strict):
         try:
             return cls(
                 sampler=sampler,
-                options=own_options(options),
-                estimator_options=prefixed(options, "estimator"),
-                cluster_options=prefixed(options, "cluster"),
+                options=select_sampler_options(options),
+                estimator_options=select_prefixed(options, "estimator"),
+                cluster_options=select_prefixed(options, "cluster"),
                 temperature=_kelvin(options["temperature"]) if "temperature" in options else None,
                 **fields,
             )

@@ -213,7 +213,7 @@ def test_large_systems_come_first_and_each_before_any_comes_again(tmp_path):
         ("good", {"options": {"width": "2"}}, r"planned with options\.width unset, not 2"),
         ("good", {"options": {"estimator.cut": "psis"}}, r"with estimator_options\.cut unset, not psis"),
         ("good", {"tracking_uri": "sqlite:///x.db"}, "planned with tracking_uri none, not sqlite:///x.db"),
-        ("good", {"options": {"quux.a": "2"}}, "nobody reads 'quux.'"),
+        ("good", {"options": {"quux.a": "2"}}, "unknown prefix 'quux.'; known prefixes: estimator."),
     ],
 )
 def test_a_run_is_resumed_as_it_was_planned(finished, sampler, choices, complaint):
