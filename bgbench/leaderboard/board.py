@@ -146,8 +146,7 @@ def accept(
         with locked(board):
             ledger = read_ledger(board)
             before = ledger.latest().get(files.name)
-            is_there = before is not None and before.kind != "withdrawn" and before.tier == verdict.tier
-            if is_there and before.digest == verdict.digest == _digest_on(board, files.name):
+            if before is not None and _holds(board, before, verdict):
                 return None
             if before is not None and not why:
                 raise BgbenchError(f"{files.name} was published before; say what changed with --why")
@@ -161,10 +160,12 @@ def accept(
             return event
 
 
-def _digest_on(board: Path, name: str) -> str:
-    """Digest of the entry of this name that the board holds; empty if it holds none."""
-    folder = board / RECORDS / name
-    return digest_of(folder) if folder.is_dir() else ""
+def _holds(board: Path, last: Event, verdict: Verdict) -> bool:
+    """Whether the board holds the records of a verdict, published with it by the `last` event."""
+    folder = board / RECORDS / last.entry
+    if last.kind == "withdrawn" or last.tier != verdict.tier or not folder.is_dir():
+        return False
+    return last.digest == verdict.digest == digest_of(folder)
 
 
 def withdraw(name: str, board: Path, why: str) -> Event:

@@ -172,4 +172,6 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
 def _draw_floor(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str) -> None:
     """The noise floor at each number of frames, dotted."""
     points = next((p for p in curves.values() if p and metric in p[0].floors), [])
-    ax.plot([p.evaluations for p in points], [p.floors.get(metric) for p in points], "k:", label="floor")
+    ax.plot(
+        [p.evaluations for p in points], [p.floors.get(metric, np.nan) for p in points], "k:", label="floor"
+    )
