@@ -1,8 +1,11 @@
 """The values that travel between stages: frozen, shape-checked, aligned.
 
 Shapes: `n` is the number of conformers, `atoms` the number of atoms of a system. Lengths in nm,
-energies in kT. Values that hold tensors are equal to themselves alone, as tensors of many numbers are
-neither equal nor unequal; compare their fields.
+energies in kT.
+
+Equality: a `System` and the values without tensors (`Atom`, `ForceFieldSpec`, `Suite`, `Card`, `Tuning`) are
+equal where their contents are, and may be keys of a cache. Values that carry samples (`Proposal`, `Ensemble`,
+`TicaModel`, `Reference`) are equal only to themselves: compare their tensors where contents matter.
 """
 
 import hashlib
@@ -10,17 +13,27 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 
+NonbondedMethod = Literal["NoCutoff", "CutoffNonPeriodic"]
+"""How non-bonded terms are cut, in OpenMM's words. A molecule in implicit solvent has no periodic box."""
+
+Constraints = Literal["HBonds", "AllBonds", "HAngles"]
+"""What is held rigid, in OpenMM's words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """An atom by residue (counted from 0), residue name, PDB atom name and element symbol."""
+    """An atom by residue (counted from 0), residue name, PDB atom name and element symbol.
+
+    >>> Atom(residue=0, residue_name="ALA", name="CA", element="C").name
+    'CA'
+    """
 
     residue: int
     residue_name: str
@@ -32,14 +45,38 @@ class Atom:
 class ForceFieldSpec:
     """A force field as data: OpenMM parameter files and how non-bonded terms are cut.
 
-    `cutoff` in nm. The default is the published target (arXiv 2508.18175): Amber14 with OBC1.
+    The default is the published target (arXiv 2508.18175): Amber14 with OBC1.
+
+    Args:
+        name: what records and tables call it.
+        files: OpenMM force-field files, its own by name or others by path.
+        nonbonded_method: `NoCutoff` or `CutoffNonPeriodic`.
+        cutoff: in nm, used with `CutoffNonPeriodic`.
+        constraints: None, `HBonds`, `AllBonds` or `HAngles`.
+
+    Raises:
+        BgbenchError: for a word that is not one of these, no files, or a cut-off that is not positive.
+
+    >>> ForceFieldSpec(name="amber14-vacuum", files=("amber14-all.xml",), nonbonded_method="NoCutoff").cutoff
+    2.0
     """
 
     name: str = "amber14-obc1"
     files: tuple[str, ...] = ("amber14-all.xml", "implicit/obc1.xml")
-    nonbonded_method: str = "CutoffNonPeriodic"
+    nonbonded_method: NonbondedMethod = "CutoffNonPeriodic"
     cutoff: float = 2.0
-    constraints: str | None = None
+    constraints: Constraints | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.files, str) or not self.files:
+            raise BgbenchError(
+                f"force field '{self.name}' needs a tuple of OpenMM force-field files, got {self.files!r}"
+            )
+        check_word(f"force field '{self.name}': nonbonded_method", self.nonbonded_method, NonbondedMethod)
+        if self.constraints is not None:
+            check_word(f"force field '{self.name}': constraints", self.constraints, Constraints)
+        if not 0.0 < self.cutoff < math.inf:
+            raise BgbenchError(f"force field '{self.name}': cutoff must be positive, got {self.cutoff} nm")
 
     @property
     def sha256(self) -> str:
@@ -49,9 +86,28 @@ class ForceFieldSpec:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """One target: atoms, bonds, start positions `(atoms, 3)` nm, temperature in K, force field.
+    """One target: what its atoms and bonds are, a start structure, the temperature and the force field.
 
-    Analytic systems have positions but no chemistry (`atoms == ()`).
+    The atoms may stand in any order; energies and features follow from atoms, bonds and positions alone.
+    Two systems are equal if all their fields are, positions to the last bit.
+
+    Args:
+        name: what records and tables call it.
+        positions: a start structure `(atoms, 3)` in nm.
+        atoms: one `Atom` for each row of `positions`; `()` for analytic systems, which have no chemistry.
+        bonds: pairs of places in `atoms`.
+        sequence: the one-letter sequence of a plain peptide, else empty. A label: nothing is built from it.
+        temperature: in K.
+        forcefield: None for analytic systems.
+
+    Raises:
+        ValueError: if `positions` has another shape or another number of atoms than `atoms`.
+        BgbenchError: if the temperature is not positive, a residue has two names or two atoms of one name,
+            or a bond is there twice, joins an atom to itself or names an atom that does not exist.
+
+    >>> argon = System("argon", torch.zeros(1, 3), (Atom(0, "AR", "AR", "Ar"),))
+    >>> argon == argon.at(310.0), argon == argon.at(300.0)
+    (True, False)
     """
 
     name: str
@@ -66,13 +122,56 @@ class System:
         check_shape("positions", self.positions, (None, 3))
         if self.atoms and len(self.atoms) != self.n_atoms:
             raise ValueError(f"{self.name}: {len(self.atoms)} atoms but {self.n_atoms} positions")
-        strange = [k for bond in self.bonds for k in bond if not 0 <= k < self.n_atoms]
-        if strange:
-            raise BgbenchError(
-                f"{self.name}: a bond names atom {strange[0]}, but atoms are numbered 0 to {self.n_atoms - 1}"
-            )
         if not 0.0 < self.temperature < math.inf:
             raise BgbenchError(f"temperature must be positive, got {self.temperature} K")
+        self._check_names()
+        self._check_bonds()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, System):
+            return NotImplemented
+        mine, others = self.positions, other.positions
+        alike = mine.dtype == others.dtype and mine.device == others.device
+        return self._key == other._key and alike and torch.equal(mine, others)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        """All but the positions, whose tensor has no hash of its contents."""
+        return (self.name, self.atoms, self.bonds, self.sequence, self.temperature, self.forcefield)
+
+    def _check_names(self) -> None:
+        names: dict[int, str] = {}
+        seen: set[tuple[int, str]] = set()
+        for atom in self.atoms:
+            if names.setdefault(atom.residue, atom.residue_name) != atom.residue_name:
+                raise BgbenchError(
+                    f"{self.name}: residue {atom.residue} is called both {names[atom.residue]} and "
+                    f"{atom.residue_name}; give each residue a number of its own"
+                )
+            if (atom.residue, atom.name) in seen:
+                raise BgbenchError(
+                    f"{self.name}: residue {atom.residue} ({atom.residue_name}) has two atoms named "
+                    f"{atom.name}; leave one out or rename it"
+                )
+            seen.add((atom.residue, atom.name))
+
+    def _check_bonds(self) -> None:
+        seen: set[frozenset[int]] = set()
+        for bond in self.bonds:
+            pair = frozenset(bond)
+            if len(bond) != 2 or len(pair) != 2:
+                raise BgbenchError(f"{self.name}: bond {bond} does not join two atoms")
+            if not all(0 <= atom < self.n_atoms for atom in bond):
+                raise BgbenchError(
+                    f"{self.name}: bond {bond} names an atom that does not exist; there are {self.n_atoms}, "
+                    "counted from 0"
+                )
+            if pair in seen:
+                raise BgbenchError(f"{self.name}: bond {bond} is listed twice")
+            seen.add(pair)
 
     def at(self, temperature: float) -> "System":
         """The same system at another temperature (K)."""
@@ -90,7 +189,14 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT."""
+    """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT.
+
+    Raises:
+        ValueError: if a tensor has another shape.
+
+    >>> Proposal(torch.zeros(5, 23, 3), log_q=torch.zeros(5)).n_samples
+    5
+    """
 
     x: Tensor
     log_q: Tensor | None = None
@@ -110,7 +216,15 @@ class Proposal:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned."""
+    """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned.
+
+    Raises:
+        ValueError: if a tensor has another shape, or a weight is NaN.
+
+    >>> ensemble = Ensemble(torch.zeros(2, 23, 3), torch.zeros(2), torch.tensor([0.0, -torch.inf]))
+    >>> ensemble.weights.tolist()
+    [1.0, 0.0]
+    """
 
     x: Tensor
     u: Tensor
@@ -147,6 +261,13 @@ class TicaModel:
     """A fitted time-lagged independent component model; stored with its reference.
 
     `mean (features,)` and `projection (features, k)`; coordinates are `(f − mean) @ projection`.
+    Method: Pérez-Hernández et al., J. Chem. Phys. 139, 015102 (2013).
+
+    Raises:
+        ValueError: if a tensor has another shape.
+
+    >>> TicaModel(torch.tensor([1.0, 2.0]), torch.eye(2)).transform(torch.tensor([[1.0, 5.0]])).tolist()
+    [[0.0, 3.0]]
     """
 
     mean: Tensor
@@ -166,7 +287,15 @@ class TicaModel:
 class Reference:
     """Reference conformers of one system, with where they came from and how good they are.
 
-    `x (n, atoms, 3)` nm, `u (n,)` kT, `replica (n,)` the independent replica of each frame.
+    `x (n, atoms, 3)` nm, `u (n,)` kT, `replica (n,)` the independent replica of each frame. `certificate` is
+    what the file says of its origin and convergence, `sha256` the file's hash (empty: not from a file).
+
+    Raises:
+        ValueError: if a tensor has another shape.
+
+    >>> x, u, replica = torch.zeros(2, 23, 3), torch.zeros(2), torch.tensor([0, 1])
+    >>> Reference("AA", x, u, replica, {"grade": "gold"}).grade
+    'gold'
     """
 
     system: str
@@ -194,7 +323,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Suite:
-    """A frozen, versioned list of systems and the terms they are judged on."""
+    """A frozen, versioned list of systems and the terms they are judged on.
+
+    Args:
+        name: without the version.
+        version: from 1.
+        systems: names of systems, each once.
+        forcefield: of every peptide.
+        temperature: in K.
+        energy: the name of an energy backend.
+        protocol: `name@version`.
+        budget: energy evaluations of a cell.
+        seeds: cells of each system.
+        sha256: hash of the suite's file.
+
+    Raises:
+        ValueError: if no system is listed, or one twice.
+
+    >>> Suite("two", 1, ("AA", "GS")).id
+    'two@1'
+    """
 
     name: str
     version: int
@@ -225,6 +373,9 @@ class Card:
 
     `training_evaluations` counts energy evaluations spent on training data; `training_hours` is
     hardware-hours; both are declared, never measured by bgbench.
+
+    >>> Card("mine", training_sequences=("AA",), training_evaluations=10_000).n_parameters
+    0
     """
 
     name: str
@@ -242,6 +393,9 @@ class Tuning:
 
     The loss is −log q per dimension plus `teacher` times the mean squared distance of the copy's noise from
     the teacher's, per dimension.
+
+    >>> Tuning(steps=10).batch
+    64
     """
 
     steps: int = 100
@@ -251,9 +405,17 @@ class Tuning:
 
 
 def tuned_card(card: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
-    """A weights file's card after fine-tuning on `notes["system"]` with `notes["evaluations"]` energies.
+    """The card of a weights file after fine-tuning; the system and its cost count as training from now on.
 
-    What it learnt from is a training sequence from now on, what it cost a training cost.
+    Args:
+        card: of the weights that were fine-tuned.
+        notes: `system`, the name of the system; `evaluations`, energies spent; `hours`, hardware-hours.
+
+    Returns:
+        A new card. It keeps `notes` under `fine_tuned`.
+
+    >>> tuned_card({"name": "mine"}, {"system": "AA", "evaluations": 100, "hours": 0.5})["name"]
+    'mine-tuned'
     """
     sequences = {*card.get("training_sequences", ()), str(notes["system"])}
     return {
@@ -276,3 +438,10 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
     if not fits:
         wanted = ", ".join("·" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
+
+
+def check_word(what: str, word: str, words: Any) -> None:
+    """Raise BgbenchError unless `word` is one of the `Literal` type `words`, listing them after `what`."""
+    known = get_args(words)
+    if word not in known:
+        raise BgbenchError(f"{what} must be one of {', '.join(known)}, got {word!r}")
