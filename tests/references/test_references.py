@@ -143,7 +143,7 @@ def test_a_reference_is_of_the_suites_own_force_field(own_references, alanine, t
     assert place.parent.name == f"ff99-{NINETY_NINE.sha256[:8]}"
     place.parent.mkdir()
     place.write_bytes(usual.read_bytes())
-    with pytest.raises(BgbenchError, match=r"is of another force field .* than AA's here, 'ff99'"):
+    with pytest.raises(BgbenchError, match=r"is of another force field .* than AA has here, 'ff99'"):
         find_reference(other)
     change(place, certificate=np.array(json.dumps(certified(usual, forcefield_sha256=NINETY_NINE.sha256))))
     assert find_reference(other).sha256 != find_reference(alanine).sha256
