@@ -6,13 +6,13 @@ from pathlib import Path
 import bgbench
 from bgbench_training.weights import declared, kept, packaged
 from bgbench_verse.sampler import VerseSampler
-from bgbench_verse.weights import Trained, load
+from bgbench_verse.weights import TrainedVerse, load
 
 DEFAULT = "verse-mini"
 
 
 @kept
-def weights(named: str) -> Trained:
+def weights(named: str) -> TrainedVerse:
     """The trained network: a packaged name or a path.
 
     Raises:
@@ -22,7 +22,7 @@ def weights(named: str) -> Trained:
     return load(path if path.suffix == ".safetensors" else packaged(named))
 
 
-def chosen(options: Mapping[str, str]) -> Trained:
+def chosen(options: Mapping[str, str]) -> TrainedVerse:
     """The option `weights`.
 
     Raises:
