@@ -15,9 +15,9 @@ import torch
 import bgbench
 from bgbench.references.training import held_out, links
 from bgbench_training.values import share
-from bgbench_verse.chemistry import molecule, together
-from bgbench_verse.density import draw
-from bgbench_verse.weights import Trained, load
+from bgbench_verse.molecule import batch_molecules, build_molecule
+from bgbench_verse.sampling import sample_conformers
+from bgbench_verse.weights import TrainedVerse, load
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "results" / "verse-links.md"
@@ -27,7 +27,7 @@ BROKEN = 1_000.0
 """kT over the best draw: no temperature mends what lies above."""
 
 
-def unseen(trained: Trained) -> dict[int, list[str]]:
+def unseen(trained: TrainedVerse) -> dict[int, list[str]]:
     """Peptides by length, none of them in any list."""
     known = held_out("validation", "test") | set(trained.card["training_sequences"])
     generator, chosen = random.Random(0), dict[int, list[str]]()
@@ -40,13 +40,14 @@ def unseen(trained: Trained) -> dict[int, list[str]]:
     return chosen
 
 
-def drawn(trained: Trained, sequence: str) -> dict[str, float]:
+def drawn(trained: TrainedVerse, sequence: str) -> dict[str, float]:
     """ESS of all draws and without the top 0.2 %, and the share that is broken."""
     system = bgbench.peptide(sequence)
-    one = molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
+    molecule = build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        x, log_q = draw(trained.net, together([one]), DRAWS, torch.Generator().manual_seed(0))
-    u = bgbench.energy(system, "batched").energy(x[:, one.tree.place].double())
+        x, log_q = sample_conformers(trained.net, batch_molecules([molecule]), DRAWS, generator)
+    u = bgbench.energy(system, "batched").energy(x[:, molecule.zmatrix.step_of_atom].double())
     log_w = -u - log_q.double()
     kept = log_w.sort().values[: DRAWS - math.ceil(0.002 * DRAWS)]
     return {

@@ -14,8 +14,8 @@ from bgbench_prose import weights as prose_weights
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, log_prior, tokens
 from bgbench_verse import weights as verse_weights
-from bgbench_verse.chemistry import molecule, together
-from bgbench_verse.density import draw
+from bgbench_verse.molecule import batch_molecules, build_molecule
+from bgbench_verse.sampling import sample_conformers
 
 SYSTEMS = ("AA", "ARIP")
 VERSE_DRAWS, MINI_DRAWS, PUBLISHED_DRAWS, TIMED_BLOCKS = 1024, 512, 32, 1
@@ -31,9 +31,10 @@ def rate(n: int, call) -> float:
 
 def verse_rate(system: bgbench.System) -> float:
     trained = verse_weights("verse-mini")
-    m = together([molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)])
+    molecule = build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
+    molecules = batch_molecules([molecule])
     generator = torch.Generator().manual_seed(0)
-    return rate(VERSE_DRAWS, lambda: draw(trained.net, m, VERSE_DRAWS, generator))
+    return rate(VERSE_DRAWS, lambda: sample_conformers(trained.net, molecules, VERSE_DRAWS, generator))
 
 
 def prose_rate(system: bgbench.System, flow: Prose, n: int) -> float:

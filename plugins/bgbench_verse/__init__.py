@@ -7,13 +7,13 @@ from pathlib import Path
 import bgbench
 from bgbench_training.weights import declared, kept, packaged
 from bgbench_verse.sampler import VerseSampler
-from bgbench_verse.weights import Trained, load
+from bgbench_verse.weights import TrainedVerse, load
 
 DEFAULT = "verse-mini"
 
 
 @kept
-def weights(named: str) -> Trained:
+def weights(named: str) -> TrainedVerse:
     """The trained network: a packaged name or a path.
 
     Raises:

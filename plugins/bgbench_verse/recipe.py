@@ -1,10 +1,10 @@
-"""How `bgbench train verse` trains: options and sizes."""
+"""The options of `bgbench train verse`, and the sizes that can be trained."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from bgbench_training.recipe import AbstractRecipe
-from bgbench_verse.network import Config
+from bgbench_verse.network import VerseConfig
 
 SIZES = {
     "verse-tiny": {"width": 48, "n_layers": 2, "geometry": 16},
@@ -14,8 +14,8 @@ SIZES = {
 
 
 @dataclass(frozen=True)
-class Recipe(AbstractRecipe):
-    """How to train Verse."""
+class VerseRecipe(AbstractRecipe):
+    """How Verse is trained."""
 
     config: str = "verse-mini"
     out: str = "verse-trained"
@@ -32,6 +32,6 @@ class Recipe(AbstractRecipe):
     def sizes(self) -> Collection[str]:
         return SIZES
 
-    def network(self, names: int) -> Config:
-        """Sizes for a vocabulary of `names` atom names."""
-        return Config(names + 1, **SIZES[self.config])
+    def network_config(self, n_names: int) -> VerseConfig:
+        """Sizes of the network for a vocabulary of `n_names` atom names."""
+        return VerseConfig(n_names + 1, **SIZES[self.config])

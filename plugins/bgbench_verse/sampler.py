@@ -1,9 +1,15 @@
-"""Verse as a sampler: shapes with their density, put at random orientations and places."""
+"""Verse as a sampler: shapes with their density, in random orientations, about a random centre.
+
+The flow's density is of shapes (`density`). A uniform orientation divides it by the volume of the rotations,
+8π², and names of prochiral hydrogens chosen at random divide it by 2 for each pair. Where the conventions
+ask for the centre of mass, its Gaussian of width 0.1 nm is a factor, too. With the `fold` convention a sample
+stands for itself and its mirror image: q(x) + q(−x).
+"""
 
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,101 +19,121 @@ from torch import Tensor
 
 import bgbench
 from bgbench_training.rotations import turns
-from bgbench_verse.chemistry import Molecules, molecule, together
-from bgbench_verse.density import draw, log_density, uniform
-from bgbench_verse.hydrogens import exchanged_rivals, n_pairs, renamed
-from bgbench_verse.tuning import tuned
-from bgbench_verse.weights import Trained, save
+from bgbench_verse.density import log_density, to_uniform
+from bgbench_verse.molecule import MoleculeBatch, batch_molecules, build_molecule
+from bgbench_verse.prochiral import count_pairs, exchange_partners, to_canonical_names
+from bgbench_verse.sampling import sample_conformers
+from bgbench_verse.tuning import fine_tune
+from bgbench_verse.weights import TrainedVerse, save
 
-PLACE = 0.1
+CENTRE_WIDTH = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
 
-class VerseSampler(bgbench.AbstractDensitySampler):
-    """Draws shapes atom by atom; orientation is uniform, the centre of mass Gaussian and divided out.
+@dataclass(frozen=True)
+class _Peptide:
+    """A system as the network sees it, and the step at which each of its atoms is placed."""
 
-    Hydrogens that only their names tell apart are named by chance: each naming has its share of q.
+    molecules: MoleculeBatch
+    order: Tensor
+    step_of_atom: Tensor
+
+    def to_network(self, x: Tensor) -> Tensor:
+        """`x (n, N, 3)` from the system's order into placing order, under canonical names."""
+        return to_canonical_names(x[:, self.order], self.molecules.zmatrix)
+
+
+class VerseSampler(bgbench.AbstractDensitySampler):
+    """The autoregressive flow of `trained`.
+
+    Args:
+        trained: Network, vocabulary and reference geometry, as `weights.load` reads them.
     """
 
     chunk = 1024
     measure = "internal"
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedVerse) -> None:
         self.trained = trained
         self.net = trained.net.eval().requires_grad_(False)
-        self._molecules = lru_cache(maxsize=8)(self._read)
+        self._peptides = lru_cache(maxsize=8)(self._build_peptide)
 
     def supports(self, system: bgbench.System) -> str:
         if not system.atoms:
             return "Verse builds molecules along their bonds; this system has none"
         try:
-            self._molecules(system.atoms, system.bonds)
+            self._peptide(system)
         except bgbench.BgbenchError as error:
             return str(error)
         return ""
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
-        m, place = self._molecules(task.system.atoms, task.system.bonds)
+        peptide = self._peptide(task.system)
+        molecules, zmatrix = peptide.molecules, peptide.molecules.zmatrix
         with torch.no_grad():
-            x, log_q = draw(self.net, m, n_samples, task.generator)
-        x = exchanged_rivals(x, m.tree, torch.rand(x.shape[:2], generator=task.generator) < 0.5)
+            x, log_q = sample_conformers(self.net, molecules, n_samples, task.generator)
+        x = exchange_partners(x, zmatrix, torch.rand(x.shape[:2], generator=task.generator) < 0.5)
         x = x - x.mean(1, keepdim=True)
-        noise = torch.randn(n_samples, 1, 3, generator=task.generator)
-        x = x @ rotations(n_samples, task.generator) + PLACE * noise
+        centre = CENTRE_WIDTH * torch.randn(n_samples, 1, 3, generator=task.generator)
+        x = x @ uniform_rotations(n_samples, task.generator) + centre
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
             started = time.perf_counter()
             with torch.no_grad():
-                log_q = torch.logaddexp(log_q, log_density(self.net, renamed(-x, m.tree), m))
+                mirror_image = to_canonical_names(-x, zmatrix)
+                log_q = torch.logaddexp(log_q, log_density(self.net, mirror_image, molecules))
             task.oracle.count("log_density", n_samples, time.perf_counter() - started)
-        return bgbench.Proposal(x[:, place], self._around(task, x, log_q, m))
+        return bgbench.Proposal(x[:, peptide.step_of_atom], self._log_q(task, x, log_q, molecules))
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
         started = time.perf_counter()
-        m, place = self._molecules(task.system.atoms, task.system.bonds)
-        ordered = x.to(next(self.net.parameters()))[:, torch.argsort(place)]
-        log_q = log_density(self.net, renamed(ordered, m.tree), m)
+        peptide = self._peptide(task.system)
+        x = x.to(next(self.net.parameters()))
+        log_q = log_density(self.net, peptide.to_network(x), peptide.molecules)
         if task.conventions.handedness == "fold":
-            log_q = torch.logaddexp(log_q, log_density(self.net, renamed(-ordered, m.tree), m))
+            mirror_image = log_density(self.net, peptide.to_network(-x), peptide.molecules)
+            log_q = torch.logaddexp(log_q, mirror_image)
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
-        return self._around(task, ordered, log_q, m)
+        return self._log_q(task, x[:, peptide.order], log_q, peptide.molecules)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
-        m, place = self._molecules(task.system.atoms, task.system.bonds)
-        return uniform(self.net, renamed(x[:, torch.argsort(place)], m.tree), m)
+        peptide = self._peptide(task.system)
+        return to_uniform(self.net, peptide.to_network(x), peptide.molecules)
 
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "VerseSampler":
         started = time.perf_counter()
-        m, place = self._molecules(task.system.atoms, task.system.bonds)
-        net = tuned(self.net, m, renamed(x[:, torch.argsort(place)], m.tree), tuning, task.generator)
+        peptide = self._peptide(task.system)
+        net = fine_tune(self.net, peptide.molecules, peptide.to_network(x), tuning, task.generator)
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
         return VerseSampler(replace(self.trained, net=net))
 
     def save(self, path: Path, notes: Mapping[str, Any]) -> None:
         save(path, replace(self.trained, card=bgbench.tuned_card(self.trained.card, notes)))
 
-    def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor, m: Molecules) -> Tensor:
-        """Add the density of orientation, hydrogens' names and, where asked for, the centre of mass."""
-        log_q = log_q - math.log(orientations(x.shape[1])) - math.log(2) * n_pairs(m.tree)
+    def _log_q(self, task: bgbench.Task, x: Tensor, log_q: Tensor, molecules: MoleculeBatch) -> Tensor:
+        """log q over all coordinates of `x (n, N, 3)` nm, from that of shapes: see the module."""
+        log_q = log_q - math.log(rotation_volume(x.shape[1])) - math.log(2) * count_pairs(molecules.zmatrix)
         if task.conventions.com != "none":
             return log_q
         c = x.mean(1)
-        return log_q - 0.5 * (c / PLACE).square().sum(-1) - 3 * math.log(PLACE * math.sqrt(2 * math.pi))
+        norm = 3 * math.log(CENTRE_WIDTH * math.sqrt(2 * math.pi))
+        return log_q - 0.5 * (c / CENTRE_WIDTH).square().sum(-1) - norm
 
-    def _read(
-        self, atoms: tuple[bgbench.Atom, ...], bonds: tuple[tuple[int, int], ...]
-    ) -> tuple[Molecules, Tensor]:
-        """The molecule, and for each atom its step in the order."""
-        one = molecule(atoms, bonds, self.trained.vocabulary, self.trained.table)
-        return together([one]), one.tree.place
+    def _peptide(self, system: bgbench.System) -> _Peptide:
+        return self._peptides(system.atoms, system.bonds)
+
+    def _build_peptide(self, atoms: tuple[bgbench.Atom, ...], bonds: tuple[tuple[int, int], ...]) -> _Peptide:
+        molecule = build_molecule(atoms, bonds, self.trained.vocabulary, self.trained.table)
+        zmatrix = molecule.zmatrix
+        return _Peptide(batch_molecules([molecule]), zmatrix.order, zmatrix.step_of_atom)
 
 
-def orientations(n_atoms: int) -> float:
-    """Volume of the rotations of n atoms: 4π of two, 8π² of more (none of them in line)."""
+def rotation_volume(n_atoms: int) -> float:
+    """Volume of the orientations of n atoms: 1 of one, 4π of two, 8π² of more (not all in one line)."""
     return 1.0 if n_atoms < 2 else 4 * math.pi if n_atoms == 2 else 8 * math.pi**2
 
 
-def rotations(n: int, generator: torch.Generator) -> Tensor:
-    """Uniform rotations `(n, 3, 3)`, from quaternions of normal numbers."""
+def uniform_rotations(n: int, generator: torch.Generator) -> Tensor:
+    """Uniform rotations `(n, 3, 3)`, from normally distributed quaternions."""
     return turns(torch.randn(n, 4, generator=generator))

@@ -1,4 +1,14 @@
-"""Maximum-likelihood training of Verse with Lightning: EMA, one-cycle, clip, mixed peptides, resumable."""
+"""Maximum-likelihood training of Verse with Lightning.
+
+The loss is −log q per degree of freedom, (3N − 6) of them, averaged over frames. With the option `energies`
+half the log-variance of the weights of each peptide's frames is added, per degree of freedom:
+
+    L = ⟨−log q⟩/(3N − 6) + energies · ⟨½ (log w − ⟨log w⟩)²⟩/(3N − 6),   log w = −u − log q,
+
+the log-variance divergence of Richter et al. 2020 (arXiv 2010.10436): zero for q ∝ e^(−u) and for nothing
+else, whatever the frames were sampled from. Beyond `HUBER_DELTA` nats it grows linearly, so that one frame
+does not dominate.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,62 +19,75 @@ from torch import Tensor
 from bgbench_training.curves import Curves
 from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
-from bgbench_verse.data import TrainingSet
+from bgbench_verse.batches import PeptideBatches
 from bgbench_verse.density import log_density
 from bgbench_verse.network import Verse
-from bgbench_verse.recipe import Recipe
-from bgbench_verse.validation import Validation
-from bgbench_verse.weights import Trained, load, save
+from bgbench_verse.recipe import VerseRecipe
+from bgbench_verse.validation import LikelihoodValidation
+from bgbench_verse.weights import TrainedVerse, load, save
 
-FAR = 3.0
+HUBER_DELTA = 3.0
 """Nats."""
 
 
-class Training(AbstractTraining[Verse]):
-    """The network, its moving average, and −log q per degree of freedom, with or without energies."""
+class LikelihoodTraining(AbstractTraining[Verse]):
+    """The network, its moving average and the loss."""
 
     schedule = Schedule(betas=(0.9, 0.99), weight_decay=1e-4, start=100.0, end=100.0)
 
-    def __init__(self, recipe: Recipe, data: TrainingSet) -> None:
-        super().__init__(recipe, "net", Verse(recipe.network(len(data.vocabulary))))
+    def __init__(self, recipe: VerseRecipe, data: PeptideBatches) -> None:
+        super().__init__(recipe, "net", Verse(recipe.network_config(len(data.vocabulary))))
         self.data, self.energies = data, recipe.energies
 
     def loss(self, number: int) -> Tensor:
-        x, u, m = self.data.batch(number, self.recipe.part, self.global_rank)
-        log_q = log_density(self.network, x, m).unflatten(0, (len(m.mask), -1))
-        degrees = 3 * m.mask.sum(1, keepdim=True) - 6
-        fit = -(log_q / degrees).mean()
+        batch = self.data.batch(number, self.recipe.part, self.global_rank)
+        mask = batch.molecules.mask
+        log_q = log_density(self.network, batch.x, batch.molecules).unflatten(0, (len(mask), -1))
+        degrees = 3 * mask.sum(1, keepdim=True) - 6
+        likelihood = -(log_q / degrees).mean()
         if not self.energies:
-            return fit
-        return fit + self.energies * (uneven(-u.view_as(log_q) - log_q) / degrees).mean()
+            return likelihood
+        log_w = -batch.u.view_as(log_q) - log_q
+        return likelihood + self.energies * (log_variance_loss(log_w) / degrees).mean()
 
 
-def uneven(log_w: Tensor) -> Tensor:
-    """Half the squared gaps of `log_w (peptides, frames)` to each peptide's mean.
+def log_variance_loss(log_w: Tensor) -> Tensor:
+    """Half the squared difference of `log_w (peptides, frames)` to each peptide's mean, Huber-limited.
 
-    On average half the log-variance divergence (Richter et al. 2020, arXiv 2010.10436): zero for q ∝ e^(−u)
-    and nothing else, whatever the frames are drawn from. Linear beyond `FAR`: one frame must not lead.
+    Returns `(peptides, frames)`; the mean over frames is half the log-variance as long as no frame lies
+    further than `HUBER_DELTA` from it.
     """
-    return F.huber_loss(log_w, log_w.mean(1, keepdim=True).expand_as(log_w), reduction="none", delta=FAR)
+    mean = log_w.mean(1, keepdim=True).expand_as(log_w)
+    return F.huber_loss(log_w, mean, reduction="none", delta=HUBER_DELTA)
 
 
 def train(options: Mapping[str, str]) -> Path:
-    """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
-    recipe = Recipe.build(options)
+    """Train, or go on from the last checkpoint in `out`.
+
+    Args:
+        options: See `recipe.VerseRecipe`.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        BgbenchError: for a wrong option, or data that cannot be trained on.
+    """
+    recipe = VerseRecipe.build(options)
     start = load(Path(recipe.start)) if recipe.start else None
-    data = TrainingSet(recipe.folders, recipe.seed, start, recipe.favour)
-    look = Validation(Path(recipe.validation), data).look if recipe.validation else None
+    data = PeptideBatches(recipe.folders, recipe.seed, start, recipe.favour)
+    validation = LikelihoodValidation(Path(recipe.validation), data) if recipe.validation else None
     with seeded(recipe):
-        module = Training(recipe, data)
+        module = LikelihoodTraining(recipe, data)
     if start is not None:
         module.start_from(start.net)
-    curves = Curves(recipe, look, ("Curves", "loss"))
+    curves = Curves(recipe, validation.evaluate if validation else None, ("Curves", "loss"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     if module.global_rank == 0:
         names = [peptide.name for peptide in data.peptides]
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
         lessons = Lessons(names, n_frames, start.card if start else {})
-        told = card(recipe, lessons, module.network.n_parameters(), curves)
-        save(path, Trained(module.averaged, data.vocabulary, data.table, told))
+        new_card = card(recipe, lessons, module.network.n_parameters(), curves)
+        save(path, TrainedVerse(module.averaged, data.vocabulary, data.table, new_card))
     return path

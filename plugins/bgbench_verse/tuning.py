@@ -1,4 +1,10 @@
-"""Fine-tuning a copy of the network on samples of one peptide; the network it is made from teaches it."""
+"""Fine-tuning of a copy of the network on samples of one peptide, with the original as its teacher.
+
+    L = −⟨log q(x)⟩ + λ · 12 ⟨‖z_student(x) − z_teacher(x)‖²⟩,   both per degree of freedom (3N − 6),
+
+z being the uniform numbers of `density.to_uniform` and λ `tuning.teacher`. The factor 12 is one over the
+variance of a uniform number: distances are counted in the widths of the noise.
+"""
 
 import copy
 
@@ -6,34 +12,42 @@ import torch
 from torch import Tensor
 
 import bgbench
-from bgbench_verse.chemistry import Molecules
-from bgbench_verse.density import uniform
+from bgbench_verse.density import to_uniform
+from bgbench_verse.molecule import MoleculeBatch
 from bgbench_verse.network import Verse
 
-PER_VARIANCE = 12.0
-"""One over the variance of a uniform number: distances of noise are counted in its own widths."""
+INVERSE_UNIFORM_VARIANCE = 12.0
 
 
-def tuned(
-    teacher: Verse, m: Molecules, x: Tensor, tuning: bgbench.Tuning, generator: torch.Generator
+def fine_tune(
+    teacher: Verse,
+    molecules: MoleculeBatch,
+    x: Tensor,
+    tuning: bgbench.Tuning,
+    generator: torch.Generator,
 ) -> Verse:
-    """A copy that has learnt from `x (n, N, 3)` nm in placing order.
+    """A copy of `teacher` trained on samples; the teacher stays as it is.
 
-    −log q and the distance between the copy's and the teacher's uniform numbers, both per degree of freedom.
+    Args:
+        teacher: The network to begin from.
+        molecules: The one peptide.
+        x: `(n, N, 3)` nm in placing order, hydrogens under canonical names.
+        tuning: Steps, batch size, learning rate and λ.
+        generator: Picks the samples of each step.
     """
     student = copy.deepcopy(teacher).requires_grad_(True)
-    adam = torch.optim.Adam(student.parameters(), tuning.lr)
+    optimizer = torch.optim.Adam(student.parameters(), tuning.lr)
     frames = x.to(next(teacher.parameters()))
     degrees = 3 * frames.shape[1] - 6
     for _ in range(tuning.steps):
         batch = frames[torch.randint(len(frames), (tuning.batch,), generator=generator)]
-        z, log_q = uniform(student, batch, m)
+        z, log_q = to_uniform(student, batch, molecules)
         with torch.no_grad():
-            taught, _ = uniform(teacher, batch, m)
-        distance = PER_VARIANCE * (z - taught).square().sum(1).mean() / degrees
+            z_teacher, _ = to_uniform(teacher, batch, molecules)
+        distance = INVERSE_UNIFORM_VARIANCE * (z - z_teacher).square().sum(1).mean() / degrees
         loss = tuning.teacher * distance - log_q.mean() / degrees
-        adam.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        adam.step()
+        optimizer.step()
     return student.requires_grad_(False).eval()

@@ -12,11 +12,10 @@ from bgbench_prose import ProseSampler
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.weights import load
 from bgbench_verse import VerseSampler
-from bgbench_verse.chemistry import molecule
-from bgbench_verse.data import Peptide, flips, rotors, survey
-from bgbench_verse.network import Config as VerseConfig
-from bgbench_verse.network import Verse
-from bgbench_verse.weights import Trained
+from bgbench_verse.network import Verse, VerseConfig
+from bgbench_verse.peptides import TrainingPeptide, find_flips, find_rotors
+from bgbench_verse.survey import survey_geometry
+from bgbench_verse.weights import TrainedVerse
 from bgbench_verse.weights import load as load_verse
 
 
@@ -29,12 +28,11 @@ def small_prose(alanine):
 def small_verse(alanine):
     noise = 0.004 * torch.randn(200, 23, 3, generator=torch.Generator().manual_seed(0))
     x = alanine.positions.float() + noise
-    same = rotors(alanine.atoms, alanine.bonds), flips(alanine.atoms)
-    peptide = Peptide("AA", x, torch.zeros(len(x)), alanine.atoms, *same, alanine.bonds)
-    vocabulary, table = survey([peptide])
+    symmetry = find_rotors(alanine.atoms, alanine.bonds), find_flips(alanine.atoms)
+    peptide = TrainingPeptide("AA", x, torch.zeros(len(x)), alanine.atoms, alanine.bonds, *symmetry)
+    vocabulary, table = survey_geometry([peptide])
     net = Verse(VerseConfig(len(vocabulary) + 1, width=32, n_layers=2, geometry=8))
-    molecule(alanine.atoms, alanine.bonds, vocabulary, table)
-    return VerseSampler(Trained(net, vocabulary, table, {"name": "small"})), net
+    return VerseSampler(TrainedVerse(net, vocabulary, table, {"name": "small"})), net
 
 
 @pytest.mark.parametrize(("build", "read"), [(small_prose, load), (small_verse, load_verse)])

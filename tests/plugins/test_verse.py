@@ -1,4 +1,4 @@
-"""Verse: trees, coordinates there and back, one density for both routes, training that resumes."""
+"""Verse: Z-matrices, coordinates there and back, one density for both routes, training that resumes."""
 
 import math
 import os
@@ -15,57 +15,72 @@ from safetensors.torch import load_file
 from bgbench import BgbenchError, energy, peptide
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_verse import VerseSampler
-from bgbench_verse.chemistry import molecule, together
-from bgbench_verse.data import Peptide, TrainingSet, exchanged, flips, read_peptide, rotors, survey
-from bgbench_verse.density import draw, log_density, standardised, states
-from bgbench_verse.hydrogens import renamed
-from bgbench_verse.internal import axes, frames, internals, placed
-from bgbench_verse.mixtures import Circular, Line
-from bgbench_verse.network import Config, Verse
-from bgbench_verse.recipe import Recipe
+from bgbench_verse.batches import PeptideBatches
+from bgbench_verse.density import atom_states, log_density, standardize
+from bgbench_verse.internal_coordinates import local_axes, local_frames, to_cartesian, to_internal
+from bgbench_verse.mixtures import GaussianMixture, WrappedNormalMixture
+from bgbench_verse.molecule import batch_molecules, build_molecule
+from bgbench_verse.network import Verse, VerseConfig
+from bgbench_verse.peptides import (
+    TrainingPeptide,
+    find_flips,
+    find_rotors,
+    read_training_peptide,
+    sample_equivalent_orders,
+)
+from bgbench_verse.prochiral import to_canonical_names
+from bgbench_verse.recipe import VerseRecipe
+from bgbench_verse.sampling import sample_conformers
+from bgbench_verse.survey import survey_geometry
 from bgbench_verse.training import train
-from bgbench_verse.tree import CLOSURE, padded, plan
-from bgbench_verse.weights import Trained, load, save
+from bgbench_verse.weights import TrainedVerse, load, save
+from bgbench_verse.zmatrix import Placement, build_zmatrix, pad_zmatrices
 
 SEQUENCES = ("AA", "GS", "PW", "HF", "RIP")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_reference):
-    """Made-up training peptides: the start structure, shaken."""
+    """Made-up training peptides: start structures with noise."""
     folder = tmp_path_factory.mktemp("verse-training")
     for name in ("GS", "GG", "SG", "RIP"):
         make_reference(folder, name)
     return folder
 
 
-def shaken(system, n=6, width=0.004, seed=0):
+def reference_columns(zmatrix):
+    return zmatrix.parent, zmatrix.angle_reference, zmatrix.dihedral_reference
+
+
+def with_noise(system, n=6, width=0.004, seed=0):
     noise = torch.randn(n, system.n_atoms, 3, generator=torch.Generator().manual_seed(seed))
     return system.positions.float() + width * noise
 
 
 def table_for(sequences):
-    """Vocabulary and table made of shaken start structures, as `survey` makes them of frames."""
+    """Vocabulary and reference geometry of start structures with noise."""
     peptides = []
     for name in sequences:
         system = peptide(name)
-        thirds, halves = rotors(system.atoms, system.bonds), flips(system.atoms)
-        tree = plan([atom.element for atom in system.atoms], system.bonds)
-        x = renamed(shaken(system, 200)[:, tree.order], padded([tree]))[:, tree.place]
-        peptides.append(Peptide(name, x, torch.zeros(len(x)), system.atoms, thirds, halves, system.bonds))
-    return survey(peptides)
+        symmetry = find_rotors(system.atoms, system.bonds), find_flips(system.atoms)
+        zmatrix = build_zmatrix([atom.element for atom in system.atoms], system.bonds)
+        x = to_canonical_names(with_noise(system, 200)[:, zmatrix.order], pad_zmatrices([zmatrix]))[
+            :, zmatrix.step_of_atom
+        ]
+        peptides.append(TrainingPeptide(name, x, torch.zeros(len(x)), system.atoms, system.bonds, *symmetry))
+    return survey_geometry(peptides)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A network with random weights, loud enough for every part to matter."""
     vocabulary, table = table_for(SEQUENCES)
-    net = Verse(Config(len(vocabulary) + 1, width=32, n_layers=2, geometry=8))
+    net = Verse(VerseConfig(len(vocabulary) + 1, width=32, n_layers=2, geometry=8))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return Trained(net.eval(), vocabulary, table, {"name": "random"})
+    return TrainedVerse(net.eval(), vocabulary, table, {"name": "random"})
 
 
 class TestVerseKeepsTheLaws(DensitySamplerLaws):
@@ -77,26 +92,27 @@ class TestVerseKeepsTheLaws(DensitySamplerLaws):
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_every_atom_is_placed_by_three_that_are_there(sequence):
     system = peptide(sequence)
-    tree = plan([atom.element for atom in system.atoms], system.bonds)
+    zmatrix = build_zmatrix([atom.element for atom in system.atoms], system.bonds)
     bonded = {frozenset(pair) for pair in system.bonds}
-    for k in range(3, tree.n_atoms):
-        three = [int(column[k]) for column in (tree.parent, tree.axis, tree.third)]
-        assert len(set(three)) == 3
-        assert max(three) < k
-        assert frozenset((int(tree.order[k]), int(tree.order[three[0]]))) in bonded
+    for k in range(3, zmatrix.n_atoms):
+        references = [int(column[k]) for column in reference_columns(zmatrix)]
+        assert len(set(references)) == 3
+        assert max(references) < k
+        assert frozenset((int(zmatrix.order[k]), int(zmatrix.order[references[0]]))) in bonded
     rings = {"P": 1, "H": 1, "F": 1, "W": 2, "Y": 1}
-    assert int((tree.kind == CLOSURE).sum()) == sum(rings.get(letter, 0) for letter in sequence)
+    n_rings = sum(rings.get(letter, 0) for letter in sequence)
+    assert int((zmatrix.placement == Placement.RING_CLOSURE).sum()) == n_rings
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_internal_coordinates_rebuild_the_positions(sequence):
     system = peptide(sequence)
-    tree = plan([atom.element for atom in system.atoms], system.bonds)
-    x = shaken(system).double()[:, tree.order]
-    r, theta, phi = internals(x, padded([tree]))
-    for k in range(3, tree.n_atoms):
-        p, g, d = (x[:, int(column[k])] for column in (tree.parent, tree.axis, tree.third))
-        again = placed(p, axes(p, g, d), r[:, k], theta[:, k], phi[:, k])
+    zmatrix = build_zmatrix([atom.element for atom in system.atoms], system.bonds)
+    x = with_noise(system).double()[:, zmatrix.order]
+    r, theta, phi = to_internal(x, pad_zmatrices([zmatrix]))
+    for k in range(3, zmatrix.n_atoms):
+        p, g, d = (x[:, int(column[k])] for column in reference_columns(zmatrix))
+        again = to_cartesian(p, local_axes(p, g, d), r[:, k], theta[:, k], phi[:, k])
         assert torch.allclose(again, x[:, k], atol=1e-9)
 
 
@@ -104,7 +120,7 @@ def test_density_sees_neither_place_nor_orientation(trained, generator):
     system = peptide("PW")
     sampler = VerseSampler(trained)
     task = peptide_task("PW")
-    x = shaken(system)
+    x = with_noise(system)
     turn = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
     turn = turn * torch.linalg.det(turn).sign()
     moved = x @ turn + 0.7
@@ -114,58 +130,62 @@ def test_density_sees_neither_place_nor_orientation(trained, generator):
 def test_atom_by_atom_is_all_at_once(trained):
     for sequence in SEQUENCES:
         system = peptide(sequence)
-        one = molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
-        m = together([one])
+        one = build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
+        m = batch_molecules([one])
         with torch.no_grad():
-            x, log_q = draw(trained.net, m, 16, torch.Generator().manual_seed(0))
-            assert torch.allclose(log_q, log_density(trained.net, x, m), atol=1e-3 * one.tree.n_atoms)
+            x, log_q = sample_conformers(trained.net, m, 16, torch.Generator().manual_seed(0))
+            assert torch.allclose(log_q, log_density(trained.net, x, m), atol=1e-3 * one.zmatrix.n_atoms)
 
 
 def test_padding_changes_nothing(trained):
     systems = [peptide(name) for name in ("GS", "PW")]
-    ones = [molecule(s.atoms, s.bonds, trained.vocabulary, trained.table) for s in systems]
-    m = together(ones)
-    x = torch.zeros(6, m.mask.shape[1], 3)
-    parts = [shaken(s, 3)[:, one.tree.order] for s, one in zip(systems, ones, strict=True)]
+    molecules = [build_molecule(s.atoms, s.bonds, trained.vocabulary, trained.table) for s in systems]
+    batch = batch_molecules(molecules)
+    x = torch.zeros(6, batch.mask.shape[1], 3)
+    parts = [
+        with_noise(s, 3)[:, molecule.zmatrix.order] for s, molecule in zip(systems, molecules, strict=True)
+    ]
     x[:3, : parts[0].shape[1]], x[3:, : parts[1].shape[1]] = parts
     with torch.no_grad():
-        mixed = log_density(trained.net, x, m)
+        mixed = log_density(trained.net, x, batch)
         alone = torch.cat(
-            [log_density(trained.net, p, together([o])) for p, o in zip(parts, ones, strict=True)]
+            [log_density(trained.net, p, batch_molecules([m])) for p, m in zip(parts, molecules, strict=True)]
         )
     assert torch.allclose(mixed, alone, rtol=1e-5, atol=1e-2)
 
 
 def test_later_atoms_do_not_reach_earlier_ones(trained):
     system = peptide("GS")
-    m = together([molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)])
-    x = shaken(system)[:, plan([atom.element for atom in system.atoms], system.bonds).order]
+    m = batch_molecules([build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)])
+    x = with_noise(system)[:, build_zmatrix([atom.element for atom in system.atoms], system.bonds).order]
     moved = x.clone()
     moved[:, 9:] += 0.05
     with torch.no_grad():
-        one, two = (states(trained.net, y, m, standardised(y, m)[0]) for y in (x, moved))
-    assert torch.allclose(one[:, :10], two[:, :10], atol=1e-5)
-    assert not torch.allclose(one[:, 12:], two[:, 12:], atol=1e-3)
+        before, after = (atom_states(trained.net, y, m, standardize(y, m)[0]) for y in (x, moved))
+    assert torch.allclose(before[:, :10], after[:, :10], atol=1e-5)
+    assert not torch.allclose(before[:, 12:], after[:, 12:], atol=1e-3)
 
 
-def test_mixtures_integrate_to_one_and_draw_what_they_say(generator):
+def test_mixtures_integrate_to_one_and_samples_follow_them(generator):
     phi = torch.linspace(-math.pi, math.pi, 20_001)[:-1]
     for broad in (torch.inf, 0.9):
-        made = [torch.randn(4, generator=generator) for _ in range(3)]
-        circle = Circular(made[0], 3 * made[1], 0.2 + 0.3 * made[2].abs(), torch.tensor(broad))
+        logit, centre, width = (torch.randn(4, generator=generator) for _ in range(3))
+        circle = WrappedNormalMixture(logit, 3 * centre, 0.2 + 0.3 * width.abs(), torch.tensor(broad))
         density = torch.exp(circle.log_prob(phi))
         assert float(density.mean() * 2 * math.pi) == pytest.approx(1.0, abs=1e-4)
         slope = (circle.cdf(phi[5000:5001] + 1e-3) - circle.cdf(phi[5000:5001] - 1e-3)) / 2e-3
         assert float(slope) == pytest.approx(float(density[5000]), rel=1e-2, abs=1e-3)
-        many = Circular(
-            *(part.expand(20_000, 4) for part in made[:1]),
+        many = WrappedNormalMixture(
+            circle.logit.expand(20_000, 4),
             circle.centre.expand(20_000, 4),
             circle.width.expand(20_000, 4),
             torch.full((20_000,), broad),
-        ).draw(generator)
+        ).sample(generator)
         wave = float((density * torch.cos(phi)).mean() * 2 * math.pi)
         assert abs(float(torch.cos(many).mean()) - wave) < 5 / math.sqrt(20_000)
-    line = Line(torch.randn(3, generator=generator), torch.randn(3, generator=generator), torch.zeros(3), 3.0)
+    line = GaussianMixture(
+        torch.randn(3, generator=generator), torch.randn(3, generator=generator), torch.zeros(3), 3.0
+    )
     at = torch.linspace(-30, 30, 60_001)
     assert float(torch.exp(line.log_prob(at)).sum() * 1e-3) == pytest.approx(1.0, abs=1e-4)
     assert float(line.cdf(at[-1:])) == pytest.approx(1.0, abs=1e-5)
@@ -173,12 +193,12 @@ def test_mixtures_integrate_to_one_and_draw_what_they_say(generator):
 
 def test_equivalent_atoms_are_exchanged_and_energy_does_not_mind(rng):
     system = peptide("AF")
-    from bgbench_verse.data import Peptide
-
-    same = rotors(system.atoms, system.bonds), flips(system.atoms)
-    frames = Peptide("AF", shaken(system, 40), torch.zeros(40), system.atoms, *same, system.bonds)
-    assert len(frames.thirds) == 2
-    order = exchanged(frames, 40, rng)
+    symmetry = find_rotors(system.atoms, system.bonds), find_flips(system.atoms)
+    frames = TrainingPeptide(
+        "AF", with_noise(system, 40), torch.zeros(40), system.atoms, system.bonds, *symmetry
+    )
+    assert len(frames.rotors) == 2
+    order = sample_equivalent_orders(frames, 40, rng)
     assert (order.sort(1).values == torch.arange(system.n_atoms)).all()
     assert len(torch.unique(order, dim=0)) > 20
     x = frames.x[torch.arange(40)[:, None], order].double()
@@ -195,7 +215,7 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
     again = load(path)
     assert again.vocabulary == dict(trained.vocabulary)
     assert again.card["name"] == "random"
-    x = shaken(peptide("GS"))
+    x = with_noise(peptide("GS"))
     one, two = (VerseSampler(t).log_prob(peptide_task("GS"), x) for t in (trained, again))
     assert torch.allclose(one, two, atol=1e-2)
     path.write_bytes(path.read_bytes()[:1000])
@@ -204,39 +224,41 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
 
 
 def test_an_atom_never_seen_is_refused_by_name(trained):
-    assert "verse has no bond length for" in VerseSampler(
-        Trained(trained.net, trained.vocabulary, {}, {})
+    assert "verse has no reference geometry for" in VerseSampler(
+        TrainedVerse(trained.net, trained.vocabulary, {}, {})
     ).supports(peptide("AA"))
 
 
 def test_frames_of_the_first_atoms_are_the_unit_axes():
     system = peptide("GS")
-    tree = plan([atom.element for atom in system.atoms], system.bonds)
-    _, local = frames(shaken(system)[:, tree.order], padded([tree]))
+    zmatrix = build_zmatrix([atom.element for atom in system.atoms], system.bonds)
+    _, local = local_frames(with_noise(system)[:, zmatrix.order], pad_zmatrices([zmatrix]))
     assert torch.equal(local[:, :3], torch.eye(3).expand(6, 3, 3, 3))
 
 
 def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
     make_reference(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
-        TrainingSet([tmp_path], 0)
+        PeptideBatches([tmp_path], 0)
     with pytest.raises(BgbenchError, match="holds no training peptides"):
-        TrainingSet([tmp_path / "none"], 0)
+        PeptideBatches([tmp_path / "none"], 0)
     with pytest.raises(BgbenchError, match=r"config must be one of verse-tiny, .*, got 'huge'"):
-        Recipe.build({"config": "huge"})
+        VerseRecipe.build({"config": "huge"})
     with pytest.raises(BgbenchError, match="--set steps must be 1 or more, got 0"):
-        Recipe.build({"steps": "0"})
+        VerseRecipe.build({"steps": "0"})
 
 
 def mean_log_prob(trained, folder):
     """Mean log q of the training frames, over peptides, in nats."""
     values = []
     for path in sorted(folder.glob("*.npz")):
-        peptide = read_peptide(path)
-        one = molecule(peptide.atoms, peptide.bonds, trained.vocabulary, trained.table)
+        peptide = read_training_peptide(path)
+        one = build_molecule(peptide.atoms, peptide.bonds, trained.vocabulary, trained.table)
         with torch.no_grad():
             values.append(
-                float(log_density(trained.net, peptide.x[:, one.tree.order], together([one])).mean())
+                float(
+                    log_density(trained.net, peptide.x[:, one.zmatrix.order], batch_molecules([one])).mean()
+                )
             )
     return sum(values) / len(values)
 
@@ -246,7 +268,7 @@ def test_training_lowers_the_loss_and_leaves_weights_that_sample(folder, tmp_pat
     path = train({name: str(value) for name, value in options.items()})
     trained = load(path)
     assert trained.card["training_sequences"] == ["GG", "GS", "RIP", "SG"]
-    new = Trained(Verse(trained.net.config), trained.vocabulary, trained.table, {})
+    new = TrainedVerse(Verse(trained.net.config), trained.vocabulary, trained.table, {})
     assert mean_log_prob(trained, folder) > mean_log_prob(new, folder) + 5.0
     proposal = VerseSampler(trained).sample(peptide_task("GS"), 8)
     assert torch.isfinite(proposal.x).all()
