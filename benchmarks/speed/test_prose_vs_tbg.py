@@ -16,9 +16,9 @@ from bgbench_prose.decode import invert
 from bgbench_prose.network import Config as ProseConfig
 from bgbench_prose.network import Prose, tokens
 from bgbench_prose.sampler import log_prior
-from bgbench_tbg.flow import exact, hutchinson
-from bgbench_tbg.network import Config, Field, molecules
-from bgbench_tbg.quadrature import n_points
+from bgbench_tbg.flow import exact_divergence, hutchinson_divergence
+from bgbench_tbg.network import Field, FieldConfig, encode_peptides
+from bgbench_tbg.quadrature import n_initial_nodes
 
 STAGES = 120
 """Evaluations a proposal at a fixed number: 20 steps of dopri5."""
@@ -51,11 +51,11 @@ def prose_seconds(system: System) -> float:
 
 def tbg_seconds(system: System) -> tuple[float, float, float, int]:
     """CPU seconds of one evaluation: exact trace, stochastic trace, velocity alone; dopri5's evaluations."""
-    field = Field(Config()).eval().requires_grad_(False)
-    m = molecules([system.atoms], field.config)
+    field = Field(FieldConfig()).eval().requires_grad_(False)
+    m = encode_peptides([system.atoms], field.config)
     z = torch.randn(1, system.n_atoms, 3)
     z = z - z.mean(1, keepdim=True)
-    whole, guess = exact(field, m), hutchinson(field, m, torch.ones_like(z))
+    whole, guess = exact_divergence(field, m), hutchinson_divergence(field, m, torch.ones_like(z))
     asked = 0
 
     def velocity(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,8 @@ def test_proposals_with_likelihood_a_second(sequence):
         for trace, cost in (("exact", whole), ("stochastic", guess)):
             rate, ratio = 1 / (cost * stages), cost * stages / prose
             print(f"  {told}, {trace}: ECNF++ {rate:.3g}/s, Prose {ratio:.3g} × as fast; paper: {CLAIM} ×")
-    here = asked * alone + n_points() * whole
-    print(f"  as this package does it, {n_points()} divergences a path: Prose {here / prose:.3g} × as fast")
+    nodes = n_initial_nodes()
+    here = asked * alone + nodes * whole
+    print(f"  as this package does it, {nodes} divergences a path: Prose {here / prose:.3g} × as fast")
     assert prose > 0
     assert whole > alone

@@ -31,8 +31,15 @@ from bgbench.core.plugins import energy, plugins
 from bgbench.energies.meter import MeteredEnergy
 from bgbench_tbg import weights
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.flow import Solver, exact, flown, log_prior
-from bgbench_tbg.network import Config, Field, Pairs, molecules, shorter, without_mean
+from bgbench_tbg.flow import Solver, exact_divergence, integrate_flow, log_prior
+from bgbench_tbg.network import (
+    Field,
+    FieldConfig,
+    PairGeometry,
+    distance_damping,
+    encode_peptides,
+    remove_mean,
+)
 
 STEPS = 2
 """Steps of the Runge–Kutta rule, 4 evaluations each; 29 points of the integral."""
@@ -43,18 +50,20 @@ def published(field, m):
 
     def velocity(x, t):
         h, moved, r0 = field.embed(t, m, len(x)), x, None
-        for layer in field.rounds:
-            pairs = Pairs.of(moved, m.mask)
-            r0 = pairs.r if r0 is None else r0
+        for layer in field.equivariant_layers:
+            pairs = PairGeometry.of(moved, m.mask)
+            r0 = pairs.squared_distance if r0 is None else r0
             here = h[:, :, None].expand(-1, -1, h.shape[1], -1)
-            joined = torch.cat([here, here.transpose(1, 2), pairs.r[..., None], r0[..., None]], dim=-1)
+            joined = torch.cat(
+                [here, here.transpose(1, 2), pairs.squared_distance[..., None], r0[..., None]], dim=-1
+            )
             message = F.silu(layer.edge_out(F.silu(layer.edge_in(joined))))
             message = message * torch.sigmoid(layer.attention(message)) * pairs.mask[..., None]
             length = layer.reach * torch.tanh(layer.step_out(F.silu(layer.step_in(message))))
-            moved = moved + (pairs.d * length * shorter(pairs.r)[..., None]).sum(2)
+            moved = moved + (pairs.d * length * distance_damping(pairs.squared_distance)[..., None]).sum(2)
             if layer.node_in is not None:
                 h = h + layer.node_out(F.silu(layer.node_in(torch.cat([h, message.sum(2)], dim=-1))))
-        return without_mean(moved - x, m.mask)
+        return remove_mean(moved - x, m.mask)
 
     return velocity
 
@@ -93,21 +102,21 @@ def timed(call):
 )
 def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, n_layers, batch):
     system = peptide(sequence)
-    field = Field(Config(channels, n_layers)).requires_grad_(False)
-    m = molecules([system.atoms], field.config)
+    field = Field(FieldConfig(channels, n_layers)).requires_grad_(False)
+    m = encode_peptides([system.atoms], field.config)
     z = torch.randn(batch, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
     z = z - z.mean(1, keepdim=True)
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
     solver = Solver(steps=STEPS)
-    ours, (x, grown) = timed(lambda: flown(field, z, m, solver, exact(field, m)))
+    ours, (x, integral) = timed(lambda: integrate_flow(field, z, m, solver, exact_divergence(field, m)))
     told = f"\n{sequence}, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
     for name, velocity in (
         ("this field", lambda x, t: field(x, t, m)),
         ("as published", published(field, m)),
     ):
-        theirs, (same, expected) = timed(lambda v=velocity: flown(field, z, m, solver, plain(v)))
+        theirs, (same, expected) = timed(lambda v=velocity: integrate_flow(field, z, m, solver, plain(v)))
         assert torch.equal(x, same)
-        assert torch.allclose(grown, expected, rtol=1e-3, atol=1e-3)
+        assert torch.allclose(integral, expected, rtol=1e-3, atol=1e-3)
         told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
     print(told)
 
@@ -124,8 +133,8 @@ def together(velocity, z, solver):
     settings = {"method": "dopri5", "rtol": solver.tolerance, "atol": solver.tolerance}
     if solver.steps:
         settings = {"method": "rk4", "options": {"step_size": 1 / solver.steps}}
-    x, grown = odeint(slope, (z, torch.zeros(len(z))), torch.tensor([0.0, 1.0]), **settings)
-    return x[-1], grown[-1], asked
+    x, integral = odeint(slope, (z, torch.zeros(len(z))), torch.tensor([0.0, 1.0]), **settings)
+    return x[-1], integral[-1], asked
 
 
 @pytest.mark.parametrize(
@@ -141,19 +150,21 @@ def together(velocity, z, solver):
 @torch.no_grad()
 def test_whole_log_likelihood_as_published(what, solver):
     system = peptide("AL" if what == "tbg-mini" else "AA")
-    sizes = {"ecnf": Config(128, 9), "ecnf++": Config(256, 9)}
+    sizes = {"ecnf": FieldConfig(128, 9), "ecnf++": FieldConfig(256, 9)}
     field = weights(what)[0] if what == "tbg-mini" else Field(sizes[what])
     field.requires_grad_(False)
-    m = molecules([system.atoms], field.config)
+    m = encode_peptides([system.atoms], field.config)
     z = torch.randn(
         2 if what == "tbg-mini" else 1, system.n_atoms, 3, generator=torch.Generator().manual_seed(0)
     )
     z = z - z.mean(1, keepdim=True)
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
-    ours, (x, grown) = timed(lambda: flown(field, z, m, solver, exact(field, m)))
+    ours, (x, integral) = timed(lambda: integrate_flow(field, z, m, solver, exact_divergence(field, m)))
     theirs, (_, expected, asked) = timed(lambda: together(published(field, m), z, solver))
-    end, true = flown(field, z, m, replace(solver, tolerance=1e-7, nats=0.005), exact(field, m))
-    off, published_off = (float((value - true).abs().max()) for value in (grown, expected))
+    end, true = integrate_flow(
+        field, z, m, replace(solver, tolerance=1e-7, nats=0.005), exact_divergence(field, m)
+    )
+    off, published_off = (float((value - true).abs().max()) for value in (integral, expected))
     print(
         f"\n{what}, {len(z)} × {system.n_atoms} atoms, {asked} evaluations: ours {ours:.2f} s, as published "
         f"{theirs:.2f} s, {theirs / ours:.1f} ×; log-density off by {off:.4f} nats, as published by "
@@ -169,17 +180,17 @@ def test_whole_log_likelihood_as_published(what, solver):
 def test_there_and_back_by_tolerance(sequence):
     """Noise → conformer → noise, 24 paths of `tbg-mini`; x in units of `scale`."""
     field = weights("tbg-mini")[0].requires_grad_(False)
-    m = molecules([peptide(sequence).atoms], field.config)
+    m = encode_peptides([peptide(sequence).atoms], field.config)
     z = torch.randn(24, m.mask.shape[1], 3, generator=torch.Generator().manual_seed(0))
     z = z - z.mean(1, keepdim=True)
     for tolerance in (1e-4, 1e-5, 1e-6, Solver().tolerance):
         solver = Solver(tolerance)
-        x, there = flown(field, z, m, solver, exact(field, m))
-        again, back = flown(field, x, m, solver, exact(field, m), back=True)
+        x, there = integrate_flow(field, z, m, solver, exact_divergence(field, m))
+        again, back = integrate_flow(field, x, m, solver, exact_divergence(field, m), backward=True)
         in_x = float((again - z).abs().max())
         nats = float((log_prior(z, 1.0) - there - log_prior(again, 1.0) + back).abs().max())
         print(f"\n{sequence} at {tolerance:.0e}: {in_x:.1e} in x, {nats:.1e} nats")
-    fine = flown(field, z, m, replace(solver, nats=0.005), exact(field, m))[1]
+    fine = integrate_flow(field, z, m, replace(solver, nats=0.005), exact_divergence(field, m))[1]
     print(f"{sequence}: quadrature off by {float((there - fine).abs().max()):.1e} nats at most")
     assert in_x <= 2e-3
     assert nats <= 1e-2, "the default tolerance does not keep the law"
@@ -190,8 +201,8 @@ def test_there_and_back_by_tolerance(sequence):
 @torch.no_grad()
 def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels):
     system = peptide("AA")
-    field = Field(Config(channels, n_layers=9)).requires_grad_(False)
-    m = molecules([system.atoms], field.config)
+    field = Field(FieldConfig(channels, n_layers=9)).requires_grad_(False)
+    m = encode_peptides([system.atoms], field.config)
     x = torch.randn(1, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
     x = x - x.mean(1, keepdim=True)
     t = torch.tensor(0.5)

@@ -1,20 +1,21 @@
-"""The divergence of the field, exactly, without a pass backward a coordinate.
+"""The exact divergence of the vector field, without a backward pass for each coordinate.
 
-One closed form per layer carries the derivatives of states and positions along all 3 · atoms coordinates
-forward at once. What it uses of the EGNN:
+∇·v is the trace of ∂v/∂x. The derivatives of states h and positions x along all D = 3n coordinates are
+carried forward through the layers (forward-mode differentiation in closed form); the last layer needs only
+its diagonal. What makes it cheap:
 
-- A message m_ij depends on states through one sum e_ij alone, so ∂m_ij/∂e_ij is one matrix a pair, the same
-  for all directions. Set side by side they are the Jacobian of all sums of messages in all states: one
-  matrix product of atoms · channels squared with the directions.
-- A step along a pair is a number times d: its derivative in e_ij is a vector, found backward once a pair.
-- Before the first layer states do not depend on x, so its Jacobian is that of pairs, without a product.
-  Behind it, h_j depends on x_k through ‖x_j − x_k‖² alone: the second layer carries one direction a pair
-  of atoms.
-- Of the last layer only the step of each atom along its own coordinates is asked for, and that needs h_j
-  along d_ij of x_i alone: so of the layer before it, too, one direction a pair is asked for.
+- A message m_ij depends on states through its input e_ij alone, so ∂m_ij/∂e_ij is one matrix a pair, the
+  same for all directions (`jacobian_products`).
+- A step along a pair is a number times d_ij: its derivative in e_ij is one vector a pair, found backward.
+- Before the first layer states do not depend on x; after it h_j depends on x_k through ‖x_j − x_k‖² alone, so
+  that the second layer carries one direction a pair (the compact layout).
+- The trace needs the step of each atom along its own coordinates only, for which the layer before the last
+  needs one direction a pair, too (the projected layout).
 
-No tensor over pairs, directions and channels together is made. The mean that the field takes out does not
-matter: steps do not change when all atoms move together, so the trace of what is subtracted is zero.
+No tensor over pairs, directions and channels at once is made. The mean that the field removes does not
+matter: steps do not change when all atoms move together, so that what is subtracted has trace zero.
+
+The field: arXiv 2406.14426. Shapes: b samples, n atoms; positions in units of the field's `scale`.
 """
 
 from collections.abc import Callable
@@ -23,154 +24,214 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bgbench_tbg.network import EPSILON, Edges, Field, Layer, Molecules, Pairs, shorter, without_mean
-from bgbench_tbg.products import (
-    Slopes,
-    along,
-    each,
-    narrowed,
-    opened,
-    others,
-    own,
-    product,
-    pulled,
-    silu_slope,
-    slim,
-    straight,
-    widened,
+from bgbench_tbg.jacobian_products import (
+    MessageJacobian,
+    apply_attention_term,
+    apply_to_channels,
+    apply_weight_term,
+    compact_jacobian,
+    expand_compact,
+    jacobian_of_differences,
+    project_on_pairs,
+    silu_derivative,
+    squared_distance_gradient,
+    sum_over_differences,
+    sum_over_neighbours,
+    summed_message_jacobian,
+)
+from bgbench_tbg.network import (
+    EPSILON,
+    EncodedPeptides,
+    EquivariantLayer,
+    Field,
+    PairActivations,
+    PairGeometry,
+    distance_damping,
+    remove_mean,
 )
 
 
-def velocity_and_divergence(field: Field, x: Tensor, t: Tensor, m: Molecules) -> tuple[Tensor, Tensor]:
-    """v `(b, atoms, 3)` as the field gives it, and ∇·v `(b,)`, of `x (b, atoms, 3)`; differentiable."""
-    mask = m.mask.repeat_interleave(len(x) // len(m.mask), 0)
-    h, moved = field.embed(t, m, len(x)), x
-    first = Pairs.of(x, mask)
-    spread, held, trace = Spread.start(x), None, x.new_zeros(len(x))
-    for layer in field.rounds:
-        pairs = Pairs.of(moved, mask)
-        e = layer.edges(h, pairs, first.r)
-        slopes = Slopes.of(layer, e)
-        pulls = Pulls.of(layer, e, slopes, pairs, first)
-        if held is not None:
-            spread = spread.after(*held, toward=pairs.d if layer.node_in is None else None)
-        if layer.node_in is None:
-            trace = spread.trace(layer, pulls)
-        held = layer, h, e, slopes, pulls
-        h, moved = layer.states(h, e), moved + (pairs.d * e.along[..., None]).sum(2)
-    return without_mean(moved - x, mask), trace
+def velocity_and_divergence(
+    field: Field, x: Tensor, t: Tensor, peptides: EncodedPeptides
+) -> tuple[Tensor, Tensor]:
+    """v(x, t) and its divergence; both are differentiable.
+
+    Args:
+        field: The vector field.
+        x: `(b, atoms, 3)`, in units of the field's `scale`.
+        t: One time or `(b,)`.
+        peptides: Whose number divides b.
+
+    Returns:
+        v `(b, atoms, 3)`, equal to `field(x, t, peptides)`, and ∇·v `(b,)`.
+    """
+    mask = peptides.mask.repeat_interleave(len(x) // len(peptides.mask), 0)
+    h, moved = field.embed(t, peptides, len(x)), x
+    first = PairGeometry.of(x, mask)
+    jacobian, previous, trace = ForwardJacobian.identity(x), None, x.new_zeros(len(x))
+    for layer in field.equivariant_layers:
+        geometry = PairGeometry.of(moved, mask)
+        pairs = layer.pair_activations(h, geometry, first.squared_distance)
+        derivatives = LayerDerivatives.of(layer, h, pairs, geometry, first)
+        is_last = layer.node_in is None
+        if previous is not None:
+            jacobian = jacobian.after(previous, d_last=geometry.d if is_last else None)
+        if is_last:
+            trace = jacobian.trace_of_last_step(derivatives)
+        previous = derivatives
+        h, moved = layer.update_states(h, pairs), moved + (geometry.d * pairs.step[..., None]).sum(2)
+    return remove_mean(moved - x, mask), trace
 
 
 @dataclass(frozen=True)
-class Pulls:
-    """Derivatives of a pair's message and step, states held fixed.
+class LayerDerivatives:
+    """One layer at one point, and the derivatives of its messages and steps with states held fixed.
 
-    `x (b, n, n, 3, 3)` are factors of x_i − x_j, and so is `h (b, n, n, channels)` times 2 d: both of this
-    layer's positions, `h0`, `x0`, `d0` of the first. `steer (b, n, n, channels)` times d is the derivative of
-    the step in e.
+    Attributes:
+        layer: The layer.
+        h: The states before it, `(b, n, channels)`.
+        pairs: Its activations.
+        messages: The Jacobian of messages in their inputs.
+        d: x_i − x_j of this layer's positions, `(b, n, n, 3)`.
+        d_first: The same of the positions before the first layer.
+        message_by_r: `(b, n, n, channels)`, ∂m/∂‖d‖².
+        message_by_r_first: `(b, n, n, channels)`, ∂m/∂‖d_first‖².
+        step_by_x: `(b, n, n, 3, 3)`, of the step d · length in x_i − x_j of this layer.
+        step_by_x_first: `(b, n, n, 3, 3)`, the same in x_i − x_j before the first layer.
+        step_by_e: `(b, n, n, channels)`; times d it is the derivative of the step in e.
     """
 
-    d: Tensor
-    d0: Tensor
+    layer: EquivariantLayer
     h: Tensor
-    x: Tensor
-    h0: Tensor
-    x0: Tensor
-    steer: Tensor
+    pairs: PairActivations
+    messages: MessageJacobian
+    d: Tensor
+    d_first: Tensor
+    message_by_r: Tensor
+    message_by_r_first: Tensor
+    step_by_x: Tensor
+    step_by_x_first: Tensor
+    step_by_e: Tensor
 
     @classmethod
-    def of(cls, layer: Layer, e: Edges, s: Slopes, pairs: Pairs, first: Pairs) -> "Pulls":
+    def of(
+        cls,
+        layer: EquivariantLayer,
+        h: Tensor,
+        pairs: PairActivations,
+        geometry: PairGeometry,
+        first: PairGeometry,
+    ) -> "LayerDerivatives":
         """At every pair; r = ‖d‖² has the derivative 2 d."""
-        of_r = layer.blocks[2]
-        factor = shorter(pairs.r)
-        steer = s.length * factor[..., None]
-        by_r = steer @ of_r
-        shrinking = -e.length * factor.square() / (2 * torch.sqrt(pairs.r + EPSILON))
-        outer = pairs.d[..., None] * (2 * pairs.d[..., None, :])
-        plain = e.along[..., None, None] * torch.eye(3, dtype=outer.dtype, device=outer.device)
-        return cls(
-            d=pairs.d,
-            d0=first.d,
-            h=s.message(layer, of_r[:, 0]),
-            x=plain + (shrinking + by_r[..., 0])[..., None, None] * outer,
-            h0=s.message(layer, of_r[:, 1]),
-            x0=by_r[..., 1, None, None] * pairs.d[..., None] * (2 * first.d[..., None, :]),
-            steer=steer,
+        messages = MessageJacobian.of(layer, pairs)
+        by_r = layer.edge_input_blocks[2]
+        damping = distance_damping(geometry.squared_distance)
+        step_by_e = messages.step_length * damping[..., None]
+        step_by_r = step_by_e @ by_r
+        damping_by_r = (
+            -pairs.step_length * damping.square() / (2 * torch.sqrt(geometry.squared_distance + EPSILON))
         )
+        outer = geometry.d[..., None] * (2 * geometry.d[..., None, :])
+        identity = pairs.step[..., None, None] * torch.eye(3, dtype=outer.dtype, device=outer.device)
+        return cls(
+            layer=layer,
+            h=h,
+            pairs=pairs,
+            messages=messages,
+            d=geometry.d,
+            d_first=first.d,
+            message_by_r=messages.apply_to_direction(layer, by_r[:, 0]),
+            message_by_r_first=messages.apply_to_direction(layer, by_r[:, 1]),
+            step_by_x=identity + (damping_by_r + step_by_r[..., 0])[..., None, None] * outer,
+            step_by_x_first=step_by_r[..., 1, None, None]
+            * geometry.d[..., None]
+            * (2 * first.d[..., None, :]),
+            step_by_e=step_by_e,
+        )
+
+    def state_update(self) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """The derivative of what the layer adds to states, as a function of those of its inputs.
+
+        Its arguments are the derivatives of Σ_j m_ij and of h `(b, n, channels, D)`, the latter None where
+        h does not depend on x.
+        """
+        layer = self.layer
+        if layer.node_in is None or layer.node_out is None:
+            raise ValueError("the last layer has no states to differentiate")
+        by_h, by_messages = layer.node_in.weight.chunk(2, dim=1)
+        node_input = layer.node_in(torch.cat([self.h, self.pairs.message.sum(2)], dim=-1))
+        slope = silu_derivative(node_input)[..., None]
+        weight_out = layer.node_out.weight
+
+        def derivative(messages: Tensor, h: Tensor | None) -> Tensor:
+            inner = apply_to_channels(by_messages, messages)
+            inner = inner if h is None else inner + apply_to_channels(by_h, h)
+            return apply_to_channels(weight_out, slope * inner)
+
+        return derivative
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Derivatives along the D = 3 · atoms coordinates, atom by atom: of positions `x (b, n, 3, D)` and of
-    states `h`, None where states do not depend on x yet.
+class ForwardJacobian:
+    """Derivatives along the D = 3n coordinates before the first layer.
 
-    `h` is `(b, n, channels, D)`, and behind the first layer there is `thin (b, n, channels, n + 3)` besides,
-    which `widened` makes `h` of. Before the last layer `h` is `narrowed` to `(b, n, channels, n + 3)`.
+    Attributes:
+        x: Of positions, `(b, n, 3, D)`.
+        h: Of states, `(b, n, channels, D)`; None while they do not depend on x; before the last layer in the
+            projected layout, `(b, n, channels, n + 3)`.
+        compact: After the first layer, `h` in the compact layout as well.
     """
 
     x: Tensor
     h: Tensor | None = None
-    thin: Tensor | None = None
+    compact: Tensor | None = None
 
     @classmethod
-    def start(cls, x: Tensor) -> "Spread":
-        """Before the first layer."""
+    def identity(cls, x: Tensor) -> "ForwardJacobian":
+        """Before the first layer, at `x (b, n, 3)`."""
         b, n, _ = x.shape
-        one = torch.eye(3 * n, dtype=x.dtype, device=x.device).reshape(1, n, 3, 3 * n).expand(b, -1, -1, -1)
-        return cls(one)
+        identity = torch.eye(3 * n, dtype=x.dtype, device=x.device).reshape(1, n, 3, 3 * n)
+        return cls(identity.expand(b, -1, -1, -1))
 
-    def after(
-        self, layer: Layer, h: Tensor, e: Edges, s: Slopes, p: Pulls, toward: Tensor | None
-    ) -> "Spread":
-        """Behind a layer that came from states `h`; narrowed to the last layer's d `toward`, if given."""
-        change = change_of(layer, h, e)
+    def after(self, p: LayerDerivatives, d_last: Tensor | None) -> "ForwardJacobian":
+        """After the layer of `p`; states in the projected layout if `d_last (b, n, n, 3)` is given."""
+        state_update = p.state_update()
         if self.h is None:
-            slender = change(slim(p.h + p.h0, p.d), None)
-            full = widened(slender, p.d)
-            full = full if toward is None else narrowed(full, toward)
-            return Spread(self.x + straight(p.x + p.x0), full, slender)
-        here, there, _ = layer.blocks
-        from_here, from_there = each(here, self.h), each(there, self.h)
-        sums = straight(along(p.h0, p.d0)) + pulled(along(p.h, p.d), self.x) + own(layer, s) @ from_here
-        sums = sums + opened(s, from_there)
-        thin = None if self.thin is None else each(there, self.thin)
-        steer = p.d[..., None] * p.steer[..., None, :]
-        moved = straight(p.x0) + pulled(p.x, self.x)
-        moved = moved + steer.sum(2) @ from_here + product(steer, from_there)
+            compact = state_update(compact_jacobian(p.message_by_r + p.message_by_r_first, p.d), None)
+            full = expand_compact(compact, p.d)
+            h = full if d_last is None else project_on_pairs(full, d_last)
+            return ForwardJacobian(
+                self.x + jacobian_of_differences(p.step_by_x + p.step_by_x_first), h, compact
+            )
+        by_h_i, by_h_j, _ = p.layer.edge_input_blocks
+        e_by_i, e_by_j = apply_to_channels(by_h_i, self.h), apply_to_channels(by_h_j, self.h)
+        messages = jacobian_of_differences(squared_distance_gradient(p.message_by_r_first, p.d_first))
+        messages = messages + sum_over_differences(squared_distance_gradient(p.message_by_r, p.d), self.x)
+        messages = messages + summed_message_jacobian(p.layer, p.messages) @ e_by_i
+        messages = messages + apply_attention_term(p.messages, e_by_j)
+        compact = None if self.compact is None else apply_to_channels(by_h_j, self.compact)
+        step_by_e = p.d[..., None] * p.step_by_e[..., None, :]
+        moved = jacobian_of_differences(p.step_by_x_first) + sum_over_differences(p.step_by_x, self.x)
+        moved = moved + step_by_e.sum(2) @ e_by_i + sum_over_neighbours(step_by_e, e_by_j)
         before = self.h
-        if toward is not None:
-            sums, before = narrowed(sums, toward), narrowed(before, toward)
-        sums = sums + others(layer, s, from_there, thin, p.d0, toward)
-        return Spread(self.x + moved, before + change(sums, before))
+        if d_last is not None:
+            messages, before = project_on_pairs(messages, d_last), project_on_pairs(before, d_last)
+        messages = messages + apply_weight_term(p.layer, p.messages, e_by_j, compact, p.d_first, d_last)
+        return ForwardJacobian(self.x + moved, before + state_update(messages, before))
 
-    def trace(self, layer: Layer, p: Pulls) -> Tensor:
+    def trace_of_last_step(self, p: LayerDerivatives) -> Tensor:
         """∇·(x after the last layer − x) `(b,)`: the step of each atom along its own coordinates only."""
         b, n = self.x.shape[:2]
         x = self.x.reshape(b, n, 3, n, 3)
         own_x = x.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-        apart = own_x[:, :, None] - x.permute(0, 3, 1, 2, 4)
+        differences = own_x[:, :, None] - x.permute(0, 3, 1, 2, 4)
         trace = own_x.diagonal(dim1=2, dim2=3).sum((1, 2)) - 3 * n
-        trace = trace + p.x0.diagonal(dim1=3, dim2=4).sum((1, 2, 3))
-        trace = trace + (p.x.transpose(3, 4) * apart).sum((1, 2, 3, 4))
+        trace = trace + p.step_by_x_first.diagonal(dim1=3, dim2=4).sum((1, 2, 3))
+        trace = trace + (p.step_by_x.transpose(3, 4) * differences).sum((1, 2, 3, 4))
         if self.h is None:
             return trace
-        here, there, _ = layer.blocks
-        toward, own_h = self.h.split((n, 3), dim=3)
-        steer = p.d.transpose(2, 3) @ (p.steer @ here)
-        trace = trace + (steer * own_h.transpose(2, 3)).sum((1, 2, 3))
-        return trace + ((p.steer @ there).permute(0, 2, 3, 1) * toward).sum((1, 2, 3))
-
-
-def change_of(layer: Layer, h: Tensor, e: Edges) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """Derivative of what a layer adds to states, of those of summed messages and of states before."""
-    if layer.node_in is None or layer.node_out is None:
-        raise ValueError("the last layer has no states to differentiate")
-    of_h, of_m = layer.node_in.weight.chunk(2, dim=1)
-    bend = silu_slope(layer.node_in(torch.cat([h, e.m.sum(2)], dim=-1)))[..., None]
-    out = layer.node_out.weight
-
-    def change(sums: Tensor, before: Tensor | None) -> Tensor:
-        inner = each(of_m, sums) if before is None else each(of_m, sums) + each(of_h, before)
-        return each(out, bend * inner)
-
-    return change
+        by_h_i, by_h_j, _ = p.layer.edge_input_blocks
+        along_pairs, own_h = self.h.split((n, 3), dim=3)
+        by_own_h = p.d.transpose(2, 3) @ (p.step_by_e @ by_h_i)
+        trace = trace + (by_own_h * own_h.transpose(2, 3)).sum((1, 2, 3))
+        return trace + ((p.step_by_e @ by_h_j).permute(0, 2, 3, 1) * along_pairs).sum((1, 2, 3))

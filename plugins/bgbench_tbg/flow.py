@@ -1,7 +1,16 @@
-"""Noise → conformer → noise along the field, and the change of density on the way (arXiv 2406.14426)."""
+"""The continuous flow: noise → conformer along the vector field, and the change of density on the way.
+
+A path solves dx/dt = v(x, t) from noise at t = 0 to a conformer at t = 1, and (arXiv 2406.14426)
+
+    log q(x) = log N(z; 0, I/β) − ∫₀¹ ∇·v(x_t, t) dt.
+
+The path is cheap beside the divergence, so that both are computed apart: first the path by an adaptive
+Runge–Kutta rule, then the integral of ∇·v by quadrature along it. Positions are in units of the field's
+`scale` and have no mean; the density is of 3 (atoms − 1) dimensions.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,33 +21,36 @@ from torchdiffeq import odeint
 
 import bgbench
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.network import Field, Molecules
-from bgbench_tbg.quadrature import Asked, integral
+from bgbench_tbg.network import EncodedPeptides, Field
+from bgbench_tbg.quadrature import PanelNodes, integrate
 
 Trace = Literal["exact", "hutchinson"]
 TRACES: tuple[Trace, ...] = get_args(Trace)
-PART = 1 << 20
-"""Derivatives of states that one pass of the exact trace may hold."""
-CACHED = 1 << 19
-"""Numbers of one kind at pairs that an evaluation of the field may hold: a processor's caches keep them."""
+JACOBIAN_ELEMENTS = 1 << 20
+"""Derivatives of states that one pass of the exact divergence may hold in memory."""
+CACHED_ELEMENTS = 1 << 19
+"""Elements of one tensor over pairs that an evaluation of the field may hold, to stay in the caches."""
 
-ALL = slice(None)
+ALL_ROWS = slice(None)
 
 Divergence = Callable[[Tensor, float, Tensor | slice], Tensor]
-"""∇·v `(k,)` at `x (k, atoms, 3)`, time t and `rows` of a batch."""
+"""∇·v `(k,)` at `x (k, atoms, 3)` and time t, x being the given rows of a batch."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """dopri5 of torchdiffeq at `tolerance`, absolute and relative; `nats` as in `quadrature.integral`.
+    """dopri5 of torchdiffeq for the path, and the accuracy of the integral along it.
 
-    `nats` is how far two rules of different order may lie apart, not the error: that, and what other
-    tolerances cost, is printed by `benchmarks/speed/test_tbg.py` (kept in `benchmarks/results/speed-tbg.md`).
-    The published tolerance is 1e-4, at which paths do not come back; 3e-7 is the first that keeps the law,
-    there and back within 0.01 nats in log q (and 2e-3 in x, in units of `scale`) for `tbg-mini` on AL and HV.
+    Attributes:
+        tolerance: Of the path, absolute and relative, between 0 and 1. The published one is 1e-4, at which
+            paths do not return; 3e-7 is the first that does, there and back within 0.01 nats of log q and
+            2e-3 of x in units of `scale`, for `tbg-mini` on AL and HV. It costs little.
+        nats: How far two quadrature rules of different order may differ on a panel. The error is far
+            smaller; `benchmarks/speed/test_tbg.py` prints it (`benchmarks/results/speed-tbg.md`).
+        steps: If positive, that many steps of the classical Runge–Kutta rule instead, and no panel halved.
 
-    It costs little, for the path is cheap beside the divergence. `steps` > 0: that many steps of the
-    classical Runge–Kutta rule instead, and no halving of panels.
+    Raises:
+        BgbenchError: for a tolerance that is not between 0 and 1.
     """
 
     tolerance: float = 3e-7
@@ -49,86 +61,102 @@ class Solver:
         if not 0 < self.tolerance < 1:
             raise bgbench.BgbenchError(f"tolerance must lie between 0 and 1, got {self.tolerance:g}")
 
-    def path(self, field: Field, x: Tensor, m: Molecules, times: Tensor) -> Tensor:
+    def path(self, field: Field, x: Tensor, peptides: EncodedPeptides, times: Tensor) -> Tensor:
         """`x (n, atoms, 3)` at `times[0]`, carried along v: `(times, n, atoms, 3)`."""
 
-        n = x.shape[1]
-        size = max(1, CACHED // (n * n * field.config.channels)) if len(m.mask) == 1 else len(x)
+        n_atoms, single = x.shape[1], len(peptides.mask) == 1
+        size = max(1, CACHED_ELEMENTS // (n_atoms * n_atoms * field.config.channels)) if single else len(x)
 
         def velocity(t: Tensor, y: Tensor) -> Tensor:
-            return torch.cat([field(part, t, m) for part in y.split(size)])
+            return torch.cat([field(part, t, peptides) for part in y.split(size)])
 
-        when = times.to(x)
+        times = times.to(x)
         if self.steps:
-            return odeint(velocity, x, when, method="rk4", options={"step_size": 1 / self.steps})
-        return odeint(velocity, x, when, method="dopri5", rtol=self.tolerance, atol=self.tolerance)
+            return odeint(velocity, x, times, method="rk4", options={"step_size": 1 / self.steps})
+        return odeint(velocity, x, times, method="dopri5", rtol=self.tolerance, atol=self.tolerance)
 
 
-def flown(
-    field: Field, x: Tensor, m: Molecules, solver: Solver, divergence: Divergence, *, back: bool = False
+def integrate_flow(
+    field: Field,
+    x: Tensor,
+    peptides: EncodedPeptides,
+    solver: Solver,
+    divergence: Divergence,
+    *,
+    backward: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Conformers at t = 1 of noise x, or noise of conformers x with `back`, of one molecule, and
-    ∫ ∇·v dt over [0, 1] `(n,)` along their paths.
+    """Carry samples of one peptide along the flow.
 
-    The path costs one evaluation of the field a stage; the divergence, dearer by far, is asked for only
-    where its integral needs it, and only of the samples that do.
+    Args:
+        field: The vector field.
+        x: Noise `(n, atoms, 3)`, or conformers with `backward`.
+        peptides: The one peptide.
+        solver: Of path and integral.
+        divergence: `exact_divergence` or `hutchinson_divergence`; called only where the integral needs it,
+            and only for the samples that do.
+        backward: From conformers to noise.
+
+    Returns:
+        Conformers at t = 1, or noise at t = 0 with `backward`, `(n, atoms, 3)`; and ∫₀¹ ∇·v dt `(n,)`.
     """
-    ends: list[Tensor] = []
+    end_points: list[Tensor] = []
 
-    def path(rows: Tensor, times: Tensor) -> Tensor:
-        """Where `rows` are at rising `times`; the first time, where they end, too."""
-        way = times.flip(0) if back else times
-        last = times.new_full((0 if ends else 1,), 0.0 if back else 1.0)
-        _, *found = solver.path(field, x[rows], m, torch.cat([times.new_full((1,), float(back)), way, last]))
-        if not ends:
-            ends.append(found.pop())
-        return torch.stack(found[::-1] if back else found)
+    def positions(rows: Tensor, times: Tensor) -> Tensor:
+        """Where `rows` are at rising `times`; the first call also notes where they end."""
+        along = times.flip(0) if backward else times
+        last = times.new_full((0 if end_points else 1,), 0.0 if backward else 1.0)
+        start = times.new_full((1,), float(backward))
+        _, *points = solver.path(field, x[rows], peptides, torch.cat([start, along, last]))
+        if not end_points:
+            end_points.append(points.pop())
+        return torch.stack(points[::-1] if backward else points)
 
-    def values(asked: Asked) -> list[Tensor]:
-        rows = torch.cat([r for _, r in asked]).unique()
-        stops = iter(path(rows, torch.cat([t for t, _ in asked])))
-        found = []
-        for times, r in asked:
-            here = torch.searchsorted(rows, r)
-            found.append(torch.stack([divergence(next(stops)[here], float(t), r) for t in times]))
-        return found
+    def evaluate(panels: Sequence[PanelNodes]) -> list[Tensor]:
+        rows = torch.cat([panel.rows for panel in panels]).unique()
+        points = iter(positions(rows, torch.cat([panel.times for panel in panels])))
+        values = []
+        for panel in panels:
+            here = torch.searchsorted(rows, panel.rows)
+            of_times = [divergence(next(points)[here], float(t), panel.rows) for t in panel.times]
+            values.append(torch.stack(of_times))
+        return values
 
-    grown = integral(values, len(x), math.inf if solver.steps else solver.nats)
-    return ends[0], grown
+    integral = integrate(evaluate, len(x), math.inf if solver.steps else solver.nats)
+    return end_points[0], integral
 
 
-def exact(field: Field, m: Molecules) -> Divergence:
-    """The whole trace, in parts of the batch; recomputed, not remembered, for gradients."""
-    atoms, channels = m.mask.shape[1], field.config.channels
-    size = max(1, PART // (3 * atoms * atoms * channels))
+def exact_divergence(field: Field, peptides: EncodedPeptides) -> Divergence:
+    """The whole trace, a part of the batch at a time; recomputed, not stored, for gradients."""
+    n_atoms, channels = peptides.mask.shape[1], field.config.channels
+    size = max(1, JACOBIAN_ELEMENTS // (3 * n_atoms * n_atoms * channels))
 
-    def part(y: Tensor, t: Tensor) -> Tensor:
-        return velocity_and_divergence(field, y, t, m)[1]
+    def of_part(y: Tensor, t: Tensor) -> Tensor:
+        return velocity_and_divergence(field, y, t, peptides)[1]
 
-    def divergence(x: Tensor, t: float, _: Tensor | slice = ALL) -> Tensor:
-        when = x.new_tensor(t)
+    def divergence(x: Tensor, t: float, _: Tensor | slice = ALL_ROWS) -> Tensor:
+        time = x.new_tensor(t)
         if torch.is_grad_enabled() and x.requires_grad:
-            return checkpoint(part, x, when, use_reentrant=False)
-        return torch.cat([part(y, when) for y in x.split(size)])
+            return checkpoint(of_part, x, time, use_reentrant=False)
+        return torch.cat([of_part(y, time) for y in x.split(size)])
 
     return divergence
 
 
-def hutchinson(field: Field, m: Molecules, noise: Tensor) -> Divergence:
-    """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: right on average, but not the density."""
+def hutchinson_divergence(field: Field, peptides: EncodedPeptides, noise: Tensor) -> Divergence:
+    """ε·(∂v/∂x)ε for `noise` ε of ±1 `(n, atoms, 3)`: unbiased, but e to its power is no density."""
 
-    def divergence(x: Tensor, t: float, rows: Tensor | slice = ALL) -> Tensor:
-        remember = torch.is_grad_enabled() and x.requires_grad
+    def divergence(x: Tensor, t: float, rows: Tensor | slice = ALL_ROWS) -> Tensor:
+        needs_gradient = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
-            y = x if remember else x.detach().requires_grad_()
-            along = (noise[rows] * field(y, x.new_tensor(t), m)).sum()
-            (change,) = torch.autograd.grad(along, y, create_graph=remember)
-        return (noise[rows] * change).sum((1, 2))
+            y = x if needs_gradient else x.detach().requires_grad_()
+            projection = (noise[rows] * field(y, x.new_tensor(t), peptides)).sum()
+            (gradient,) = torch.autograd.grad(projection, y, create_graph=needs_gradient)
+        return (noise[rows] * gradient).sum((1, 2))
 
     return divergence
 
 
 def log_prior(z: Tensor, beta: float) -> Tensor:
     """log N(z; 0, I/β) `(n,)` of `z (n, atoms, 3)` without mean: over 3 (atoms − 1) dimensions."""
-    size = 3 * (z.shape[1] - 1)
-    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * size * math.log(beta / (2 * math.pi))
+    dimensions = 3 * (z.shape[1] - 1)
+    return -0.5 * beta * z.square().sum((1, 2)) + 0.5 * dimensions * math.log(beta / (2 * math.pi))

@@ -1,4 +1,16 @@
-"""The vector field: an EGNN over all pairs of atoms (arXiv 2102.09844), as in arXiv 2406.14426."""
+"""The vector field: an EGNN over all pairs of atoms (arXiv 2102.09844), as in arXiv 2406.14426.
+
+States h_i start from what atom i is and from the time. A layer sends messages along every pair, with
+d = x_i − x_j, r = ‖d‖² and r₀ the same before the first layer:
+
+    m_ij = SiLU(W₂ SiLU(W₁ e_ij)),           e_ij = [h_i, h_j, r, r₀]
+    m_ij ← m_ij σ(w·m_ij)                    attention
+    x_i  ← x_i + Σ_j d / (√(r + 1e-8) + 1) · reach · tanh(MLP(m_ij)),   reach = 15 / layers
+    h_i  ← h_i + MLP([h_i, Σ_j m_ij])
+
+and the velocity is x after the last layer minus x before the first, without its mean. It turns with x, moves
+with exchanged atoms, and does not see where x is. Positions are in units of `scale` (nm), t in [0, 1].
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +21,26 @@ from torch import Tensor, nn
 
 import bgbench
 
-ATOM_KINDS, RESIDUE_KINDS = 54, 20
-REACH = 15.0
+ATOM_TYPES, RESIDUE_TYPES = 54, 20
+TOTAL_REACH = 15.0
 """Sum over layers of the longest step along a pair, as tanh bounds it."""
 EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes; peptides of `shortest` to `longest` residues; `scale` in nm. The default is ECNF++."""
+class FieldConfig:
+    """Sizes of a vector field; the default is ECNF++. The fields' names are those in weights files.
+
+    Attributes:
+        channels: Of states and messages.
+        n_layers: Layers.
+        shortest: Residues of the shortest peptide.
+        longest: Residues of the longest peptide.
+        scale: nm, the unit of positions.
+
+    Raises:
+        BgbenchError: for sizes that no field can have.
+    """
 
     channels: int = 256
     n_layers: int = 9
@@ -32,43 +55,46 @@ class Config:
             raise bgbench.BgbenchError(f"scale is a length in nm, not {self.scale}")
 
     @property
-    def lengths(self) -> int:
-        """Numbers of residues that are told apart; a single one needs no telling."""
+    def n_lengths(self) -> int:
+        """Peptide lengths with a code of their own; none if there is a single one."""
         return self.longest - self.shortest + 1 if self.longest > self.shortest else 0
 
     @property
     def n_features(self) -> int:
-        """Numbers that an atom is known by, time left out."""
-        return ATOM_KINDS + self.longest + RESIDUE_KINDS + self.lengths
+        """Features of an atom, time left out."""
+        return ATOM_TYPES + self.longest + RESIDUE_TYPES + self.n_lengths
 
 
 @dataclass(frozen=True)
-class Molecules:
-    """What the field knows of b peptides: one-hot `features (b, atoms, n_features)`, `mask (b, atoms)`.
+class EncodedPeptides:
+    """b peptides as the field reads them: one-hot `features (b, atoms, n_features)`, `mask (b, atoms)`.
 
-    b divides the batch: row k stands for the k-th of b equal runs of samples. Padding is at the end.
+    b divides the number of samples: peptide k belongs to the k-th of b equal runs. Padding is at the end.
     """
 
     features: Tensor
     mask: Tensor
 
 
-def molecules(peptides: Sequence[tuple[bgbench.Atom, ...]], config: Config) -> Molecules:
-    """Peptides of one batch.
+def encode_peptides(peptides: Sequence[tuple[bgbench.Atom, ...]], config: FieldConfig) -> EncodedPeptides:
+    """The peptides of one batch, padded.
 
     Raises:
         BgbenchError: for a peptide longer than the field knows, or an atom without a code.
     """
-    rows = [features(atoms, config) for atoms in peptides]
+    rows = [atom_features(atoms, config) for atoms in peptides]
     width = max(len(row) for row in rows)
     mask = torch.tensor([[k < len(row) for k in range(width)] for row in rows])
-    return Molecules(torch.stack([F.pad(row, (0, 0, 0, width - len(row))) for row in rows]), mask)
+    return EncodedPeptides(torch.stack([F.pad(row, (0, 0, 0, width - len(row))) for row in rows]), mask)
 
 
-def features(atoms: tuple[bgbench.Atom, ...], config: Config) -> Tensor:
+def atom_features(atoms: tuple[bgbench.Atom, ...], config: FieldConfig) -> Tensor:
     """`(atoms, n_features)`: one-hot atom type, residue position, residue type and sequence length.
 
-    A fragment shorter than any peptide the field knows is told no length.
+    The length of a fragment shorter than `config.shortest` is all zeros.
+
+    Raises:
+        BgbenchError: for more residues than `config.longest`, or an atom without a code.
     """
     codes = bgbench.encode_atoms(atoms)
     length = codes.sequence_length
@@ -77,56 +103,68 @@ def features(atoms: tuple[bgbench.Atom, ...], config: Config) -> Tensor:
             f"a peptide of {length} residues: this field knows {config.shortest} to {config.longest}"
         )
     parts = [
-        F.one_hot(codes.atom_type - 1, ATOM_KINDS),
+        F.one_hot(codes.atom_type - 1, ATOM_TYPES),
         F.one_hot(codes.residue_position - 1, config.longest),
-        F.one_hot(codes.residue_type - 1, RESIDUE_KINDS),
+        F.one_hot(codes.residue_type - 1, RESIDUE_TYPES),
     ]
-    if config.lengths:
-        told = torch.arange(config.shortest, config.longest + 1) == length
-        parts.append(told.expand(len(atoms), -1))
+    if config.n_lengths:
+        one_hot_length = torch.arange(config.shortest, config.longest + 1) == length
+        parts.append(one_hot_length.expand(len(atoms), -1))
     return torch.cat(parts, dim=1).float()
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Geometry of all pairs: `d = x_i − x_j (b, n, n, 3)`, `r = ‖d‖² (b, n, n)`, and which pairs count."""
+class PairGeometry:
+    """All pairs of atoms.
+
+    Attributes:
+        d: x_i − x_j, `(b, n, n, 3)`.
+        squared_distance: r = ‖d‖², `(b, n, n)`.
+        mask: `(b, n, n)`, 1 for pairs that count and 0 for an atom with itself or with padding.
+    """
 
     d: Tensor
-    r: Tensor
+    squared_distance: Tensor
     mask: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, mask: Tensor) -> "Pairs":
-        """Pairs of `x (b, n, 3)`; none of an atom with itself or with padding `~mask (b, n)`."""
+    def of(cls, x: Tensor, mask: Tensor) -> "PairGeometry":
+        """The pairs of `x (b, n, 3)`, `mask (b, n)` being true of atoms that are there."""
         d = x[:, :, None] - x[:, None]
         both = mask[:, :, None] & mask[:, None] & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         return cls(d, d.square().sum(-1), both.to(x))
 
 
 @dataclass(frozen=True)
-class Edges:
-    """A layer at every pair `(b, n, n, …)`, from the sum before the first SiLU to the step `along` d.
+class PairActivations:
+    """What a layer computes at every pair `(b, n, n, …)`.
 
-    `m` is the message, `gate` its attention, zero for pairs that do not count; `length` is tanh times the
-    layer's reach, and `along` that over √r + 1.
+    Attributes:
+        edge_input: W₁ e_ij with its bias, before the first SiLU; `channels`.
+        edge_output: Before the second SiLU; `channels`.
+        gate: σ of attention, zero for masked pairs; 1.
+        message: m_ij after the gate; `channels`.
+        step_input: Before the SiLU of the step's MLP; `channels`.
+        step_length: reach · tanh, `(b, n, n)`.
+        step: `step_length` / (√(r + 1e-8) + 1), the factor of d, `(b, n, n)`.
     """
 
-    first: Tensor
-    second: Tensor
+    edge_input: Tensor
+    edge_output: Tensor
     gate: Tensor
-    m: Tensor
-    third: Tensor
-    length: Tensor
-    along: Tensor
+    message: Tensor
+    step_input: Tensor
+    step_length: Tensor
+    step: Tensor
 
 
-class Layer(nn.Module):
-    """One round of messages: states `h (b, n, channels)` and positions `x (b, n, 3)` move.
+class EquivariantLayer(nn.Module):
+    """One round of messages: states `h (b, n, channels)` and positions `x (b, n, 3)` are updated.
 
-    The last layer of a field moves positions only: nobody reads its states.
+    The last layer of a field updates positions only, for nothing reads its states.
     """
 
-    def __init__(self, channels: int, reach: float, last: bool) -> None:
+    def __init__(self, channels: int, reach: float, *, is_last: bool) -> None:
         super().__init__()
         self.reach = reach
         self.edge_in = nn.Linear(2 * channels + 2, channels)
@@ -135,86 +173,103 @@ class Layer(nn.Module):
         self.step_in = nn.Linear(channels, channels)
         self.step_out = nn.Linear(channels, 1, bias=False)
         nn.init.xavier_uniform_(self.step_out.weight, gain=0.001)
-        self.node_in = None if last else nn.Linear(2 * channels, channels)
-        self.node_out = None if last else nn.Linear(channels, channels)
+        self.node_in = None if is_last else nn.Linear(2 * channels, channels)
+        self.node_out = None if is_last else nn.Linear(channels, channels)
 
     @property
-    def blocks(self) -> tuple[Tensor, Tensor, Tensor]:
-        """`edge_in` by what it reads: h_i and h_j `(channels, channels)`, r and r₀ `(channels, 2)`."""
+    def edge_input_blocks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """W₁ by what it multiplies: h_i and h_j `(channels, channels)`, r and r₀ `(channels, 2)`."""
         c = self.edge_out.in_features
-        here, there, distances = self.edge_in.weight.split((c, c, 2), dim=1)
-        return here, there, distances
+        by_h_i, by_h_j, by_distances = self.edge_in.weight.split((c, c, 2), dim=1)
+        return by_h_i, by_h_j, by_distances
 
-    def edges(self, h: Tensor, pairs: Pairs, r0: Tensor) -> Edges:
-        """Messages and steps; the products with h are taken once an atom, not once a pair."""
-        here, there, distances = self.blocks
-        first = F.linear(torch.stack([pairs.r, r0], dim=-1), distances, self.edge_in.bias)
-        first = first + F.linear(h, here)[:, :, None] + F.linear(h, there)[:, None]
-        second = self.edge_out(F.silu(first))
-        plain = F.silu(second)
-        gate = torch.sigmoid(self.attention(plain)) * pairs.mask[..., None]
-        m = plain * gate
-        third = self.step_in(m)
-        length = self.reach * torch.tanh(self.step_out(F.silu(third)))[..., 0] * pairs.mask
-        return Edges(first, second, gate, m, third, length, length * shorter(pairs.r))
+    def pair_activations(self, h: Tensor, pairs: PairGeometry, r_first: Tensor) -> PairActivations:
+        """Messages and steps; products with h are taken once an atom, not once a pair."""
+        by_h_i, by_h_j, by_distances = self.edge_input_blocks
+        distances = torch.stack([pairs.squared_distance, r_first], dim=-1)
+        edge_input = F.linear(distances, by_distances, self.edge_in.bias)
+        edge_input = edge_input + F.linear(h, by_h_i)[:, :, None] + F.linear(h, by_h_j)[:, None]
+        edge_output = self.edge_out(F.silu(edge_input))
+        ungated = F.silu(edge_output)
+        gate = torch.sigmoid(self.attention(ungated)) * pairs.mask[..., None]
+        message = ungated * gate
+        step_input = self.step_in(message)
+        step_length = self.reach * torch.tanh(self.step_out(F.silu(step_input)))[..., 0] * pairs.mask
+        step = step_length * distance_damping(pairs.squared_distance)
+        return PairActivations(edge_input, edge_output, gate, message, step_input, step_length, step)
 
-    def forward(self, h: Tensor, x: Tensor, pairs: Pairs, r0: Tensor) -> tuple[Tensor, Tensor]:
-        """h and x after the layer."""
-        e = self.edges(h, pairs, r0)
-        return self.states(h, e), x + (pairs.d * e.along[..., None]).sum(2)
+    def forward(self, h: Tensor, x: Tensor, pairs: PairGeometry, r_first: Tensor) -> tuple[Tensor, Tensor]:
+        """h and x after the layer; `r_first (b, n, n)` is r before the first layer."""
+        activations = self.pair_activations(h, pairs, r_first)
+        moved = x + (pairs.d * activations.step[..., None]).sum(2)
+        return self.update_states(h, activations), moved
 
-    def states(self, h: Tensor, e: Edges) -> Tensor:
-        """h after the layer."""
+    def update_states(self, h: Tensor, pairs: PairActivations) -> Tensor:
+        """h after the layer; h itself after the last one."""
         if self.node_in is None or self.node_out is None:
             return h
-        return h + self.node_out(F.silu(self.node_in(torch.cat([h, e.m.sum(2)], dim=-1))))
+        return h + self.node_out(F.silu(self.node_in(torch.cat([h, pairs.message.sum(2)], dim=-1))))
 
 
-def shorter(r: Tensor) -> Tensor:
-    """1 / (√(r + 1e-8) + 1)."""
-    return 1 / (torch.sqrt(r + EPSILON) + 1)
+def distance_damping(squared_distance: Tensor) -> Tensor:
+    """1 / (√(r + 1e-8) + 1), which keeps steps along distant pairs short."""
+    return 1 / (torch.sqrt(squared_distance + EPSILON) + 1)
 
 
 class Field(nn.Module):
-    """v(x, t) of atoms in units of `config.scale`: turns with x, moves with exchanged atoms, has no mean."""
+    """The vector field v(x, t) of peptides.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        config: Its sizes.
+    """
+
+    def __init__(self, config: FieldConfig) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Linear(config.n_features + 1, config.channels)
-        reach, last = REACH / config.n_layers, config.n_layers - 1
+        reach, last = TOTAL_REACH / config.n_layers, config.n_layers - 1
         self.layers = nn.ModuleList(
-            Layer(config.channels, reach, last=k == last) for k in range(config.n_layers)
+            EquivariantLayer(config.channels, reach, is_last=k == last) for k in range(config.n_layers)
         )
 
     @property
-    def rounds(self) -> list[Layer]:
-        """The layers in turn."""
-        return [layer for layer in self.layers if isinstance(layer, Layer)]
+    def equivariant_layers(self) -> list[EquivariantLayer]:
+        """The layers, from the first to the last."""
+        return [layer for layer in self.layers if isinstance(layer, EquivariantLayer)]
 
     def n_parameters(self) -> int:
-        """Numbers to learn."""
+        """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def embed(self, t: Tensor, m: Molecules, n: int) -> Tensor:
-        """States before the first layer `(n, atoms, channels)` at times `t`, one or `(n,)`."""
-        known, of_time = self.embedding.weight.split((self.config.n_features, 1), dim=1)
-        h = F.linear(m.features, known, self.embedding.bias).repeat_interleave(n // len(m.mask), 0)
-        return h + of_time[:, 0] * t.reshape(-1, 1, 1)
+    def embed(self, t: Tensor, peptides: EncodedPeptides, n: int) -> Tensor:
+        """States before the first layer `(n, atoms, channels)`, at times `t`, one or `(n,)`."""
+        by_features, by_time = self.embedding.weight.split((self.config.n_features, 1), dim=1)
+        h = F.linear(peptides.features, by_features, self.embedding.bias)
+        h = h.repeat_interleave(n // len(peptides.mask), 0)
+        return h + by_time[:, 0] * t.reshape(-1, 1, 1)
 
-    def forward(self, x: Tensor, t: Tensor, m: Molecules) -> Tensor:
-        """`x (n, atoms, 3)`, `t` one or `(n,)` → `v (n, atoms, 3)`, zero on padding."""
-        mask = m.mask.repeat_interleave(len(x) // len(m.mask), 0)
-        h, moved, r0 = self.embed(t, m, len(x)), x, None
-        for layer in self.rounds:
-            pairs = Pairs.of(moved, mask)
-            r0 = pairs.r if r0 is None else r0
-            h, moved = layer(h, moved, pairs, r0)
-        return without_mean(moved - x, mask)
+    def forward(self, x: Tensor, t: Tensor, peptides: EncodedPeptides) -> Tensor:
+        """The velocity.
+
+        Args:
+            x: `(n, atoms, 3)` in units of `config.scale`.
+            t: One time or `(n,)`.
+            peptides: Whose number divides n.
+
+        Returns:
+            `(n, atoms, 3)`, without mean and zero on padding.
+        """
+        mask = peptides.mask.repeat_interleave(len(x) // len(peptides.mask), 0)
+        h, moved, r_first = self.embed(t, peptides, len(x)), x, None
+        for layer in self.equivariant_layers:
+            pairs = PairGeometry.of(moved, mask)
+            r_first = pairs.squared_distance if r_first is None else r_first
+            h, moved = layer(h, moved, pairs, r_first)
+        return remove_mean(moved - x, mask)
 
 
-def without_mean(v: Tensor, mask: Tensor) -> Tensor:
-    """`v (n, atoms, 3)` less its mean over the atoms that are there; zero elsewhere."""
-    there = mask.to(v)[..., None]
-    v = v * there
-    return v - there * v.sum(1, keepdim=True) / there.sum(1, keepdim=True)
+def remove_mean(v: Tensor, mask: Tensor) -> Tensor:
+    """`v (n, atoms, 3)` minus its mean over the atoms where `mask (n, atoms)` is true; zero elsewhere."""
+    present = mask.to(v)[..., None]
+    v = v * present
+    return v - present * v.sum(1, keepdim=True) / present.sum(1, keepdim=True)

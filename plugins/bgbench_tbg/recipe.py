@@ -1,22 +1,22 @@
-"""What can be trained and how: sizes by name, and the options of `bgbench train tbg`."""
+"""The options of `bgbench train tbg`, and the sizes that can be trained."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bgbench_tbg.network import Config
+from bgbench_tbg.network import FieldConfig
 from bgbench_training.recipe import AbstractRecipe
 
 SIZES = {
-    "tbg-tiny": Config(channels=16, n_layers=2),
-    "tbg-mini": Config(channels=32, n_layers=3),
-    "ecnf": Config(channels=128, n_layers=9, longest=2),
-    "ecnf++": Config(channels=256, n_layers=9),
+    "tbg-tiny": FieldConfig(channels=16, n_layers=2),
+    "tbg-mini": FieldConfig(channels=32, n_layers=3),
+    "ecnf": FieldConfig(channels=128, n_layers=9, longest=2),
+    "ecnf++": FieldConfig(channels=256, n_layers=9),
 }
 
 
 @dataclass(frozen=True)
-class Recipe(AbstractRecipe):
-    """How to train. The published recipe: 500,000 steps of 512 at 5e-4."""
+class TBGRecipe(AbstractRecipe):
+    """How TBG is trained. The published recipe: 500,000 steps of 512 frames at a learning rate of 5e-4."""
 
     config: str = "tbg-mini"
     out: str = "tbg-trained"

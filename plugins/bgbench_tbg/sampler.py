@@ -1,4 +1,14 @@
-"""TBG as a sampler: proposals of the continuous flow with their density, centre of mass left out."""
+"""TBG as a sampler: proposals of the continuous flow with their density, centre of mass left out.
+
+The flow's density is over an orthonormal basis of the conformers without mean, in units of `scale`. Over
+coordinates in nm at a fixed centre of mass it is
+
+    log q_nm(x) = log q(x / scale) − 3 (N − 1) log scale − 3/2 log N,
+
+for N atoms that move together by c move √N ‖c‖ in 3N coordinates. The field knows distances alone and gives
+mirror images one density, so that the `fold` convention adds log 2; where the conventions ask for the centre
+of mass, its Gaussian of width 0.1 nm is a factor.
+"""
 
 import math
 import time
@@ -12,21 +22,30 @@ from bgbench_tbg.flow import (
     TRACES,
     Divergence,
     Solver,
-    exact,
-    flown,
-    hutchinson,
+    exact_divergence,
+    hutchinson_divergence,
+    integrate_flow,
     log_prior,
 )
-from bgbench_tbg.network import Field, Molecules, molecules
+from bgbench_tbg.network import EncodedPeptides, Field, encode_peptides
 
-TRAINED_AT = 310.0
-"""K. At another temperature T the prior is scaled to N(0, T/310): approximate, but the weights stay exact."""
-PLACE = 0.1
+TRAINING_TEMPERATURE = 310.0
+"""K. At another temperature T the prior is N(0, T/310): an approximation, but weights stay exact."""
+CENTRE_WIDTH = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
 
 class TBGSampler(bgbench.AbstractDensitySampler):
-    """The flow lives on conformers without mean; its density is the same for every orientation."""
+    """The flow of a vector field.
+
+    Args:
+        field: The vector field.
+        solver: Of its paths; the default if None.
+        trace: `exact`, or `hutchinson` for a stochastic estimate of ∇·v, with which log q is not exact.
+
+    Raises:
+        BgbenchError: for another trace.
+    """
 
     chunk = 512
     measure = "internal"
@@ -37,61 +56,62 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         self.field = field.eval().requires_grad_(False)
         self.solver, self.trace = solver or Solver(), trace
         self.exact = trace == "exact"
-        self._molecules = lru_cache(maxsize=8)(lambda atoms: molecules([atoms], field.config))
+        self._encode = lru_cache(maxsize=8)(lambda atoms: encode_peptides([atoms], field.config))
 
     def supports(self, system: bgbench.System) -> str:
         if not system.atoms:
             return "TBG knows atoms by name and residue; this system has none"
         try:
-            self._molecules(system.atoms)
+            self._encode(system.atoms)
         except bgbench.BgbenchError as error:
             return str(error)
         return ""
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
-        m = self._molecules(task.system.atoms)
-        beta = TRAINED_AT / task.system.temperature
+        peptide = self._encode(task.system.atoms)
+        beta = TRAINING_TEMPERATURE / task.system.temperature
         shape = (n_samples, task.system.n_atoms, 3)
-        z = centred(torch.randn(shape, generator=task.generator)) / math.sqrt(beta)
-        place = PLACE * torch.randn(n_samples, 1, 3, generator=task.generator)
+        z = centre(torch.randn(shape, generator=task.generator)) / math.sqrt(beta)
+        centre_of_mass = CENTRE_WIDTH * torch.randn(n_samples, 1, 3, generator=task.generator)
+        divergence = self._divergence(task, peptide, z)
         with torch.no_grad():
-            x, grown = flown(self.field, z, m, self.solver, self._divergence(task, m, z))
+            x, integral = integrate_flow(self.field, z, peptide, self.solver, divergence)
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
-        x = self.field.config.scale * centred(x) + place
-        return bgbench.Proposal(x, self._around(task, x, log_prior(z, beta) - grown))
+        x = self.field.config.scale * centre(x) + centre_of_mass
+        return bgbench.Proposal(x, self._log_q(task, x, log_prior(z, beta) - integral))
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
         started = time.perf_counter()
-        m = self._molecules(task.system.atoms)
+        peptide = self._encode(task.system.atoms)
         x = x.to(next(self.field.parameters()))
-        scaled = centred(x) / self.field.config.scale
-        z, grown = flown(self.field, scaled, m, self.solver, self._divergence(task, m, scaled), back=True)
+        scaled = centre(x) / self.field.config.scale
+        divergence = self._divergence(task, peptide, scaled)
+        z, integral = integrate_flow(self.field, scaled, peptide, self.solver, divergence, backward=True)
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
-        return self._around(task, x, log_prior(z, TRAINED_AT / task.system.temperature) - grown)
+        beta = TRAINING_TEMPERATURE / task.system.temperature
+        return self._log_q(task, x, log_prior(z, beta) - integral)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
-        m = self._molecules(task.system.atoms)
+        peptide = self._encode(task.system.atoms)
         scaled = x / self.field.config.scale
-        place = scaled.mean(1, keepdim=True)
-        z, grown = flown(
-            self.field, scaled - place, m, self.solver, self._divergence(task, m, scaled), back=True
+        centre_of_mass = scaled.mean(1, keepdim=True)
+        divergence = self._divergence(task, peptide, scaled)
+        z, integral = integrate_flow(
+            self.field, scaled - centre_of_mass, peptide, self.solver, divergence, backward=True
         )
-        return z + place, -grown - 3 * task.system.n_atoms * math.log(self.field.config.scale)
+        log_scale = math.log(self.field.config.scale)
+        return z + centre_of_mass, -integral - 3 * task.system.n_atoms * log_scale
 
-    def _divergence(self, task: bgbench.Task, m: Molecules, like: Tensor) -> Divergence:
+    def _divergence(self, task: bgbench.Task, peptide: EncodedPeptides, like: Tensor) -> Divergence:
+        """The divergence along paths of as many samples as `like (n, atoms, 3)` has."""
         if self.trace == "exact":
-            return exact(self.field, m)
-        sign = torch.rand(like.shape, generator=task.generator, dtype=like.dtype) < 0.5
-        return hutchinson(self.field, m, 1 - 2 * sign.to(like))
+            return exact_divergence(self.field, peptide)
+        negative = torch.rand(like.shape, generator=task.generator, dtype=like.dtype) < 0.5
+        return hutchinson_divergence(self.field, peptide, 1 - 2 * negative.to(like))
 
-    def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor) -> Tensor:
-        """log q over coordinates in nm at a given centre of mass, or with the centre's own density.
-
-        The flow's density is over an orthonormal basis of the conformers without mean; N atoms moved
-        together by a vector c move √N ‖c‖ in 3 N coordinates, hence N^(3/2). A field that knows distances
-        alone gives mirror images one density: folding adds log 2.
-        """
+    def _log_q(self, task: bgbench.Task, x: Tensor, log_q: Tensor) -> Tensor:
+        """log q over coordinates of `x (n, N, 3)` nm, from that of the flow: see the module."""
         n = task.system.n_atoms
         log_q = log_q - 3 * (n - 1) * math.log(self.field.config.scale) - 1.5 * math.log(n)
         if task.conventions.handedness == "fold":
@@ -99,9 +119,10 @@ class TBGSampler(bgbench.AbstractDensitySampler):
         if task.conventions.com != "none":
             return log_q
         c = x.mean(1)
-        return log_q - 0.5 * (c / PLACE).square().sum(-1) - 3 * math.log(PLACE * math.sqrt(2 * math.pi))
+        norm = 3 * math.log(CENTRE_WIDTH * math.sqrt(2 * math.pi))
+        return log_q - 0.5 * (c / CENTRE_WIDTH).square().sum(-1) - norm
 
 
-def centred(x: Tensor) -> Tensor:
-    """`x (n, atoms, 3)` less its mean."""
+def centre(x: Tensor) -> Tensor:
+    """`x (n, atoms, 3)` minus its mean over atoms."""
     return x - x.mean(1, keepdim=True)

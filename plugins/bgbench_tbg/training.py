@@ -1,4 +1,8 @@
-"""Flow-matching training with Lightning: EMA, one-cycle, clip, mixed peptides, resumable."""
+"""Flow-matching training of TBG with Lightning; the loss is that of `flow_matching`.
+
+Moving average of the weights, one-cycle learning rate, clipped gradients, mixed peptides and resuming are
+those of `bgbench_training`.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,42 +10,53 @@ from typing import Any
 
 from torch import Tensor
 
-from bgbench_tbg.data import TrainingSet, mismatch
+from bgbench_tbg.flow_matching import FlowMatchingBatches, flow_matching_loss
 from bgbench_tbg.network import Field
-from bgbench_tbg.recipe import SIZES, Recipe
-from bgbench_tbg.validation import Validation
+from bgbench_tbg.recipe import SIZES, TBGRecipe
+from bgbench_tbg.validation import FlowMatchingValidation
 from bgbench_tbg.weights import load, save
 from bgbench_training.curves import Curves
 from bgbench_training.loop import Lessons, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
-class Training(AbstractTraining[Field]):
-    """The field, its moving average, and the flow-matching loss."""
+class FlowMatchingTraining(AbstractTraining[Field]):
+    """The field, its moving average and the loss."""
 
     schedule = Schedule(betas=(0.9, 0.999), weight_decay=1e-4, start=100.0, end=100.0)
 
-    def __init__(self, recipe: Recipe, data: TrainingSet) -> None:
+    def __init__(self, recipe: TBGRecipe, data: FlowMatchingBatches) -> None:
         super().__init__(recipe, "field", Field(SIZES[recipe.config]))
         self.data = data
 
     def loss(self, number: int) -> Tensor:
-        return mismatch(self.network, self.data.batch(number, self.recipe.part, self.global_rank)).mean()
+        batch = self.data.batch(number, self.recipe.part, self.global_rank)
+        return flow_matching_loss(self.network, batch).mean()
 
 
 def train(options: Mapping[str, str]) -> Path:
-    """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
-    recipe = Recipe.build(options)
+    """Train, or go on from the last checkpoint in `out`.
+
+    Args:
+        options: See `recipe.TBGRecipe`.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        BgbenchError: for a wrong option, or data that cannot be trained on.
+    """
+    recipe = TBGRecipe.build(options)
     config = SIZES[recipe.config]
-    data = TrainingSet(recipe.folders, config, recipe.seed)
-    look = Validation(Path(recipe.validation), config).look if recipe.validation else None
+    data = FlowMatchingBatches(recipe.folders, config, recipe.seed)
+    validation = FlowMatchingValidation(Path(recipe.validation), config) if recipe.validation else None
     with seeded(recipe):
-        module = Training(recipe, data)
+        module = FlowMatchingTraining(recipe, data)
     before: Mapping[str, Any] = {}
     if recipe.start:
         field, before = load(Path(recipe.start))
         module.start_from(field)
-    curves = Curves(recipe, look)
+    curves = Curves(recipe, validation.evaluate if validation else None)
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     field = module.averaged

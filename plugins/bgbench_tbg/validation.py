@@ -1,40 +1,52 @@
 """How good a field in training is: the flow-matching loss on validation peptides."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bgbench_tbg.data import mismatch, paths
-from bgbench_tbg.network import Config, Field, molecules
+from bgbench_tbg.flow_matching import FlowMatchingBatch, flow_matching_loss, sample_paths
+from bgbench_tbg.network import Field, FieldConfig, encode_peptides
 from bgbench_training.batches import read_peptide
 from bgbench_training.files import validation_files
 from bgbench_training.values import mean
 
-FRAMES = 64
+FRAMES_PER_PEPTIDE = 64
+"""About how many frames of each peptide the loss is taken of."""
 
 
-class Validation:
-    """The same frames, noise and times each time, so that two looks differ by the field alone.
+@dataclass(frozen=True)
+class _ValidationPeptide:
+    """Paths to the frames of a peptide of `n_residues`."""
+
+    n_residues: int
+    batch: FlowMatchingBatch
+
+
+class FlowMatchingValidation:
+    """The same frames, noise and times at each evaluation, so that values differ by the field alone.
 
     Raises:
-        BgbenchError: for an empty folder or a peptide that is not of the validation list.
+        BgbenchError: for an empty folder or a peptide that is not in the validation list.
     """
 
-    def __init__(self, folder: Path, config: Config) -> None:
-        self._cases = []
+    def __init__(self, folder: Path, config: FieldConfig) -> None:
+        self._peptides = []
         for k, path in enumerate(validation_files(folder)):
             peptide = read_peptide(path)
-            x = peptide.x[:: max(1, len(peptide.x) // FRAMES)] / config.scale
-            ready = paths(x, molecules([peptide.atoms], config), np.random.default_rng(k))
-            self._cases.append((len(path.stem), ready))
+            x = peptide.x[:: max(1, len(peptide.x) // FRAMES_PER_PEPTIDE)] / config.scale
+            encoded = encode_peptides([peptide.atoms], config)
+            batch = sample_paths(x, encoded, np.random.default_rng(k))
+            self._peptides.append(_ValidationPeptide(len(path.stem), batch))
 
-    def look(self, field: Field) -> Mapping[str, float]:
+    def evaluate(self, field: Field) -> Mapping[str, float]:
         """`loss` over all peptides, `loss_k` over those of k residues."""
+        losses: dict[int, list[float]] = {}
         with torch.no_grad():
-            found = [(length, float(mismatch(field, case).mean())) for length, case in self._cases]
-        told = {"loss": mean(value for _, value in found)}
-        for length in sorted({length for length, _ in found}):
-            told[f"loss_{length}"] = mean(value for other, value in found if other == length)
-        return told
+            for peptide in self._peptides:
+                loss = float(flow_matching_loss(field, peptide.batch).mean())
+                losses.setdefault(peptide.n_residues, []).append(loss)
+        values = {"loss": mean(loss for group in losses.values() for loss in group)}
+        return values | {f"loss_{k}": mean(group) for k, group in sorted(losses.items())}

@@ -1,4 +1,9 @@
-"""Weights on disk, and published state dicts brought over."""
+"""TBG's weights on disk, and published state dicts under our names.
+
+A weights file is one safetensors file with the sizes (`config`) and the `card` beside the tensors, which are
+named after the attributes of `network.Field`. Published ECNF weights are state dicts with other names; sizes
+are read off the shapes of their tensors.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 import bgbench
-from bgbench_tbg.network import ATOM_KINDS, RESIDUE_KINDS, Config, Field
+from bgbench_tbg.network import ATOM_TYPES, RESIDUE_TYPES, Field, FieldConfig
 from bgbench_training.weights import fill, read, read_state, write
 
-NAMES = {
+PUBLISHED_NAMES = {
     "edge_mlp.0": "edge_in",
     "edge_mlp.2": "edge_out",
     "node_mlp.0": "node_in",
@@ -29,22 +34,22 @@ def save(path: Path, field: Field, card: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> tuple[Field, dict[str, Any]]:
-    """The field and the card of a file written by `save`.
+    """The field and the card of a file that `save` wrote.
 
     Raises:
-        BgbenchError: if the file is missing, damaged, or not one of ours.
+        BgbenchError: if the file is missing, damaged, or not one of TBG's.
     """
-    told, state = read(path, "TBG")
+    metadata, state = read(path, "TBG")
     try:
-        field = Field(Config(**told["config"]))
+        field = Field(FieldConfig(**metadata["config"]))
     except TypeError as error:
         raise bgbench.BgbenchError(f"{path} holds no TBG weights ({error})") from error
     fill(field, state, str(path))
-    return field.eval(), told.get("card", {})
+    return field.eval(), metadata.get("card", {})
 
 
 def read_published(path: Path) -> Field:
-    """A field from a published `.pth` or `.safetensors` file; nothing is unpickled but tensors.
+    """A field from a published `.pth` or `.safetensors` file; nothing but tensors is unpickled.
 
     Raises:
         BgbenchError: if the file is no state dict of tensors or does not fit.
@@ -53,9 +58,9 @@ def read_published(path: Path) -> Field:
 
 
 def from_published(state: Mapping[str, Tensor]) -> Field:
-    """A field from a state dict under the published names; sizes are read off the shapes.
+    """A field from a state dict under the published names.
 
-    `embedding_out` and the last layer's `node_mlp` are left out: they feed nothing that moves an atom.
+    `embedding_out` and the last layer's `node_mlp` are left out: nothing that moves an atom reads them.
 
     Raises:
         BgbenchError: naming what is missing, unexpected or mis-shaped.
@@ -63,37 +68,38 @@ def from_published(state: Mapping[str, Tensor]) -> Field:
     if "egnn.embedding.weight" not in state:
         raise bgbench.BgbenchError("no egnn.embedding.weight: these are not published ECNF weights")
     n_layers = len({name.split(".")[1] for name in state if name.startswith("egnn.gcl_")})
-    idle = ("egnn.embedding_out.", f"egnn.gcl_{n_layers - 1}.node_mlp.")
+    unused = ("egnn.embedding_out.", f"egnn.gcl_{n_layers - 1}.node_mlp.")
     channels, n_inputs = state["egnn.embedding.weight"].shape
-    config = Config(channels, n_layers, *lengths(n_inputs))
-    field = Field(config)
-    used = {renamed(name): tensor for name, tensor in state.items() if not name.startswith(idle)}
-    fill(field, used, "published weights")
+    field = Field(FieldConfig(channels, n_layers, *infer_lengths(n_inputs)))
+    tensors = {own_name(name): tensor for name, tensor in state.items() if not name.startswith(unused)}
+    fill(field, tensors, "published weights")
     return field.eval()
 
 
-def lengths(n_inputs: int) -> tuple[int, int]:
-    """Shortest and longest peptide of a field with `n_inputs` numbers an atom.
+def infer_lengths(n_inputs: int) -> tuple[int, int]:
+    """Residues of the shortest and the longest peptide of a field with `n_inputs` inputs an atom.
 
     Published fields know peptides of two residues alone, or of two to L.
 
     Raises:
         BgbenchError: for a number that no such field has.
     """
-    left = n_inputs - ATOM_KINDS - RESIDUE_KINDS - 1
-    if left == 2:
+    of_lengths = n_inputs - ATOM_TYPES - RESIDUE_TYPES - 1
+    if of_lengths == 2:
         return 2, 2
-    if left < 5 or left % 2 == 0:
+    if of_lengths < 5 or of_lengths % 2 == 0:
         raise bgbench.BgbenchError(f"published weights: {n_inputs} inputs an atom fit no range of lengths")
-    return 2, (left + 1) // 2
+    return 2, (of_lengths + 1) // 2
 
 
-def renamed(name: str) -> str:
-    """Our name for a published entry; unknown names stay, to be complained of."""
-    parts = name.split(".")
+def own_name(published: str) -> str:
+    """Our name of a published entry. Unknown names are returned as they are, and `fill` refuses them."""
+    parts = published.split(".")
     if parts[:2] == ["egnn", "embedding"]:
         return ".".join(parts[1:])
     if parts[0] != "egnn" or not parts[1].startswith("gcl_"):
-        return name
-    inner, kind = ".".join(parts[2:-1]), parts[-1]
-    return f"layers.{parts[1].removeprefix('gcl_')}.{NAMES[inner]}.{kind}" if inner in NAMES else name
+        return published
+    module, tensor = ".".join(parts[2:-1]), parts[-1]
+    if module not in PUBLISHED_NAMES:
+        return published
+    return f"layers.{parts[1].removeprefix('gcl_')}.{PUBLISHED_NAMES[module]}.{tensor}"

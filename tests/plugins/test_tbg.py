@@ -12,9 +12,9 @@ import bgbench
 from bgbench import BgbenchError, peptide
 from bgbench_tbg import import_weights
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.network import Config, Field, Molecules, molecules
+from bgbench_tbg.network import EncodedPeptides, Field, FieldConfig, encode_peptides
 from bgbench_tbg.recipe import SIZES
-from bgbench_tbg.weights import from_published, lengths, load, read_published, save
+from bgbench_tbg.weights import from_published, infer_lengths, load, read_published, save
 
 DATA = Path(__file__).parent.parent / "data"
 WEIGHTS = DATA / "ecnf_small.weights.safetensors"
@@ -30,9 +30,9 @@ def loud(config, seed=0, dtype=torch.float32):
     return field.requires_grad_(False).to(dtype)
 
 
-def known(sequence, config, dtype=torch.float32):
-    m = molecules([peptide(sequence).atoms], config)
-    return Molecules(m.features.to(dtype), m.mask)
+def encode(sequence, config, dtype=torch.float32):
+    m = encode_peptides([peptide(sequence).atoms], config)
+    return EncodedPeptides(m.features.to(dtype), m.mask)
 
 
 def one_by_one(field, x, t, m):
@@ -50,10 +50,10 @@ def one_by_one(field, x, t, m):
 @pytest.fixture(scope="module")
 def fixture():
     """The published field, its input and its answers."""
-    told = json.loads((DATA / "ecnf_small.json").read_text())
+    description = json.loads((DATA / "ecnf_small.json").read_text())
     io = load_file(DATA / "ecnf_small.io.safetensors")
     field = read_published(WEIGHTS).requires_grad_(False)
-    return field, known(told["sequence"], field.config), io
+    return field, encode(description["sequence"], field.config), io
 
 
 def test_fixture_velocity_and_divergence(fixture):
@@ -68,8 +68,8 @@ def test_fixture_velocity_and_divergence(fixture):
     ("channels", "n_layers"), [(12, 1), (12, 2), (12, 3), (12, 5), (56, 3), (56, 2), (56, 4), (56, 6)]
 )
 def test_divergence_is_that_of_one_pass_a_coordinate(channels, n_layers, generator):
-    config = Config(channels, n_layers)
-    field, m = loud(config, dtype=torch.float64), known("GG", config, torch.float64)
+    config = FieldConfig(channels, n_layers)
+    field, m = loud(config, dtype=torch.float64), encode("GG", config, torch.float64)
     x = torch.randn(3, m.mask.shape[1], 3, generator=generator, dtype=torch.float64)
     t = torch.rand(3, generator=generator, dtype=torch.float64)
     v, divergence = velocity_and_divergence(field, x, t, m)
@@ -81,31 +81,31 @@ def test_divergence_is_that_of_one_pass_a_coordinate(channels, n_layers, generat
 @pytest.mark.parametrize(("channels", "n_layers"), [(12, 3), (56, 2), (56, 3), (56, 6)])
 def test_divergence_in_single_precision(channels, n_layers, generator):
     """Against double precision; louder weights than these lose digits by themselves."""
-    config = Config(channels, n_layers)
-    field, m = Field(config).requires_grad_(False), known("GG", config)
+    config = FieldConfig(channels, n_layers)
+    field, m = Field(config).requires_grad_(False), encode("GG", config)
     for parameter in field.parameters():
         width = parameter.shape[-1] ** -0.5
         parameter.copy_(width * (2 * torch.rand(parameter.shape, generator=generator) - 1))
     x, t = torch.randn(3, m.mask.shape[1], 3, generator=generator), torch.tensor(0.5)
     single = velocity_and_divergence(field, x, t, m)[1]
-    expected = one_by_one(field.double(), x.double(), t.double(), known("GG", config, torch.float64))
+    expected = one_by_one(field.double(), x.double(), t.double(), encode("GG", config, torch.float64))
     assert float((single - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 
 def test_divergence_in_blocks_is_the_same(generator, monkeypatch):
-    config = Config(channels=12, n_layers=4)
-    field, m = loud(config), known("GG", config)
+    config = FieldConfig(channels=12, n_layers=4)
+    field, m = loud(config), encode("GG", config)
     x = torch.randn(5, m.mask.shape[1], 3, generator=generator)
     whole = velocity_and_divergence(field, x, torch.tensor(0.4), m)[1]
     for room in (1, 3 * 17 * 144, 2 * (17 * 12) ** 2):
-        monkeypatch.setattr("bgbench_tbg.products.ROOM", room)
+        monkeypatch.setattr("bgbench_tbg.jacobian_products.BLOCK_ELEMENTS", room)
         assert torch.allclose(velocity_and_divergence(field, x, torch.tensor(0.4), m)[1], whole, rtol=1e-4)
 
 
 @pytest.mark.parametrize("channels", [8, 56])
 def test_divergence_has_the_gradient_of_its_differences(channels, generator):
-    config = Config(channels, n_layers=3)
-    field, m = loud(config, dtype=torch.float64), known("GG", config, torch.float64)
+    config = FieldConfig(channels, n_layers=3)
+    field, m = loud(config, dtype=torch.float64), encode("GG", config, torch.float64)
     x = torch.randn(1, m.mask.shape[1], 3, generator=generator, dtype=torch.float64)
     step = torch.randn(x.shape, generator=generator, dtype=torch.float64) * 1e-7
     t = torch.tensor(0.4, dtype=torch.float64)
@@ -134,7 +134,7 @@ def test_field_turns_mirrors_and_does_not_move_with_x(fixture, generator):
 def test_field_follows_exchanged_atoms_and_has_no_mean(fixture, generator):
     field, m, io = fixture
     order = torch.randperm(io["x"].shape[1], generator=generator)
-    exchanged = Molecules(m.features[:, order], m.mask)
+    exchanged = EncodedPeptides(m.features[:, order], m.mask)
     v = field(io["x"][:, order], io["t"][:, 0], exchanged)
     assert float((v - io["velocity"][:, order]).abs().max()) < 1e-5 * float(v.abs().max())
     assert float(v.mean(1).abs().max()) < 1e-5 * float(v.abs().max())
@@ -144,10 +144,10 @@ def test_field_follows_exchanged_atoms_and_has_no_mean(fixture, generator):
     ("channels", "n_layers", "names"), [(16, 3, ("GG", "GS", "ARIP")), (64, 5, ("GG", "GS", "GA"))]
 )
 def test_padding_changes_nothing(channels, n_layers, names, generator):
-    config = Config(channels, n_layers)
+    config = FieldConfig(channels, n_layers)
     field = loud(config)
     atoms = [peptide(name).atoms for name in names]
-    m = molecules(atoms, config)
+    m = encode_peptides(atoms, config)
     x = torch.zeros(6, m.mask.shape[1], 3)
     for k, row in enumerate(atoms):
         x[2 * k : 2 * k + 2, : len(row)] = torch.randn(2, len(row), 3, generator=generator)
@@ -155,7 +155,7 @@ def test_padding_changes_nothing(channels, n_layers, names, generator):
     v, divergence = velocity_and_divergence(field, x, t, m)
     for k, name in enumerate(names):
         n, rows = len(atoms[k]), slice(2 * k, 2 * k + 2)
-        alone = velocity_and_divergence(field, x[rows, :n], t[rows], known(name, config))
+        alone = velocity_and_divergence(field, x[rows, :n], t[rows], encode(name, config))
         assert torch.allclose(v[rows, :n], alone[0], atol=1e-5 * float(v.abs().max()))
         assert bool((v[rows, n:] == 0).all())
         assert torch.allclose(divergence[rows], alone[1], rtol=1e-4)
@@ -167,13 +167,13 @@ def test_published_sizes(name, millions):
 
 
 def test_weights_come_back(tmp_path, generator):
-    field = loud(Config(channels=8, n_layers=2, longest=3))
+    field = loud(FieldConfig(channels=8, n_layers=2, longest=3))
     path = tmp_path / "w.safetensors"
     save(path, field, {"name": "loud"})
     again, card = load(path)
     assert card == {"name": "loud"}
     x = torch.randn(2, peptide("GGG").n_atoms, 3, generator=generator)
-    m, t = known("GGG", field.config), torch.tensor(0.5)
+    m, t = encode("GGG", field.config), torch.tensor(0.5)
     assert torch.equal(field(x, t, m), again(x, t, m))
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(BgbenchError, match="holds no TBG weights"):
@@ -205,10 +205,10 @@ def test_strange_state_dicts_are_refused_by_name(change, complaint, tmp_path):
         read_published(tmp_path / "w.safetensors")
 
 
-def test_inputs_of_two_residues_alone_tell_no_length():
-    config = Config(channels=4, n_layers=1, longest=2)
-    assert lengths(config.n_features + 1) == (2, 2)
-    assert lengths(Config(longest=8).n_features + 1) == (2, 8)
+def test_inputs_of_two_residues_alone_have_no_length():
+    config = FieldConfig(channels=4, n_layers=1, longest=2)
+    assert infer_lengths(config.n_features + 1) == (2, 2)
+    assert infer_lengths(FieldConfig(longest=8).n_features + 1) == (2, 8)
     field = loud(config)
     state = {f"egnn.{name}": tensor for name, tensor in field.state_dict().items() if "embedding" in name}
     assert state["egnn.embedding.weight"].shape[1] == 54 + 2 + 20 + 1
@@ -218,7 +218,7 @@ def test_inputs_of_two_residues_alone_tell_no_length():
 
 def test_a_peptide_too_long_is_refused():
     with pytest.raises(BgbenchError, match="a peptide of 5 residues: this field knows 2 to 4"):
-        molecules([peptide("GGGGG").atoms], Config())
+        encode_peptides([peptide("GGGGG").atoms], FieldConfig())
     with pytest.raises(BgbenchError, match="no such vector field"):
-        replace(Config(), channels=0)
+        replace(FieldConfig(), channels=0)
     assert bgbench.encode_atoms(peptide("GG").atoms).sequence_length == 2

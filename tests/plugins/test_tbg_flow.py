@@ -12,20 +12,20 @@ from bgbench.evaluation.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.flow import Solver, exact, flown, log_prior
-from bgbench_tbg.network import Config, Field, Molecules
-from bgbench_tbg.quadrature import FIFTEEN, SEVEN, START, integral
+from bgbench_tbg.flow import Solver, exact_divergence, integrate_flow, log_prior
+from bgbench_tbg.network import EncodedPeptides, Field, FieldConfig
+from bgbench_tbg.quadrature import INITIAL_PANELS, KRONROD_7, KRONROD_15, integrate
 from bgbench_tbg.weights import save
 
 
 def random_field(config=None, size=0.25, step=0.02, seed=0):
     """Random weights; steps of atoms wide enough to matter, small enough for few steps of the solver."""
-    field = Field(config or Config(channels=8, n_layers=2))
+    field = Field(config or FieldConfig(channels=8, n_layers=2))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in field.parameters():
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
-        for layer in field.rounds:
+        for layer in field.equivariant_layers:
             layer.step_out.weight.mul_(step)
     return field.requires_grad_(False)
 
@@ -39,10 +39,10 @@ class TestTBG(DensitySamplerLaws):
 
 
 def particles(n, field):
-    """n particles told apart by their one-hot type alone."""
+    """n particles that differ by their one-hot type alone."""
     features = torch.zeros(1, n, field.config.n_features)
     features[0, torch.arange(n), torch.arange(n)] = 1.0
-    return Molecules(features, torch.ones(1, n, dtype=torch.bool))
+    return EncodedPeptides(features, torch.ones(1, n, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("convention", ["two particles, by quadrature", "three particles, by sampling"])
@@ -67,7 +67,7 @@ def test_log_q_integrates_to_one(convention, generator):
         w = torch.exp(log_q(field, x, m, solver).double() - log_prior(x, 1.2**-2).double())
         assert abs(float(w.mean()) - 1.0) < 5 * float(w.std()) / math.sqrt(len(w))
         assert float(w.std()) / math.sqrt(len(w)) < 0.1
-    moved = carried(field, x, m, solver, (1.0, 0.0))
+    moved = carry(field, x, m, solver, (1.0, 0.0))
     assert float((moved - x).abs().max()) > 0.2, "a flow that hardly moves would prove nothing"
 
 
@@ -79,26 +79,26 @@ def legendre(n, low, high):
     return (low + high) / 2 + (high - low) / 2 * at, (high - low) / 2 * weight
 
 
-def carried(field, x, m, solver, way):
-    """`x` carried from one time of `way` to the other."""
-    return solver.path(field, x, m, torch.tensor(way, dtype=torch.float64))[-1]
+def carry(field, x, m, solver, times):
+    """`x` at the last of `times`, carried along the field from the first."""
+    return solver.path(field, x, m, torch.tensor(times, dtype=torch.float64))[-1]
 
 
 def log_q(field, x, m, solver):
-    z, grown = flown(field, x, m, solver, exact(field, m), back=True)
-    return log_prior(z, 1.0) - grown
+    z, integral = integrate_flow(field, x, m, solver, exact_divergence(field, m), backward=True)
+    return log_prior(z, 1.0) - integral
 
 
-def test_there_and_back_is_where_one_was(generator):
+def test_conformers_return_from_noise_to_where_they_were(generator):
     sampler, task = TBGSampler(random_field()), peptide_task()
-    drawn = sampler.draw(task, 16)
-    again = sampler.log_prob(task, drawn.x)
-    assert float((again - drawn.log_q).abs().max()) < 1e-2
-    x = drawn.x / sampler.field.config.scale
+    proposal = sampler.draw(task, 16)
+    again = sampler.log_prob(task, proposal.x)
+    assert float((again - proposal.log_q).abs().max()) < 1e-2
+    x = proposal.x / sampler.field.config.scale
     x = x - x.mean(1, keepdim=True)
-    m = sampler._molecules(task.system.atoms)
-    z = carried(sampler.field, x, m, sampler.solver, (1.0, 0.0))
-    back = carried(sampler.field, z, m, sampler.solver, (0.0, 1.0))
+    m = sampler._encode(task.system.atoms)
+    z = carry(sampler.field, x, m, sampler.solver, (1.0, 0.0))
+    back = carry(sampler.field, z, m, sampler.solver, (0.0, 1.0))
     assert float((back - x).abs().max()) < 1e-3
     assert float((z - x).abs().max()) > 0.1
 
@@ -108,10 +108,10 @@ def test_integral_along_the_path_is_that_of_both_together(generator):
     from torchdiffeq import odeint
 
     field = random_field()
-    m = TBGSampler(field)._molecules(peptide("GG").atoms)
+    m = TBGSampler(field)._encode(peptide("GG").atoms)
     z = torch.randn(4, m.mask.shape[1], 3, generator=generator)
     z = z - z.mean(1, keepdim=True)
-    _, grown = flown(field, z, m, Solver(), exact(field, m))
+    _, integral = integrate_flow(field, z, m, Solver(), exact_divergence(field, m))
     together = odeint(
         lambda t, state: velocity_and_divergence(field, state[0], t, m),
         (z, torch.zeros(4)),
@@ -120,36 +120,40 @@ def test_integral_along_the_path_is_that_of_both_together(generator):
         rtol=1e-6,
         atol=1e-6,
     )[1][-1]
-    assert torch.allclose(grown, together, atol=1e-2)
+    assert torch.allclose(integral, together, atol=1e-2)
 
 
-@pytest.mark.parametrize(("rule", "fine", "coarse"), [(SEVEN, 11, 5), (FIFTEEN, 23, 13)])
-def test_kronrods_points_and_weights_are_right(rule, fine, coarse):
+@pytest.mark.parametrize(("rule", "fine", "coarse"), [(KRONROD_7, 11, 5), (KRONROD_15, 23, 13)])
+def test_kronrods_nodes_and_weights_are_right(rule, fine, coarse):
     """Each rule is exact up to its degree, and not beyond."""
     degree = torch.arange(fine + 2, dtype=torch.float64)[:, None]
-    powers = rule.points(-1.0, 1.0) ** degree
+    powers = rule.times(-1.0, 1.0) ** degree
     exact = (1 + (-1) ** degree[:, 0]) / (degree[:, 0] + 1)
-    for found, limit in zip(rule.pair(powers.T, -1.0, 1.0), (fine, coarse), strict=True):
-        assert torch.allclose(found[: limit + 1], exact[: limit + 1], atol=1e-14)
-        assert abs(float(found[limit + 1] - exact[limit + 1])) > 1e-10
+    for integral, limit in zip(rule.integrals(powers.T, -1.0, 1.0), (fine, coarse), strict=True):
+        assert torch.allclose(integral[: limit + 1], exact[: limit + 1], atol=1e-14)
+        assert abs(float(integral[limit + 1] - exact[limit + 1])) > 1e-10
 
 
-def test_panels_are_halved_where_they_must_and_only_for_whom(seed):
-    asked = []
+def test_panels_are_halved_where_needed_and_for_those_rows_only(seed):
+    rows_by_call = []
 
     def spikes(panels):
-        asked.append([rows.tolist() for _, rows in panels])
-        times = torch.cat([t for t, _ in panels])
+        rows_by_call.append([panel.rows.tolist() for panel in panels])
+        times = torch.cat([panel.times for panel in panels])
         assert bool((times.diff() > 0).all())
         widths = torch.tensor([1e-4, 1e2, 1e-3], dtype=torch.float64)
-        return [1e-2 / ((t[:, None] - 0.7) ** 2 + widths[rows]) for t, rows in panels]
+        return [1e-2 / ((p.times[:, None] - 0.7) ** 2 + widths[p.rows]) for p in panels]
 
     truth = [1e-2 / w * (math.atan(0.3 / w) + math.atan(0.7 / w)) for w in (1e-2, 1e1, math.sqrt(1e-3))]
-    assert integral(spikes, 3, 1e-6).tolist() == pytest.approx(truth, abs=1e-6)
-    assert asked[0] == [[0, 1, 2]] * len(START)
-    assert {row for panels in asked[1:] for rows in panels for row in rows} == {0, 2}
-    with pytest.raises(ArithmeticError, match="did not settle"):
-        integral(lambda p: [torch.rand(len(t), len(r), dtype=torch.float64) for t, r in p], 2, 1e-9)
+    assert integrate(spikes, 3, 1e-6).tolist() == pytest.approx(truth, abs=1e-6)
+    assert rows_by_call[0] == [[0, 1, 2]] * len(INITIAL_PANELS)
+    assert {row for call in rows_by_call[1:] for rows in call for row in rows} == {0, 2}
+    with pytest.raises(ArithmeticError, match="did not converge"):
+        integrate(random_values, 2, 1e-9)
+
+
+def random_values(panels):
+    return [torch.rand(len(p.times), len(p.rows), dtype=torch.float64) for p in panels]
 
 
 def test_hutchinson_is_right_on_average_and_says_that_it_is_no_density(generator):
@@ -181,19 +185,19 @@ def test_conventions_add_what_they_should():
     assert torch.allclose(sampler.log_prob(task, x + 0.3), plain, atol=1e-2)
 
 
-def test_density_is_per_nm_at_a_given_centre():
+def test_density_is_per_nm_at_a_fixed_centre():
     """A field that does nothing leaves a Gaussian of width `scale`, with the centre of mass divided out."""
-    field = Field(Config(channels=4, n_layers=1))
+    field = Field(FieldConfig(channels=4, n_layers=1))
     with torch.no_grad():
         field.layers[0].step_out.weight.zero_()
     sampler, task = TBGSampler(field), peptide_task()
-    drawn = sampler.draw(task, 5)
+    proposal = sampler.draw(task, 5)
     n, scale = task.system.n_atoms, field.config.scale
     one = torch.distributions.Normal(0.0, scale)
     centre = torch.distributions.Normal(0.0, scale / math.sqrt(n))
-    x = drawn.x
+    x = proposal.x
     expected = one.log_prob(x).sum((1, 2)) - centre.log_prob(x.mean(1)).sum(-1)
-    assert torch.allclose(drawn.log_q, expected, atol=1e-3)
+    assert torch.allclose(proposal.log_q, expected, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +221,7 @@ def test_wrong_options_say_so(file, options, complaint):
         build({"weights": file, **options})
 
 
-def test_right_options_are_kept_and_strange_systems_refused(file):
+def test_options_are_used_and_strange_systems_refused(file):
     sampler = build({"weights": file, "trace": "hutchinson", "tolerance": "1e-3"})
     assert (sampler.trace, sampler.solver.tolerance) == ("hutchinson", 1e-3)
     assert "a peptide of 5 residues" in sampler.supports(peptide("GGGGG"))
@@ -229,5 +233,5 @@ def test_lightning_stays_off_the_evaluation_path():
     import subprocess
 
     code = "import sys, bgbench_tbg.sampler; print('lightning' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "False"
