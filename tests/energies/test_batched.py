@@ -48,6 +48,49 @@ def test_batched_energy_alone_equals_energy_with_force(engine, alanine, generato
     assert torch.allclose(energy.energy(x), energy.energy_and_force(x)[0], rtol=1e-12, atol=0)
 
 
+def test_eager_energy_alone_computes_no_force(alanine, generator, monkeypatch):
+    """Forces are added up in place; the energy alone never does, and is the same to the last bit."""
+    x = geometries(alanine, generator)
+    energy = BatchedEnergy(alanine, "eager")
+    expected, _ = energy.energy_and_force(x)
+
+    def refuse(*_):
+        raise AssertionError("a force was added up")
+
+    monkeypatch.setattr(torch.Tensor, "index_add_", refuse)
+    assert torch.equal(energy.energy(x), expected)
+    with pytest.raises(AssertionError, match="a force was added up"):
+        energy.energy_and_force(x)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_half_precision_and_integers_are_computed_in_float64(engine, alanine):
+    energy = BatchedEnergy(alanine, engine)
+    x = alanine.positions[None]
+    for other in (x.half(), x.bfloat16(), (64 * x).int()):
+        u, force = energy.energy_and_force(other)
+        expected = energy.energy_and_force(other.double())
+        assert u.dtype == force.dtype == torch.float64
+        assert torch.equal(u, expected[0])
+        assert torch.equal(force, expected[1])
+        assert torch.equal(energy.energy(other), energy.energy(other.double()))
+
+
+def test_results_of_the_eager_engine_lie_on_the_callers_device(alanine):
+    """On PyTorch's meta device, which any operation with a tensor of the CPU breaks."""
+    engine = BatchedEnergy(alanine, "eager")._eager
+    x = alanine.positions[None].repeat(3, 1, 1).to("meta")
+    u, force = engine.energy_and_force(x)
+    assert u.device == force.device == engine.energy(x).device == x.device
+    assert (u.shape, force.shape) == ((3,), x.shape)
+    assert engine.energy(x[:0]).device == x.device
+
+
+def test_an_unknown_engine_is_refused(alanine):
+    with pytest.raises(BgbenchError, match="engine must be one of auto, compiled, eager, got 'numba'"):
+        BatchedEnergy(alanine, "numba")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_batched_gradient_flows_through_autograd(engine, alanine):
     x = alanine.positions[None].clone().requires_grad_()
