@@ -209,14 +209,14 @@ class ForwardJacobian:
         messages = messages + sum_over_differences(squared_distance_gradient(p.message_by_r, p.d), self.x)
         messages = messages + summed_message_jacobian(p.layer, p.messages) @ e_by_i
         messages = messages + apply_attention_term(p.messages, e_by_j)
-        compact = None if self.compact is None else apply_to_channels(by_h_j, self.compact)
+        compact_e = None if self.compact is None else apply_to_channels(by_h_j, self.compact)
         step_by_e = p.d[..., None] * p.step_by_e[..., None, :]
         moved = jacobian_of_differences(p.step_by_x_first) + sum_over_differences(p.step_by_x, self.x)
         moved = moved + step_by_e.sum(2) @ e_by_i + sum_over_neighbours(step_by_e, e_by_j)
         before = self.h
         if d_last is not None:
             messages, before = project_on_pairs(messages, d_last), project_on_pairs(before, d_last)
-        messages = messages + apply_weight_term(p.layer, p.messages, e_by_j, compact, p.d_first, d_last)
+        messages = messages + apply_weight_term(p.layer, p.messages, e_by_j, compact_e, p.d_first, d_last)
         return ForwardJacobian(self.x + moved, before + state_update(messages, before))
 
     def trace_of_last_step(self, p: LayerDerivatives) -> Tensor:
