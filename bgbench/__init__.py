@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TrackerPlugin,
         hookimpl,
     )
+    from bgbench.core.options import parse_options
     from bgbench.core.plugins import energy
     from bgbench.core.resources import data_path
     from bgbench.core.types import (
@@ -99,6 +100,7 @@ __all__ = [
     "ladder",
     "minimise",
     "openmm_system",
+    "parse_options",
     "peptide",
     "provenance",
     "run",
@@ -145,6 +147,7 @@ _HOMES = {
     "ladder": "dynamics.tempering.ladder",
     "minimise": "energies.minimise.minimise",
     "openmm_system": "energies.openmm.openmm_system",
+    "parse_options": "core.options.parse_options",
     "peptide": "systems.peptides.peptide",
     "provenance": "runs.provenance.provenance",
     "run": "api.run",

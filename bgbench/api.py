@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Unpack
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import prefixed
+from bgbench.core.options import select_prefixed
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.suites import suite_path
 from bgbench.runs.choices import Choices, Observer
@@ -159,7 +159,7 @@ def executor(choices: Choices) -> AbstractExecutor:
     if "scheduler" in choices:
         return OnDask(clusters.existing(choices["scheduler"]), limits)
     if "cluster" in choices:
-        options = {"cores": str(threads), **prefixed(choices.get("options", {}), "cluster")}
+        options = {"cores": str(threads), **select_prefixed(choices.get("options", {}), "cluster")}
         return OnDask(clusters.slurm(options, max(1, workers)), limits)
     return OnDask(clusters.local(workers), limits, devices)
 

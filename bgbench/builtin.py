@@ -33,13 +33,13 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
     """none, snis, smc-ula, smc-mala, self-improve, mcmc."""
     paper = "arXiv 2508.18175"
     return [
-        EstimatorPlugin("none", "the proposal as it is", Plain.from_options),
-        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.from_options),
+        EstimatorPlugin("none", "the proposal as it is", Plain.build),
+        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.build),
         *(
             EstimatorPlugin(
                 f"smc-{kernel}",
                 f"annealed sequential Monte Carlo, {steps} Langevin steps",
-                partial(SMC.from_options, kernel),
+                partial(SMC.build, kernel),
                 paper,
                 in_order=False,
             )
@@ -48,11 +48,11 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
         EstimatorPlugin(
             "self-improve",
             "rounds of fine-tuning a copy on its own weighted samples, then snis",
-            SelfImprove.from_options,
+            SelfImprove.build,
             paper,
             in_order=False,
         ),
-        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.from_options),
+        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build),
     ]
 
 

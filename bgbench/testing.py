@@ -1,20 +1,26 @@
 """Law books for plugin authors: subclass one, give the fixtures it asks for, and pytest runs the laws.
 
-from bgbench.testing import DensitySamplerLaws
+from bgbench.testing import DensitySamplerLaws, SamplerPluginLaws
 
 class TestMine(DensitySamplerLaws):
     @pytest.fixture
     def sampler(self): return MySampler()
+
+class TestMyPlugin(SamplerPluginLaws):
+    @pytest.fixture
+    def plugin(self): return my_package.bgbench_samplers()[0]
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
+from bgbench.core.errors import BgbenchError
+from bgbench.core.hookspecs import EstimatorPlugin, SamplerPlugin
 from bgbench.core.types import Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
@@ -149,6 +155,47 @@ class DensitySamplerLaws(SamplerLaws):
         """`sample` in chunks returns as many as asked for, with their densities."""
         proposal = sampler.sample(peptide_task(), self.n_samples)
         _demand(proposal.log_q is not None and len(proposal.log_q) == self.n_samples, "chunks lost samples")
+
+
+class SamplerPluginLaws:
+    """Every sampler as it is registered: it refuses options that it does not have.
+
+    Needs a fixture `plugin`, the `bgbench.SamplerPlugin` that the hook returns.
+    """
+
+    def test_refuses_an_unknown_option(self, plugin: SamplerPlugin) -> None:
+        """A misspelt `--set` would otherwise run the benchmark with the default, in silence."""
+        _demand_refusal(plugin.name, plugin.build)
+
+
+class EstimatorPluginLaws:
+    """Every estimator as it is registered: it refuses options that it does not have.
+
+    Needs a fixture `plugin`, the `bgbench.EstimatorPlugin` that the hook returns.
+    """
+
+    def test_refuses_an_unknown_option(self, plugin: EstimatorPlugin) -> None:
+        """A misspelt `--set estimator.` would otherwise run the benchmark with the default, in silence."""
+        _demand_refusal(plugin.name, plugin.build)
+
+
+UNKNOWN_OPTION = "no_such_option"
+"""The option with which laws build a plugin."""
+
+
+def _demand_refusal(name: str, build: Callable[[Mapping[str, str]], object]) -> None:
+    try:
+        build({UNKNOWN_OPTION: "1"})
+    except BgbenchError as error:
+        _demand(UNKNOWN_OPTION in str(error), f"{name} refuses an unknown option without naming it: {error}")
+    except Exception as error:
+        raise AssertionError(
+            f"{name} fails on an unknown option with {type(error).__name__}, not BgbenchError: {error}"
+        ) from error
+    else:
+        raise AssertionError(
+            f"{name} accepts --set {UNKNOWN_OPTION}=1; read options with bgbench.parse_options"
+        )
 
 
 def _demand(kept: bool, complaint: str) -> None:

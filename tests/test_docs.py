@@ -11,7 +11,7 @@ import typer.main
 
 from bgbench.cli.main import app
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import parse_settings, prefixed
+from bgbench.core.options import parse_settings, select_prefixed
 from bgbench.evaluation.protocols import PROTOCOLS
 from bgbench.evaluation.suites import load_suite
 from bgbench.runs.clusters import Slurm
@@ -75,7 +75,7 @@ def refuse_what_run_refuses(line, folder):
     load_suite(suite)
     assert "--resume" not in words or "--out" in words, line
     asked = parse_settings([value for word, value in pairwise(words) if word == "--set"])
-    Slurm.from_options(prefixed(asked, "cluster"))
+    Slurm.build(select_prefixed(asked, "cluster"))
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("bgbench run ")])

@@ -1,92 +1,331 @@
-"""Options in words: `--set KEY=VALUE`, prefixes, and the fields of a dataclass that they set."""
+"""Options in words: `--set KEY=VALUE`, and the frozen dataclasses that the words fill.
 
+The options of a sampler, an estimator, a cluster or a training are the fields of a frozen dataclass: the
+annotation says how a word is read, the default what holds without it, the docstring below the field what it
+means, and `__post_init__` which values are refused. `parse_options` makes the dataclass from words, and
+`describe_options` lists its fields for people.
+"""
+
+import ast
+import inspect
+import math
+import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bgbench.core.errors import BgbenchError
 
-
-def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` words as a dict.
-
-    Raises:
-        BgbenchError: for a word without `=` or an empty key.
-    """
-    parsed = {}
-    for word in settings or ():
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise BgbenchError(f"--set {word}: write KEY=VALUE")
-        parsed[key] = value
-    return parsed
-
+T = TypeVar("T")
 
 PREFIXES = ("estimator", "cluster")
 """`--set PREFIX.KEY=VALUE` is the estimator's or the cluster's; without a prefix it is the sampler's."""
 
+BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+"""How a yes or a no is written, in upper or lower case."""
+
+
+def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
+    """Split the words of `--set`, `KEY=VALUE` each, into a dict; of a repeated key the last value holds.
+
+    Raises:
+        BgbenchError: for a word without `=` or an empty key.
+    """
+    options = {}
+    for word in settings or ():
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise BgbenchError(f"--set {word}: write KEY=VALUE")
+        options[key] = value
+    return options
+
 
 def refuse_unknown_prefixes(options: Mapping[str, str]) -> None:
-    """Raise BgbenchError for `--set PREFIX.KEY` with a prefix that nobody reads."""
-    for key in options:
-        prefix, dot, _ = key.partition(".")
+    """Raise BgbenchError for an option `PREFIX.KEY` whose prefix is not one of `PREFIXES`."""
+    for key, value in options.items():
+        prefix, dot, name = key.partition(".")
         if dot and prefix not in PREFIXES:
-            raise BgbenchError(f"--set {key}: nobody reads '{prefix}.'; prefixes are {', '.join(PREFIXES)}")
+            hint = _suggest(prefix, PREFIXES, f"{{}}.{name}")
+            raise BgbenchError(
+                f"--set {key}={value}: unknown prefix '{prefix}.'{hint + 'Known' if hint else '; known'} "
+                f"prefixes: {', '.join(f'{known}.' for known in PREFIXES)}"
+            )
 
 
-def own_options(options: Mapping[str, str]) -> dict[str, str]:
-    """The sampler's own."""
+def select_sampler_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Select the options without a prefix, except `temperature`, which is a property of the run."""
     return {key: value for key, value in options.items() if "." not in key and key != "temperature"}
 
 
-def prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
-    """Those of `prefix.`, without it."""
+def select_prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Select the options `prefix.KEY`, as `KEY`."""
     start = f"{prefix}."
     return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}
 
 
-T = TypeVar("T")
+def parse_options(kind: type[T], options: Mapping[str, str], *, owner: str, prefix: str = "") -> T:
+    """Make a frozen dataclass of options from words.
 
+    Every field is an option. Its annotation is one of `int`, `float`, `bool`, `str`, `Path`, a `Literal`, an
+    `Enum` (written by value), or one of these `| None` (written `none`). Numbers are finite, except where the
+    default itself is infinite. A field without a default is an option that must be set. `kind` may be the
+    sampler or estimator itself, where its options are all that it is made of.
 
-HANDS = ("protocol", "zero", "fold", "flip")
-"""What `estimator.handedness` may be; `protocol` leaves it to the protocol."""
+    Ranges are checked in `__post_init__`, which raises BgbenchError or ValueError with a message that starts
+    with the field's name ("steps must be 1 or more, got 0"): it is shown as "--set steps must be …".
 
+    Args:
+        kind: The frozen dataclass.
+        options: Words by name, as `--set NAME=VALUE` gives them, without the prefix.
+        owner: Who has these options, for messages: "md", "estimator snis".
+        prefix: What stands before each name on the command line, as in `--set estimator.cut=psis`.
 
-def chosen(estimator: str, defaults: T, given: Mapping[str, str]) -> T:
-    """`defaults` with what was given, each in the kind of its default.
+    Returns:
+        The dataclass, with its defaults where no word is given.
 
     Raises:
-        BgbenchError: for an unknown option or a value of another kind.
+        BgbenchError: for an unknown option, with the nearest known one; for a value that cannot be read or
+            that `__post_init__` refuses; for an option that must be set and is not.
+        TypeError: if `kind` is no dataclass, or a field has an annotation of another type.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import bgbench
+        >>> @dataclass(frozen=True)
+        ... class Options:
+        ...     width: float = 0.02
+        ...     steps: int = 10
+        >>> bgbench.parse_options(Options, {"width": "0.1"}, owner="my")
+        Options(width=0.1, steps=10)
+        >>> bgbench.parse_options(Options, {"widht": "0.1"}, owner="my")
+        Traceback (most recent call last):
+        bgbench.core.errors.BgbenchError: --set widht=0.1: my has no option 'widht'; did you mean 'width'? \
+Its options are width, steps
     """
-    known: dict[str, Any] = asdict(defaults)  # type: ignore[call-overload]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        has = ", ".join(f"estimator.{name}" for name in known) or "none"
-        raise BgbenchError(
-            f"{estimator} has no option estimator.{', estimator.'.join(unknown)}; it has {has}"
-        )
+    known = _option_fields(kind)
+    hints = get_type_hints(kind)
+    start = f"{prefix}." if prefix else ""
+    readers = {name: _Reader.of(hints[name], field) for name, field in known.items()}
+    for name, text in options.items():
+        if name not in known:
+            raise BgbenchError(f"--set {start}{name}={text}: {_describe_unknown(owner, name, known, start)}")
     values = {}
-    for name, text in given.items():
+    for name, text in options.items():
         try:
-            values[name] = type(known[name])(text)
+            values[name] = readers[name].read(text)
         except ValueError as error:
-            raise BgbenchError(f"--set estimator.{name}={text}: {error}") from error
-    return replace(defaults, **values)  # type: ignore[type-var]
+            raise BgbenchError(f"--set {start}{name}={text}: {error}") from error
+    for name, field in known.items():
+        if name not in values and _default(field) is MISSING:
+            raise BgbenchError(f"{owner} needs --set {start}{name}={readers[name].words.upper()}")
+    try:
+        return kind(**values)
+    except (BgbenchError, ValueError) as error:
+        message = str(error)
+        about_a_field = re.match("|".join(rf"{name}\b" for name in known), message) if known else None
+        raise BgbenchError(f"--set {start}{message}" if about_a_field else f"{owner}: {message}") from error
 
 
-def refuse_unless(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raise BgbenchError unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise BgbenchError(f"estimator.{name} is one of {', '.join(allowed)}, not '{value}'")
+@dataclass(frozen=True)
+class OptionDescription:
+    """An option for people: its name, what may be written, the default as written, and what it means.
+
+    `default` is empty for an option that must be set.
+    """
+
+    name: str
+    values: str
+    default: str
+    meaning: str
+
+    def __str__(self) -> str:
+        head = f"{self.name}={self.default}" if self.default else self.name
+        return f"{head} ({self.values})" + (f": {self.meaning}" if self.meaning else "")
+
+
+def describe_options(kind: type) -> tuple[OptionDescription, ...]:
+    """Describe the options that `parse_options` reads into the dataclass `kind`, in the order of its fields.
+
+    The meaning of a field is the docstring below it, where the source of `kind` is at hand.
+
+    Raises:
+        TypeError: if `kind` is no dataclass, or a field has an annotation that is not read from words.
+    """
+    hints, meanings = get_type_hints(kind), _docstrings_of_fields(kind)
+    return tuple(
+        OptionDescription(
+            name,
+            _Reader.of(hints[name], field).words,
+            _write(_default(field)),
+            meanings.get(name, ""),
+        )
+        for name, field in _option_fields(kind).items()
+    )
 
 
 def refuse_outside(name: str, value: float, low: float, high: float) -> None:
-    """Raise BgbenchError unless low ≤ value ≤ high."""
+    """Raise BgbenchError unless low ≤ value ≤ high; NaN is outside."""
     if not low <= value <= high:
-        raise BgbenchError(f"estimator.{name} must lie from {low:g} to {high:g}, got {value:g}")
+        raise BgbenchError(f"{name} must lie between {low:g} and {high:g}, got {value:g}")
 
 
-def nothing(estimator: str, given: Mapping[str, str]) -> None:
-    """Raise BgbenchError for any option: this estimator has none."""
-    if given:
-        raise BgbenchError(f"{estimator} has no options, got estimator.{', estimator.'.join(sorted(given))}")
+def refuse_below(name: str, value: float, least: float) -> None:
+    """Raise BgbenchError unless `value` is `least` or more, and finite."""
+    if not least <= value < math.inf:
+        raise BgbenchError(f"{name} must be {least:g} or more, got {value:g}")
+
+
+def refuse_unknown_words(options: object) -> None:
+    """Raise BgbenchError where a field of a dataclass annotated with a `Literal` holds another value."""
+    hints = get_type_hints(type(options))
+    for name in _option_fields(type(options)):
+        words = get_args(hints[name])
+        if get_origin(hints[name]) is Literal and getattr(options, name) not in words:
+            allowed = ", ".join(str(word) for word in words)
+            raise BgbenchError(f"{name} must be one of {allowed}, got '{getattr(options, name)}'")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a word becomes a value of `kind`; `optional` ones may be none, `unbounded` ones infinite."""
+
+    kind: Any
+    optional: bool
+    unbounded: bool
+
+    @classmethod
+    def of(cls, annotation: Any, field: Field[Any]) -> "_Reader":
+        kinds = [annotation]
+        if get_origin(annotation) in (Union, UnionType):
+            kinds = [part for part in get_args(annotation) if part is not NoneType]
+        (kind, *others) = kinds
+        readable = kind in (bool, int, float, str, Path) or get_origin(kind) is Literal
+        if others or not (readable or (isinstance(kind, type) and issubclass(kind, Enum))):
+            raise TypeError(
+                f"option {field.name}: {annotation} is not read from words; annotate it as int, float, bool, "
+                "str, Path, a Literal or an Enum, or one of these | None"
+            )
+        default = _default(field)
+        return cls(kind, kind is not annotation, isinstance(default, float) and math.isinf(default))
+
+    @property
+    def words(self) -> str:
+        """What may be written."""
+        plain = {bool: "yes or no", int: "whole number", float: "number", str: "text", Path: "path"}
+        words = plain.get(self.kind) or " | ".join(self.choices)
+        return f"{words} or none" if self.optional else words
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Values of a `Literal` or an `Enum` by how they are written."""
+        if get_origin(self.kind) is Literal:
+            return {str(value): value for value in get_args(self.kind)}
+        return {str(member.value): member for member in self.kind}
+
+    def read(self, text: str) -> Any:
+        """The value.
+
+        Raises:
+            ValueError: for a word that is not of this kind.
+        """
+        if self.optional and text.lower() == "none":
+            return None
+        if self.kind is str:
+            return text
+        if self.kind is bool:
+            if text.lower() not in BOOLS:
+                raise ValueError(f"'{text}' is not one of {', '.join(BOOLS)}")
+            return BOOLS[text.lower()]
+        if self.kind is int:
+            return _read_number(text, int, "whole number")
+        if self.kind is float:
+            return self._read_float(text)
+        if self.kind is Path:
+            if not text:
+                raise ValueError("'' is not a path")
+            return Path(text)
+        return _look_up(text, self.choices)
+
+    def _read_float(self, text: str) -> float:
+        value = float(_read_number(text, float, "number"))
+        if math.isnan(value):
+            raise ValueError(f"'{text}' is not a number")
+        if math.isinf(value) and not self.unbounded:
+            raise ValueError(f"'{text}' is not a finite number")
+        return value
+
+
+def _read_number(text: str, kind: type[Any], words: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"'{text}' is not a {words}") from error
+
+
+def _look_up(text: str, choices: Mapping[str, Any]) -> Any:
+    if text not in choices:
+        hint = _suggest(text, choices)
+        raise ValueError(f"'{text}' is not one of {', '.join(choices)}{hint.rstrip()}")
+    return choices[text]
+
+
+def _suggest(word: str, known: Iterable[str], form: str = "{}") -> str:
+    """The nearest of the `known` words as a question, or nothing."""
+    nearest = get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{form.format(nearest[0])}'? " if nearest else ""
+
+
+def _describe_unknown(owner: str, name: str, known: Iterable[str], start: str) -> str:
+    names: Sequence[str] = list(known)
+    if not names:
+        return f"{owner} has no options"
+    hint = _suggest(name, names, f"{start}{{}}")
+    options = ", ".join(f"{start}{option}" for option in names)
+    return f"{owner} has no option '{start}{name}'{hint + 'Its' if hint else '; its'} options are {options}"
+
+
+def _option_fields(kind: type) -> dict[str, Field[Any]]:
+    if not is_dataclass(kind):
+        raise TypeError(f"options are the fields of a frozen dataclass, and {kind.__name__} is none")
+    return {field.name: field for field in fields(kind) if field.init}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _write(value: Any) -> str:
+    """A default as it is written on the command line."""
+    if value is MISSING:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Enum):
+        return str(value.value)
+    return "none" if value is None else str(value)
+
+
+def _docstrings_of_fields(kind: type) -> dict[str, str]:
+    """Docstrings that stand below the fields of a dataclass and of those it derives from."""
+    docstrings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not is_dataclass(base):
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(base))
+        except (OSError, TypeError):
+            continue
+        (definition,) = ast.parse(source).body
+        body = definition.body if isinstance(definition, ast.ClassDef) else []
+        for field, below in pairwise(body):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                docstrings[field.target.id] = " ".join(str(below.value.value).split())
+    return docstrings

@@ -1,4 +1,6 @@
-"""What every estimator that weights by a density needs: the density, the hand, the degrees of freedom."""
+"""What estimators that weight by a density need: log_q and its gradient, where the target is zero, and the
+number of degrees of freedom.
+"""
 
 import time
 from dataclasses import replace
@@ -12,11 +14,11 @@ from bgbench.core.types import Proposal
 from bgbench.systems.chirality import is_wrong
 
 
-def with_density(sampler: AbstractSampler) -> AbstractDensitySampler:
-    """The sampler, if it knows its density.
+def require_density(sampler: AbstractSampler) -> AbstractDensitySampler:
+    """The sampler, as one that knows its density.
 
     Raises:
-        BgbenchError: if it does not.
+        BgbenchError: if it does not know its density.
     """
     if not isinstance(sampler, AbstractDensitySampler):
         raise BgbenchError(
@@ -25,44 +27,44 @@ def with_density(sampler: AbstractSampler) -> AbstractDensitySampler:
     return sampler
 
 
-def drawn(sampler: AbstractDensitySampler, task: Task, n: int) -> tuple[Proposal, Tensor]:
-    """`n` draws and their log q `(n,)`.
+def draw_with_density(sampler: AbstractDensitySampler, task: Task, n: int) -> tuple[Proposal, Tensor]:
+    """`n` samples and their log_q `(n,)`.
 
     Raises:
-        BgbenchError: if they come without.
+        BgbenchError: if the sampler returns no log_q.
     """
     proposal = sampler.sample(task, n)
     if proposal.log_q is None:
-        raise BgbenchError(f"{type(sampler).__name__} returned no log_q; an estimator by weights needs it")
+        raise BgbenchError(f"{type(sampler).__name__} returned no log_q, which importance weights need")
     return proposal, proposal.log_q
 
 
-def with_hand(task: Task, rule: str) -> Task:
-    """The task under another rule for mirrored samples; `protocol` leaves it as it is."""
+def override_handedness(task: Task, rule: str) -> Task:
+    """The task under another rule for mirror images; `protocol` leaves the protocol's."""
     if rule == "protocol":
         return task
     return replace(task, conventions=replace(task.conventions, handedness=rule))
 
 
-def forbidden(task: Task, x: Tensor) -> Tensor:
-    """`(n,)` True where the target has no density: the wrong hand, under every rule but `flip`."""
+def outside_target(task: Task, x: Tensor) -> Tensor:
+    """`(n,)` True where the target has no density: at wrong chirality, under every rule but `flip`."""
     if not task.system.atoms or task.conventions.handedness == "flip":
         return torch.zeros(len(x), dtype=torch.bool)
     return is_wrong(task.system, x)
 
 
-def centred(sampler: AbstractDensitySampler) -> bool:
+def has_fixed_centre(sampler: AbstractDensitySampler) -> bool:
     """Whether the centre of mass is divided out of the density, and so is no degree of freedom."""
     return sampler.measure != "cartesian"
 
 
 def degrees_of_freedom(sampler: AbstractDensitySampler, task: Task) -> int:
     """3 · atoms coordinates, less the centre of mass where it is divided out."""
-    return 3 * (task.system.n_atoms - centred(sampler))
+    return 3 * (task.system.n_atoms - has_fixed_centre(sampler))
 
 
-def scored(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log q `(n,)` and ∂ log q/∂x `(n, atoms, 3)` 1/nm of `x (n, atoms, 3)` nm, in the sampler's chunks."""
+def log_q_and_score(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log_q `(n,)` and ∂ log_q/∂x `(n, atoms, 3)` 1/nm of `x (n, atoms, 3)` nm, in the sampler's chunks."""
     started = time.perf_counter()
     values, gradients = [], []
     for part in x.split(sampler.chunk):

@@ -1,20 +1,33 @@
-"""Mirrored samples of a flow that does not know left from right: a named step, never silent."""
+"""Mirror images in the proposals of a flow that does not distinguish left from right: a named rule for them,
+with the rates in the record.
+"""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from bgbench.core.types import Proposal, System
 from bgbench.systems.chirality import is_mirrored, is_wrong
 
+HandednessOption = Literal["protocol", "zero", "fold", "flip"]
+"""What `estimator.handedness` may be: a rule of `apply_chirality_rule`; `protocol`: that of the protocol."""
 
-def settle(system: System, proposal: Proposal, rule: str) -> tuple[Proposal, dict[str, Any]]:
-    """Apply a protocol's rule to a proposal and report the rates before it.
 
-    `flip`: mirrored samples become −x, with log q of the unflipped one (the published rule). `fold`: the
-    same, and log q must already be log(q(x) + q(−x)). `zero`: wrong-handed samples get no weight (the
-    caller sets it from `wrong`). Systems without chemistry pass through.
+def apply_chirality_rule(system: System, proposal: Proposal, rule: str) -> tuple[Proposal, dict[str, Any]]:
+    """Apply a rule for wrong chirality to a proposal, and report the rates before it.
+
+    Args:
+        system: The system; one without atoms (an analytic one) has no chirality and passes through.
+        proposal: Samples `x (n, atoms, 3)` nm.
+        rule: `flip`: mirror images become −x and keep the log_q of x (the published rule, arXiv 2508.18175).
+            `fold`: the same, where log_q is already log(q(x) + q(−x)). `zero`: samples stay as they are, and
+            the caller gives those of wrong chirality no weight (`densities.outside_target`).
+
+    Returns:
+        The proposal under the rule, and for the record the rule with the fractions of samples before it that
+        have wrong chirality (`wrong_hand`), that are mirror images as a whole (`mirrored`), and that have
+        wrong chirality and are no mirror images (`unrepairable`). No rates for a system without atoms.
     """
     if not system.atoms:
         return proposal, {}

@@ -1,8 +1,8 @@
-"""One Langevin step of many particles at once, and how long it is.
+"""One Langevin step of many particles at once, and the choice of its size.
 
-y = x + b(x) + √(2ε) ξ with b = ε ∇ log π, each atom's part of b at most CAP noise widths long (a far-off
-particle may feel any force). The noise of samplers whose centre of mass is divided out has mean zero over
-the atoms, and so has b: the centre stays, and the density of the centre need not be known.
+y = x + b(x) + √(2ε) ξ with b = ε ∇ log π, each atom's part of b at most LONGEST_DRIFT noise widths long (a
+particle far from the target may feel any force). For samplers whose centre of mass is divided out, noise and
+b have mean zero over the atoms: the centre stays, and the density of the centre need not be known.
 """
 
 import math
@@ -11,34 +11,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CAP = 3.0
+LONGEST_DRIFT = 3.0
 """Longest drift of an atom in units of √(2ε)."""
 
-AIMS = {"mala": 0.575, "ula": 0.95}
-"""Mean acceptance aimed at: the published 55–60 %; for steps that are never rejected, nearly all."""
+TARGET_ACCEPTANCE = {"mala": 0.575, "ula": 0.95}
+"""Mean acceptance that the step size is adapted to, by kernel: for `mala` the published 55–60 %; for `ula`,
+whose steps are not rejected, nearly all."""
 
-FASTEST = 3.0
-"""No step is more than this many times longer or shorter than the one before."""
+LARGEST_CHANGE = 3.0
+"""Largest factor between the sizes of two steps in turn."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step of size `size` (nm²), with the centre of mass held where `centred`."""
+class LangevinStep:
+    """A step of size `size` ε (nm²); with `centred` the centre of mass stays where it is."""
 
     size: float
     centred: bool
 
     def drift(self, gradient: Tensor) -> Tensor:
         """b `(n, atoms, 3)` nm of ∇ log π `(n, atoms, 3)` 1/nm."""
-        b = self.size * self._held(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
-        limit = CAP * math.sqrt(2 * self.size)
+        b = self.size * self._centre(torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0))
+        limit = LONGEST_DRIFT * math.sqrt(2 * self.size)
         b = b * (limit / b.norm(dim=-1, keepdim=True).clamp_min(1e-300)).clamp_max(1.0)
-        return self._held(b)
+        return self._centre(b)
 
     def move(self, x: Tensor, drift: Tensor, generator: torch.Generator) -> Tensor:
         """y `(n, atoms, 3)` nm."""
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-        return x + drift + math.sqrt(2 * self.size) * self._held(noise)
+        return x + drift + math.sqrt(2 * self.size) * self._centre(noise)
 
     def log_ratio(self, x: Tensor, drift_x: Tensor, y: Tensor, drift_y: Tensor) -> Tensor:
         """log K(y → x) − log K(x → y), `(n,)`."""
@@ -46,22 +47,29 @@ class Step:
         back = (x - y - drift_y).double().square().sum((1, 2))
         return (there - back) / (4 * self.size)
 
-    def _held(self, moved: Tensor) -> Tensor:
+    def _centre(self, moved: Tensor) -> Tensor:
         return moved - moved.mean(1, keepdim=True) if self.centred else moved
 
 
-def first_size(score: Tensor, aim: float) -> float:
-    """A step for a density with ∇ log q `score (n, atoms, 3)`: ½ s² d^(−1/3), s² the inverse of the median
-    over particles of the mean squared score (of a Gaussian, the mean inverse variance); shorter for a higher
-    aim."""
+def initial_size(score: Tensor, acceptance: float) -> float:
+    """Step size (nm²) to begin with, ½ s² d^(−1/3), shorter where a higher acceptance is wanted.
+
+    Args:
+        score: ∇ log q `(n, atoms, 3)`, 1/nm. s² is the inverse of the median over particles of the mean
+            squared score (of a Gaussian, the mean inverse variance); d is the number of coordinates.
+        acceptance: The mean acceptance wanted.
+    """
     precision = float(score.double().square().mean((1, 2)).nanmedian())
     degrees = score.shape[1] * score.shape[2]
     size = 0.5 / (precision if 0 < precision < math.inf else 1.0) * degrees ** (-1 / 3)
-    return adapted(size, AIMS["mala"], aim)
+    return adapt_size(size, TARGET_ACCEPTANCE["mala"], acceptance)
 
 
-def adapted(size: float, acceptance: float, aim: float) -> float:
-    """The next step: what is rejected of small steps grows as size^(3/2) (Roberts and Rosenthal 1998)."""
+def adapt_size(size: float, acceptance: float, target: float) -> float:
+    """The next step size (nm²), from a step of `size` that had the mean `acceptance`, towards the `target`.
+
+    The rejected fraction of small steps grows as size^(3/2) (Roberts and Rosenthal 1998).
+    """
     rejected = max(1 - acceptance, 1e-12)
-    factor = ((1 - aim) / rejected) ** (2 / 3)
-    return size * min(max(factor, 1 / FASTEST), FASTEST)
+    factor = ((1 - target) / rejected) ** (2 / 3)
+    return size * min(max(factor, 1 / LARGEST_CHANGE), LARGEST_CHANGE)

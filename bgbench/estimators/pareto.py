@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FEWEST, SHORTEST = 25, 5
-"""No tail is fitted to fewer weights, or to fewer of them in the tail."""
+FEWEST_WEIGHTS = 25
+"""Fewer weights than this have no tail to fit."""
+
+SHORTEST_TAIL = 5
+"""Fewest weights that a tail is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Tail:
         return self.threshold + self.scale * np.expm1(self.shape * left) / self.shape
 
 
-def fitted_tail(log_w: Tensor) -> Tail | None:
-    """The tail of the finite of `log_w (n,)`: min(n/5, 3√n) of them. None with too few, or a flat tail."""
+def fit_tail(log_w: Tensor) -> Tail | None:
+    """Fit the min(n/5, 3√n) largest of the finite `log_w (n,)`; None for too few weights or a flat tail."""
     finite = log_w.double()[torch.isfinite(log_w)]
     n = len(finite)
     size = min(n // 5, math.ceil(3 * math.sqrt(n)))
-    if n < FEWEST or size < SHORTEST:
+    if n < FEWEST_WEIGHTS or size < SHORTEST_TAIL:
         return None
     w = np.sort(np.exp((finite - finite.max()).numpy()))
     threshold = float(w[-size - 1])
@@ -49,12 +52,12 @@ def fitted_tail(log_w: Tensor) -> Tail | None:
     return Tail(size, threshold, *_generalised_pareto(excess))
 
 
-def pareto_smoothed(log_w: Tensor) -> Tensor:
-    """`log_w (n,)` with its tail replaced by the fit's expected order statistics, none above the largest.
+def smooth_tail(log_w: Tensor) -> Tensor:
+    """`log_w (n,)` with its tail replaced by expected order statistics of the fit, none above the largest.
 
-    As it is where no tail can be fitted.
+    Weights whose tail cannot be fitted stay as they are.
     """
-    tail = fitted_tail(log_w)
+    tail = fit_tail(log_w)
     if tail is None:
         return log_w
     order = torch.argsort(log_w, stable=True)[-tail.size :]

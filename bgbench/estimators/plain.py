@@ -1,26 +1,31 @@
 """`none`: the proposal as it is, equal weights."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.core.errors import NonFinite
-from bgbench.core.options import nothing
+from bgbench.core.options import parse_options
 from bgbench.core.types import Ensemble
-from bgbench.estimators.handedness import settle
+from bgbench.estimators.handedness import apply_chirality_rule
 
 
+@dataclass(frozen=True)
 class Plain(AbstractEstimator):
-    """As many samples as the protocol scores; their energies are charged like anyone's."""
+    """As many samples as the protocol scores, equally weighted; each of their energies is charged."""
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "Plain":
-        """No options; any is an error (BgbenchError)."""
-        nothing("none", options)
-        return cls()
+    def build(cls, options: Mapping[str, str]) -> "Plain":
+        """Build the estimator, which has no options.
+
+        Raises:
+            BgbenchError: for any option.
+        """
+        return parse_options(cls, options, owner="estimator none", prefix="estimator")
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         n = min(task.n_samples, task.oracle.remaining)
-        proposal, rates = settle(task.system, sampler.sample(task, n), "zero")
+        proposal, rates = apply_chirality_rule(task.system, sampler.sample(task, n), "zero")
         u = task.oracle.energy(proposal.x) if proposal.u is None else proposal.u
         if not bool(u.isfinite().any()):
             raise NonFinite(f"none of {len(u)} samples has a finite energy")

@@ -1,8 +1,8 @@
-"""`self-improve`: rounds of sample, weight and fine-tune a copy, then SNIS with the last copy.
+"""`self-improve`: rounds that sample, reweight and fine-tune a copy, then SNIS with the last copy.
 
 The published schedule is four rounds of 2 · 10⁵ and a final 2 · 10⁵ (arXiv 2508.18175): equal fifths of
-the budget, here whatever the budget. The last fifth is weighted with the density that drew it, so the
-estimate is exact however the rounds went; the sampler that was given is never changed.
+the budget, here whatever the budget. The last fifth is reweighted with the density that it is sampled from,
+so that the estimate is exact however the rounds went; the sampler itself is never changed.
 """
 
 import time
@@ -17,34 +17,40 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.core.errors import BgbenchError, NonFinite, Unsupported
-from bgbench.core.options import HANDS, chosen, refuse_outside, refuse_unless
+from bgbench.core.options import parse_options, refuse_outside, refuse_unknown_words
 from bgbench.core.types import Ensemble, Proposal, Tuning
-from bgbench.estimators.densities import with_density
-from bgbench.estimators.smc import copies
-from bgbench.estimators.snis import SNIS
-from bgbench.estimators.snis import Settings as Weighing
-from bgbench.estimators.weights import SCHEMES, ess, resample
+from bgbench.estimators.densities import require_density
+from bgbench.estimators.handedness import HandednessOption
+from bgbench.estimators.smc import repeat_points
+from bgbench.estimators.snis import SNIS, SNISOptions
+from bgbench.estimators.weights import Scheme, ess, resample
 
 HALVINGS = 40
+"""Bisections for the power of the training weights."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`rounds` of fine-tuning; `steps`, `batch`, `lr`, `teacher` as in `Tuning`.
-
-    `fewest`: training weights are raised to the largest power ≤ 1 that leaves so many effective points (1 is
-    the published rule). `save`: a file for the last copy; where it exists, a number is added to its name.
-    """
+class SelfImproveOptions:
+    """Options of `self-improve`."""
 
     rounds: int = 4
+    """Rounds of fine-tuning."""
     steps: int = 100
+    """Gradient steps a round."""
     batch: int = 64
+    """Samples a gradient step."""
     lr: float = 3e-4
+    """Learning rate."""
     teacher: float = 0.5
+    """Weight in the loss of the distance to the copy of the round before, see `Tuning`."""
     fewest: int = 100
-    resampling: str = "multinomial"
-    handedness: str = "protocol"
-    save: str = ""
+    """Effective points that training weights are tempered to, if they have fewer; 1 is the published rule."""
+    resampling: Scheme = "multinomial"
+    """Resampling scheme of the training points."""
+    handedness: HandednessOption = "protocol"
+    """Rule for samples of wrong chirality; protocol: that of the protocol."""
+    save: Path | None = None
+    """A .safetensors file for the last copy; if it exists, a number is added to its name."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "fewest"):
@@ -52,92 +58,90 @@ class Settings:
         refuse_outside("rounds", self.rounds, 0, 1000)
         refuse_outside("lr", self.lr, 1e-12, 10.0)
         refuse_outside("teacher", self.teacher, 0.0, 1e6)
-        refuse_unless("resampling", self.resampling, SCHEMES)
-        refuse_unless("handedness", self.handedness, HANDS)
-        if self.save and Path(self.save).suffix != ".safetensors":
-            raise BgbenchError(f"estimator.save={self.save}: give a .safetensors file")
+        refuse_unknown_words(self)
+        if self.save is not None and self.save.suffix != ".safetensors":
+            raise BgbenchError(f"save must name a .safetensors file, got '{self.save}'")
 
 
 class SelfImprove(AbstractEstimator):
-    """Fine-tunes a copy of the sampler to the system it is judged on, inside the budget."""
+    """Fine-tunes a copy of the sampler to the system that it is judged on, within the budget."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    def __init__(self, options: SelfImproveOptions | None = None) -> None:
+        self.options = options or SelfImproveOptions()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "SelfImprove":
-        """With the fields of `Settings` as `estimator.NAME`.
+    def build(cls, options: Mapping[str, str]) -> "SelfImprove":
+        """Build the estimator from the words of `--set estimator.NAME=VALUE`, the fields of
+        `SelfImproveOptions`.
 
         Raises:
             BgbenchError: for an unknown option or value.
         """
-        return cls(chosen("self-improve", Settings(), options))
+        owner = "estimator self-improve"
+        return cls(parse_options(SelfImproveOptions, options, owner=owner, prefix="estimator"))
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
-        now, started = with_density(sampler), time.perf_counter()
-        snis = SNIS(Weighing(handedness=self.settings.handedness))
-        share, history = task.oracle.remaining // (self.settings.rounds + 1), list[dict[str, Any]]()
-        for _ in range(self.settings.rounds if share else 0):
+        current, started = require_density(sampler), time.perf_counter()
+        snis = SNIS(SNISOptions(handedness=self.options.handedness))
+        n, history = task.oracle.remaining // (self.options.rounds + 1), list[dict[str, Any]]()
+        for _ in range(self.options.rounds if n else 0):
             with task.oracle.phase("tune"):
-                now, told = self._round(now, task, snis, share)
-            history.append(told)
+                current, row = self._round(current, task, snis, n)
+            history.append(row)
         hours = (time.perf_counter() - started) / 3600
-        final = snis.weighed(now, task, task.oracle.remaining)
-        told = {
-            "self_improve": {"rounds": history, "evaluations_a_round": share, "hours": hours},
-            **({"saved": self._saved(now, task, share * len(history), hours)} if self.settings.save else {}),
+        final = snis.reweight(current, task, task.oracle.remaining)
+        diagnostics: dict[str, Any] = {
+            "self_improve": {"rounds": history, "evaluations_a_round": n, "hours": hours}
         }
-        return padded(final, task.n_samples, told)
+        if self.options.save is not None:
+            notes = {
+                "system": task.system.name,
+                "temperature": task.system.temperature,
+                "evaluations": n * len(history),
+                "hours": hours,
+            }
+            path = reserve_file(self.options.save)
+            current.save(path, notes)
+            diagnostics["saved"] = str(path)
+        return pad_estimate(final, task.n_samples, diagnostics)
 
     def _round(
         self, teacher: AbstractDensitySampler, task: Task, snis: SNIS, n: int
     ) -> tuple[AbstractDensitySampler, dict[str, Any]]:
-        """The copy after one round, and what the record keeps of it.
+        """The copy after one round of `n` evaluations, and its row in the record.
 
         Raises:
-            Unsupported: for a sampler that cannot learn.
+            Unsupported: for a sampler that cannot be fine-tuned.
         """
-        settings = self.settings
+        options = self.options
         try:
-            found = snis.weighed(teacher, task, n)
+            estimate = snis.reweight(teacher, task, n)
         except NonFinite as error:
             return teacher, {"learnt": False, "why": str(error)}
-        log_w = found.ensemble.log_w
-        power = tempering(log_w, settings.fewest)
-        tempered = Ensemble(found.ensemble.x, found.ensemble.u, scaled(log_w, power))
-        x = resample(tempered, n, task.generator, settings.resampling).x
-        tuning = Tuning(settings.steps, settings.batch, settings.lr, settings.teacher)
+        log_w = estimate.ensemble.log_w
+        power = tempering_power(log_w, options.fewest)
+        tempered = Ensemble(estimate.ensemble.x, estimate.ensemble.u, temper(log_w, power))
+        x = resample(tempered, n, task.generator, options.resampling).x
+        tuning = Tuning(options.steps, options.batch, options.lr, options.teacher)
         student = teacher.finetuned(task, x, tuning)
         if student is None:
             raise Unsupported(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
         return student, {
             "learnt": True,
             "ess": ess(log_w),
-            "log_z": found.diagnostics["log_z"],
+            "log_z": estimate.diagnostics["log_z"],
             "power_of_training_weights": power,
             "effective_training_points": ess(tempered.log_w) * n,
         }
 
-    def _saved(self, tuned: AbstractDensitySampler, task: Task, evaluations: int, hours: float) -> str:
-        """The file that the last copy was written to."""
-        path = free(Path(self.settings.save))
-        notes = {
-            "system": task.system.name,
-            "temperature": task.system.temperature,
-            "evaluations": evaluations,
-            "hours": hours,
-        }
-        tuned.save(path, notes)
-        return str(path)
 
-
-def scaled(log_w: Tensor, power: float) -> Tensor:
-    """log w^power; impossible points stay so."""
+def temper(log_w: Tensor, power: float) -> Tensor:
+    """log of w^power `(n,)`; points of no weight have none at any power, 0 included."""
     return torch.where(log_w == -torch.inf, log_w, power * log_w)
 
 
-def tempering(log_w: Tensor, fewest: int) -> float:
-    """The largest power ≤ 1 of the weights that leaves `fewest` effective points, or half of all if fewer."""
+def tempering_power(log_w: Tensor, fewest: int) -> float:
+    """The largest power ≤ 1 of the weights with `fewest` effective points, or half of the points if fewer."""
     n = int(torch.isfinite(log_w).sum())
     wanted = min(fewest, 0.5 * n) / len(log_w)
     if ess(log_w) >= wanted:
@@ -145,12 +149,12 @@ def tempering(log_w: Tensor, fewest: int) -> float:
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if ess(scaled(log_w, middle)) >= wanted else (low, middle)
+        low, high = (middle, high) if ess(temper(log_w, middle)) >= wanted else (low, middle)
     return low
 
 
-def free(path: Path) -> Path:
-    """`path`, or the first of `path-2`, `path-3` … that does not exist; reserved for the caller.
+def reserve_file(path: Path) -> Path:
+    """Create an empty file: `path`, or the first of `path-2`, `path-3` … that does not exist; its path.
 
     Raises:
         BgbenchError: if the folder cannot be written.
@@ -167,16 +171,16 @@ def free(path: Path) -> Path:
     raise BgbenchError(f"{path}: no free name")
 
 
-def padded(estimate: Estimate, wanted: int, told: Mapping[str, Any]) -> Estimate:
-    """The estimate with copies of its points where the protocol scores more, and with `told`."""
+def pad_estimate(estimate: Estimate, at_least: int, diagnostics: Mapping[str, Any]) -> Estimate:
+    """The estimate with copies of its points up to `at_least`, and with further diagnostics."""
     ensemble, proposal = estimate.ensemble, estimate.proposal
     points = ensemble.n_samples
-    index, log_share = copies(points, wanted)
+    index, log_fraction = repeat_points(points, at_least)
     log_q = None if proposal.log_q is None else proposal.log_q[index]
-    part = Ensemble(ensemble.x[index], ensemble.u[index], ensemble.log_w[index] + log_share)
+    padded = Ensemble(ensemble.x[index], ensemble.u[index], ensemble.log_w[index] + log_fraction)
     return Estimate(
-        part,
-        Proposal(part.x, log_q),
-        {**estimate.diagnostics, **told, "points": points},
+        padded,
+        Proposal(padded.x, log_q),
+        {**estimate.diagnostics, **diagnostics, "points": points},
         group=index,
     )

@@ -2,85 +2,99 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.core.errors import NonFinite
-from bgbench.core.options import HANDS, chosen, refuse_unless
+from bgbench.core.options import parse_options, refuse_unknown_words
 from bgbench.core.types import Ensemble
 from bgbench.estimators.controls import mean_energy, virial
-from bgbench.estimators.densities import degrees_of_freedom, drawn, forbidden, with_density, with_hand
-from bgbench.estimators.handedness import settle
-from bgbench.estimators.weights import CUTS, cut_weights, ess, log_z
+from bgbench.estimators.densities import (
+    degrees_of_freedom,
+    draw_with_density,
+    outside_target,
+    override_handedness,
+    require_density,
+)
+from bgbench.estimators.handedness import HandednessOption, apply_chirality_rule
+from bgbench.estimators.weights import Cut, cut_weights, ess, log_z
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`cut`: none, truncate, drop or psis. `control`: none or virial. `handedness`: protocol or a rule."""
+class SNISOptions:
+    """Options of `snis`."""
 
-    cut: str = "none"
-    control: str = "none"
-    handedness: str = "protocol"
+    cut: Cut = "none"
+    """Cut of the largest weights."""
+    control: Literal["none", "virial"] = "none"
+    """Control variate for the mean energy."""
+    handedness: HandednessOption = "protocol"
+    """Rule for samples of wrong chirality; protocol: that of the protocol."""
 
     def __post_init__(self) -> None:
-        refuse_unless("cut", self.cut, CUTS)
-        refuse_unless("control", self.control, ("none", "virial"))
-        refuse_unless("handedness", self.handedness, HANDS)
+        refuse_unknown_words(self)
 
 
 class SNIS(AbstractEstimator):
-    """One evaluation a proposal, until the budget ends. A cut is named, the estimates uncut beside it."""
+    """Samples until the budget ends, at one evaluation each, with their importance weights.
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+    With a cut of the weights, the estimates without it stand beside those with it.
+    """
+
+    def __init__(self, options: SNISOptions | None = None) -> None:
+        self.options = options or SNISOptions()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "SNIS":
-        """With `estimator.cut`, `estimator.control`, `estimator.handedness`.
+    def build(cls, options: Mapping[str, str]) -> "SNIS":
+        """Build the estimator from the words of `--set estimator.NAME=VALUE`, the fields of `SNISOptions`.
 
         Raises:
-            BgbenchError: for anything else.
+            BgbenchError: for an unknown option or value.
         """
-        return cls(chosen("snis", Settings(), options))
+        return cls(parse_options(SNISOptions, options, owner="estimator snis", prefix="estimator"))
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
-        return self.weighed(with_density(sampler), task, task.oracle.remaining)
+        return self.reweight(require_density(sampler), task, task.oracle.remaining)
 
-    def weighed(self, sampler: AbstractDensitySampler, task: Task, n: int) -> Estimate:
-        """The estimate from `n` proposals."""
-        task = with_hand(task, self.settings.handedness)
-        raw, log_q = drawn(sampler, task, n)
-        proposal, rates = settle(task.system, raw, task.conventions.handedness)
+    def reweight(self, sampler: AbstractDensitySampler, task: Task, n: int) -> Estimate:
+        """Draw and reweight `n` samples.
+
+        Raises:
+            NonFinite: if none of them has a finite weight.
+        """
+        task = override_handedness(task, self.options.handedness)
+        raw, log_q = draw_with_density(sampler, task, n)
+        proposal, rates = apply_chirality_rule(task.system, raw, task.conventions.handedness)
         control: Tensor | None = None
-        if self.settings.control == "virial":
+        if self.options.control == "virial":
             u, force = task.oracle.energy_and_force(proposal.x)
             control = virial(proposal.x, force, degrees_of_freedom(sampler, task))
         else:
             u = task.oracle.energy(proposal.x)
         log_w = -u.double() - log_q.double()
         log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
-        log_w = log_w.masked_fill(forbidden(task, proposal.x), -torch.inf)
+        log_w = log_w.masked_fill(outside_target(task, proposal.x), -torch.inf)
         if not bool(torch.isfinite(log_w).any()):
             raise NonFinite(f"none of {len(u)} samples has a finite weight")
-        cut = self.settings.cut
+        cut = self.options.cut
         ensemble = Ensemble(proposal.x, u, cut_weights(log_w, cut))
         diagnostics = {
             "handedness": rates,
             "nonfinite": int((~torch.isfinite(u)).sum()),
             "ess_against_n": ess_curve(log_w),
-            **told(ensemble, control),
+            **summarize(ensemble, control),
         }
         if cut == "none":
             return Estimate(ensemble, proposal, diagnostics)
-        uncut = told(Ensemble(proposal.x, u, log_w), control)
+        uncut = summarize(Ensemble(proposal.x, u, log_w), control)
         return Estimate(ensemble, proposal, {**diagnostics, "cut": cut, "uncut": uncut}, log_w_uncut=log_w)
 
 
-def told(ensemble: Ensemble, control: Tensor | None) -> dict[str, Any]:
-    """log Z, ESS and mean energy of an ensemble of independent weighted points."""
+def summarize(ensemble: Ensemble, control: Tensor | None) -> dict[str, Any]:
+    """log Z, ESS and mean energy of an ensemble of independent weighted points, for the record."""
     value, error = log_z(ensemble.log_w)
     return {
         "log_z": value,
@@ -91,7 +105,7 @@ def told(ensemble: Ensemble, control: Tensor | None) -> dict[str, Any]:
 
 
 def ess_curve(log_w: Tensor) -> dict[str, float]:
-    """ESS fraction of the first n weights, for n = 100, 1,000 … and all: falls where weights are heavy."""
+    """ESS of the first n weights, a fraction, for n = 100, 1,000 … and all: falls with a heavy tail."""
     n = log_w.shape[0]
     sizes = [10**k for k in range(2, 10) if 10**k < n]
     return {str(size): ess(log_w[:size]) for size in [*sizes, n]}

@@ -1,25 +1,47 @@
-"""Importance weights: log Z with its error, cuts, resampling, errors of weighted means."""
+"""Importance weights: log Z with its standard error, cuts, resampling, standard errors of weighted means."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bgbench.core.types import Ensemble
-from bgbench.estimators.pareto import pareto_smoothed
+from bgbench.estimators.pareto import smooth_tail
 
 CUT_FRACTION = 0.002
 """The published cut: the top 0.2 % of the weights (arXiv 2508.18175)."""
 
 FEWEST_GROUPS = 5
-"""With less the spread between independent groups of points says nothing of the error."""
+"""With fewer than five independent groups of points there is no standard error."""
 
-CUTS = ("none", "truncate", "drop", "psis")
-SCHEMES = ("systematic", "stratified", "multinomial")
+Cut = Literal["none", "truncate", "drop", "psis"]
+"""Cuts of the largest weights, see `cut_weights`."""
+
+Scheme = Literal["systematic", "stratified", "multinomial"]
+"""Resampling schemes, see `resampling_places`."""
+
+CUTS: tuple[Cut, ...] = get_args(Cut)
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 def ess(log_w: Tensor) -> float:
-    """Kish's effective sample size as a fraction, (Σw)²/(N Σw²), over all of `log_w (n,)`."""
+    """Kish's effective sample size as a fraction of the number of points, (Σw)²/(n Σw²).
+
+    Args:
+        log_w: Log weights `(n,)`, not normalised; −inf is a point of no weight.
+
+    Returns:
+        A number from 1/n, where one point has all the weight, to 1, where all weights are equal; 0 without
+        points or if every weight is zero.
+
+    Source: Kish, Survey Sampling (1965).
+
+    Example:
+        >>> import bgbench, torch
+        >>> bgbench.ess(torch.tensor([0.0, 0.0, -torch.inf, -torch.inf]))
+        0.5
+    """
     log_w = log_w.double()
     n = log_w.shape[0]
     if n == 0 or not bool(torch.isfinite(log_w).any()):
@@ -28,9 +50,9 @@ def ess(log_w: Tensor) -> float:
 
 
 def effective_points(ensemble: Ensemble) -> float:
-    """Kish's n_eff = (Σw)²/Σw² with the weights of identical conformers added up first.
+    """Kish's effective number of points, (Σw)²/Σw², after adding up the weights of identical conformers.
 
-    An ensemble of n equal weights on m distinct points has m effective points, not n.
+    An ensemble of n equal weights on m distinct conformers, each as often, has m effective points, not n.
     """
     distinct, place = torch.unique(ensemble.x.flatten(1), dim=0, return_inverse=True)
     total = torch.zeros(len(distinct), dtype=torch.float64).index_add_(0, place, ensemble.weights.double())
@@ -46,8 +68,8 @@ def log_z(log_w: Tensor) -> tuple[float, float]:
     return mean, float(w.std()) / math.sqrt(n) if n > 1 else math.inf
 
 
-def grouped(values: Tensor, group: Tensor | None) -> Tensor:
-    """Sums of `values (n,)` over points of one `group (n,)`; each point for itself where there is none."""
+def sum_by_group(values: Tensor, group: Tensor | None) -> Tensor:
+    """Sums `(groups,)` of `values (n,)` over the points of each `group (n,)`; the values where it is None."""
     if group is None:
         return values
     _, place = torch.unique(group, return_inverse=True)
@@ -58,7 +80,7 @@ def mean_and_error(values: Tensor, weights: Tensor, group: Tensor | None = None)
     """Σ w f of `values (n,)` with normalised `weights (n,)`, and its standard error.
 
     The error of a ratio by the delta method, √(Σ_g (Σ_{i in g} w (f − mean))² · G/(G − 1)): points of one
-    `group` may depend on each other, groups may not. Points of no weight may hold anything.
+    `group` may depend on each other, groups may not. Values of points without weight are ignored.
     """
     weights = weights.double()
     values = torch.where(weights > 0, values.double(), 0.0)
@@ -69,24 +91,28 @@ def mean_and_error(values: Tensor, weights: Tensor, group: Tensor | None = None)
 def error_of_sum(parts: Tensor, weights: Tensor, group: Tensor | None) -> float:
     """Standard error of the sum of `parts (n,)`, which have mean zero, of points with these `weights (n,)`.
 
-    Infinite where the weight sits in fewer than FEWEST_GROUPS effective groups.
+    Infinite where the weights have fewer than FEWEST_GROUPS effective groups.
     """
     if not enough_groups(weights, group):
         return math.inf
-    sums = grouped(parts, group)
+    sums = sum_by_group(parts, group)
     return math.sqrt(float(sums.square().sum()) * len(sums) / (len(sums) - 1))
 
 
 def enough_groups(weights: Tensor, group: Tensor | None) -> bool:
-    """Whether `weights (n,)`, not all zero, sit in FEWEST_GROUPS effective groups or more."""
-    shares = grouped(weights.double(), group) / weights.double().sum()
-    # Five equal groups are five, whatever rounding says.
-    return float(shares.square().sum()) * FEWEST_GROUPS <= 1 + 1e-9
+    """Whether `weights (n,)`, not all zero, have FEWEST_GROUPS effective groups or more."""
+    fractions = sum_by_group(weights.double(), group) / weights.double().sum()
+    # The margin keeps five equal groups five after rounding.
+    return float(fractions.square().sum()) * FEWEST_GROUPS <= 1 + 1e-9
 
 
 def cut_weights(log_w: Tensor, rule: str) -> Tensor:
-    """`none`; `truncate`: weights above the (1 − 0.2 %) quantile become it; `drop`: they become zero;
-    `psis`: the tail is Pareto-smoothed (arXiv 1507.02646).
+    """Cut the largest of the weights.
+
+    Args:
+        log_w: Log weights `(n,)`.
+        rule: `none`: no cut. `truncate`: weights above the (1 − 0.2 %) quantile become that quantile. `drop`:
+            they become zero. `psis`: the tail is Pareto-smoothed (arXiv 1507.02646).
 
     Raises:
         ValueError: for another rule.
@@ -94,7 +120,7 @@ def cut_weights(log_w: Tensor, rule: str) -> Tensor:
     if rule == "none":
         return log_w
     if rule == "psis":
-        return pareto_smoothed(log_w)
+        return smooth_tail(log_w)
     keep = log_w.shape[0] - math.ceil(CUT_FRACTION * log_w.shape[0])
     limit = torch.sort(log_w).values[max(keep - 1, 0)]
     if rule == "truncate":
@@ -102,11 +128,14 @@ def cut_weights(log_w: Tensor, rule: str) -> Tensor:
     if rule == "drop":
         order = torch.argsort(log_w, stable=True)
         return log_w.index_fill(0, order[max(keep, 1) :], -torch.inf)
-    raise ValueError(f"cuts are {', '.join(CUTS)}, not '{rule}'")
+    raise ValueError(f"cut must be one of {', '.join(CUTS)}, got '{rule}'")
 
 
 def resampling_places(n: int, generator: torch.Generator, scheme: str) -> Tensor:
-    """`n` places in [0, 1], float64: one offset for all (`systematic`), one each, or anywhere.
+    """Draw `n` places in [0, 1], float64, at which `points_at` reads the cumulative weights.
+
+    `systematic`: one random offset, the same in each of n equal intervals; `stratified`: a random offset for
+    each interval; `multinomial`: n independent uniform numbers.
 
     Source: Douc, Cappé, Moulines 2005.
 
@@ -114,15 +143,16 @@ def resampling_places(n: int, generator: torch.Generator, scheme: str) -> Tensor
         ValueError: for another scheme.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"resampling is {', '.join(SCHEMES)}, not '{scheme}'")
+        raise ValueError(f"resampling must be one of {', '.join(SCHEMES)}, got '{scheme}'")
     offsets = torch.rand(1 if scheme == "systematic" else n, generator=generator, dtype=torch.float64)
     return offsets if scheme == "multinomial" else (torch.arange(n, dtype=torch.float64) + offsets) / n
 
 
 def points_at(weights: Tensor, places: Tensor) -> Tensor:
-    """Index `(n,)` of the point whose share of `weights (m,)` each of `places (n,)` in [0, 1] falls into.
+    """Index `(n,)` of the point in whose part of the cumulative `weights (m,)` each of `places (n,)` lies.
 
-    Summed in float64 whatever the weights are, and never past the last point, nor to one of no weight.
+    Places are in [0, 1]. Weights are summed in float64 whatever their dtype, and rounding leads neither past
+    the last point nor to a point of no weight.
 
     Raises:
         ValueError: for weights that are NaN or all zero.

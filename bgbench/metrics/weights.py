@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import MetricCase
-from bgbench.estimators.pareto import fitted_tail
+from bgbench.estimators.pareto import fit_tail
 from bgbench.estimators.weights import cut_weights, ess
 
 
@@ -16,7 +16,7 @@ def pareto_k(log_w: Tensor) -> float:
 
     Above 0.7 the estimates are not to be trusted. NaN with fewer than 25 weights or a flat tail.
     """
-    tail = fitted_tail(log_w)
+    tail = fit_tail(log_w)
     return math.nan if tail is None else tail.shape
 
 

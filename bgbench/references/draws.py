@@ -18,7 +18,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Ensemble, Reference, System
 from bgbench.energies.meter import MeteredEnergy
-from bgbench.estimators.snis import SNIS, Settings
+from bgbench.estimators.snis import SNIS, SNISOptions
 from bgbench.estimators.weights import ess, resample
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
@@ -96,7 +96,7 @@ def reweight_draws(
     """
     generator = torch.Generator().manual_seed(plan.seed)
     task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
-    estimate = SNIS(Settings(cut=CUT)).estimate(sampler, task)
+    estimate = SNIS(SNISOptions(cut=CUT)).estimate(sampler, task)
     effective = ess(estimate.ensemble.log_w) * plan.draws
     if effective < plan.least:
         return ReweightedDraws(effective, None)

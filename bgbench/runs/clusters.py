@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dask
 from distributed import Client, LocalCluster
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
+from bgbench.core.options import parse_options, refuse_below, refuse_unknown_words
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
 LOOPBACK = "127.0.0.1:0"
@@ -76,47 +77,39 @@ def existing(address: str) -> Cluster:
 
 @dataclass(frozen=True)
 class Slurm:
-    """A job of one worker, as asked for with `--set cluster.KEY=VALUE`.
-
-    `memory` as Dask writes it (8GB), `walltime` as SLURM does. `gpu=1` asks for one, a worker a device.
-    `directives` are further lines for #SBATCH and `prologue` lines of shell before the worker starts,
-    separated by `;`.
-    """
+    """A SLURM job of one worker: the options `--set cluster.KEY=VALUE`."""
 
     queue: str = ""
+    """Partition; empty: the cluster's default."""
     account: str = ""
+    """Account that the jobs are charged to; empty: the user's default."""
     walltime: str = "24:00:00"
+    """Longest time of a job, as SLURM writes it."""
     memory: str = "8GB"
+    """Memory of a job, as Dask writes it."""
     cores: int = 1
-    gpu: int = 0
+    """Cores of a job."""
+    gpu: Literal[0, 1] = 0
+    """GPUs of a job, which runs one worker."""
     directives: str = ""
+    """Further lines for #SBATCH, separated by `;`."""
     prologue: str = ""
+    """Lines of shell before the worker starts, separated by `;`."""
     interface: str = ""
+    """Network interface that the worker listens at; empty: Dask's choice."""
+
+    def __post_init__(self) -> None:
+        refuse_below("cores", self.cores, 1)
+        refuse_unknown_words(self)
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "Slurm":
-        """From words.
+    def build(cls, options: Mapping[str, str]) -> "Slurm":
+        """Build the description of a job from the words of `--set cluster.NAME=VALUE`.
 
         Raises:
-            BgbenchError: for an unknown key or a number that is none.
+            BgbenchError: for an unknown option or value.
         """
-        known = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise BgbenchError(
-                f"slurm has no option {', '.join(f'cluster.{key}' for key in unknown)}; "
-                f"it has {', '.join(f'cluster.{key}' for key in known)}"
-            )
-        try:
-            typed: dict[str, Any] = {
-                key: int(value) if known[key] is int else value for key, value in options.items()
-            }
-            job = cls(**typed)
-        except ValueError as error:
-            raise BgbenchError(f"--set cluster.…: {error}") from error
-        if job.gpu not in (0, 1):
-            raise BgbenchError(f"--set cluster.gpu={job.gpu}: 0 or 1, one worker a device")
-        return job
+        return parse_options(cls, options, owner="cluster slurm", prefix="cluster")
 
     def keywords(self) -> dict[str, Any]:
         """As dask-jobqueue takes them: one worker process a job."""
@@ -145,7 +138,7 @@ def slurm(options: Mapping[str, str], n_jobs: int) -> Cluster:
     Raises:
         BgbenchError: for an unknown option, or without dask-jobqueue.
     """
-    job = Slurm.from_options(options)
+    job = Slurm.build(options)
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:

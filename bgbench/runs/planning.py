@@ -6,7 +6,7 @@ from typing import Any
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import SamplerPlugin
-from bgbench.core.options import own_options, prefixed, refuse_unknown_prefixes
+from bgbench.core.options import refuse_unknown_prefixes, select_prefixed, select_sampler_options
 from bgbench.core.plugins import Registry, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
@@ -48,8 +48,8 @@ def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
         "budget": budget,
         "energy": suite.energy,
         "temperature": temperature(options, suite),
-        "options": own_options(options),
-        "estimator_options": prefixed(options, "estimator"),
+        "options": select_sampler_options(options),
+        "estimator_options": select_prefixed(options, "estimator"),
     }
     systems = chosen(suite, asked.get("only", ()))
     drawn = range(first, first + seeds)
@@ -144,8 +144,8 @@ def refuse_other_run(path: Path, plan: Plan, sampler: str, asked: Choices) -> No
         "protocol": asked.get("protocol", plan.protocol),
         "budget": asked.get("budget", plan.budget),
         "seeds": asked.get("seeds", seeds_of(plan)),
-        "options": own_options(options) or cell.options,
-        "estimator_options": prefixed(options, "estimator") or cell.estimator_options,
+        "options": select_sampler_options(options) or cell.options,
+        "estimator_options": select_prefixed(options, "estimator") or cell.estimator_options,
     }
     planned = {**{key: getattr(cell, key) for key in wanted if key != "seeds"}, "seeds": seeds_of(plan)}
     for key, value in wanted.items():

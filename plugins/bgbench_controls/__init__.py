@@ -14,14 +14,14 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="prior",
             summary="a Gaussian around the start structure: what no model knows",
-            build=Prior.from_options,
+            build=lambda options: bgbench.parse_options(Prior, options, owner="prior"),
             card=lambda options: bgbench.Card(name="prior"),
             estimator="none",
         ),
         bgbench.SamplerPlugin(
             name="reference",
             summary="frames of the reference itself: must sit on the floor",
-            build=ReferenceDraws.from_options,
+            build=lambda options: bgbench.parse_options(ReferenceDraws, options, owner="reference"),
             card=lambda options: bgbench.Card(name="reference", notes="draws from the reference: a control"),
             estimator="none",
         ),

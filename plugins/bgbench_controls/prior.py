@@ -1,35 +1,23 @@
 """The prior: what a sampler knows before it has learnt anything."""
 
 import math
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
 import bgbench
 
 
+@dataclass(frozen=True)
 class Prior(bgbench.AbstractDensitySampler):
-    """Every coordinate normal around the start structure, with `width` nm; its density is exact."""
+    """Every coordinate normal around the start structure; the density is exact."""
 
-    def __init__(self, width: float = 0.02) -> None:
-        if not 0 < width < math.inf:
-            raise bgbench.BgbenchError(f"prior: width must be a positive number of nm, got {width}")
-        self.width = width
+    width: float = 0.02
+    """Standard deviation of every coordinate, nm."""
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "Prior":
-        """Option `width`, nm.
-
-        Raises:
-            BgbenchError: for another option or a value that is no number.
-        """
-        unknown = sorted(set(options) - {"width"})
-        if unknown:
-            raise bgbench.BgbenchError(f"prior has no option {', '.join(unknown)}; it has width")
-        try:
-            return cls(**{name: float(value) for name, value in options.items()})
-        except ValueError as error:
-            raise bgbench.BgbenchError(f"prior: {error}") from error
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise bgbench.BgbenchError(f"width must be positive, got {self.width:g} nm")
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         start = task.system.positions

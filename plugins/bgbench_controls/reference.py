@@ -1,40 +1,34 @@
 """The reference against itself: the ceiling of what can be scored."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
 import bgbench
 from bgbench_controls.shuffled import shuffle_torsions
 
-VARIANTS = ("draws", "mode-deleted", "shuffled-torsions", "few-points")
+Variant = Literal["draws", "mode-deleted", "shuffled-torsions", "few-points"]
+"""Frames as they are (`draws`), or one of three errors to be found by metrics, see `ReferenceDraws`."""
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 FEW = 250
 
 
+@dataclass(frozen=True)
 class ReferenceDraws(bgbench.AbstractSampler):
     """Frames drawn from the reference with replacement.
 
-    `variant`: `draws`; `mode-deleted`, which leaves out the less populated half plane of the first ψ;
-    `shuffled-torsions`, which takes every φ and ψ from another frame; `few-points`, 250 frames over and over:
-    exact, but no better than so few.
+    `mode-deleted` leaves out the less populated half plane of the first ψ; `shuffled-torsions` takes every φ
+    and ψ from another frame; `few-points` repeats 250 frames: exact, but no better than so few.
     """
 
-    def __init__(self, variant: str = "draws") -> None:
-        if variant not in VARIANTS:
-            raise bgbench.BgbenchError(f"reference: variant is one of {', '.join(VARIANTS)}, not '{variant}'")
-        self.variant = variant
+    variant: Variant = "draws"
+    """Frames as they are, or with one deliberate error."""
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "ReferenceDraws":
-        """Option `variant`.
-
-        Raises:
-            BgbenchError: for another option or an unknown variant.
-        """
-        unknown = sorted(set(options) - {"variant"})
-        if unknown:
-            raise bgbench.BgbenchError(f"reference has no option {', '.join(unknown)}; it has variant")
-        return cls(**options)
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise bgbench.BgbenchError(f"variant must be one of {', '.join(VARIANTS)}, got '{self.variant}'")
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         reference = bgbench.find_reference(task.system)

@@ -14,7 +14,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="md",
             summary="OpenMM Langevin dynamics, each step charged",
-            build=LangevinMD.from_options,
+            build=lambda options: bgbench.parse_options(LangevinMD, options, owner="md"),
             card=lambda options: bgbench.Card(name="md"),
             estimator="mcmc",
             citation="Zhang et al., J. Phys. Chem. A 123, 6056 (2019)",
@@ -22,7 +22,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="remd",
             summary="parallel tempering on the batched energy, all replicas charged",
-            build=ParallelTempering.from_options,
+            build=lambda options: bgbench.parse_options(ParallelTempering, options, owner="remd"),
             card=lambda options: bgbench.Card(name="remd"),
             estimator="mcmc",
             citation="Sugita, Okamoto, Chem. Phys. Lett. 314, 141 (1999)",

@@ -1,7 +1,7 @@
 """Molecular dynamics with OpenMM under the meter: the baseline everyone must beat."""
 
 import math
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -14,33 +14,20 @@ MINIMISATION = 200
 """Evaluations spent on relaxing the start structure, at most, and never more than a tenth of the budget."""
 
 
+@dataclass(frozen=True)
 class LangevinMD(bgbench.AbstractSampler):
-    """LangevinMiddle at the system's temperature, 0.3/ps, 1 fs; every step charged before it is made.
+    """LangevinMiddle at the system's temperature, 0.3/ps, 1 fs; every step is charged before it is made.
 
-    Frames are kept evenly over the whole budget, start-up included: while the start structure is still being
-    relaxed, the frame is the relaxed structure. `share` of the budget is spent, the rest left: the control
-    "short MD" walks a twentieth of what it may.
+    Frames are evenly spaced over the whole budget, start-up included: while the start structure is still
+    being relaxed, the frame is the relaxed structure.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
-        if not 0.0 < share <= 1.0:
-            raise bgbench.BgbenchError(f"md: share of the budget lies in (0, 1], got {share}")
-        self.share = share
+    share: float = 1.0
+    """Fraction of the budget that is spent; the control "short MD" spends a twentieth."""
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "LangevinMD":
-        """Option `share`.
-
-        Raises:
-            BgbenchError: for another option or a value that is no number.
-        """
-        unknown = sorted(set(options) - {"share"})
-        if unknown:
-            raise bgbench.BgbenchError(f"md has no option {', '.join(unknown)}; it has share")
-        try:
-            return cls(**{name: float(value) for name, value in options.items()})
-        except ValueError as error:
-            raise bgbench.BgbenchError(f"md: {error}") from error
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0:
+            raise bgbench.BgbenchError(f"share must be above 0 and at most 1, got {self.share:g}")
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.forcefield else "molecular dynamics needs a force field"

@@ -1,6 +1,6 @@
 """Parallel tempering under the meter: every walker's every step is charged, swaps included."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,31 +11,22 @@ HIGH = 700.0
 MINIMISATION = 200
 
 
+@dataclass(frozen=True)
 class ParallelTempering(bgbench.AbstractSampler):
-    """`rungs` geometric temperatures up to 700 K, one walker each; frames are those of the lowest.
+    """Replicas at geometric temperatures up to 700 K; the frames are those of the lowest.
 
-    `steps` between exchanges. A round costs rungs · (steps + 1): the exchange needs fresh energies.
+    A round costs rungs · (steps + 1) evaluations: the exchange needs fresh energies.
     """
 
-    def __init__(self, rungs: int = 4, steps: int = 20) -> None:
-        if rungs < 2 or steps < 1:
-            raise bgbench.BgbenchError(f"remd needs rungs ≥ 2 and steps ≥ 1, got {rungs} and {steps}")
-        self.rungs, self.steps = rungs, steps
+    rungs: int = 4
+    """Number of temperatures, one replica each."""
+    steps: int = 20
+    """Steps of every replica between exchanges."""
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> "ParallelTempering":
-        """Options `rungs` and `steps`.
-
-        Raises:
-            BgbenchError: for another option or a value that is no number.
-        """
-        unknown = sorted(set(options) - {"rungs", "steps"})
-        if unknown:
-            raise bgbench.BgbenchError(f"remd has no option {', '.join(unknown)}; it has rungs, steps")
-        try:
-            return cls(**{name: int(value) for name, value in options.items()})
-        except ValueError as error:
-            raise bgbench.BgbenchError(f"remd: {error}") from error
+    def __post_init__(self) -> None:
+        for name, least in (("rungs", 2), ("steps", 1)):
+            if getattr(self, name) < least:
+                raise bgbench.BgbenchError(f"{name} must be {least} or more, got {getattr(self, name)}")
 
     def supports(self, system: bgbench.System) -> str:
         return "" if system.forcefield else "molecular dynamics needs a force field"

@@ -1,10 +1,12 @@
 """Prose: the autoregressive flow over atoms of arXiv 2508.18175, written anew."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bgbench
+from bgbench_prose.fast import FlowPath
 from bgbench_prose.network import Prose
 from bgbench_prose.sampler import ProseSampler
 from bgbench_prose.weights import load, read_published, save
@@ -23,29 +25,36 @@ def weights(named: str) -> tuple[Prose, dict[str, Any], str]:
     return obtained(named, load, read_published)
 
 
-def chosen(options: Mapping[str, str]) -> str:
-    """The option `weights`.
+@dataclass(frozen=True)
+class Options:
+    """Options of `prose`."""
+
+    weights: str = DEFAULT
+    """Weights: a packaged name, a file, or an address on the hub."""
+    path: FlowPath = "plain"
+    """Way through the network; bfloat16 is fast on a GPU and inexact, compile needs torch.compile."""
+
+
+def parse(options: Mapping[str, str]) -> Options:
+    """Read the words of `--set`.
 
     Raises:
-        BgbenchError: for an option that prose does not have.
+        BgbenchError: for an unknown option or value.
     """
-    unknown = sorted(set(options) - {"weights", "path"})
-    if unknown:
-        known = "weights, path, temperature"
-        raise bgbench.BgbenchError(f"prose has no option {', '.join(unknown)}; it has {known}")
-    return options.get("weights", DEFAULT)
+    return bgbench.parse_options(Options, options, owner="prose")
 
 
 def build(options: Mapping[str, str]) -> ProseSampler:
     """The sampler with its weights."""
-    flow, told, _ = weights(chosen(options))
-    return ProseSampler(flow, options.get("path", "plain"), told)
+    parsed = parse(options)
+    flow, metadata, _ = weights(parsed.weights)
+    return ProseSampler(flow, parsed.path, metadata)
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
-    flow, told, digest = weights(chosen(options))
-    return declared(told, "prose", flow.n_parameters(), digest)
+    flow, metadata, digest = weights(parse(options).weights)
+    return declared(metadata, "prose", flow.n_parameters(), digest)
 
 
 def import_weights(source: Path, target: Path) -> Path:

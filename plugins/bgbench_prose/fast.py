@@ -8,6 +8,7 @@ CUDA) and changes nothing but time.
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +17,8 @@ import bgbench
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Prose, Tokens
 
-PATHS = ("plain", "bfloat16", "compile")
+FlowPath = Literal["plain", "bfloat16", "compile"]
+PATHS: tuple[FlowPath, ...] = get_args(FlowPath)
 
 Pass = Callable[[Tensor, Tokens], tuple[Tensor, Tensor]]
 
@@ -30,7 +32,7 @@ class FastPath:
 
     def __init__(self, flow: Prose, path: str) -> None:
         if path not in PATHS:
-            raise bgbench.BgbenchError(f"prose: path is one of {', '.join(PATHS)}, not '{path}'")
+            raise bgbench.BgbenchError(f"prose: path must be one of {', '.join(PATHS)}, got '{path}'")
         self.flow, self.path = flow, path
         self._compiled: Pass | None = _compiled(flow) if path == "compile" else None
 

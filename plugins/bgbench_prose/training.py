@@ -38,7 +38,7 @@ class Training(AbstractTraining[Prose]):
 
 def train(options: Mapping[str, str]) -> Path:
     """Train, or go on from the last checkpoint in `out`; returns the packaged weights' path."""
-    recipe = Recipe.from_options(options)
+    recipe = Recipe.build(options)
     config = SIZES[recipe.config]
     data = TrainingSet(recipe.folders, config, recipe.seed)
     look = Validation(Path(recipe.validation), config).look if recipe.validation else None

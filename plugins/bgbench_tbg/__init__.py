@@ -1,18 +1,18 @@
 """TBG: the transferable continuous flow of arXiv 2406.14426, and its larger kin ECNF++, written anew."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import bgbench
-from bgbench_tbg.flow import Solver
+from bgbench_tbg.flow import Solver, Trace
 from bgbench_tbg.network import Field
 from bgbench_tbg.sampler import TBGSampler
 from bgbench_tbg.weights import load, read_published, save
 from bgbench_training.weights import declared, kept, obtained
 
 DEFAULT = "tbg-mini"
-OPTIONS = ("weights", "trace", "tolerance")
 
 
 @kept
@@ -25,38 +25,41 @@ def weights(named: str) -> tuple[Field, dict[str, Any], str]:
     return obtained(named, load, read_published)
 
 
-def chosen(options: Mapping[str, str]) -> str:
-    """The option `weights`.
+@dataclass(frozen=True)
+class Options:
+    """Options of `tbg`."""
+
+    weights: str = DEFAULT
+    """Weights: a packaged name, a file, or an address on the hub."""
+    trace: Trace = "exact"
+    """Divergence of the field: exact, or hutchinson's estimate, with which log_q is one too."""
+    tolerance: float = Solver.tolerance
+    """Absolute and relative tolerance of the ODE solver."""
+
+    def __post_init__(self) -> None:
+        Solver(self.tolerance)  # raises for a tolerance out of range
+
+
+def parse(options: Mapping[str, str]) -> Options:
+    """Read the words of `--set`.
 
     Raises:
-        BgbenchError: for an option that tbg does not have.
+        BgbenchError: for an unknown option or value.
     """
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        known = ", ".join(OPTIONS)
-        raise bgbench.BgbenchError(f"tbg has no option {', '.join(unknown)}; it has {known}")
-    return options.get("weights", DEFAULT)
+    return bgbench.parse_options(Options, options, owner="tbg")
 
 
 def build(options: Mapping[str, str]) -> TBGSampler:
-    """The sampler with its weights.
-
-    Raises:
-        BgbenchError: for an unknown option, or a value it cannot have.
-    """
-    field = weights(chosen(options))[0]
-    given = options.get("tolerance", str(Solver.tolerance))
-    try:
-        tolerance = float(given)
-    except ValueError as error:
-        raise bgbench.BgbenchError(f"tbg: tolerance is a number, not '{given}'") from error
-    return TBGSampler(field, Solver(tolerance), options.get("trace", "exact"))
+    """The sampler with its weights."""
+    parsed = parse(options)
+    field = weights(parsed.weights)[0]
+    return TBGSampler(field, Solver(parsed.tolerance), parsed.trace)
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
-    field, told, digest = weights(chosen(options))
-    return declared(told, "tbg", field.n_parameters(), digest)
+    field, metadata, digest = weights(parse(options).weights)
+    return declared(metadata, "tbg", field.n_parameters(), digest)
 
 
 def import_weights(source: Path, target: Path) -> Path:

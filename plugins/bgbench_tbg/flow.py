@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.network import Field, Molecules
 from bgbench_tbg.quadrature import Asked, integral
 
-TRACES = ("exact", "hutchinson")
+Trace = Literal["exact", "hutchinson"]
+TRACES: tuple[Trace, ...] = get_args(Trace)
 PART = 1 << 20
 """Derivatives of states that one pass of the exact trace may hold."""
 CACHED = 1 << 19
@@ -45,7 +47,7 @@ class Solver:
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
-            raise bgbench.BgbenchError(f"tbg: tolerance lies between 0 and 1, not at {self.tolerance}")
+            raise bgbench.BgbenchError(f"tolerance must lie between 0 and 1, got {self.tolerance:g}")
 
     def path(self, field: Field, x: Tensor, m: Molecules, times: Tensor) -> Tensor:
         """`x (n, atoms, 3)` at `times[0]`, carried along v: `(times, n, atoms, 3)`."""

@@ -33,7 +33,7 @@ class TBGSampler(bgbench.AbstractDensitySampler):
 
     def __init__(self, field: Field, solver: Solver | None = None, trace: str = "exact") -> None:
         if trace not in TRACES:
-            raise bgbench.BgbenchError(f"tbg: trace is one of {', '.join(TRACES)}, not '{trace}'")
+            raise bgbench.BgbenchError(f"trace must be one of {', '.join(TRACES)}, got '{trace}'")
         self.field = field.eval().requires_grad_(False)
         self.solver, self.trace = solver or Solver(), trace
         self.exact = trace == "exact"

@@ -1,42 +1,57 @@
 """Options that `bgbench train` takes for every sampler."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 import bgbench
 
-OPTIMIZERS = ("adamw", "muon")
+Optimizer = Literal["adamw", "muon"]
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 
 
 @dataclass(frozen=True)
 class AbstractRecipe(ABC):
-    """How to train; a sampler gives its own defaults and its `sizes`.
+    """How to train: the options of `bgbench train`. A sampler has its own defaults and its `sizes`.
 
-    `data`: folders of training peptides, separated by commas. `batch` frames are one gradient, made of
-    `accumulate` passes on each of `devices`; `validation` is a folder of validation peptides, looked at
-    every `validate_every` steps; `track` is an MLflow address. `optimizer` is adamw or muon, which steps
-    matrices at `matrix_lr` and the rest at `lr`; `start` is a weights file to begin from.
+    `batch` frames are one gradient, made of `accumulate` passes on each of `devices`.
     """
 
     config: str = ""
+    """Size of the network, by name."""
     data: str = "training"
+    """Folders of training peptides, separated by commas."""
     out: str = "trained"
+    """Folder for checkpoints and weights."""
     steps: int = 5_000
+    """Gradient steps."""
     batch: int = 64
+    """Frames a gradient step."""
     lr: float = 1e-3
+    """Highest learning rate of the one-cycle schedule."""
     seed: int = 0
+    """Seed of initial weights and batches."""
     save_every: int = 250
+    """Steps between checkpoints."""
     validation: str = ""
+    """Folder of validation peptides; empty: no validation."""
     validate_every: int = 500
+    """Steps between validations."""
     accumulate: int = 1
+    """Passes on each device whose gradients are added up to one step."""
     devices: int = 1
+    """Devices to train on."""
     track: str = ""
-    optimizer: str = OPTIMIZERS[0]
+    """MLflow address for the curves; empty: none."""
+    optimizer: Optimizer = "adamw"
+    """muon steps matrices at matrix_lr and everything else as adamw does, at lr."""
     matrix_lr: float = 0.02
+    """Highest learning rate of matrices, with muon."""
     start: str = ""
+    """Weights file to start from; empty: random weights."""
 
     @property
     @abstractmethod
@@ -44,14 +59,14 @@ class AbstractRecipe(ABC):
         """Names that `config` may have."""
 
     def __post_init__(self) -> None:
-        if self.config not in self.sizes:
-            raise bgbench.BgbenchError(f"unknown size '{self.config}'; known: {', '.join(self.sizes)}")
-        counts = ("steps", "batch", "save_every", "validate_every", "accumulate", "devices")
-        wrong = [f"{name}={getattr(self, name)}" for name in counts if getattr(self, name) < 1]
-        if wrong:
-            raise bgbench.BgbenchError(f"training option: {', '.join(wrong)}: at least 1")
-        if self.optimizer not in OPTIMIZERS:
-            raise bgbench.BgbenchError(f"optimizer={self.optimizer}: {' or '.join(OPTIMIZERS)}")
+        _refuse_unknown("config", self.config, self.sizes)
+        _refuse_unknown("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("steps", "batch", "save_every", "validate_every", "accumulate", "devices"):
+            if getattr(self, name) < 1:
+                raise bgbench.BgbenchError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("lr", "matrix_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise bgbench.BgbenchError(f"{name} must be positive, got {getattr(self, name):g}")
         if self.batch % (self.accumulate * self.devices):
             raise bgbench.BgbenchError(
                 f"batch={self.batch} cannot be split into {self.accumulate} passes on {self.devices} devices"
@@ -68,17 +83,15 @@ class AbstractRecipe(ABC):
         return [Path(name) for name in self.data.split(",")]
 
     @classmethod
-    def from_options(cls, options: Mapping[str, str]) -> Self:
-        """Options as given on the command line.
+    def build(cls, options: Mapping[str, str]) -> Self:
+        """Build the recipe from the words of `bgbench train SAMPLER --set NAME=VALUE`.
 
         Raises:
-            BgbenchError: for an unknown option, a value of the wrong kind, or an unknown size.
+            BgbenchError: for an unknown option or value.
         """
-        kinds = {name: type(value) for name, value in vars(cls()).items()}
-        unknown = sorted(set(options) - set(kinds))
-        if unknown:
-            raise bgbench.BgbenchError(f"no training option {', '.join(unknown)}; known: {', '.join(kinds)}")
-        try:
-            return replace(cls(), **{name: kinds[name](value) for name, value in options.items()})
-        except ValueError as error:
-            raise bgbench.BgbenchError(f"training option: {error}") from error
+        return bgbench.parse_options(cls, options, owner="bgbench train")
+
+
+def _refuse_unknown(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise bgbench.BgbenchError(f"{name} must be one of {', '.join(known)}, got '{value}'")

@@ -1,6 +1,7 @@
 """Verse: an autoregressive flow over bond lengths, angles and dihedrals, in local frames."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import bgbench
@@ -22,21 +23,31 @@ def weights(named: str) -> Trained:
     return load(path if path.suffix == ".safetensors" else packaged(named))
 
 
-def chosen(options: Mapping[str, str]) -> Trained:
-    """The option `weights`.
+@dataclass(frozen=True)
+class Options:
+    """Options of `verse`."""
+
+    weights: str = DEFAULT
+    """Weights: a packaged name or a file."""
+
+
+def parse(options: Mapping[str, str]) -> Options:
+    """Read the words of `--set`.
 
     Raises:
-        BgbenchError: for another option.
+        BgbenchError: for an unknown option.
     """
-    unknown = sorted(set(options) - {"weights"})
-    if unknown:
-        raise bgbench.BgbenchError(f"verse has no option {', '.join(unknown)}; it has weights")
-    return weights(options.get("weights", DEFAULT))
+    return bgbench.parse_options(Options, options, owner="verse")
+
+
+def build(options: Mapping[str, str]) -> VerseSampler:
+    """The sampler with its weights."""
+    return VerseSampler(weights(parse(options).weights))
 
 
 def card(options: Mapping[str, str]) -> bgbench.Card:
     """The card inside the weights file."""
-    trained = chosen(options)
+    trained = weights(parse(options).weights)
     return declared(trained.card, "verse", trained.net.n_parameters(), trained.sha256)
 
 
@@ -54,7 +65,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="verse",
             summary="autoregressive flow over internal coordinates, atom by atom",
-            build=lambda options: VerseSampler(chosen(options)),
+            build=build,
             card=card,
             estimator="snis",
             citation="bgbench, this repository",

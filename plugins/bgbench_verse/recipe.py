@@ -15,12 +15,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Recipe(AbstractRecipe):
-    """How to train.
-
-    `energies`: share in the loss of how uneven the weights e^(−u)/q of frames are. `favour`: a peptide's
-    chance is in proportion to atoms^(−favour); 2 gives every size about the same time, 0 every peptide the
-    same chance.
-    """
+    """How to train Verse."""
 
     config: str = "verse-mini"
     out: str = "verse-trained"
@@ -28,7 +23,10 @@ class Recipe(AbstractRecipe):
     batch: int = 128
     lr: float = 2e-3
     energies: float = 0.0
+    """Weight in the loss of the variance of the log weights −u − log_q of a peptide's frames."""
     favour: float = 2.0
+    """A peptide is drawn in proportion to atoms^(−favour): with 2 every size has about the same time, with 0
+    every peptide the same chance."""
 
     @property
     def sizes(self) -> Collection[str]:

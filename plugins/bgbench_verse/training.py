@@ -50,7 +50,7 @@ def uneven(log_w: Tensor) -> Tensor:
 
 def train(options: Mapping[str, str]) -> Path:
     """Train, or go on from the last checkpoint in `out`; returns the weights' path."""
-    recipe = Recipe.from_options(options)
+    recipe = Recipe.build(options)
     start = load(Path(recipe.start)) if recipe.start else None
     data = TrainingSet(recipe.folders, recipe.seed, start, recipe.favour)
     look = Validation(Path(recipe.validation), data).look if recipe.validation else None

@@ -195,7 +195,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("run", "prior", "--protocol", "mine@1"), "unknown protocol"),
         (("run", "prior", "--estimator", "magic"), "unknown estimator"),
         (("run", "prior", "--set", "width"), "write KEY=VALUE"),
-        (("run", "prior", "--set", "nosuch=1"), "no option nosuch"),
+        (("run", "prior", "--set", "nosuch=1"), "prior has no option 'nosuch'; its options are width"),
         (("run", "prior", "--set", "temperature=warm"), "not a number of kelvin"),
         (("run", "prior", "--set", "temperature=-3"), "-3"),
         (("run", "prior", "--only", "YY"), "not in dipeptides-mini@1"),
@@ -213,7 +213,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("list", "everything"), "cannot list"),
         (("train", "md"), "nothing to train"),
         (("train", "prose", "--set", "data=/nowhere"), "holds no training peptides"),
-        (("train", "prose", "--set", "stepz=3"), "no training option stepz"),
+        (("train", "prose", "--set", "stepz=3"), "train has no option 'stepz'; did you mean 'steps'?"),
         (("nosuch",), "nosuch"),
     ],
 )

@@ -9,12 +9,11 @@ import torch
 from bgbench import AbstractDensitySampler, AbstractEnergy, BgbenchError, Proposal, System, Task
 from bgbench.core.abstract import Conventions
 from bgbench.core.errors import NonFinite
-from bgbench.core.options import chosen
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.controls import mean_energy
-from bgbench.estimators.langevin import AIMS, Step, adapted
-from bgbench.estimators.schedule import by_conditional_ess, conditional_ess
-from bgbench.estimators.smc import SMC, Settings, copies, divided
+from bgbench.estimators.langevin import TARGET_ACCEPTANCE, LangevinStep, adapt_size
+from bgbench.estimators.schedule import conditional_ess, step_by_conditional_ess
+from bgbench.estimators.smc import SMC, SMCOptions, repeat_points, split_budget
 from bgbench.estimators.weights import mean_and_error
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
@@ -26,7 +25,7 @@ SEEDS = 20
 def annealed(kernel, name, budget, seed=0, **settings):
     """An annealed estimate of an analytic system, its truth, and the pull of its log Z."""
     task = analytic_task(name, budget, seed)
-    estimate = SMC(kernel, Settings(**settings)).estimate(Wide(WIDTHS[name]), task)
+    estimate = SMC(kernel, SMCOptions(**settings)).estimate(Wide(WIDTHS[name]), task)
     found = estimate.diagnostics
     return estimate, (found["log_z"] - analytic(name).log_z) / found["log_z_error"], task
 
@@ -79,9 +78,9 @@ def test_smc_error_shrinks_as_one_over_root_n(kernel):
 
 def test_unadjusted_steps_are_biased_unless_the_bias_goes_into_the_weights(monkeypatch):
     """Steps far too long, so that nothing but the weights can mend them."""
-    monkeypatch.setitem(AIMS, "ula", 0.7)
+    monkeypatch.setitem(TARGET_ACCEPTANCE, "ula", 0.7)
     name, settings = "analytic:harmonic", {"steps": 12, "threshold": 0.3}
-    plain = [annealed("ula", name, 24_000, seed, correct="no", **settings)[1] for seed in range(8)]
+    plain = [annealed("ula", name, 24_000, seed, correct=False, **settings)[1] for seed in range(8)]
     mended = [annealed("ula", name, 24_000, seed, **settings)[1] for seed in range(8)]
     assert abs(np.mean(plain)) > 4 / math.sqrt(8)
     assert abs(np.mean(mended)) < 4 / math.sqrt(8)
@@ -126,12 +125,12 @@ def test_no_budget_is_passed_and_what_is_left_is_told(kernel, budget):
 
 
 def test_the_published_numbers_of_particles_and_steps():
-    assert divided(10**6, Settings()) == (10_000, 100)
-    assert divided(10**5, Settings()) == (3125, 32)
-    assert divided(10**6, Settings(particles=5000)) == (5000, 200)
-    assert divided(10**6, Settings(steps=10)) == (100_000, 10)
+    assert split_budget(10**6, SMCOptions()) == (10_000, 100)
+    assert split_budget(10**5, SMCOptions()) == (3125, 32)
+    assert split_budget(10**6, SMCOptions(particles=5000)) == (5000, 200)
+    assert split_budget(10**6, SMCOptions(steps=10)) == (100_000, 10)
     with pytest.raises(BgbenchError, match=r"2000 particles × 10 steps .* budget of 10000"):
-        divided(10_000, Settings(particles=2000, steps=10))
+        split_budget(10_000, SMCOptions(particles=2000, steps=10))
     with pytest.raises(BgbenchError, match="budget must be at least 1"):
         analytic_task("analytic:harmonic", 0)
 
@@ -139,17 +138,17 @@ def test_the_published_numbers_of_particles_and_steps():
 def test_mala_is_led_to_its_acceptance():
     history = annealed("mala", "analytic:harmonic", 60_000, steps=60)[0].diagnostics["smc"]["history"]
     assert 0.55 <= np.mean(history["acceptance"][20:-1]) <= 0.60
-    assert adapted(1.0, 1.0, 0.575) == pytest.approx(3.0)
-    assert adapted(1.0, 0.0, 0.999) == pytest.approx(1 / 3)
+    assert adapt_size(1.0, 1.0, 0.575) == pytest.approx(3.0)
+    assert adapt_size(1.0, 0.0, 0.999) == pytest.approx(1 / 3)
 
 
 def test_conditional_ess_sets_the_schedule():
     generator = torch.Generator().manual_seed(1)
     rate = 30 * torch.randn(2000, generator=generator, dtype=torch.float64)
     log_w = torch.zeros(2000, dtype=torch.float64)
-    t = by_conditional_ess(0.2, log_w, rate, 0.8)
+    t = step_by_conditional_ess(0.2, log_w, rate, 0.8)
     assert conditional_ess(log_w, (t - 0.2) * rate) == pytest.approx(0.8, abs=1e-6)
-    assert by_conditional_ess(0.2, log_w, torch.zeros(2000, dtype=torch.float64), 0.8) == 1.0
+    assert step_by_conditional_ess(0.2, log_w, torch.zeros(2000, dtype=torch.float64), 0.8) == 1.0
     found = annealed("mala", "analytic:double-well", 20_000, schedule="cess", cess=0.95, steps=20)[0]
     history = found.diagnostics["smc"]["history"]
     reached = history["t"].index(1.0)
@@ -216,7 +215,7 @@ def test_the_centre_of_mass_is_no_part_of_the_answer(kernel, com):
     for seed in range(SEEDS):
         oracle = MeteredEnergy(Springs(system), 12_000)
         task = Task(system, oracle, torch.Generator().manual_seed(seed), 100, Conventions(com))
-        estimate = SMC(kernel, Settings(steps=6)).estimate(Cloud(), task)
+        estimate = SMC(kernel, SMCOptions(steps=6)).estimate(Cloud(), task)
         found = estimate.diagnostics
         truth = Springs(system).log_z
         if com == "chi":
@@ -231,15 +230,15 @@ def test_the_centre_of_mass_is_no_part_of_the_answer(kernel, com):
 
 def test_centres_stay_where_they_were_drawn(generator):
     x = torch.randn(5, 4, 3, generator=generator, dtype=torch.float64)
-    step = Step(0.1, centred=True)
+    step = LangevinStep(0.1, centred=True)
     y = step.move(x, step.drift(10 * torch.randn(x.shape, generator=generator, dtype=x.dtype)), generator)
     assert torch.allclose(y.mean(1), x.mean(1), atol=1e-12)
     assert not torch.allclose(y, x)
-    free = Step(0.1, centred=False).move(x, torch.zeros_like(x), generator)
+    free = LangevinStep(0.1, centred=False).move(x, torch.zeros_like(x), generator)
     assert not torch.allclose(free.mean(1), x.mean(1), atol=1e-3)
 
 
-def test_the_wrong_hand_has_no_density(alanine):
+def test_wrong_chirality_has_no_density(alanine):
     """Half the particles start mirrored: they have no weight, or are folded, or flipped at the end."""
 
     class Both(AbstractDensitySampler):
@@ -264,7 +263,7 @@ def test_the_wrong_hand_has_no_density(alanine):
         task = Task(
             alanine, MeteredEnergy(BatchedEnergy(alanine, "eager"), 40), torch.Generator().manual_seed(0), 10
         )
-        found = SMC("mala", Settings(steps=2, handedness=rule)).estimate(Both(), task)
+        found = SMC("mala", SMCOptions(steps=2, handedness=rule)).estimate(Both(), task)
         assert found.diagnostics["handedness"]["rule"] == rule
         assert found.diagnostics["handedness"]["wrong_hand"] == 0.5
         wrong = is_wrong(alanine, found.ensemble.x)
@@ -273,11 +272,11 @@ def test_the_wrong_hand_has_no_density(alanine):
 
 
 def test_copies_share_the_weight_of_their_point():
-    index, log_share = copies(3, 7)
+    index, log_fraction = repeat_points(3, 7)
     assert index.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    share = torch.zeros(3, dtype=torch.float64).index_add_(0, index, log_share.exp())
+    share = torch.zeros(3, dtype=torch.float64).index_add_(0, index, log_fraction.exp())
     assert torch.allclose(share, torch.full((3,), 7 / 3, dtype=torch.float64))
-    assert copies(5, 2)[1].abs().max() == 0.0
+    assert repeat_points(5, 2)[1].abs().max() == 0.0
 
 
 def test_the_control_variate_is_unbiased_and_says_when_weights_are_wrong(generator):
@@ -294,15 +293,21 @@ def test_the_control_variate_is_unbiased_and_says_when_weights_are_wrong(generat
 
 
 def test_wrong_options_and_hopeless_particles_say_so():
-    with pytest.raises(BgbenchError, match=r"no option estimator\.partcles; it has estimator\.particles"):
-        SMC.from_options("ula", {"partcles": "5"})
-    with pytest.raises(BgbenchError, match=r"estimator\.steps=many"):
-        SMC.from_options("ula", {"steps": "many"})
-    with pytest.raises(BgbenchError, match=r"schedule is one of even, cess, not 'odd'"):
-        SMC.from_options("mala", {"schedule": "odd"})
-    with pytest.raises(BgbenchError, match=r"threshold must lie from 0 to 1, got 2"):
-        SMC.from_options("mala", {"threshold": "2"})
-    assert chosen("x", Settings(), {"cess": "0.5"}).cess == 0.5
+    with pytest.raises(
+        BgbenchError,
+        match=r"--set estimator\.partcles=5: estimator smc-ula has no option 'estimator\.partcles'; "
+        r"did you mean 'estimator\.particles'\? Its options are estimator\.particles, estimator\.steps",
+    ):
+        SMC.build("ula", {"partcles": "5"})
+    with pytest.raises(BgbenchError, match=r"--set estimator\.steps=many: 'many' is not a whole number"):
+        SMC.build("ula", {"steps": "many"})
+    with pytest.raises(BgbenchError, match=r"--set estimator\.schedule=odd: 'odd' is not one of even, cess"):
+        SMC.build("mala", {"schedule": "odd"})
+    with pytest.raises(BgbenchError, match="schedule must be one of even, cess, got 'odd'"):
+        SMCOptions(schedule="odd")
+    with pytest.raises(BgbenchError, match=r"--set estimator\.threshold must lie between 0 and 1, got 2"):
+        SMC.build("mala", {"threshold": "2"})
+    assert SMC.build("ula", {"cess": "0.5", "correct": "no"}).options == SMCOptions(cess=0.5, correct=False)
 
     class Far(Wide):
         def draw(self, task, n_samples):

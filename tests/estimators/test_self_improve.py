@@ -9,7 +9,7 @@ import torch
 
 from bgbench import AbstractDensitySampler, BgbenchError, Proposal, tuned_card
 from bgbench.core.errors import NonFinite, Unsupported
-from bgbench.estimators.self_improve import SelfImprove, Settings, free, tempering
+from bgbench.estimators.self_improve import SelfImprove, SelfImproveOptions, reserve_file, tempering_power
 from bgbench.estimators.weights import ess, mean_and_error
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
@@ -41,7 +41,7 @@ def improved(name, budget, seed=0, **settings):
     task = analytic_task(name, budget, seed)
     sampler = Learner([3 * width for width in WIDTHS[name]])
     before = copy.deepcopy(sampler.inner.widths)
-    estimate = SelfImprove(Settings(**settings)).estimate(sampler, task)
+    estimate = SelfImprove(SelfImproveOptions(**settings)).estimate(sampler, task)
     assert torch.equal(sampler.inner.widths, before)
     return estimate, task, sampler
 
@@ -86,19 +86,19 @@ def test_every_round_is_charged_and_nothing_is_left(budget):
 
 def test_training_weights_are_tempered_only_where_they_must_be(generator):
     log_w = 20 * torch.randn(1000, generator=generator, dtype=torch.float64)
-    power = tempering(log_w, 100)
+    power = tempering_power(log_w, 100)
     assert 0 < power < 1
     assert ess(power * log_w) == pytest.approx(0.1, rel=1e-3)
-    assert tempering(torch.zeros(1000), 100) == 1.0
-    assert tempering(log_w, 10) > power
+    assert tempering_power(torch.zeros(1000), 100) == 1.0
+    assert tempering_power(log_w, 10) > power
     dead = torch.where(torch.arange(1000) < 980, -torch.inf, log_w)
-    assert ess(torch.where(dead == -torch.inf, dead, tempering(dead, 100) * dead)) * 1000 >= 9.99
+    assert ess(torch.where(dead == -torch.inf, dead, tempering_power(dead, 100) * dead)) * 1000 >= 9.99
 
 
 def test_the_copy_can_be_saved_beside_what_is_there(tmp_path):
     path = tmp_path / "new" / "own.safetensors"
     for expected in ("own", "own-2", "own-3"):
-        estimate, _, sampler = improved("analytic:harmonic", 500, save=str(path))
+        estimate, _, sampler = improved("analytic:harmonic", 500, save=path)
         written, notes = sampler.saved[0]
         assert written.stem == expected
         assert estimate.diagnostics["saved"] == str(written)
@@ -106,7 +106,7 @@ def test_the_copy_can_be_saved_beside_what_is_there(tmp_path):
         assert (notes["system"], notes["evaluations"]) == ("analytic:harmonic", 400)
     (tmp_path / "file").write_text("")
     with pytest.raises(BgbenchError, match="cannot write"):
-        free(tmp_path / "file" / "own.safetensors")
+        reserve_file(tmp_path / "file" / "own.safetensors")
 
 
 def test_a_tuned_card_owns_up_to_its_lessons():
@@ -123,10 +123,12 @@ def test_samplers_that_cannot_learn_and_wrong_options_say_so():
         SelfImprove().estimate(Wide([0.1, 0.2, 0.4]), analytic_task("analytic:harmonic", 100))
     with pytest.raises(BgbenchError, match="Wide has no weights to write"):
         Wide([1.0]).save("x.safetensors", {})
-    with pytest.raises(BgbenchError, match=r"give a \.safetensors file"):
-        SelfImprove.from_options({"save": "weights.pth"})
-    with pytest.raises(BgbenchError, match="rounds must lie from 0 to 1000, got -1"):
-        SelfImprove.from_options({"rounds": "-1"})
+    with pytest.raises(
+        BgbenchError, match=r"--set estimator\.save must name a \.safetensors file, got 'weights\.pth'"
+    ):
+        SelfImprove.build({"save": "weights.pth"})
+    with pytest.raises(BgbenchError, match=r"--set estimator\.rounds must lie between 0 and 1000, got -1"):
+        SelfImprove.build({"rounds": "-1"})
 
     class Hopeless(Learner):
         """Everything is outside the target."""

@@ -1,17 +1,23 @@
 """The smallest useful plugin: Gaussian noise around the start structure, with its exact density."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 
 import bgbench
 
 
+@dataclass(frozen=True)
 class Wobble(bgbench.AbstractDensitySampler):
-    """Every coordinate N(start, width²), nm."""
+    """Every coordinate normal around the start structure. The fields are the options of `--set`."""
 
-    def __init__(self, width: float) -> None:
-        self.width = width
+    width: float = 0.005
+    """Standard deviation of every coordinate, nm."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise bgbench.BgbenchError(f"width must be positive, got {self.width:g} nm")
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         start = task.system.positions.float()
@@ -27,11 +33,12 @@ class Wobble(bgbench.AbstractDensitySampler):
 
 @bgbench.hookimpl
 def bgbench_samplers() -> list[bgbench.SamplerPlugin]:
+    """wobble."""
     return [
         bgbench.SamplerPlugin(
             name="wobble",
             summary="Gaussian noise around the start structure",
-            build=lambda options: Wobble(float(options.get("width", "0.005"))),
+            build=lambda options: bgbench.parse_options(Wobble, options, owner="wobble"),
             card=lambda options: bgbench.Card(name="wobble"),
             estimator="snis",
         )

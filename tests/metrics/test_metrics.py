@@ -26,7 +26,7 @@ from bgbench import (
     TicaModel,
     peptide,
 )
-from bgbench.estimators.handedness import settle
+from bgbench.estimators.handedness import apply_chirality_rule
 from bgbench.estimators.weights import points_at
 from bgbench.evaluation.floors import SPLITS, halves
 from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
@@ -421,7 +421,7 @@ def test_hands_are_counted_before_their_repair(rule, system, reference, stored):
     x[:10] *= -1
     swap = [system.atom_index[1, "CB"], system.atom_index[1, "HA"]]
     x[20, swap] = x[20, swap[::-1]]
-    proposal, rates = settle(system, Proposal(x), rule)
+    proposal, rates = apply_chirality_rule(system, Proposal(x), rule)
     case = case_of(system, reference, proposal.x, u)
     estimate = Estimate(case.estimate.ensemble, proposal, {"handedness": rates})
     found = COMPUTE["validity"](replace(case, estimate=estimate))

@@ -70,10 +70,10 @@ def test_test_peptides_are_refused(tmp_path, make_reference):
 
 
 def test_wrong_options_say_so():
-    with pytest.raises(BgbenchError, match="unknown size 'huge'"):
-        Recipe.from_options({"config": "huge"})
-    with pytest.raises(BgbenchError, match="training option"):
-        Recipe.from_options({"steps": "many"})
+    with pytest.raises(BgbenchError, match=r"config must be one of prose-tiny, .*, got 'huge'"):
+        Recipe.build({"config": "huge"})
+    with pytest.raises(BgbenchError, match="--set steps=many: 'many' is not a whole number"):
+        Recipe.build({"steps": "many"})
 
 
 def command(folder, out):

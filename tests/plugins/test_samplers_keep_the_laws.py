@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Card
-from bgbench.testing import DensitySamplerLaws, SamplerLaws, peptide_task
+from bgbench.core.plugins import plugins
+from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, peptide_task
 from bgbench_controls import Prior, ReferenceDraws
 from bgbench_md import LangevinMD, ParallelTempering
 from bgbench_prose import ProseSampler
@@ -82,22 +83,40 @@ def test_remd_charges_every_walker_and_its_energies_are_the_frames():
 
 
 @pytest.mark.parametrize(
-    ("build", "options", "complaint"),
+    ("sampler", "word", "complaint"),
     [
-        (Prior.from_options, {"width": "-1"}, "-1"),
-        (Prior.from_options, {"widht": "1"}, "widht"),
-        (Prior.from_options, {"width": "wide"}, "wide"),
-        (ParallelTempering.from_options, {"rungs": "1"}, "rungs"),
-        (ParallelTempering.from_options, {"rung": "4"}, "rung"),
-        (ReferenceDraws.from_options, {"variant": "best"}, "best"),
+        ("prior", "width=-1", "--set width must be positive, got -1 nm"),
+        ("prior", "width=nan", "--set width=nan: 'nan' is not a number"),
+        ("prior", "widht=1", r"prior has no option 'widht'; did you mean 'width'\? Its options are width"),
+        ("prior", "width=abc", "--set width=abc: 'abc' is not a number"),
+        ("md", "share=2", "--set share must be above 0 and at most 1, got 2"),
+        ("remd", "rungs=1", "--set rungs must be 2 or more, got 1"),
+        ("remd", "rung=4", "remd has no option 'rung'; did you mean 'rungs'"),
+        (
+            "reference",
+            "variant=draw",
+            r"'draw' is not one of draws, .*; did you mean 'draws'\?",
+        ),
+        ("prose", "path=warp", "--set path=warp: 'warp' is not one of plain, bfloat16, compile"),
+        ("tbg", "tolerance=2", "--set tolerance must lie between 0 and 1, got 2"),
+        ("verse", "weight=x", "verse has no option 'weight'; did you mean 'weights'"),
     ],
 )
-def test_wrong_options_say_so(build, options, complaint):
+def test_wrong_options_say_so(sampler, word, complaint):
     with pytest.raises(BgbenchError, match=complaint):
-        build(options)
+        plugins().samplers[sampler].build(dict([word.split("=")]))
+
+
+def test_wrong_options_from_python_say_so():
+    with pytest.raises(BgbenchError, match=r"variant must be one of draws, .*, got 'best'"):
+        ReferenceDraws("best")
+
+
+class TestShippedPlugins(SamplerPluginLaws):
+    @pytest.fixture(params=["md", "prior", "prose", "reference", "remd", "tbg", "verse"])
+    def plugin(self, request):
+        return plugins().samplers[request.param]
 
 
 def test_cards_of_samplers_without_training_are_empty():
-    from bgbench.core.plugins import plugins
-
     assert plugins().samplers["md"].card({}) == Card("md")

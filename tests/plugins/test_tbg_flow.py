@@ -206,10 +206,10 @@ def file(tmp_path_factory):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"trace": "guess"}, "trace is one of exact, hutchinson, not 'guess'"),
-        ({"tolerance": "tight"}, "tolerance is a number, not 'tight'"),
-        ({"tolerance": "-1"}, "tolerance lies between 0 and 1"),
-        ({"steps": "4"}, "tbg has no option steps; it has weights, trace, tolerance"),
+        ({"trace": "guess"}, "--set trace=guess: 'guess' is not one of exact, hutchinson"),
+        ({"tolerance": "tight"}, "--set tolerance=tight: 'tight' is not a number"),
+        ({"tolerance": "-1"}, "--set tolerance must lie between 0 and 1, got -1"),
+        ({"steps": "4"}, "tbg has no option 'steps'; its options are weights, trace, tolerance"),
     ],
 )
 def test_wrong_options_say_so(file, options, complaint):

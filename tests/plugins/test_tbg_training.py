@@ -53,8 +53,8 @@ def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
     make_reference(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
         training_files([tmp_path])
-    with pytest.raises(BgbenchError, match="unknown size 'huge'"):
-        Recipe.from_options({"config": "huge"})
+    with pytest.raises(BgbenchError, match=r"config must be one of tbg-tiny, .*, got 'huge'"):
+        Recipe.build({"config": "huge"})
 
 
 def options(folder, out, **changes):

@@ -86,8 +86,8 @@ def test_checkpoints_of_another_optimiser_and_unknown_names_are_refused():
     with pytest.raises(BgbenchError, match="is of a run with optimizer=adamw"):
         optimizer.load_state_dict(adam.state_dict())
     assert isinstance(optimizer, MuonAdamW)
-    with pytest.raises(BgbenchError, match="optimizer=sgd: adamw or muon"):
-        Recipe.from_options({"optimizer": "sgd"})
+    with pytest.raises(BgbenchError, match="--set optimizer=sgd: 'sgd' is not one of adamw, muon"):
+        Recipe.build({"optimizer": "sgd"})
 
 
 def test_training_starts_from_weights_at_hand(tmp_path, make_reference):

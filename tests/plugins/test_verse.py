@@ -222,10 +222,10 @@ def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
         TrainingSet([tmp_path], 0)
     with pytest.raises(BgbenchError, match="holds no training peptides"):
         TrainingSet([tmp_path / "none"], 0)
-    with pytest.raises(BgbenchError, match="unknown size 'huge'"):
-        Recipe.from_options({"config": "huge"})
-    with pytest.raises(BgbenchError, match="steps=0: at least 1"):
-        Recipe.from_options({"steps": "0"})
+    with pytest.raises(BgbenchError, match=r"config must be one of verse-tiny, .*, got 'huge'"):
+        Recipe.build({"config": "huge"})
+    with pytest.raises(BgbenchError, match="--set steps must be 1 or more, got 0"):
+        Recipe.build({"steps": "0"})
 
 
 def mean_log_prob(trained, folder):

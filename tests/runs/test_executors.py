@@ -259,9 +259,10 @@ def test_slurm_jobs_are_described_and_run_cells_without_slurm(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"quux": "1"}, r"no option cluster\.quux; it has cluster\.queue"),
-        ({"cores": "many"}, "many"),
-        ({"gpu": "2"}, "one worker a device"),
+        ({"quux": "1"}, r"cluster slurm has no option 'cluster\.quux'; .*cluster\.queue"),
+        ({"cores": "many"}, r"--set cluster\.cores=many: 'many' is not a whole number"),
+        ({"gpu": "2"}, r"--set cluster\.gpu=2: '2' is not one of 0, 1"),
+        ({"cores": "0"}, r"--set cluster\.cores must be 1 or more, got 0"),
     ],
 )
 def test_wrong_cluster_options_are_one_sentence(options, complaint):
@@ -273,7 +274,7 @@ def test_slurm_options_reach_the_job(tmp_path):
     from dask_jobqueue.slurm import SLURMJob
 
     asked = {"account": "phys", "directives": "--exclusive; --nice=5", "prologue": "module load cuda"}
-    job = SLURMJob(scheduler="tcp://10.0.0.1:8786", name="w", **Slurm.from_options(asked).keywords())
+    job = SLURMJob(scheduler="tcp://10.0.0.1:8786", name="w", **Slurm.build(asked).keywords())
     script = job.job_script()
     for line in ("-A phys", "--exclusive", "--nice=5", "--cpus-per-task=1"):
         assert f"#SBATCH {line}\n" in script

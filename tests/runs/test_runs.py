@@ -207,7 +207,7 @@ def test_large_systems_come_first_and_each_before_any_comes_again(tmp_path):
         ("good", {"seeds": 2}, "planned with seeds 1, not 2"),
         ("good", {"suite": "dipeptides-mini"}, "planned with suite analytic@1, not dipeptides-mini@1"),
         ("good", {"options": {"width": "2"}}, "planned with options {}"),
-        ("good", {"options": {"quux.a": "2"}}, "nobody reads 'quux.'"),
+        ("good", {"options": {"quux.a": "2"}}, "unknown prefix 'quux.'; known prefixes: estimator."),
     ],
 )
 def test_a_run_is_resumed_as_it_was_planned(finished, sampler, choices, complaint):
