@@ -35,7 +35,12 @@ def submit(
     pin: Annotated[str, typer.Option(help="what to install; default: the plugin's distribution")] = "",
     source: Annotated[str, typer.Option(help="https address of the sampler's code")] = "",
     note: Annotated[str, typer.Option(help="a sentence beside the entry")] = "",
-    control: Annotated[bool, typer.Option("--control", help="a yardstick, never ranked")] = False,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control", help="a yardstick, never ranked; samplers registered as controls always are"
+        ),
+    ] = False,
     arrays_url: Annotated[str, typer.Option(help="https folder where the arrays are, for large ones")] = "",
     no_arrays: Annotated[bool, typer.Option("--no-arrays", help="with you, or gone: tier reported")] = False,
     quiet: Quiet = False,

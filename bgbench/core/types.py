@@ -90,7 +90,10 @@ class System:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT."""
+    """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT.
+
+    Tensors of another device are moved to the CPU: a sampler computes where it likes.
+    """
 
     x: Tensor
     log_q: Tensor | None = None
@@ -102,6 +105,10 @@ class Proposal:
             value = getattr(self, name)
             if value is not None:
                 check_shape(name, value, (self.n_samples,))
+        for name in ("x", "log_q", "u"):
+            value = getattr(self, name)
+            if value is not None and value.device.type != "cpu":
+                object.__setattr__(self, name, value.cpu())
 
     @property
     def n_samples(self) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
-from bgbench.core.plugins import plugins
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task, refuse_unsupported
+from bgbench.core.plugins import build_sampler, plugins
 from bgbench.core.types import Card, Reference
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
@@ -20,7 +20,6 @@ from bgbench.evaluation.checks import (
     refuse_false,
     refuse_foreign,
     refuse_short,
-    refuse_unsupported,
 )
 from bgbench.evaluation.guard import contained
 from bgbench.evaluation.leakage import leakage
@@ -51,9 +50,8 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None], stages: 
         Unsupported: if the sampler cannot sample this system.
         BrokenContract: if it changed something global, printed, or gave samples of another system.
     """
-    plugin = plugins().samplers[cell.sampler]
     with stages("building"):
-        sampler = plugin.build(cell.options)
+        sampler = build_sampler(cell.sampler, cell.options)
         estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
         refuse_unsupported(sampler, bench.system)
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
@@ -71,7 +69,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None], stages: 
         refuse_false(estimate, bench)
     with stages("judging"):
         judgement = bench.protocol.judge(estimate, bench.reference, bench.system, generator(cell, "judge"))
-    card = plugin.card(cell.options)
+    card = sampler.card
     with stages("auditing"), contained():
         told = notes(sampler, task, bench, card)
 
@@ -87,7 +85,7 @@ def evaluate(cell: Cell, bench: Bench, progress: Callable[[int], None], stages: 
 
 def checked_against_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
     """The largest |Δu| (kT) of 32 conformers against OpenMM, where another backend ran."""
-    if bench.system.forcefield is None or isinstance(bench.energy, OpenMMEnergy):
+    if bench.system.forcefield is None or bench.energy.is_truth:
         return {}
     judge = OpenMMEnergy(bench.system, "Reference")
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
@@ -114,7 +112,7 @@ def forward(sampler: AbstractSampler, task: Task, reference: Reference) -> dict[
     pick = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
     with torch.no_grad():
         batches = reference.x[pick].double().split(sampler.batch_size(task.system))
-        parts = [sampler.log_prob(task, x) for x in batches]
+        parts = [sampler.log_prob(task, x).cpu() for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[pick].double() - log_q
     log_ess = 2 * math.log(len(pick)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)

@@ -7,7 +7,7 @@ from typing import Any
 from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import SamplerPlugin
 from bgbench.core.options import refuse_unknown_prefixes, select_prefixed, select_sampler_options
-from bgbench.core.plugins import Registry, plugins
+from bgbench.core.plugins import Registry, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
@@ -63,7 +63,6 @@ def check_choices(plugin: SamplerPlugin, cell: Cell) -> None:
     refuse_second_cut(cell)
     plugins().estimators[cell.estimator].build(cell.estimator_options)
     plugins().energies[cell.energy]
-    plugin.build(cell.options)
 
 
 def refuse_second_cut(cell: Cell) -> None:
@@ -83,9 +82,10 @@ def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:
     Raises:
         BgbenchError: for a damaged reference, or for all systems that have none.
     """
+    sampler = build_sampler(cell.sampler, cell.options)
     return Inputs(
         references=references(cell, systems, suite),
-        weights_sha256=plugins().samplers[cell.sampler].card(cell.options).weights_sha256,
+        weights_sha256=sampler.card.weights_sha256,
         plugins={
             "sampler": origin(plugins().samplers, cell.sampler),
             "estimator": origin(plugins().estimators, cell.estimator),

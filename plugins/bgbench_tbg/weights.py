@@ -9,7 +9,7 @@ from torch import Tensor
 
 import bgbench
 from bgbench_tbg.network import ATOM_KINDS, RESIDUE_KINDS, Config, Field
-from bgbench_training.weights import fill, read, read_state, write
+from bgbench_training.weights import LoadedNetwork, fill, read, write
 
 NAMES = {
     "edge_mlp.0": "edge_in",
@@ -28,28 +28,19 @@ def save(path: Path, field: Field, card: Mapping[str, Any]) -> None:
     write(path, field, {"config": asdict(field.config), "card": dict(card)})
 
 
-def load(path: Path) -> tuple[Field, dict[str, Any]]:
+def load(path: Path) -> LoadedNetwork[Field]:
     """The field and the card of a file written by `save`.
 
     Raises:
         BgbenchError: if the file is missing, damaged, or not one of ours.
     """
-    told, state = read(path, "TBG")
+    file = read(path, "TBG")
     try:
-        field = Field(Config(**told["config"]))
+        field = Field(Config(**file.metadata["config"]))
     except TypeError as error:
         raise bgbench.BgbenchError(f"{path} holds no TBG weights ({error})") from error
-    fill(field, state, str(path))
-    return field.eval(), told.get("card", {})
-
-
-def read_published(path: Path) -> Field:
-    """A field from a published `.pth` or `.safetensors` file; nothing is unpickled but tensors.
-
-    Raises:
-        BgbenchError: if the file is no state dict of tensors or does not fit.
-    """
-    return from_published(read_state(path))
+    fill(field, file.tensors, str(path))
+    return LoadedNetwork(field.eval(), file.metadata.get("card", {}), file.sha256)
 
 
 def from_published(state: Mapping[str, Tensor]) -> Field:

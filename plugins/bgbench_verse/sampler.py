@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_training.rotations import turns
+from bgbench_training.weights import make_card
 from bgbench_verse.chemistry import Molecules, molecule, together
 from bgbench_verse.density import draw, log_density, uniform
 from bgbench_verse.hydrogens import exchanged_rivals, n_pairs, renamed
@@ -23,7 +25,7 @@ PLACE = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
 
-class VerseSampler(bgbench.AbstractDensitySampler):
+class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.Tunable):
     """Draws shapes atom by atom; orientation is uniform, the centre of mass Gaussian and divided out.
 
     Hydrogens that only their names tell apart are named by chance: each naming has its share of q.
@@ -34,17 +36,17 @@ class VerseSampler(bgbench.AbstractDensitySampler):
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
+        self.card = make_card(trained.card, "verse", trained.net.n_parameters(), trained.sha256)
         self.net = trained.net.eval().requires_grad_(False)
         self._molecules = lru_cache(maxsize=8)(self._read)
 
-    def supports(self, system: bgbench.System) -> str:
+    def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
-            return "Verse builds molecules along their bonds; this system has none"
+            raise bgbench.Unsupported("Verse builds molecules along their bonds; this system has none")
         try:
             self._molecules(system.atoms, system.bonds)
         except bgbench.BgbenchError as error:
-            return str(error)
-        return ""
+            raise bgbench.Unsupported(str(error)) from error
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
@@ -82,10 +84,10 @@ class VerseSampler(bgbench.AbstractDensitySampler):
         m, place = self._molecules(task.system.atoms, task.system.bonds)
         net = tuned(self.net, m, renamed(x[:, torch.argsort(place)], m.tree), tuning, task.generator)
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
-        return VerseSampler(replace(self.trained, net=net))
+        return VerseSampler(replace(self.trained, net=net, sha256=""))
 
     def save(self, path: Path, notes: Mapping[str, Any]) -> None:
-        save(path, replace(self.trained, card=bgbench.tuned_card(self.trained.card, notes)))
+        save(path, replace(self.trained, card=bgbench.data.tuned_card(self.trained.card, notes)))
 
     def _around(self, task: bgbench.Task, x: Tensor, log_q: Tensor, m: Molecules) -> Tensor:
         """Add the density of orientation, hydrogens' names and, where asked for, the centre of mass."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import bgbench
-from bgbench_training.weights import fill, read, sha256, write
+from bgbench_training.weights import fill, read, write
 from bgbench_verse.network import Config, Verse
 
 
@@ -34,10 +34,11 @@ def load(path: Path) -> Trained:
     Raises:
         BgbenchError: if the file is missing, damaged, or not one of ours.
     """
-    told, state = read(path, "Verse")
+    file = read(path, "Verse")
+    told = file.metadata
     missing = sorted({"vocabulary", "table", "card"} - set(told))
     if missing:
         raise bgbench.BgbenchError(f"{path} holds no Verse weights: it tells no {', '.join(missing)}")
     net = Verse(Config(**told["config"]))
-    fill(net, state, str(path))
-    return Trained(net.eval(), told["vocabulary"], told["table"], told["card"], sha256(path))
+    fill(net, file.tensors, str(path))
+    return Trained(net.eval(), told["vocabulary"], told["table"], told["card"], file.sha256)

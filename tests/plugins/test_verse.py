@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bgbench import BgbenchError, energy, peptide
+from bgbench import BgbenchError, Unsupported, energy, peptide
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_verse import VerseSampler
 from bgbench_verse.chemistry import molecule, together
@@ -204,9 +204,9 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
 
 
 def test_an_atom_never_seen_is_refused_by_name(trained):
-    assert "verse has no bond length for" in VerseSampler(
-        Trained(trained.net, trained.vocabulary, {}, {})
-    ).supports(peptide("AA"))
+    sampler = VerseSampler(Trained(trained.net, trained.vocabulary, {}, {}))
+    with pytest.raises(Unsupported, match="verse has no bond length for"):
+        sampler.check_supports(peptide("AA"))
 
 
 def test_frames_of_the_first_atoms_are_the_unit_axes():
