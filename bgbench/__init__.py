@@ -19,10 +19,12 @@ if TYPE_CHECKING:
         AbstractSampler,
         Conventions,
         Estimate,
+        Invertible,
         MetricCase,
         Task,
+        Tunable,
     )
-    from bgbench.core.errors import BgbenchError, BudgetExhausted
+    from bgbench.core.errors import BgbenchError, BudgetExhausted, Unsupported
     from bgbench.core.hookspecs import (
         EnergyPlugin,
         EstimatorPlugin,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     )
     from bgbench.core.options import parse_options
     from bgbench.core.plugins import energy
-    from bgbench.core.resources import data_path
     from bgbench.core.types import (
         Atom,
         Card,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         System,
         TicaModel,
         Tuning,
-        tuned_card,
     )
     from bgbench.core.units import kt
     from bgbench.dynamics.tempered import Tempered
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from bgbench.energies.openmm import openmm_system
     from bgbench.estimators.weights import ess
     from bgbench.references.providers import find_reference
-    from bgbench.runs.provenance import provenance
     from bgbench.systems.encodings import Encoding
     from bgbench.systems.encodings import encode as encode_atoms
     from bgbench.systems.features import torsions
@@ -77,6 +76,7 @@ __all__ = [
     "Estimate",
     "EstimatorPlugin",
     "ForceFieldSpec",
+    "Invertible",
     "MetricCase",
     "MetricPlugin",
     "Proposal",
@@ -88,9 +88,10 @@ __all__ = [
     "Tempered",
     "TicaModel",
     "TrackerPlugin",
+    "Tunable",
     "Tuning",
+    "Unsupported",
     "__version__",
-    "data_path",
     "encode_atoms",
     "energy",
     "ess",
@@ -102,10 +103,8 @@ __all__ = [
     "openmm_system",
     "parse_options",
     "peptide",
-    "provenance",
     "run",
     "torsions",
-    "tuned_card",
 ]
 
 _HOMES = {
@@ -125,6 +124,7 @@ _HOMES = {
     "Estimate": "core.abstract.Estimate",
     "EstimatorPlugin": "core.hookspecs.EstimatorPlugin",
     "ForceFieldSpec": "core.types.ForceFieldSpec",
+    "Invertible": "core.abstract.Invertible",
     "MetricCase": "core.abstract.MetricCase",
     "MetricPlugin": "core.hookspecs.MetricPlugin",
     "Proposal": "core.types.Proposal",
@@ -136,8 +136,9 @@ _HOMES = {
     "Tempered": "dynamics.tempered.Tempered",
     "TicaModel": "core.types.TicaModel",
     "TrackerPlugin": "core.hookspecs.TrackerPlugin",
+    "Tunable": "core.abstract.Tunable",
     "Tuning": "core.types.Tuning",
-    "data_path": "core.resources.data_path",
+    "Unsupported": "core.errors.Unsupported",
     "encode_atoms": "systems.encodings.encode",
     "energy": "core.plugins.energy",
     "ess": "estimators.weights.ess",
@@ -149,10 +150,8 @@ _HOMES = {
     "openmm_system": "energies.openmm.openmm_system",
     "parse_options": "core.options.parse_options",
     "peptide": "systems.peptides.peptide",
-    "provenance": "runs.provenance.provenance",
     "run": "api.run",
     "torsions": "systems.features.torsions",
-    "tuned_card": "core.types.tuned_card",
 }
 """Where each public name lives, below `bgbench`."""
 

@@ -1,21 +1,27 @@
-"""What trainers need: frames and energies of training files, published shards, held-out peptides, the hub.
+"""What trainers need: training files, published shards, held-out peptides, the hub, cards of weights.
 
 Plugins that are trained import it beside `bgbench`; samplers that only sample do not.
 """
 
+from bgbench.core.resources import data_path
+from bgbench.core.types import tuned_card
 from bgbench.references.hub import HubFile, fetch, is_hub_address
 from bgbench.references.shards import published_atoms, published_frames
 from bgbench.references.store import evaluations_of, read_energies, read_frames
 from bgbench.references.training import held_out
+from bgbench.runs.provenance import provenance
 
 __all__ = [
     "HubFile",
+    "data_path",
     "evaluations_of",
     "fetch",
     "held_out",
     "is_hub_address",
+    "provenance",
     "published_atoms",
     "published_frames",
     "read_energies",
     "read_frames",
+    "tuned_card",
 ]

@@ -29,7 +29,7 @@ from bgbench import peptide
 from bgbench.core.abstract import Task
 from bgbench.core.plugins import energy, plugins
 from bgbench.energies.meter import MeteredEnergy
-from bgbench_tbg import weights
+from bgbench_tbg import build
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.flow import Solver, exact_divergence, integrate_flow, log_prior
 from bgbench_tbg.network import (
@@ -151,7 +151,7 @@ def together(velocity, z, solver):
 def test_whole_log_likelihood_as_published(what, solver):
     system = peptide("AL" if what == "tbg-mini" else "AA")
     sizes = {"ecnf": FieldConfig(128, 9), "ecnf++": FieldConfig(256, 9)}
-    field = weights(what)[0] if what == "tbg-mini" else Field(sizes[what])
+    field = build({}).field if what == "tbg-mini" else Field(sizes[what])
     field.requires_grad_(False)
     m = encode_peptides([system.atoms], field.config)
     z = torch.randn(
@@ -179,7 +179,7 @@ def test_whole_log_likelihood_as_published(what, solver):
 @torch.no_grad()
 def test_there_and_back_by_tolerance(sequence):
     """Noise → conformer → noise, 24 paths of `tbg-mini`; x in units of `scale`."""
-    field = weights("tbg-mini")[0].requires_grad_(False)
+    field = build({}).field
     m = encode_peptides([peptide(sequence).atoms], field.config)
     z = torch.randn(24, m.mask.shape[1], 3, generator=torch.Generator().manual_seed(0))
     z = z - z.mean(1, keepdim=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import bgbench
-from bgbench_prose import weights as prose_weights
+from bgbench_prose import build as build_prose
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, log_prior, tokens
 from bgbench_verse import weights as verse_weights
@@ -54,8 +54,7 @@ def prose_rate(system: bgbench.System, flow: Prose, n: int) -> float:
 def test_samples_with_likelihood_a_second(sequence):
     system = bgbench.peptide(sequence)
     verse = verse_rate(system)
-    mini, _ = prose_weights("prose-mini")[:2]
-    mini_rate = prose_rate(system, mini.eval().requires_grad_(False), MINI_DRAWS)
+    mini_rate = prose_rate(system, build_prose({}).flow, MINI_DRAWS)
     big = Prose(Config(n_blocks=TIMED_BLOCKS)).eval().requires_grad_(False)
     published = prose_rate(system, big, PUBLISHED_DRAWS) * TIMED_BLOCKS / Config().n_blocks
     print(

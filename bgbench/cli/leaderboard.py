@@ -45,7 +45,7 @@ def submit(
     source: Annotated[str, typer.Option(help="https address of the code of the sampler")] = "",
     note: Annotated[str, typer.Option(help="a sentence to show beside the entry")] = "",
     control: Annotated[
-        bool, typer.Option("--control", help="the entry is a yardstick and is never ranked")
+        bool, typer.Option("--control", help="the entry is a yardstick, never ranked; controls always are")
     ] = False,
     arrays_url: Annotated[
         str, typer.Option(help="https folder of the arrays, if they are too large for the submission")

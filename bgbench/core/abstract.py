@@ -1,54 +1,95 @@
-"""The interfaces a plugin implements. One level deep; wrap to change behaviour."""
+"""The interfaces of samplers, energies and estimators, and the values that they are called with.
+
+Interfaces are one level deep: a class derives from one of them, and wraps another object to change what that
+does. What a sampler can do beyond its interface is said by the capabilities it derives from, `Invertible` and
+`Tunable`: whoever needs one asks `isinstance(sampler, Tunable)`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from bgbench.core.errors import BgbenchError
-from bgbench.core.types import Ensemble, Proposal, Reference, System, Tuning, check_shape
+from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported
+from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
+from bgbench.core.types import Card, Ensemble, Proposal, Reference, System, Tuning, check_shape
+
+Measure = Literal["cartesian", "shape", "internal"]
+"""What a density is over, see `AbstractDensitySampler`."""
+
+CentreOfMass = Literal["gaussian", "chi", "none"]
+"""How the centre of mass is divided out of a density, see `Conventions`."""
+
+Handedness = Literal["zero", "fold", "flip"]
+"""What becomes of mirror images, see `Conventions`."""
 
 
 class AbstractEnergy(ABC):
     """Reduced energy u(x) = U(x)/RT of one system, for many conformers at once.
 
-    Implementers give `_energy` and `_energy_and_force`; callers use `energy` (differentiable) and
-    `energy_and_force`. Non-finite energies come back as +inf with zero force.
+    Write `_energy` and `_energy_and_force`. Others call `energy`, which is differentiable in x, and
+    `energy_and_force`. Energies that are not finite become +inf with zero force.
+
+    Args:
+        system: the system whose energy it is.
+
+    >>> import torch, bgbench
+    >>> class Spring(bgbench.AbstractEnergy):
+    ...     def _energy(self, x):
+    ...         return 0.5 * x.square().sum((1, 2))
+    ...     def _energy_and_force(self, x):
+    ...         return self._energy(x), -x
+    >>> spring = Spring(bgbench.System("one particle", torch.zeros(1, 3)))
+    >>> x = torch.tensor([[[1.0, 0.0, 0.0]], [[float("inf"), 0.0, 0.0]]])
+    >>> spring.energy(x)
+    tensor([0.5000,    inf])
     """
+
+    is_truth = False
+    """Whether other energies are checked against this one."""
 
     def __init__(self, system: System) -> None:
         self.system = system
 
     @abstractmethod
     def _energy(self, x: Tensor) -> Tensor:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT; may hold NaN or inf."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT on the device of x; may hold NaN or inf."""
 
     @abstractmethod
     def _energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm on the device of x."""
 
     def describe(self) -> Mapping[str, Any]:
-        """What ran, for the record (platform, precision, compiler)."""
+        """What ran, for the record: backend, platform, precision, compiler."""
         return {"backend": type(self).__name__}
 
     def prepare(self, evaluations: int) -> None:
-        """Do what must be done once (compile, say) before about `evaluations` conformers are asked for."""
+        """Do what is done once, such as compiling, before about `evaluations` conformers are evaluated."""
         del evaluations
 
     def energy(self, x: Any) -> Tensor:
-        """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x."""
+        """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x.
+
+        Raises:
+            ValueError: if x has another shape.
+        """
         x = self._checked(x)
         if x.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(x, self)
         return self._finite(self._energy(x.detach()))
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
-        """Energies `(n,)` in kT and forces `(n, atoms, 3)` in kT/nm of `x (n, atoms, 3)` in nm."""
+        """Energies `(n,)` in kT and forces `(n, atoms, 3)` in kT/nm of `x (n, atoms, 3)` in nm.
+
+        Raises:
+            ValueError: if x has another shape.
+        """
         u, force = self._energy_and_force(self._checked(x).detach())
         bad = ~torch.isfinite(u) | ~torch.isfinite(force).all(-1).all(-1)
         return self._finite(u), force.masked_fill(bad[:, None, None], 0.0)
@@ -77,7 +118,16 @@ class _Differentiable(torch.autograd.Function):
 
 
 class AbstractOracle(ABC):
-    """The only way to the target energy: metered, with a hard stop."""
+    """A sampler's only way to the target energy: every conformer is charged, and the budget is a hard stop.
+
+    bgbench implements it; samplers get one as `task.oracle`.
+
+    >>> from bgbench.testing import peptide_task
+    >>> oracle = peptide_task("GG", budget=10).oracle
+    >>> u = oracle.energy(peptide_task("GG").system.positions.expand(4, -1, -1))
+    >>> u.shape, oracle.remaining
+    (torch.Size([4]), 6)
+    """
 
     @property
     @abstractmethod
@@ -86,48 +136,90 @@ class AbstractOracle(ABC):
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT; charges n or raises BudgetExhausted."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT; charges n evaluations.
+
+        Raises:
+            BudgetExhausted: if fewer are left; nothing is evaluated or charged then.
+        """
 
     @abstractmethod
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`u (n,)` kT and force `(n, atoms, 3)` kT/nm; charges n or raises BudgetExhausted."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT and force `(n, atoms, 3)` kT/nm; charges n evaluations.
+
+        Raises:
+            BudgetExhausted: if fewer are left; nothing is evaluated or charged then.
+        """
 
     @abstractmethod
     def charge(self, n: int) -> None:
-        """Charge n energy+force evaluations made by an engine of the sampler's own (MD steps)."""
+        """Charge n evaluations of energy and force that an engine of the sampler's own makes (MD steps).
+
+        Raises:
+            BudgetExhausted: if fewer are left; nothing is charged then.
+        """
 
     @abstractmethod
     def count(self, kind: str, n: int, seconds: float) -> None:
-        """Enter network calls (`drawn`, `log_density`, `gradient`) in the ledger; free of charge."""
+        """Enter n network calls in the ledger, free of charge.
+
+        Args:
+            kind: `drawn`, `log_density` or `gradient`.
+            n: samples that the network drew or judged.
+            seconds: wall time of the calls.
+        """
 
     @abstractmethod
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Book what follows under `tune`, `sample` or `refine`."""
+        """Book what is spent inside the context under `tune`, `sample` or `refine`."""
 
 
-def _silent(_: int) -> None:
+def _ignore(_: int) -> None:
     return None
 
 
 @dataclass(frozen=True)
 class Conventions:
-    """Choices a protocol makes about densities.
+    """Conventions of a protocol about densities.
 
-    `com`: density of the centre of mass divided out of q, `gaussian` or `chi` (arXiv 2502.18462), or
-    `none`: q over all 3 · atoms coordinates, for audits.
-    `handedness`: mirrored samples get weight `zero`, are `fold`ed with q(x)+q(−x), or `flip`ped with
-    q of the unflipped one (the published rule).
+    Attributes:
+        com: density of the centre of mass that is divided out of q, `gaussian` or `chi` (arXiv 2502.18462);
+            or `none`, with which q is a density over all 3 · atoms coordinates, for audits.
+        handedness: mirror images get weight `zero`; or they are turned over and weighted with
+            q(x) + q(−x), `fold`; or turned over and weighted with q of what was drawn, `flip`, as published.
+
+    Raises:
+        BgbenchError: for another word.
+
+    >>> import bgbench
+    >>> bgbench.Conventions(com="gaussain")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: com must be one of gaussian, chi, none, got 'gaussain'; did you mean \
+'gaussian'?
     """
 
-    com: str = "gaussian"
-    handedness: str = "zero"
+    com: CentreOfMass = "gaussian"
+    handedness: Handedness = "zero"
+
+    def __post_init__(self) -> None:
+        refuse_unknown_words(self)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a sampler is asked: a system, its metered energy, a generator, and how many frames count.
+    """What a sampler is asked to do.
 
-    `n_samples` is the number of conformers the protocol scores; `progress(k)` reports k more done.
+    Attributes:
+        system: the system to sample.
+        oracle: its energy, metered.
+        generator: every random number comes from it.
+        n_samples: how many conformers the protocol scores.
+        conventions: how densities are counted.
+        progress: `progress(k)` reports k more conformers, or evaluations, as done.
+
+    >>> from bgbench.testing import peptide_task
+    >>> task = peptide_task("AA", budget=100, seed=7)
+    >>> task.system.name, task.oracle.remaining, task.conventions.handedness
+    ('AA', 100, 'zero')
     """
 
     system: System
@@ -135,62 +227,129 @@ class Task:
     generator: torch.Generator
     n_samples: int
     conventions: Conventions = field(default_factory=Conventions)
-    progress: Callable[[int], None] = _silent
+    progress: Callable[[int], None] = _ignore
 
 
 class AbstractSampler(ABC):
-    """Draws conformers of any system of its domain."""
+    """Draws conformers of any system that it supports.
+
+    Write `sample`. Write `check_supports` if there are systems that the sampler cannot sample, and set `card`
+    if it was trained. A sampler works on whatever device it likes: a `Proposal` holds its tensors on the CPU.
+
+    Raises:
+        BgbenchError: where a class is defined with the method `supports` of older versions.
+
+    >>> import bgbench
+    >>> class Copies(bgbench.AbstractSampler):
+    ...     '''The start structure, again and again.'''
+    ...     card = bgbench.Card("copies", notes="for the documentation")
+    ...     def check_supports(self, system):
+    ...         if system.n_atoms < 2:
+    ...             raise bgbench.Unsupported("one atom has no structure")
+    ...     def sample(self, task, n_samples):
+    ...         return bgbench.Proposal(task.system.positions.expand(n_samples, -1, -1))
+    >>> from bgbench.testing import peptide_task
+    >>> Copies().sample(peptide_task("AA"), 5).x.shape
+    torch.Size([5, 23, 3])
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if getattr(cls, "supports", None) is not None:
+            raise BgbenchError(
+                f"{cls.__name__} has a method supports, which nobody calls: rename it check_supports, let it "
+                "raise bgbench.Unsupported with the reason, and return nothing for systems it can sample"
+            )
 
     @abstractmethod
     def sample(self, task: Task, n_samples: int) -> Proposal:
-        """`n_samples` conformers (fewer only when the budget ends)."""
+        """Draw conformers of `task.system`.
 
-    def supports(self, system: System) -> str:
-        """Empty where the system can be sampled, else the reason why not."""
+        Args:
+            task: what to sample, with the energy, the generator and the conventions to use.
+            n_samples: how many conformers to draw.
+
+        Returns:
+            `n_samples` conformers; fewer only where the budget ends before.
+        """
+
+    def check_supports(self, system: System) -> None:
+        """Return if the sampler can sample the system; every system, unless this method is overridden.
+
+        Raises:
+            Unsupported: with the reason, if it cannot.
+        """
         del system
-        return ""
+
+    @cached_property
+    def card(self) -> Card:
+        """What the sampler declares of itself; by default its class's name and no training.
+
+        Set it as an attribute of the class or of the instance, or override it as a property. It is read from
+        the sampler that was built, so it is known by then: whoever reads weights reads them once.
+        """
+        return Card(type(self).__name__)
 
 
 class AbstractDensitySampler(AbstractSampler):
     """A sampler that knows its normalised density q over `(atoms, 3)`.
 
-    `log_q` must be the same function in `draw` and `log_prob`. `measure` says what it is a density over:
-    `cartesian`, all 3 · atoms coordinates; `shape`, with the centre of mass divided out as the task's
-    conventions say; `internal`, that and every orientation alike. `exact` is False where log_q is only an
-    estimate of that density: records say so, and share no table with exact ones.
+    Write `draw` and `log_prob`; `sample` and `stream` follow. `log_q` must be the same function in both.
+
+    Attributes:
+        chunk: conformers in one call of `draw` or `log_prob`.
+        measure: what q is a density over. `cartesian`: all 3 · atoms coordinates. `shape`: these, with the
+            centre of mass divided out as the task's conventions say. `internal`: as `shape`, and every
+            orientation has the same density.
+        exact: False if log_q is only an estimate of that density. Records say so, and such runs share no
+            table with exact ones.
+
+    Raises:
+        BgbenchError: where a class is defined with an unknown `measure`, or with the methods of a capability
+            (`latent`, `finetuned`) that it does not derive from.
+
+    >>> import math, torch, bgbench
+    >>> class Cloud(bgbench.AbstractDensitySampler):
+    ...     '''Every coordinate normal around the start structure, 0.01 nm wide.'''
+    ...     def draw(self, task, n_samples):
+    ...         shape = (n_samples, task.system.n_atoms, 3)
+    ...         x = task.system.positions + 0.01 * torch.randn(shape, generator=task.generator)
+    ...         return bgbench.Proposal(x, self.log_prob(task, x))
+    ...     def log_prob(self, task, x):
+    ...         z = (x - task.system.positions) / 0.01
+    ...         return (-0.5 * z.square() - math.log(0.01 * math.sqrt(2 * math.pi))).sum((1, 2))
+    >>> from bgbench.testing import peptide_task
+    >>> proposal = Cloud().sample(peptide_task("GG"), 5)
+    >>> proposal.x.shape, proposal.log_q.shape
+    (torch.Size([5, 17, 3]), torch.Size([5]))
     """
 
     chunk: int = 2048
-    measure: str = "cartesian"
+    measure: Measure = "cartesian"
     exact: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_unknown_word(f"{cls.__name__}.measure", cls.measure, get_args(Measure))
+        for method, capability in (("latent", Invertible), ("finetuned", Tunable)):
+            if getattr(cls, method, None) is not None and not issubclass(cls, capability):
+                name = capability.__name__
+                raise BgbenchError(
+                    f"{cls.__name__} has a method {method} but does not derive from bgbench.{name}, so "
+                    f"nobody calls it: write class {cls.__name__}"
+                    f"(bgbench.AbstractDensitySampler, bgbench.{name})"
+                )
 
     @abstractmethod
     def draw(self, task: Task, n_samples: int) -> Proposal:
-        """`x (n, atoms, 3)` nm with its `log_q (n,)`, in one batch."""
+        """Draw `x (n, atoms, 3)` nm with its `log_q (n,)`, in one batch."""
 
     @abstractmethod
     def log_prob(self, task: Task, x: Tensor) -> Tensor:
-        """`log_q (n,)` of `x (n, atoms, 3)` nm, differentiable in x."""
+        """`log_q (n,)` of `x (n, atoms, 3)` nm, differentiable in x.
 
-    def latent(self, task: Task, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Noise z `(n, …)` of `x (n, atoms, 3)` nm and log|det ∂z/∂x| `(n,)`, differentiable in x.
-
-        For the density audit; None for samplers that are no map of noise.
+        x arrives on the CPU; the result may be on another device.
         """
-        del task, x
-        return None
-
-    def finetuned(self, task: Task, x: Tensor, tuning: Tuning) -> "AbstractDensitySampler | None":
-        """A copy that has learnt from equally weighted `x (n, atoms, 3)` nm; None: it cannot learn.
-
-        The sampler itself stays as it is, and teaches the copy (`Tuning`).
-        """
-        del task, x, tuning
-        return None
-
-    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
-        """Write weights for `--set weights=PATH`, `notes` added to their card."""
-        raise BgbenchError(f"{type(self).__name__} has no weights to write to {path} ({', '.join(notes)})")
 
     def batch_size(self, system: System) -> int:
         """Conformers of `system` in one call of `draw` or `log_prob`; fewer where each needs much memory."""
@@ -198,7 +357,7 @@ class AbstractDensitySampler(AbstractSampler):
         return self.chunk
 
     def stream(self, task: Task, n_samples: int) -> Iterator[Proposal]:
-        """`n_samples` conformers in batches: memory does not grow with `n_samples`."""
+        """Draw `n_samples` conformers in batches, so that memory does not grow with `n_samples`."""
         most = self.batch_size(task.system)
         for start in range(0, n_samples, most):
             n = min(most, n_samples - start)
@@ -214,12 +373,120 @@ class AbstractDensitySampler(AbstractSampler):
         return Proposal(torch.cat([part.x for part in parts]), torch.cat(log_q))
 
 
+class Invertible(ABC):
+    """Capability of a density sampler that is a map of noise: its log-determinant can be audited.
+
+    >>> import math, torch, bgbench
+    >>> from bgbench.testing import peptide_task
+    >>> class Scaled(bgbench.AbstractDensitySampler, bgbench.Invertible):
+    ...     '''Normal around the origin, 0.1 nm wide.'''
+    ...     def draw(self, task, n_samples):
+    ...         x = 0.1 * torch.randn(n_samples, task.system.n_atoms, 3, generator=task.generator)
+    ...         return bgbench.Proposal(x, self.log_prob(task, x))
+    ...     def log_prob(self, task, x):
+    ...         z, log_det = self.latent(task, x)
+    ...         return -0.5 * (z.square() + math.log(2 * math.pi)).sum((1, 2)) + log_det
+    ...     def latent(self, task, x):
+    ...         return x / 0.1, torch.full((len(x),), -math.log(0.1) * x[0].numel())
+    >>> from bgbench.evaluation.audit import audit
+    >>> [check.name for check in audit(Scaled(), bgbench.peptide("GG")) if check.passed]
+    ['round trip, gaussian', 'Jacobian', 'normalisation']
+    """
+
+    @abstractmethod
+    def latent(self, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map conformers to noise.
+
+        Args:
+            task: with the system and the conventions.
+            x: `(n, atoms, 3)` nm.
+
+        Returns:
+            Noise z `(n, …)`, differentiable in x, and log|det ∂z/∂x| `(n,)`.
+        """
+
+
+class Tunable(ABC):
+    """Capability of a density sampler that can learn from samples: `--estimator self-improve` needs it.
+
+    >>> import torch, bgbench
+    >>> class Width(bgbench.AbstractDensitySampler, bgbench.Tunable):
+    ...     '''Normal around the start structure, as wide as what it learnt from.'''
+    ...     def __init__(self, width):
+    ...         self.width = width
+    ...     def draw(self, task, n_samples):
+    ...         shape = (n_samples, task.system.n_atoms, 3)
+    ...         x = task.system.positions + self.width * torch.randn(shape, generator=task.generator)
+    ...         return bgbench.Proposal(x, self.log_prob(task, x))
+    ...     def log_prob(self, task, x):
+    ...         normal = torch.distributions.Normal(task.system.positions, self.width)
+    ...         return normal.log_prob(x).sum((1, 2))
+    ...     def finetuned(self, task, x, tuning):
+    ...         return Width(float((x - task.system.positions).std()))
+    ...     def save(self, path, notes):
+    ...         path.write_text(str(self.width))
+    >>> from bgbench.testing import peptide_task
+    >>> task, sampler = peptide_task("GG"), Width(0.1)
+    >>> wider = sampler.finetuned(task, task.system.positions + 0.2 * torch.randn(9, 17, 3), bgbench.Tuning())
+    >>> sampler.width < wider.width
+    True
+    """
+
+    @abstractmethod
+    def finetuned(self, task: Task, x: Tensor, tuning: Tuning) -> Self:
+        """A copy that has learnt from samples; the sampler itself stays as it is and teaches the copy.
+
+        Args:
+            task: with the system, and the generator to use.
+            x: equally weighted samples `(n, atoms, 3)` nm.
+            tuning: how to learn.
+        """
+
+    @abstractmethod
+    def save(self, path: Path, notes: Mapping[str, Any]) -> None:
+        """Write weights for `--set weights=PATH`.
+
+        Args:
+            path: the file to write.
+            notes: how they were tuned, for their card (`bgbench.data.tuned_card`).
+        """
+
+
+def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
+    """Ask a sampler whether it can sample a system.
+
+    Raises:
+        Unsupported: with the system's name and the sampler's reason, if it cannot.
+        BrokenContract: if `check_supports` returns a value, which would go unnoticed.
+    """
+    try:
+        answer: object = sampler.check_supports(system)  # type: ignore[func-returns-value]
+    except Unsupported as error:
+        raise Unsupported(f"{system.name}: {error}") from error
+    if answer is not None:
+        raise BrokenContract(
+            f"{type(sampler).__name__}.check_supports returned {answer!r}; it must raise Unsupported with "
+            "the reason, or return nothing"
+        )
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """An estimator's answer: the weighted ensemble, the proposal behind it, and its diagnostics.
+    """What an estimator returns: the weighted ensemble and what is known about it.
 
-    Points of one `group (n,)` may depend on each other: errors are taken between groups. `log_w_uncut (n,)`
-    are the weights before an estimator's cut.
+    Attributes:
+        ensemble: weighted conformers.
+        proposal: what the sampler drew.
+        diagnostics: what the record keeps beside the metrics.
+        group: `(n,)` numbers of groups. Points of one group may depend on each other, so errors are taken
+            between groups; None: every point stands alone.
+        log_w_uncut: `(n,)` weights before the estimator's cut; None: nothing was cut.
+
+    >>> import torch, bgbench
+    >>> x = torch.zeros(4, 17, 3)
+    >>> estimate = bgbench.Estimate(bgbench.Ensemble.unweighted(x, torch.zeros(4)), bgbench.Proposal(x))
+    >>> estimate.ensemble.weights.tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
 
     ensemble: Ensemble
@@ -230,20 +497,55 @@ class Estimate:
 
 
 class AbstractEstimator(ABC):
-    """Turns a sampler and a budget into a weighted ensemble."""
+    """Turns a sampler and a budget into a weighted ensemble.
+
+    >>> import bgbench
+    >>> class Unweighted(bgbench.AbstractEstimator):
+    ...     def estimate(self, sampler, task):
+    ...         proposal = sampler.sample(task, task.n_samples)
+    ...         u = task.oracle.energy(proposal.x)
+    ...         return bgbench.Estimate(bgbench.Ensemble.unweighted(proposal.x, u), proposal)
+    >>> from bgbench.testing import Wide, analytic_task
+    >>> estimate = Unweighted().estimate(Wide([0.1, 0.1, 0.1]), analytic_task("analytic:harmonic", 10))
+    >>> estimate.ensemble.n_samples
+    10
+    """
 
     @abstractmethod
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         """Spend at most `task.oracle.remaining` evaluations.
 
         Raises:
-            BgbenchError: if the sampler lacks what the estimator needs (a density, say).
+            BgbenchError: if the sampler lacks what the estimator needs, such as a density.
+            Unsupported: if the sampler lacks a capability that the estimator needs.
         """
 
 
 @dataclass(frozen=True)
 class MetricCase:
-    """One judgement: an ensemble and its proposal beside the reference, at `n_samples` each side."""
+    """What a metric judges: an estimate beside the reference.
+
+    Attributes:
+        system: the system sampled.
+        estimate: what the estimator returned.
+        reference: reference conformers of the system.
+        n_samples: how many points to compare on each side.
+        generator: every random number comes from it.
+        options: the protocol's options.
+
+    >>> import torch, bgbench
+    >>> system = bgbench.peptide("GG")
+    >>> x = system.positions.expand(4, -1, -1)
+    >>> estimate = bgbench.Estimate(bgbench.Ensemble.unweighted(x, torch.zeros(4)), bgbench.Proposal(x))
+    >>> reference = bgbench.Reference("GG", x, torch.zeros(4), torch.arange(4), {"grade": "bronze"})
+    >>> case = bgbench.MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+    >>> def mean_energy(case):
+    ...     ensemble = case.estimate.ensemble
+    ...     gap = ensemble.weights @ ensemble.u.double() - case.reference.u.mean()
+    ...     return {"mean_energy": float(gap.abs())}
+    >>> mean_energy(case)
+    {'mean_energy': 0.0}
+    """
 
     system: System
     estimate: Estimate

@@ -1,20 +1,49 @@
-"""Errors that are a user's to mend: one clear line each, never a traceback."""
+"""What ends a run or a cell, by what to do about it."""
 
 
 class BgbenchError(Exception):
-    """What was wrong, with the value, and what to do next. The command line prints it and exits 2."""
+    """Something that the user can put right: the message says what was wrong and what to do next.
+
+    The command line prints the message in one line and exits with code 2, without a traceback.
+
+    >>> import bgbench
+    >>> raise bgbench.BgbenchError("--budget must be at least 1, got -5")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: --budget must be at least 1, got -5
+    """
 
 
 class BudgetExhausted(Exception):
-    """An evaluation would have passed the energy budget. Nothing of it was evaluated or charged."""
+    """An evaluation would have exceeded the energy budget; nothing of it was evaluated or charged.
+
+    >>> from bgbench import BudgetExhausted
+    >>> from bgbench.testing import peptide_task
+    >>> task = peptide_task("GG", budget=3)
+    >>> try:
+    ...     task.oracle.charge(4)
+    ... except BudgetExhausted as error:
+    ...     print(error)
+    4 evaluations asked for, 3 left of a budget of 3
+    >>> task.oracle.remaining
+    3
+    """
 
 
 class Unsupported(Exception):
-    """The sampler says that it cannot sample this system, and why."""
+    """A sampler cannot sample a system. The message is the reason, without the system's name.
+
+    Raised by `AbstractSampler.check_supports`, and by an estimator that needs what the sampler lacks. The
+    cell's record says `unsupported`, and no budget is spent.
+
+    >>> from bgbench import Unsupported
+    >>> raise Unsupported("molecular dynamics needs a force field")
+    Traceback (most recent call last):
+    bgbench.core.errors.Unsupported: molecular dynamics needs a force field
+    """
 
 
 class BrokenContract(Exception):
-    """A plugin did what none may: changed something global, printed, gave another system's samples."""
+    """A plugin did what none may: changed something global, printed, returned another system's samples."""
 
 
 class NonFinite(Exception):

@@ -1,35 +1,108 @@
-"""The plugin contract, whole: what a plugin registers, and the hooks that register it.
+"""The plugin contract on one page: the six hooks, and what each of them registers.
 
-Implement any of these six hooks and name the module in the entry-point group `bgbench`.
+A plugin is a module. It implements any of the hooks below, marked with `bgbench.hookimpl`, and its
+distribution names it in the entry-point group `bgbench`:
+
+    [project.entry-points.bgbench]
+    my_plugin = "my_package.my_module"
+
+bgbench imports the module and calls its hooks once, before anything else is done. bgbench's own samplers,
+energies, estimators, metrics, suites and trackers come in through the same hooks. A module that cannot be
+imported, a hook that does not exist or raises, an entry of another type and a name that is already registered
+each end the command with one line that names the plugin.
+
+>>> import bgbench
+>>> class Copies(bgbench.AbstractSampler):
+...     def sample(self, task, n_samples):
+...         return bgbench.Proposal(task.system.positions.expand(n_samples, -1, -1))
+>>> @bgbench.hookimpl
+... def bgbench_samplers():
+...     return [bgbench.SamplerPlugin("copies", "the start structure", build=lambda options: Copies())]
+>>> bgbench_samplers()[0].build({}).card
+Card(name='Copies', training_sequences=(), training_evaluations=0, training_hours=0.0, n_parameters=0, \
+weights_sha256='', notes='')
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import pluggy
 
 from bgbench.core.abstract import AbstractEnergy, AbstractEstimator, AbstractSampler, MetricCase
-from bgbench.core.types import Card, System
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import refuse_unknown_word
+from bgbench.core.types import System
+
+hookspec = pluggy.HookspecMarker("bgbench")
+hookimpl = pluggy.HookimplMarker("bgbench")
+"""Marks a function of a plugin module as the implementation of the hook of its name."""
+
+Better = Literal["lower", "higher", ""]
+"""Which values of a metric are better; empty: it ranks nobody."""
 
 
 @dataclass(frozen=True)
 class SamplerPlugin:
-    """A sampler as registered: how to build it from `--set` options, train it, import weights."""
+    """A sampler as it is registered, for `bgbench run NAME`.
+
+    What a sampler declares of itself, such as the training it had, is not registered: it is read from the
+    sampler that was built (`AbstractSampler.card`).
+
+    Attributes:
+        name: its name on the command line and in tables.
+        summary: what it is, in half a sentence.
+        build: builds the sampler from the words of `--set NAME=VALUE`, usually with `bgbench.parse_options`.
+            Weights are read here, and nowhere else. Raises BgbenchError for an option it does not have.
+        estimator: name of the estimator that runs use if they name none.
+        citation: what to cite.
+        control: True for a yardstick that is shown beside samplers but never ranked among them.
+        train: trains from the words of `bgbench train NAME --set …` and returns the weights file.
+        import_weights: turns the published weights in its first file into weights in its second, and returns
+            the second (`bgbench weights import`).
+
+    Raises:
+        BgbenchError: if `estimator` is not a name.
+
+    >>> import bgbench
+    >>> from bgbench.testing import Wide
+    >>> plugin = bgbench.SamplerPlugin("wide", "a normal", build=lambda options: Wide([1.0, 1.0, 1.0]))
+    >>> plugin.estimator, plugin.control
+    ('none', False)
+    """
 
     name: str
     summary: str
     build: Callable[[Mapping[str, str]], AbstractSampler]
-    card: Callable[[Mapping[str, str]], Card]
     estimator: str = "none"
     citation: str = ""
+    control: bool = False
     train: Callable[[Mapping[str, str]], Path] | None = None
     import_weights: Callable[[Path, Path], Path] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.estimator, str):
+            raise BgbenchError(
+                f"sampler '{self.name}': estimator must be the name of an estimator, got {self.estimator!r}; "
+                "a card is no longer registered, it is the attribute `card` of the sampler"
+            )
 
 
 @dataclass(frozen=True)
 class EnergyPlugin:
-    """An energy backend as registered."""
+    """An energy backend as it is registered, for suites and for `bgbench.energy(system, backend=NAME)`.
+
+    Attributes:
+        name: its name in suites.
+        summary: what it is, in half a sentence.
+        build: builds the energy of a system. Raises BgbenchError for a system it has no energy of.
+
+    >>> import bgbench
+    >>> from bgbench.systems.analytic import AnalyticEnergy
+    >>> bgbench.EnergyPlugin("mine", "systems with known answers", build=AnalyticEnergy).name
+    'mine'
+    """
 
     name: str
     summary: str
@@ -38,7 +111,22 @@ class EnergyPlugin:
 
 @dataclass(frozen=True)
 class EstimatorPlugin:
-    """An estimator as registered. `in_order`: its first points are what a smaller budget would buy."""
+    """An estimator as it is registered, for `--estimator NAME`.
+
+    Attributes:
+        name: its name on the command line and in records.
+        summary: what it is, in half a sentence.
+        build: builds the estimator from the words of `--set estimator.NAME=VALUE`. Raises BgbenchError for an
+            option it does not have.
+        citation: what to cite.
+        in_order: whether its first points are what a smaller budget would have bought. Error-against-cost
+            curves are drawn for such estimators alone.
+
+    >>> import bgbench
+    >>> from bgbench.estimators.plain import Plain
+    >>> bgbench.EstimatorPlugin("mine", "equal weights", build=Plain.build).in_order
+    True
+    """
 
     name: str
     summary: str
@@ -49,22 +137,56 @@ class EstimatorPlugin:
 
 @dataclass(frozen=True)
 class MetricPlugin:
-    """A metric as registered. `compute` returns named values; `better` is `lower`, `higher` or ``."""
+    """A metric as it is registered, for protocols to name.
+
+    Attributes:
+        name: its name in records and tables.
+        summary: what it is, in half a sentence.
+        compute: named values of a case; a value under the metric's own name is its score, and others are its
+            companions in the record.
+        unit: of the score; empty if it has none.
+        better: `lower` or `higher`; empty for a metric that ranks nobody.
+        citation: what to cite.
+
+    Raises:
+        BgbenchError: for another word in `better`.
+
+    >>> import bgbench
+    >>> bgbench.MetricPlugin("gap", "energy gap", lambda case: {"gap": 0.0}, unit="kT", better="lover")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: metric 'gap': better must be one of lower, higher, '', got 'lover'; \
+did you mean 'lower'?
+    """
 
     name: str
     summary: str
     compute: Callable[[MetricCase], Mapping[str, float]]
     unit: str = ""
-    better: str = "lower"
+    better: Better = "lower"
     citation: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_unknown_word(f"metric '{self.name}': better", self.better, get_args(Better))
 
 
 @dataclass(frozen=True)
 class TrackerPlugin:
-    """A tracker as registered: mirrors a run folder to a URI, again and again while the run goes on.
+    """A tracker as it is registered: it mirrors a run folder to a URI, again and again while the run goes on.
 
-    `mirror(folder, uri, sent)`: `sent` is empty at first; the tracker notes there what it need not look at
-    again, under the cell's name the time at which its record was written.
+    Attributes:
+        name: its name, which is also the scheme of its URIs: `--tracking-uri NAME://…`.
+        summary: what it is, in half a sentence.
+        mirror: called as `mirror(folder, uri, sent)`. `sent` is empty at first; the tracker notes in it what
+            it need not send again: under a cell's name, the time at which its record was written.
+
+    >>> from pathlib import Path
+    >>> import bgbench
+    >>> def count_records(folder, uri, sent):
+    ...     sent.update({path.stem: path.stat().st_mtime_ns for path in folder.glob("cells/*.json")})
+    >>> tracker = bgbench.TrackerPlugin("count", "counts records", mirror=count_records)
+    >>> sent = {}
+    >>> tracker.mirror(Path("no-such-run"), "count://", sent), sent
+    (None, {})
     """
 
     name: str
@@ -72,35 +194,31 @@ class TrackerPlugin:
     mirror: Callable[[Path, str, dict[str, int]], None]
 
 
-hookspec = pluggy.HookspecMarker("bgbench")
-hookimpl = pluggy.HookimplMarker("bgbench")
-
-
 @hookspec
 def bgbench_samplers() -> Sequence[SamplerPlugin]:  # type: ignore[empty-body]
-    """Samplers, for `bgbench run NAME`."""
+    """Samplers: `bgbench run NAME`."""
 
 
 @hookspec
 def bgbench_energies() -> Sequence[EnergyPlugin]:  # type: ignore[empty-body]
-    """Energy backends, for suites and `bgbench.energy(system, backend=NAME)`."""
+    """Energy backends: `energy: NAME` in a suite."""
 
 
 @hookspec
 def bgbench_estimators() -> Sequence[EstimatorPlugin]:  # type: ignore[empty-body]
-    """Estimators, for `--estimator NAME`."""
+    """Estimators: `bgbench run SAMPLER --estimator NAME`."""
 
 
 @hookspec
 def bgbench_metrics() -> Sequence[MetricPlugin]:  # type: ignore[empty-body]
-    """Metrics, for protocols to name."""
+    """Metrics: for protocols to name."""
 
 
 @hookspec
 def bgbench_suites() -> Sequence[Path]:  # type: ignore[empty-body]
-    """Suite files (YAML), for `--suite NAME`."""
+    """Suite files `NAME@VERSION.yaml`: `bgbench run SAMPLER --suite NAME`."""
 
 
 @hookspec
 def bgbench_trackers() -> Sequence[TrackerPlugin]:  # type: ignore[empty-body]
-    """Trackers that mirror a run folder, for `--tracking-uri`."""
+    """Trackers that mirror a run folder: `--tracking-uri NAME://…`."""

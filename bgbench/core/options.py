@@ -181,14 +181,35 @@ def refuse_below(name: str, value: float, least: float) -> None:
         raise BgbenchError(f"{name} must be {least:g} or more, got {value:g}")
 
 
+def refuse_unknown_word(name: str, value: object, known: Iterable[object]) -> None:
+    """Raise BgbenchError, with the nearest known word, unless `value` is one of the `known` words.
+
+    Args:
+        name: what the value is, as it begins the message: "measure".
+        value: the value.
+        known: the words it may be.
+
+    Raises:
+        BgbenchError: for another value.
+
+    >>> refuse_unknown_word("measure", "cartesain", ("cartesian", "shape"))
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: measure must be one of cartesian, shape, got 'cartesain'; did you mean \
+'cartesian'?
+    """
+    words = tuple(known)
+    if value not in words:
+        allowed = [str(word) or "''" for word in words]
+        hint = _suggest(str(value), allowed).rstrip()
+        raise BgbenchError(f"{name} must be one of {', '.join(allowed)}, got '{value}'{hint}")
+
+
 def refuse_unknown_words(options: object) -> None:
     """Raise BgbenchError where a field of a dataclass annotated with a `Literal` holds another value."""
     hints = get_type_hints(type(options))
     for name in _option_fields(type(options)):
-        words = get_args(hints[name])
-        if get_origin(hints[name]) is Literal and getattr(options, name) not in words:
-            allowed = ", ".join(str(word) for word in words)
-            raise BgbenchError(f"{name} must be one of {allowed}, got '{getattr(options, name)}'")
+        if get_origin(hints[name]) is Literal:
+            refuse_unknown_word(name, getattr(options, name), get_args(hints[name]))
 
 
 @dataclass(frozen=True)

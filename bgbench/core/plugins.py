@@ -1,42 +1,56 @@
-"""Finds plugins by entry point, checks the contract, and refuses duplicate names."""
+"""Finds plugins by entry point, checks that they keep the contract, and refuses duplicate names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import pluggy
 
 from bgbench.core import hookspecs
-from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Measure
 from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
-from bgbench.core.types import System
+from bgbench.core.options import refuse_unknown_word
+from bgbench.core.types import Card, System
 
 T = TypeVar("T")
 GROUP = "bgbench"
+"""The entry-point group in which distributions name their plugins."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The distribution a plugin came from."""
+    """Where a plugin comes from: the entry point's name, and its distribution."""
 
     plugin: str
     distribution: str
     version: str
 
+    def __str__(self) -> str:
+        return f"plugin {self.plugin} of {self.distribution}"
+
 
 class Registry(Generic[T]):
-    """Named entries of one kind with their origins."""
+    """What is registered of one kind, by name, each with its origin.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    Args:
+        kind: what an entry is, for messages: `energy`.
+        plural: the word of `bgbench list`: `energies`.
+    """
+
+    def __init__(self, kind: str, plural: str) -> None:
+        self.kind, self.plural = kind, plural
         self._entries: dict[str, tuple[T, Origin]] = {}
 
     def add(self, name: str, entry: T, origin: Origin) -> None:
-        """Register; a name that is taken raises BgbenchError naming both distributions."""
+        """Register an entry.
+
+        Raises:
+            BgbenchError: naming both distributions, if the name is registered already.
+        """
         if name in self._entries:
             other = self._entries[name][1]
             raise BgbenchError(
@@ -49,7 +63,7 @@ class Registry(Generic[T]):
         if name not in self._entries:
             known = ", ".join(sorted(self._entries)) or "none"
             raise BgbenchError(
-                f"unknown {self.kind} '{name}'; known: {known} (see `bgbench list {self.kind}s`)"
+                f"unknown {self.kind} '{name}'; known: {known} (see `bgbench list {self.plural}`)"
             )
         return self._entries[name][0]
 
@@ -60,76 +74,161 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def origin(self, name: str) -> Origin:
-        """Which distribution registered `name`."""
+        """Where the entry called `name` comes from.
+
+        Raises:
+            BgbenchError: for an unknown name.
+        """
         self[name]
         return self._entries[name][1]
 
 
 class Plugins:
-    """Everything registered, by kind."""
+    """Everything that is registered, by kind."""
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.origins: dict[str, Origin] = {}
-        self.samplers: Registry[SamplerPlugin] = Registry("sampler")
-        self.energies: Registry[EnergyPlugin] = Registry("energy")
-        self.estimators: Registry[EstimatorPlugin] = Registry("estimator")
-        self.metrics: Registry[MetricPlugin] = Registry("metric")
-        self.suites: Registry[Path] = Registry("suite")
-        self.trackers: Registry[TrackerPlugin] = Registry("tracker")
+        self.samplers: Registry[SamplerPlugin] = Registry("sampler", "samplers")
+        self.energies: Registry[EnergyPlugin] = Registry("energy", "energies")
+        self.estimators: Registry[EstimatorPlugin] = Registry("estimator", "estimators")
+        self.metrics: Registry[MetricPlugin] = Registry("metric", "metrics")
+        self.suites: Registry[Path] = Registry("suite", "suites")
+        self.trackers: Registry[TrackerPlugin] = Registry("tracker", "trackers")
 
     def register(self, module: Any, origin: Origin) -> None:
-        """Register one plugin module; a misspelt hook or a duplicate name raises BgbenchError."""
-        self.manager.register(module, name=origin.plugin)
+        """Register what the hooks of one plugin module return.
+
+        Raises:
+            BgbenchError: naming the plugin, for a hook that does not exist, takes arguments, raises, or
+                returns anything but a list of its kind; and for a name that is registered already.
+        """
         try:
+            self.manager.register(module, name=origin.plugin)
             self.manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise BgbenchError(f"plugin {origin.plugin} of {origin.distribution}: {error}") from error
+            raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
         self.origins[origin.plugin] = origin
-        self._collect(module, origin)
-
-    def _collect(self, module: Any, origin: Origin) -> None:
-        kinds: tuple[tuple[str, Registry[Any], Callable[[Any], str]], ...] = (
-            ("bgbench_samplers", self.samplers, lambda entry: entry.name),
-            ("bgbench_energies", self.energies, lambda entry: entry.name),
-            ("bgbench_estimators", self.estimators, lambda entry: entry.name),
-            ("bgbench_metrics", self.metrics, lambda entry: entry.name),
-            ("bgbench_suites", self.suites, lambda path: path.stem),
-            ("bgbench_trackers", self.trackers, lambda entry: entry.name),
-        )
-        for hook, registry, name_of in kinds:
+        for hook, registry, kind, name_of in self._kinds():
             for caller in getattr(self.manager.hook, hook).get_hookimpls():
                 if caller.plugin is module:
-                    for entry in caller.function():
+                    for entry in _call(caller.function, hook, kind, origin):
                         registry.add(name_of(entry), entry, origin)
+
+    def _kinds(self) -> tuple[tuple[str, Registry[Any], type, Callable[[Any], str]], ...]:
+        """For each hook: where its entries go, what they are, and what they are called."""
+        return (
+            ("bgbench_samplers", self.samplers, SamplerPlugin, lambda entry: entry.name),
+            ("bgbench_energies", self.energies, EnergyPlugin, lambda entry: entry.name),
+            ("bgbench_estimators", self.estimators, EstimatorPlugin, lambda entry: entry.name),
+            ("bgbench_metrics", self.metrics, MetricPlugin, lambda entry: entry.name),
+            ("bgbench_suites", self.suites, Path, lambda path: path.stem),
+            ("bgbench_trackers", self.trackers, TrackerPlugin, lambda entry: entry.name),
+        )
+
+
+def _call(function: Callable[[], Any], hook: str, kind: type, origin: Origin) -> list[Any]:
+    """What a hook returns.
+
+    Raises:
+        BgbenchError: naming the plugin, if the hook raises or returns anything but entries of its kind.
+    """
+    try:
+        entries = list(function())
+    except BgbenchError as error:
+        raise BgbenchError(f"{origin}: {hook}: {_in_one_line(error)}") from error
+    except Exception as error:
+        raise BgbenchError(
+            f"{origin}: {hook} raised {type(error).__name__}: {_in_one_line(error)}; update or uninstall it"
+        ) from error
+    for entry in entries:
+        if not isinstance(entry, kind):
+            raise BgbenchError(f"{origin}: {hook} must return a list of {kind.__name__}, got {entry!r} in it")
+    return entries
 
 
 @cache
 def plugins() -> Plugins:
-    """The installed plugins, loaded on the first call."""
-    found = Plugins()
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name != "core", point.name)):
+    """The installed plugins, loaded on the first call; bgbench's own entries come first.
+
+    Raises:
+        BgbenchError: naming the plugin, if one cannot be imported or does not keep the contract.
+    """
+    loaded = Plugins()
+    points = entry_points(group=GROUP)
+    for point in sorted(points, key=lambda point: (point.name != "core", point.name)):
         origin = Origin(
             point.name,
             point.dist.name if point.dist else "unknown",
             point.dist.version if point.dist else "",
         )
-        try:
-            module = point.load()
-        except Exception as error:
-            raise BgbenchError(
-                f"plugin {point.name} of {origin.distribution} could not be imported: "
-                f"{type(error).__name__}: {error}; uninstall it or mend it"
-            ) from error
-        found.register(module, origin)
-    return found
+        loaded.register(_import(point.load, origin), origin)
+    return loaded
+
+
+def _import(load: Callable[[], Any], origin: Origin) -> Any:
+    """The plugin's module.
+
+    Raises:
+        BgbenchError: naming the plugin, if it cannot be imported.
+    """
+    try:
+        return load()
+    except BgbenchError as error:
+        raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
+    except Exception as error:
+        raise BgbenchError(
+            f"{origin} could not be imported: {type(error).__name__}: {_in_one_line(error)}; "
+            "update or uninstall it"
+        ) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
+    """Build a registered sampler, and check that it is one.
+
+    Args:
+        name: its name, as `bgbench list samplers` prints it.
+        options: the words of `--set NAME=VALUE`.
+
+    Raises:
+        BgbenchError: for an unknown sampler or option, and for a plugin that builds something else than a
+            sampler, or one whose `card` or `measure` is not of its kind.
+
+    >>> build_sampler("prior", {"width": "0.01"}).card.name
+    'prior'
+    """
+    sampler: object = plugins().samplers[name].build(options)
+    origin = plugins().samplers.origin(name)
+    if not isinstance(sampler, AbstractSampler):
+        raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
+    if not isinstance(sampler.card, Card):
+        raise BgbenchError(
+            f"{origin}: the card of '{name}' must be a bgbench.Card (an attribute or a property), got "
+            f"{sampler.card!r}"
+        )
+    if isinstance(sampler, AbstractDensitySampler):
+        refuse_unknown_word(f"{origin}: {type(sampler).__name__}.measure", sampler.measure, get_args(Measure))
+    return sampler
 
 
 def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
-    """The energy of `system` computed by a registered backend.
+    """The energy of a system, computed by a registered backend. Nothing meters or limits it.
+
+    Args:
+        system: the system.
+        backend: a name of `bgbench list energies`.
 
     Raises:
-        BgbenchError: for an unknown backend, naming the known ones.
+        BgbenchError: for an unknown backend, naming the known ones; for a system it has no energy of.
+
+    >>> import bgbench
+    >>> system = bgbench.peptide("GG")
+    >>> bgbench.energy(system, backend="batched").energy(system.positions[None]).shape
+    torch.Size([1])
     """
     return plugins().energies[backend].build(system)

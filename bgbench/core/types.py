@@ -191,6 +191,8 @@ class System:
 class Proposal:
     """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT.
 
+    Tensors of another device are moved to the CPU: a sampler computes where it likes.
+
     Raises:
         ValueError: if a tensor has another shape.
 
@@ -208,6 +210,10 @@ class Proposal:
             value = getattr(self, name)
             if value is not None:
                 check_shape(name, value, (self.n_samples,))
+        for name in ("x", "log_q", "u"):
+            value = getattr(self, name)
+            if value is not None and value.device.type != "cpu":
+                object.__setattr__(self, name, value.cpu())
 
     @property
     def n_samples(self) -> int:

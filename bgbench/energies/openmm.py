@@ -188,6 +188,8 @@ def _spec(system: System) -> ForceFieldSpec:
 class OpenMMEnergy(AbstractEnergy):
     """u(x) from OpenMM on `platform` (`CPU` or `Reference`) with `threads` threads (0: its default)."""
 
+    is_truth = True
+
     def __init__(self, system: System, platform: str = "CPU", threads: int = 0) -> None:
         import openmm
 

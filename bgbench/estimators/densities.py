@@ -72,7 +72,7 @@ def log_q_and_score(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> t
             at = part.detach().clone().requires_grad_()
             log_q = sampler.log_prob(task, at)
             (gradient,) = torch.autograd.grad(log_q.sum(), at)
-        values.append(log_q.detach())
+        values.append(log_q.detach().cpu())
         gradients.append(gradient.to(x))
     task.oracle.count("gradient", len(x), time.perf_counter() - started)
     return torch.cat(values), torch.cat(gradients)

@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractDensitySampler, AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.abstract import (
+    AbstractDensitySampler,
+    AbstractEstimator,
+    AbstractSampler,
+    Estimate,
+    Task,
+    Tunable,
+)
 from bgbench.core.errors import BgbenchError, NonFinite, Unsupported
 from bgbench.core.options import parse_options, refuse_outside, refuse_unknown_words
 from bgbench.core.types import Ensemble, Proposal, Tuning
@@ -94,6 +101,8 @@ class SelfImprove(AbstractEstimator):
             "self_improve": {"rounds": history, "evaluations_a_round": n, "hours": hours}
         }
         if self.options.save is not None:
+            if not isinstance(current, Tunable):
+                raise Unsupported(f"{type(current).__name__} has no weights to write to {self.options.save}")
             notes = {
                 "system": task.system.name,
                 "temperature": task.system.temperature,
@@ -114,6 +123,8 @@ class SelfImprove(AbstractEstimator):
             Unsupported: for a sampler that cannot be fine-tuned.
         """
         options = self.options
+        if not isinstance(teacher, Tunable):
+            raise Unsupported(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
         try:
             estimate = snis.reweight(teacher, task, n)
         except NonFinite as error:
@@ -123,10 +134,7 @@ class SelfImprove(AbstractEstimator):
         tempered = Ensemble(estimate.ensemble.x, estimate.ensemble.u, temper(log_w, power))
         x = resample(tempered, n, task.generator, options.resampling).x
         tuning = Tuning(options.steps, options.batch, options.lr, options.teacher)
-        student = teacher.finetuned(task, x, tuning)
-        if student is None:
-            raise Unsupported(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
-        return student, {
+        return teacher.finetuned(task, x, tuning), {
             "learnt": True,
             "ess": ess(log_w),
             "log_z": estimate.diagnostics["log_z"],

@@ -5,20 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractSampler, Estimate, Task
-from bgbench.core.errors import BrokenContract, NonFinite, Unsupported
-from bgbench.core.types import Ensemble, System
+from bgbench.core.abstract import Estimate, Task
+from bgbench.core.errors import BrokenContract, NonFinite
+from bgbench.core.types import Ensemble
 from bgbench.energies.spotcheck import fraction_of_false_energies
 from bgbench.evaluation.bench import Bench
 from bgbench.systems.bonds import torn
 from bgbench.systems.peptides import peptide
-
-
-def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
-    """Raise Unsupported with the sampler's own reason."""
-    reason = sampler.supports(system)
-    if reason:
-        raise Unsupported(f"{system.name}: {reason}")
 
 
 def round_positions(estimate: Estimate, start: Tensor) -> Estimate:

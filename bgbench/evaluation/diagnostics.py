@@ -32,9 +32,7 @@ class Diagnostics:
     energy: Mapping[str, Any]
 
 
-def diagnose(
-    sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estimate, card: Card
-) -> Diagnostics:
+def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estimate) -> Diagnostics:
     """Audit the density, look at reference frames with it, compare energies with OpenMM, and warn.
 
     Whatever a diagnostic raises is kept under `failed_diagnostics`, by the name of its entry.
@@ -52,7 +50,7 @@ def diagnose(
     findings = {
         **audit_for_record(sampler, bench.system),
         **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
-        **warn_of_length(card, bench.system.name),
+        **warn_of_length(sampler.card, bench.system.name),
     }
     energy = attempt("openmm_difference", lambda: compare_with_openmm(bench, estimate))
     if failures:
@@ -76,7 +74,7 @@ def look_forward(sampler: AbstractSampler, task: Task, reference: Reference) -> 
     index = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
     with torch.no_grad():
         batches = reference.x[index].double().split(sampler.batch_size(task.system))
-        parts = [sampler.log_prob(task, x) for x in batches]
+        parts = [sampler.log_prob(task, x).cpu() for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[index].double() - log_q
     log_ess = 2 * math.log(len(index)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
@@ -92,7 +90,7 @@ def look_forward(sampler: AbstractSampler, task: Task, reference: Reference) -> 
 
 def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
     """`openmm_difference`: the largest |Δu| (kT) of some conformers where another backend ran; else {}."""
-    if bench.system.forcefield is None or isinstance(bench.energy, OpenMMEnergy):
+    if bench.system.forcefield is None or bench.energy.is_truth:
         return {}
     judge = OpenMMEnergy(bench.system, "Reference")
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bgbench.core.abstract import Estimate, Task
-from bgbench.core.plugins import plugins
+from bgbench.core.abstract import Estimate, Task, refuse_unsupported
+from bgbench.core.plugins import build_sampler, plugins
 from bgbench.core.types import Card, Reference
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
@@ -13,7 +13,6 @@ from bgbench.evaluation.checks import (
     refuse_false_energies,
     refuse_other_system,
     refuse_too_few_frames,
-    refuse_unsupported,
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
@@ -61,11 +60,9 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         BgbenchError: if the ensemble cannot be judged.
     """
     cell = bench.cell
-    plugin = plugins().samplers[cell.sampler]
     with stages("building"):
-        sampler = plugin.build(cell.options)
+        sampler = build_sampler(cell.sampler, cell.options)
         estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
-        card = plugin.card(cell.options)
         refuse_unsupported(sampler, bench.system)
 
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
@@ -89,12 +86,12 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         watch.judged(judgement)
 
     with stages("auditing"):
-        diagnostics = diagnose(sampler, task, bench, estimate, card)
+        diagnostics = diagnose(sampler, task, bench, estimate)
 
     return Outcome(
         estimate=estimate,
         judgement=judgement,
-        card=card,
+        card=sampler.card,
         diagnostics=diagnostics,
         energy={**bench.oracle.describe(), **diagnostics.energy},
         seconds=stages.seconds,

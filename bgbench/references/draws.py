@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractSampler, Task
-from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import energy, plugins
+from bgbench.core.abstract import AbstractSampler, Task, refuse_unsupported
+from bgbench.core.errors import BgbenchError, Unsupported
+from bgbench.core.plugins import build_sampler, energy
 from bgbench.core.types import Ensemble, Reference, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.snis import SNIS, SNISOptions
@@ -66,12 +66,9 @@ class ReweightingPlan:
         """The sampler.
 
         Raises:
-            BgbenchError: if it is unknown.
+            BgbenchError: if it is unknown, or has no such options.
         """
-        samplers = plugins().samplers
-        if self.sampler not in samplers:
-            raise BgbenchError(f"unknown sampler '{self.sampler}'; known: {', '.join(samplers)}")
-        return samplers[self.sampler].build(self.options)
+        return build_sampler(self.sampler, self.options)
 
 
 @dataclass(frozen=True)
@@ -92,8 +89,13 @@ def reweight_draws(
     """Draw, reweight, resample and write the training file `out`, unless there are too few effective samples.
 
     Raises:
-        BgbenchError: for a sampler without a density, too few whole frames, or a file that cannot be written.
+        BgbenchError: for a sampler without a density or one that cannot sample the system, too few whole
+            frames, or a file that cannot be written.
     """
+    try:
+        refuse_unsupported(sampler, system)
+    except Unsupported as error:
+        raise BgbenchError(f"{plan.sampler} cannot sample {error}") from error
     generator = torch.Generator().manual_seed(plan.seed)
     task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
     estimate = SNIS(SNISOptions(cut=CUT)).estimate(sampler, task)
@@ -102,7 +104,7 @@ def reweight_draws(
         return ReweightedDraws(effective, None)
     resampled = resample(estimate.ensemble, plan.frames, generator)
     weights = {"cut": CUT, "effective_samples": effective, "uncut_ess": estimate.diagnostics["uncut"]["ess"]}
-    reference = _certified(system, resampled, {**_provenance(system, plan), "weights": weights})
+    reference = _certified(system, resampled, {**_provenance(system, sampler, plan), "weights": weights})
     return ReweightedDraws(effective, write_reference(out, system, reference))
 
 
@@ -127,8 +129,7 @@ def _certified(system: System, resampled: Ensemble, provenance: Mapping[str, Any
     return Reference(system.name, x, u, replica, certificate)
 
 
-def _provenance(system: System, plan: ReweightingPlan) -> dict[str, Any]:
-    card = plugins().samplers[plan.sampler].card(plan.options)
+def _provenance(system: System, sampler: AbstractSampler, plan: ReweightingPlan) -> dict[str, Any]:
     forcefield = system.forcefield
     return {
         "forcefield_sha256": forcefield.sha256 if forcefield else "",
@@ -136,7 +137,7 @@ def _provenance(system: System, plan: ReweightingPlan) -> dict[str, Any]:
         "sampler": {
             "name": plan.sampler,
             "options": dict(plan.options),
-            "weights_sha256": card.weights_sha256,
+            "weights_sha256": sampler.card.weights_sha256,
         },
         "versions": {name: version(name) for name in ("bgbench", "torch", "numba", "numpy")},
         "replicas": GROUPS,

@@ -14,9 +14,6 @@ from bgbench.reports.compare import labels
 from bgbench.reports.curves import Point, curve
 from bgbench.runs.runfolder import RunFolder
 
-CONTROLS = "controls"
-"""The entry point whose samplers are controls: draws from the reference, the prior."""
-
 
 @dataclass(frozen=True)
 class Payback:
@@ -103,7 +100,7 @@ def training_hours(folder: RunFolder) -> float:
 def is_control(folder: RunFolder) -> bool:
     """Whether the run's sampler is a control; one that is not installed counts as none."""
     samplers, name = plugins().samplers, folder.plan.sampler
-    return name in samplers and samplers.origin(name).plugin == CONTROLS
+    return name in samplers and samplers[name].control
 
 
 def systems_until(

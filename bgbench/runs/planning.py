@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import Registry, plugins
+from bgbench.core.plugins import Registry, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
@@ -120,9 +120,10 @@ def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:
     Raises:
         BgbenchError: for a damaged reference, or naming all systems without a reference.
     """
+    sampler = build_sampler(cell.sampler, cell.options)
     return Inputs(
         references=references_of(cell, systems, suite),
-        weights_sha256=plugins().samplers[cell.sampler].card(cell.options).weights_sha256,
+        weights_sha256=sampler.card.weights_sha256,
         plugins={
             "sampler": origin_of(plugins().samplers, cell.sampler),
             "estimator": origin_of(plugins().estimators, cell.estimator),

@@ -15,15 +15,15 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="prior",
             summary="a Gaussian around the start structure: what no model knows",
             build=lambda options: bgbench.parse_options(Prior, options, owner="prior"),
-            card=lambda options: bgbench.Card(name="prior"),
             estimator="none",
+            control=True,
         ),
         bgbench.SamplerPlugin(
             name="reference",
             summary="frames of the reference itself: must sit on the floor",
             build=lambda options: bgbench.parse_options(ReferenceDraws, options, owner="reference"),
-            card=lambda options: bgbench.Card(name="reference", notes="draws from the reference: a control"),
             estimator="none",
+            control=True,
         ),
     ]
 

@@ -9,8 +9,10 @@ import bgbench
 
 
 @dataclass(frozen=True)
-class Prior(bgbench.AbstractDensitySampler):
+class Prior(bgbench.AbstractDensitySampler, bgbench.Invertible):
     """Every coordinate normal around the start structure; the density is exact."""
+
+    card = bgbench.Card("prior")
 
     width: float = 0.02
     """Standard deviation of every coordinate, nm."""

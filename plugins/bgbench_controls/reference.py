@@ -23,6 +23,8 @@ class ReferenceDraws(bgbench.AbstractSampler):
     and ψ from another frame; `few-points` repeats 250 frames: exact, but no better than so few.
     """
 
+    card = bgbench.Card("reference", notes="draws from the reference: a control")
+
     variant: Variant = "draws"
     """Frames as they are, or with one deliberate error."""
 

@@ -22,6 +22,8 @@ class LangevinMD(bgbench.AbstractSampler):
     being relaxed, the frame is the relaxed structure.
     """
 
+    card = bgbench.Card("md")
+
     share: float = 1.0
     """Fraction of the budget that is spent; the control "short MD" spends a twentieth."""
 
@@ -29,8 +31,9 @@ class LangevinMD(bgbench.AbstractSampler):
         if not 0.0 < self.share <= 1.0:
             raise bgbench.BgbenchError(f"share must be above 0 and at most 1, got {self.share:g}")
 
-    def supports(self, system: bgbench.System) -> str:
-        return "" if system.forcefield else "molecular dynamics needs a force field"
+    def check_supports(self, system: bgbench.System) -> None:
+        if not system.forcefield:
+            raise bgbench.Unsupported("molecular dynamics needs a force field")
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         total = math.ceil(self.share * task.oracle.remaining)

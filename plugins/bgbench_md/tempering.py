@@ -18,6 +18,8 @@ class ParallelTempering(bgbench.AbstractSampler):
     A round costs rungs · (steps + 1) evaluations: the exchange needs fresh energies.
     """
 
+    card = bgbench.Card("remd")
+
     rungs: int = 4
     """Number of temperatures, one replica each."""
     steps: int = 20
@@ -28,8 +30,9 @@ class ParallelTempering(bgbench.AbstractSampler):
             if getattr(self, name) < least:
                 raise bgbench.BgbenchError(f"{name} must be {least} or more, got {getattr(self, name)}")
 
-    def supports(self, system: bgbench.System) -> str:
-        return "" if system.forcefield else "molecular dynamics needs a force field"
+    def check_supports(self, system: bgbench.System) -> None:
+        if not system.forcefield:
+            raise bgbench.Unsupported("molecular dynamics needs a force field")
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         oracle = task.oracle

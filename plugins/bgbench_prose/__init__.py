@@ -3,26 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bgbench
 from bgbench_prose.fast import FlowPath
-from bgbench_prose.network import Prose
 from bgbench_prose.sampler import ProseSampler
-from bgbench_prose.weights import load, read_published, save
-from bgbench_training.weights import declared, kept, obtained
+from bgbench_prose.weights import from_published, load, save
+from bgbench_training.weights import load_weights, read_published
 
 DEFAULT = "prose-mini"
-
-
-@kept
-def weights(named: str) -> tuple[Prose, dict[str, Any], str]:
-    """The flow, its card and the sha256 of its file: a packaged name, a path, or a hub address.
-
-    Raises:
-        BgbenchError: if the file is not at hand, damaged, or no Prose weights.
-    """
-    return obtained(named, load, read_published)
 
 
 @dataclass(frozen=True)
@@ -45,21 +33,20 @@ def parse(options: Mapping[str, str]) -> Options:
 
 
 def build(options: Mapping[str, str]) -> ProseSampler:
-    """The sampler with its weights."""
+    """Build the sampler with its weights.
+
+    Raises:
+        BgbenchError: for an unknown option or value, and for missing, damaged or foreign weights.
+    """
     parsed = parse(options)
-    flow, metadata, _ = weights(parsed.weights)
-    return ProseSampler(flow, parsed.path, metadata)
-
-
-def card(options: Mapping[str, str]) -> bgbench.Card:
-    """The card inside the weights file."""
-    flow, metadata, digest = weights(parse(options).weights)
-    return declared(metadata, "prose", flow.n_parameters(), digest)
+    loaded = load_weights(parsed.weights, load, from_published)
+    return ProseSampler(loaded.network, parsed.path, loaded.card, loaded.sha256)
 
 
 def import_weights(source: Path, target: Path) -> Path:
     """`bgbench weights import prose`: a published state dict → our safetensors, checked entry by entry."""
-    save(target, read_published(source), {"name": source.stem, "notes": f"imported from {source.name}"})
+    flow = from_published(read_published(source).tensors)
+    save(target, flow, {"name": source.stem, "notes": f"imported from {source.name}"})
     return target
 
 
@@ -78,7 +65,6 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="prose",
             summary="autoregressive normalizing flow over atoms",
             build=build,
-            card=card,
             estimator="snis",
             citation="arXiv 2508.18175",
             train=train_prose,

@@ -1,21 +1,27 @@
-"""Noise → data, token by token: preallocated key/value cache, the conditioning computed once a system."""
-
-import importlib
-from types import ModuleType
+"""Noise → data, token by token: keys and values are cached, the conditioning is computed once a system."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bgbench_prose import fused
 from bgbench_prose.layers import AbstractLayer
 from bgbench_prose.network import Block, Prepared, Prose, Tokens
 
 
 def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
-    """`z (batch, tokens, 3)` of one peptide (`t` with b = 1) → x, and log|det ∂x/∂z| `(batch,)`."""
-    fused = _fused(flow, z)
+    """Map noise to data.
+
+    Args:
+        flow: the flow.
+        z: noise `(batch, tokens, 3)`, all of one peptide.
+        t: its tokens, with b = 1.
+
+    Returns:
+        x `(batch, tokens, 3)` and log|det ∂x/∂z| `(batch,)`.
+    """
     with torch.inference_mode():
-        if fused is not None:
+        if can_fuse(flow, z):
             x, log_det = fused.invert(flow, z, t)
             return x.clone(), log_det.clone()
         condition = flow.conditioning(t)
@@ -31,24 +37,17 @@ def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
         )
         cache = z.new_empty(shape)
         for block, order in zip(reversed(list(flow.blocks)), t.orders.flip(0), strict=True):
-            if not isinstance(block, Block):
-                raise TypeError(type(block))
             z, total = _invert_block(block, z[:, order[0]], block.prepare(condition, order), cache)
             z = z[:, torch.argsort(order[0])]
             log_det += total
     return z.clone(), log_det.clone()
 
 
-def _fused(flow: Prose, z: Tensor) -> ModuleType | None:
-    """The compiled way where it serves: float32 on a CPU, adaptive layers, no autocast, numba at hand."""
+def can_fuse(flow: Prose, z: Tensor) -> bool:
+    """Whether the compiled way serves: float32 on a CPU, adaptive layers, no autocast."""
     weight = next(flow.parameters())
     float32 = z.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not float32 or z.device.type != "cpu" or flow.config.conditioning != "adaptive":
-        return None
-    try:
-        return importlib.import_module("bgbench_prose.fused")
-    except ImportError:
-        return None
+    return float32 and z.device.type == "cpu" and flow.config.conditioning == "adaptive"
 
 
 def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,20 +55,20 @@ def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) ->
     added, modulations = prepared
     x = z.clone()
     log_det = z.new_zeros(z.shape[0])
-    layers = [layer for layer in block.layers if isinstance(layer, AbstractLayer)]
+    layers = list(block.layers)
     for i in range(z.shape[1] - 1):
         h = (block.proj_in(x[:, i]) + added[:, i])[:, None]
         for k, layer in enumerate(layers):
             here = tuple(m[:, i : i + 1] for m in modulations[k])
-            h = _step(layer, h, here, cache[k], i)
+            h = _decode_token(layer, h, here, cache[k], i)
         a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
         torch.addcmul(b, z[:, i + 1], torch.exp(a), out=x[:, i + 1])
         log_det += a.sum(-1)
     return x, log_det
 
 
-def _step(layer: AbstractLayer, h: Tensor, m: tuple[Tensor, ...], cache: Tensor, i: int) -> Tensor:
-    """One token `h (batch, 1, channels)` through one layer; its key and value join the cache."""
+def _decode_token(layer: AbstractLayer, h: Tensor, m: tuple[Tensor, ...], cache: Tensor, i: int) -> Tensor:
+    """Token i, `h (batch, 1, channels)`, through one layer; its key and value join the cache."""
     v = layer.enter(h, m)
     q, k, value = layer.project(v)
     cache[0, :, :, i] = k[:, :, 0]

@@ -1,25 +1,26 @@
 """Noise → data on a CPU in float32: samples lie last, and numba does all between the matrix products."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from bgbench_prose import kernels, products
-from bgbench_prose.layers import Layer
+from bgbench_prose.layers import AbstractLayer, Layer
 from bgbench_prose.network import Block, Prose, Tokens
-
-
-def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    """The tensors' own memory as arrays."""
-    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
-
 
 SLICE = 64
 """Most samples at a time: what they need besides weights stays in the processor's caches."""
 
 
+def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    """The tensors as arrays that share their memory."""
+    return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)
+
+
 class Product:
-    """`weight · x` into `out` for `x (depth, samples)`: packed where that helps, else torch's."""
+    """`weight · x` into `out` for `x (depth, samples)`: with packed weights where that helps."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.detach()
@@ -33,8 +34,8 @@ class Product:
             products.product(self.packed, x.numpy(), out.numpy())
 
 
-class Room:
-    """Work space of a slice of samples: allocated once, used by all blocks, seen as tensors and as arrays."""
+class Workspace:
+    """Memory for a slice of samples: allocated once, used by all blocks, seen as tensors and as arrays."""
 
     def __init__(self, flow: Prose, samples: int, tokens: int) -> None:
         config, c = flow.config, flow.config.channels
@@ -56,10 +57,21 @@ class Room:
         self.heads = c // config.head_dim
 
 
-class Step:
-    """Layer `k` of a block for one token after the other; `m` its modulations `(1, tokens, channels)`."""
+class DecoderLayer:
+    """One layer of a block, for one token after the other.
 
-    def __init__(self, layer: Layer, m: tuple[Tensor, ...], k: int) -> None:
+    Args:
+        layer: the layer, adaptive.
+        m: its modulations, `(1, tokens, channels)` each.
+        k: its place in the block, and so in the cache.
+
+    Raises:
+        TypeError: for a layer that is not adaptive.
+    """
+
+    def __init__(self, layer: AbstractLayer, m: tuple[Tensor, ...], k: int) -> None:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"compiled decoding is written for adaptive layers, got a {type(layer).__name__}")
         self.k = k
         self.m = np.stack(arrays(*(value[0] for value in m)))
         self.norm, self.mlp_norm = (arrays(n.weight, n.bias) for n in (layer.norm, layer.mlp_norm))
@@ -69,36 +81,36 @@ class Step:
         self.biases = [arrays(linear.bias)[0] for linear in linears[:4]]
         self.one, self.zero = np.ones_like(self.biases[1]), np.zeros_like(self.biases[1])
 
-    def __call__(self, room: Room, i: int) -> None:
-        """Token i through the layer: h of the room in and out."""
-        a = room.array
+    def __call__(self, work: Workspace, i: int) -> None:
+        """Token i through the layer, `h` of the workspace in and out."""
+        a = work.array
         scale, shift, gate, *_ = self.m[:, i]
         kernels.norm(a["h"], scale, shift, a["v"])
-        self._attention(room, i)
-        self._mlp(room)
+        self._attention(work, i)
+        self._mlp(work)
         kernels.add(a["h"], a["v"], self.zero, gate)
-        self._transition(room, i)
+        self._transition(work, i)
 
-    def _attention(self, room: Room, i: int) -> None:
-        a, t, cache = room.array, room.tensor, room.cache[self.k]
+    def _attention(self, work: Workspace, i: int) -> None:
+        a, t, cache = work.array, work.tensor, work.cache[self.k]
         kernels.norm(a["v"], *self.norm, a["n"])
         self.products[0](t["n"], t["qkv"])
         kernels.remember(a["qkv"], self.biases[0], self.qk_norms, cache, i)
-        scores = room.scores[: i + 1].reshape(room.heads, i + 1, -1)
+        scores = work.scores[: i + 1].reshape(work.heads, i + 1, -1)
         kernels.attend(a["qkv"][: len(a["h"])], cache, scores, a["attended"])
         self.products[1](t["attended"], t["product"])
         kernels.add(a["v"], a["product"], self.biases[1], self.one)
 
-    def _mlp(self, room: Room) -> None:
-        a, t = room.array, room.tensor
+    def _mlp(self, work: Workspace) -> None:
+        a, t = work.array, work.tensor
         kernels.norm(a["v"], *self.mlp_norm, a["n"])
         self.products[2](t["n"], t["inner"])
         kernels.gelu(a["inner"], self.biases[2])
         self.products[3](t["inner"], t["product"])
         kernels.add(a["v"], a["product"], self.biases[3], self.one)
 
-    def _transition(self, room: Room, i: int) -> None:
-        a, t = room.array, room.tensor
+    def _transition(self, work: Workspace, i: int) -> None:
+        a, t = work.array, work.tensor
         *_, scale, shift, gate = self.m[:, i]
         kernels.norm(a["h"], scale, shift, a["n"])
         self.products[4](t["n"], t["swish"])
@@ -108,20 +120,22 @@ class Step:
 
 
 def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
-    """As `decode.invert`, of a flow of adaptive layers in float32 on the CPU, outside of autograd."""
+    """As `decode.invert`, of a flow of adaptive layers in float32 on the CPU, outside of autograd.
+
+    Raises:
+        TypeError: for a layer that is not adaptive.
+    """
     condition = flow.conditioning(t)
     sizes = {len(part) for part in z.split(SLICE)}
-    rooms = {size: Room(flow, size, z.shape[1]) for size in sizes}
+    workspaces = {size: Workspace(flow, size, z.shape[1]) for size in sizes}
     log_det = z.new_zeros(len(z))
     for block, order in zip(reversed(list(flow.blocks)), t.orders.flip(0), strict=True):
-        if not isinstance(block, Block):
-            raise TypeError(type(block))
         added, modulations = block.prepare(condition, order)
-        layers = [layer for layer in block.layers if isinstance(layer, Layer)]
-        steps = [Step(layer, m, k) for k, (layer, m) in enumerate(zip(layers, modulations, strict=True))]
+        pairs = zip(block.layers, modulations, strict=True)
+        layers = [DecoderLayer(layer, m, k) for k, (layer, m) in enumerate(pairs)]
         start = (added[0] + block.proj_in.bias)[..., None]
         parts = [
-            _invert_block(block, part, start, (steps, rooms[len(part)]))
+            _invert_block(block, layers, workspaces[len(part)], start, part)
             for part in z[:, order[0]].split(SLICE)
         ]
         z = torch.cat([x for x, _ in parts])[:, torch.argsort(order[0])]
@@ -130,16 +144,18 @@ def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
 
 
 def _invert_block(
-    block: Block, z: Tensor, start: Tensor, work: tuple[list[Step], Room]
+    block: Block, layers: Sequence[DecoderLayer], work: Workspace, start: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One slice `z (samples, tokens, 3)` through one block in token order."""
-    steps, room = work
+    """One slice `z (samples, tokens, 3)` through one block in token order.
+
+    `start (tokens, channels, 1)` is what each token begins with, before its coordinates are added.
+    """
     z = z.permute(1, 2, 0).contiguous()
-    x, log_det, h = z.clone(), z.new_zeros(z.shape[2]), room.tensor["h"]
+    x, log_det, h = z.clone(), z.new_zeros(z.shape[2]), work.tensor["h"]
     for i in range(len(z) - 1):
         torch.addmm(start[i], block.proj_in.weight, x[i], out=h)
-        for step in steps:
-            step(room, i)
+        for layer in layers:
+            layer(work, i)
         a, b = torch.addmm(block.proj_out.bias[:, None], block.proj_out.weight, h).chunk(2)
         torch.addcmul(b, z[i + 1], torch.exp(a), out=x[i + 1])
         log_det += a.sum(0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import bgbench
 from bgbench_prose.layers import AbstractLayer, Layer, PlainLayer, sinusoid
 from bgbench_prose.permutations import NAMES, PROSE, permutation
+from bgbench_training.modules import ModulesOf
 
 ATOM_ROWS, RESIDUE_ROWS = 128, 64
 CONDITION_BASE, POSITION_BASE = 1000.0, 10_000.0
@@ -121,7 +122,8 @@ class Block(nn.Module):
         self.lookahead = config.lookahead
         self.inner, self.outer = nn.Linear((2 if config.lookahead else 1) * c, c), nn.Linear(c, c)
         kind = PlainLayer if self.additive else Layer
-        self.layers = nn.ModuleList(kind(c, config.head_dim) for _ in range(config.n_layers))
+        layers = (kind(c, config.head_dim) for _ in range(config.n_layers))
+        self.layers = ModulesOf[AbstractLayer](AbstractLayer, layers)
 
     def prepare(self, condition: Tensor, order: Tensor) -> Prepared:
         """What is added to the tokens, and every layer's modulation; `condition` in atom order.
@@ -134,7 +136,7 @@ class Block(nn.Module):
             c = torch.cat([c, F.pad(c[:, 1:], (0, 0, 0, 1))], dim=-1)
         c = self.outer(F.gelu(self.inner(c)))
         places = torch.arange(c.shape[1], device=c.device)
-        modulations = [layer.modulation(c) for layer in self._layers()]
+        modulations = [layer.modulation(c) for layer in self.layers]
         if not self.additive:
             waves = sinusoid(places, c.shape[2], POSITION_BASE).to(c)
             return self.position_scale * waves[None], modulations
@@ -151,14 +153,11 @@ class Block(nn.Module):
         order = widen(order, len(x))
         x = take(x, order)
         h = self.proj_in(x) + widen(added, len(x))
-        for layer, modulation in zip(self._layers(), modulations, strict=True):
+        for layer, modulation in zip(self.layers, modulations, strict=True):
             h = layer(h, tuple(widen(m, len(x)) for m in modulation))
         a, b = F.pad(self.proj_out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
         z = (x - b) * torch.exp(-a)
         return take(z, torch.argsort(order, dim=-1)), a
-
-    def _layers(self) -> list[AbstractLayer]:
-        return [layer for layer in self.layers if isinstance(layer, AbstractLayer)]
 
 
 class Prose(nn.Module):
@@ -168,7 +167,7 @@ class Prose(nn.Module):
         super().__init__()
         self.config = config
         self.conditioning = Conditioning(config.channels)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.blocks = ModulesOf(Block, (Block(config) for _ in range(config.n_blocks)))
 
     def forward(self, x: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
         """`x (batch, tokens, 3)` → z `(batch, tokens, 3)` and log|det ∂z/∂x| `(batch,)`."""

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_prose.fast import FastPath
 from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
 from bgbench_prose.tuning import Lesson, tuned
 from bgbench_prose.weights import save
+from bgbench_training.weights import make_card
 
 CACHE_BYTES = 1 << 30
 """Most that keys and values of one batch may take. Fixed, not read off the machine: samples follow from the
@@ -24,20 +26,35 @@ TRAINED_AT = 310.0
 """K. At another temperature T the prior is scaled to N(0, T/310): approximate, but the weights stay exact."""
 
 
-class ProseSampler(bgbench.AbstractDensitySampler):
-    """Draws with the key/value-cached inverse; `log_prob` is the forward pass, differentiable in x."""
+class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.Tunable):
+    """Draws with the key/value-cached inverse; `log_prob` is the forward pass, differentiable in x.
+
+    Args:
+        flow: the network.
+        path: the way through it, one of `fast.PATHS`.
+        stored_card: what the weights file says of its training.
+        sha256: of the weights file, hex; empty if the weights come from none.
+    """
 
     chunk = 512
     measure = "shape"
 
-    def __init__(self, flow: Prose, path: str = "plain", card: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        flow: Prose,
+        path: str = "plain",
+        stored_card: Mapping[str, Any] | None = None,
+        sha256: str = "",
+    ) -> None:
         self.flow = flow.eval().requires_grad_(False)
-        self.card = dict(card or {})
+        self._stored_card = dict(stored_card or {})
+        self.card = make_card(self._stored_card, "prose", flow.n_parameters(), sha256)
         self._tokens = lru_cache(maxsize=8)(lambda atoms: tokens([atoms], flow.config))
         self._fast = FastPath(self.flow, path)
 
-    def supports(self, system: bgbench.System) -> str:
-        return "" if system.atoms else "Prose conditions on atoms and residues; this system has none"
+    def check_supports(self, system: bgbench.System) -> None:
+        if not system.atoms:
+            raise bgbench.Unsupported("Prose conditions on atoms and residues; this system has none")
 
     def batch_size(self, system: bgbench.System) -> int:
         each = cache_bytes(self.flow.config, system.n_atoms)
@@ -76,10 +93,10 @@ class ProseSampler(bgbench.AbstractDensitySampler):
         beta = TRAINED_AT / task.system.temperature
         flow = tuned(self.flow, self._tokens(task.system.atoms), x, Lesson(tuning, beta, task.generator))
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
-        return ProseSampler(flow, self._fast.path, self.card)
+        return ProseSampler(flow, self._fast.path, self._stored_card)
 
     def save(self, path: Path, notes: Mapping[str, Any]) -> None:
-        save(path, self.flow, bgbench.tuned_card(self.card, notes))
+        save(path, self.flow, bgbench.data.tuned_card(self._stored_card, notes))
 
     def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
         """log q of scaled coordinates, centre of mass included."""

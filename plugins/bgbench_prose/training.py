@@ -46,8 +46,9 @@ def train(options: Mapping[str, str]) -> Path:
         module = Training(recipe, data)
     before: Mapping[str, Any] = {}
     if recipe.start:
-        flow, before = load(Path(recipe.start))
-        module.start_from(flow)
+        start = load(Path(recipe.start))
+        module.start_from(start.network)
+        before = start.card
     curves = Curves(recipe, look, ("Losses", "curve"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"

@@ -10,7 +10,7 @@ from torch import Tensor
 import bgbench
 from bgbench_prose.network import Config, Prose
 from bgbench_prose.permutations import PROSE
-from bgbench_training.weights import fill, read, read_state, write
+from bgbench_training.weights import LoadedNetwork, build_empty, fill, read, write
 
 
 def save(path: Path, flow: Prose, card: Mapping[str, Any]) -> None:
@@ -18,17 +18,18 @@ def save(path: Path, flow: Prose, card: Mapping[str, Any]) -> None:
     write(path, flow, {"config": asdict(flow.config), "card": dict(card)})
 
 
-def load(path: Path) -> tuple[Prose, dict[str, Any]]:
-    """The flow and the card of a file written by `save`.
+def load(path: Path) -> LoadedNetwork[Prose]:
+    """Read a file that `save` wrote.
 
     Raises:
-        BgbenchError: if the file is missing, damaged, or not one of ours.
+        BgbenchError: if the file is missing, damaged, or not one of Prose's.
     """
-    told, state = read(path, "Prose")
-    fields = told["config"]
-    flow = Prose(Config(**{**fields, "orders": tuple(fields["orders"])}))
-    fill(flow, state, str(path))
-    return flow.eval(), told.get("card", {})
+    file = read(path, "Prose")
+    sizes = file.metadata["config"]
+    config = Config(**{**sizes, "orders": tuple(sizes["orders"])})
+    flow = build_empty(lambda: Prose(config))
+    fill(flow, file.tensors, str(path))
+    return LoadedNetwork(flow.eval(), file.metadata.get("card", {}), file.sha256)
 
 
 LAYER_NAMES = {
@@ -77,7 +78,7 @@ def from_published(state: Mapping[str, Tensor], head_dim: int = 64) -> Prose:
     config = Config(
         channels, len(blocks), len(layers), head_dim, orders=PROSE, lookahead=inner[1] != channels
     )
-    flow = Prose(config)
+    flow = build_empty(lambda: Prose(config))
     fill(flow, ours, "published weights")
     return flow.eval()
 
@@ -98,12 +99,3 @@ def renamed(name: str) -> str:
     names = LAYER_NAMES if parts[2] == "attn_blocks" else BLOCK_NAMES
     stem, _, kind = rest.rpartition(".")
     return f"{head}.{names[stem]}.{kind}" if stem in names else name
-
-
-def read_published(path: Path) -> Prose:
-    """A flow from a published `.pth` or `.safetensors` file; nothing is unpickled but tensors.
-
-    Raises:
-        BgbenchError: if the file is no state dict of tensors or does not fit.
-    """
-    return from_published(read_state(path))

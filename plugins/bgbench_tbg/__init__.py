@@ -3,26 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bgbench
 from bgbench_tbg.flow import Solver, Trace
-from bgbench_tbg.network import Field
 from bgbench_tbg.sampler import TBGSampler
-from bgbench_tbg.weights import load, read_published, save
-from bgbench_training.weights import declared, kept, obtained
+from bgbench_tbg.weights import from_published, load, save
+from bgbench_training.weights import load_weights, make_card, read_published
 
 DEFAULT = "tbg-mini"
-
-
-@kept
-def weights(named: str) -> tuple[Field, dict[str, Any], str]:
-    """The field, its card and the sha256 of its file: a packaged name, a path, or a hub address.
-
-    Raises:
-        BgbenchError: if the file is not at hand, damaged, or no TBG weights.
-    """
-    return obtained(named, load, read_published)
 
 
 @dataclass(frozen=True)
@@ -52,19 +40,15 @@ def parse(options: Mapping[str, str]) -> Options:
 def build(options: Mapping[str, str]) -> TBGSampler:
     """The sampler with its weights."""
     parsed = parse(options)
-    field = weights(parsed.weights)[0]
-    return TBGSampler(field, Solver(parsed.tolerance), parsed.trace)
-
-
-def card(options: Mapping[str, str]) -> bgbench.Card:
-    """The card inside the weights file."""
-    field, metadata, digest = weights(parse(options).weights)
-    return declared(metadata, "tbg", field.n_parameters(), digest)
+    loaded = load_weights(parsed.weights, load, from_published)
+    card = make_card(loaded.card, "tbg", loaded.network.n_parameters(), loaded.sha256)
+    return TBGSampler(loaded.network, Solver(parsed.tolerance), parsed.trace, card)
 
 
 def import_weights(source: Path, target: Path) -> Path:
     """`bgbench weights import tbg`: a published state dict → our safetensors, checked entry by entry."""
-    save(target, read_published(source), {"name": source.stem, "notes": f"imported from {source.name}"})
+    field = from_published(read_published(source).tensors)
+    save(target, field, {"name": source.stem, "notes": f"imported from {source.name}"})
     return target
 
 
@@ -83,7 +67,6 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="tbg",
             summary="continuous normalizing flow, an equivariant field over atoms",
             build=build,
-            card=card,
             estimator="snis",
             citation="arXiv 2406.14426",
             train=train_tbg,

@@ -35,7 +35,7 @@ CENTRE_WIDTH = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
 
-class TBGSampler(bgbench.AbstractDensitySampler):
+class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
     """The flow of a vector field.
 
     Args:
@@ -50,22 +50,28 @@ class TBGSampler(bgbench.AbstractDensitySampler):
     chunk = 512
     measure = "internal"
 
-    def __init__(self, field: Field, solver: Solver | None = None, trace: str = "exact") -> None:
+    def __init__(
+        self,
+        field: Field,
+        solver: Solver | None = None,
+        trace: str = "exact",
+        card: bgbench.Card | None = None,
+    ) -> None:
         if trace not in TRACES:
             raise bgbench.BgbenchError(f"trace must be one of {', '.join(TRACES)}, got '{trace}'")
         self.field = field.eval().requires_grad_(False)
         self.solver, self.trace = solver or Solver(), trace
         self.exact = trace == "exact"
+        self.card = card or bgbench.Card("tbg", n_parameters=field.n_parameters())
         self._encode = lru_cache(maxsize=8)(lambda atoms: encode_peptides([atoms], field.config))
 
-    def supports(self, system: bgbench.System) -> str:
+    def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
-            return "TBG knows atoms by name and residue; this system has none"
+            raise bgbench.Unsupported("TBG knows atoms by name and residue; this system has none")
         try:
             self._encode(system.atoms)
         except bgbench.BgbenchError as error:
-            return str(error)
-        return ""
+            raise bgbench.Unsupported(str(error)) from error
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()

@@ -54,8 +54,9 @@ def train(options: Mapping[str, str]) -> Path:
         module = FlowMatchingTraining(recipe, data)
     before: Mapping[str, Any] = {}
     if recipe.start:
-        field, before = load(Path(recipe.start))
-        module.start_from(field)
+        start = load(Path(recipe.start))
+        module.start_from(start.network)
+        before = start.card
     curves = Curves(recipe, validation.evaluate if validation else None)
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import bgbench
 from bgbench_tbg.network import ATOM_TYPES, RESIDUE_TYPES, Field, FieldConfig
-from bgbench_training.weights import fill, read, read_state, write
+from bgbench_training.weights import LoadedNetwork, fill, read, write
 
 PUBLISHED_NAMES = {
     "edge_mlp.0": "edge_in",
@@ -33,28 +33,19 @@ def save(path: Path, field: Field, card: Mapping[str, Any]) -> None:
     write(path, field, {"config": asdict(field.config), "card": dict(card)})
 
 
-def load(path: Path) -> tuple[Field, dict[str, Any]]:
+def load(path: Path) -> LoadedNetwork[Field]:
     """The field and the card of a file that `save` wrote.
 
     Raises:
         BgbenchError: if the file is missing, damaged, or not one of TBG's.
     """
-    metadata, state = read(path, "TBG")
+    file = read(path, "TBG")
     try:
-        field = Field(FieldConfig(**metadata["config"]))
+        field = Field(FieldConfig(**file.metadata["config"]))
     except TypeError as error:
         raise bgbench.BgbenchError(f"{path} holds no TBG weights ({error})") from error
-    fill(field, state, str(path))
-    return field.eval(), metadata.get("card", {})
-
-
-def read_published(path: Path) -> Field:
-    """A field from a published `.pth` or `.safetensors` file; nothing but tensors is unpickled.
-
-    Raises:
-        BgbenchError: if the file is no state dict of tensors or does not fit.
-    """
-    return from_published(read_state(path))
+    fill(field, file.tensors, str(path))
+    return LoadedNetwork(field.eval(), file.metadata.get("card", {}), file.sha256)
 
 
 def from_published(state: Mapping[str, Tensor]) -> Field:

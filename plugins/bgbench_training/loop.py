@@ -104,6 +104,6 @@ def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Cu
         "validation": curves.looks,
         "training_hours": curves.hours + float(before.get("training_hours", 0.0)),
         "before": {key: value for key, value in before.items() if key != "training_sequences"},
-        "git": bgbench.provenance()["git"],
+        "git": bgbench.data.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bgbench
-from bgbench_training.weights import declared, kept, packaged
+from bgbench_training.weights import packaged_path
 from bgbench_verse.sampler import VerseSampler
 from bgbench_verse.weights import TrainedVerse, load
 
 DEFAULT = "verse-mini"
 
 
-@kept
 def weights(named: str) -> TrainedVerse:
     """The trained network: a packaged name or a path.
 
@@ -20,7 +19,7 @@ def weights(named: str) -> TrainedVerse:
         BgbenchError: if the file is not at hand, damaged, or no Verse weights.
     """
     path = Path(named)
-    return load(path if path.suffix == ".safetensors" else packaged(named))
+    return load(path if path.suffix == ".safetensors" else packaged_path(named))
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,6 @@ def build(options: Mapping[str, str]) -> VerseSampler:
     return VerseSampler(weights(parse(options).weights))
 
 
-def card(options: Mapping[str, str]) -> bgbench.Card:
-    """The card inside the weights file."""
-    trained = weights(parse(options).weights)
-    return declared(trained.card, "verse", trained.net.n_parameters(), trained.sha256)
-
-
 def train_verse(options: Mapping[str, str]) -> Path:
     """`bgbench train verse`; Lightning is imported here and nowhere on the evaluation path."""
     from bgbench_verse.training import train
@@ -66,7 +59,6 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="verse",
             summary="autoregressive flow over internal coordinates, atom by atom",
             build=build,
-            card=card,
             estimator="snis",
             citation="bgbench, this repository",
             train=train_verse,

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_training.rotations import turns
+from bgbench_training.weights import make_card
 from bgbench_verse.density import log_density, to_uniform
 from bgbench_verse.molecule import MoleculeBatch, batch_molecules, build_molecule
 from bgbench_verse.prochiral import count_pairs, exchange_partners, to_canonical_names
@@ -43,7 +45,7 @@ class _Peptide:
         return to_canonical_names(x[:, self.order], self.molecules.zmatrix)
 
 
-class VerseSampler(bgbench.AbstractDensitySampler):
+class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.Tunable):
     """The autoregressive flow of `trained`.
 
     Args:
@@ -55,17 +57,17 @@ class VerseSampler(bgbench.AbstractDensitySampler):
 
     def __init__(self, trained: TrainedVerse) -> None:
         self.trained = trained
+        self.card = make_card(trained.card, "verse", trained.net.n_parameters(), trained.sha256)
         self.net = trained.net.eval().requires_grad_(False)
         self._peptides = lru_cache(maxsize=8)(self._build_peptide)
 
-    def supports(self, system: bgbench.System) -> str:
+    def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
-            return "Verse builds molecules along their bonds; this system has none"
+            raise bgbench.Unsupported("Verse builds molecules along their bonds; this system has none")
         try:
             self._peptide(system)
         except bgbench.BgbenchError as error:
-            return str(error)
-        return ""
+            raise bgbench.Unsupported(str(error)) from error
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
@@ -106,10 +108,10 @@ class VerseSampler(bgbench.AbstractDensitySampler):
         peptide = self._peptide(task.system)
         net = fine_tune(self.net, peptide.molecules, peptide.to_network(x), tuning, task.generator)
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
-        return VerseSampler(replace(self.trained, net=net))
+        return VerseSampler(replace(self.trained, net=net, sha256=""))
 
     def save(self, path: Path, notes: Mapping[str, Any]) -> None:
-        save(path, replace(self.trained, card=bgbench.tuned_card(self.trained.card, notes)))
+        save(path, replace(self.trained, card=bgbench.data.tuned_card(self.trained.card, notes)))
 
     def _log_q(self, task: bgbench.Task, x: Tensor, log_q: Tensor, molecules: MoleculeBatch) -> Tensor:
         """log q over all coordinates of `x (n, N, 3)` nm, from that of shapes: see the module."""

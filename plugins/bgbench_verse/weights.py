@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import bgbench
-from bgbench_training.weights import fill, read, sha256, write
+from bgbench_training.weights import fill, read, write
 from bgbench_verse.network import Verse, VerseConfig
 
 
@@ -51,12 +51,13 @@ def load(path: Path) -> TrainedVerse:
     Raises:
         BgbenchError: if the file is missing, damaged, or not one of Verse's.
     """
-    metadata, state = read(path, "Verse")
+    file = read(path, "Verse")
+    metadata = file.metadata
     missing = sorted({"vocabulary", "table", "card"} - set(metadata))
     if missing:
         raise bgbench.BgbenchError(
             f"{path} holds no Verse weights: {', '.join(missing)} missing from its metadata"
         )
     net = Verse(VerseConfig(**metadata["config"]))
-    fill(net, state, str(path))
-    return TrainedVerse(net.eval(), metadata["vocabulary"], metadata["table"], metadata["card"], sha256(path))
+    fill(net, file.tensors, str(path))
+    return TrainedVerse(net.eval(), metadata["vocabulary"], metadata["table"], metadata["card"], file.sha256)

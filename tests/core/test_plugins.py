@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from bgbench import BgbenchError, Card, SamplerPlugin, hookimpl
+from bgbench import BgbenchError, SamplerPlugin, hookimpl
 from bgbench.core import hookspecs
 from bgbench.core.plugins import Origin, Plugins, plugins
 
@@ -20,7 +20,7 @@ def module(**hooks):
 
 
 def sampler(name):
-    return SamplerPlugin(name, "a test", build=lambda options: None, card=lambda options: Card(name))
+    return SamplerPlugin(name, "a test", build=lambda options: None)
 
 
 def test_the_contract_is_six_typed_documented_hooks():

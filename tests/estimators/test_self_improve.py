@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import AbstractDensitySampler, BgbenchError, Proposal, tuned_card
-from bgbench.core.errors import NonFinite, Unsupported
+from bgbench import AbstractDensitySampler, BgbenchError, Proposal, Tunable, Unsupported
+from bgbench.core.errors import NonFinite
+from bgbench.core.types import tuned_card
 from bgbench.estimators.self_improve import SelfImprove, SelfImproveOptions, reserve_file, tempering_power
 from bgbench.estimators.weights import ess, mean_and_error
 from bgbench.systems.analytic import KINDS, analytic
 from bgbench.testing import WIDTHS, Wide, analytic_task
 
 
-class Learner(AbstractDensitySampler):
+class Learner(AbstractDensitySampler, Tunable):
     """A normal that learns its width by maximum likelihood; remembers where it was saved."""
 
     def __init__(self, widths, saved=None):
@@ -121,8 +122,9 @@ def test_a_tuned_card_owns_up_to_its_lessons():
 def test_samplers_that_cannot_learn_and_wrong_options_say_so():
     with pytest.raises(Unsupported, match="Wide cannot be fine-tuned"):
         SelfImprove().estimate(Wide([0.1, 0.2, 0.4]), analytic_task("analytic:harmonic", 100))
-    with pytest.raises(BgbenchError, match="Wide has no weights to write"):
-        Wide([1.0]).save("x.safetensors", {})
+    nothing_to_save = SelfImprove.build({"save": "x.safetensors", "rounds": "0"})
+    with pytest.raises(Unsupported, match=r"Wide has no weights to write to x\.safetensors"):
+        nothing_to_save.estimate(Wide([0.1, 0.2, 0.4]), analytic_task("analytic:harmonic", 100))
     with pytest.raises(
         BgbenchError, match=r"--set estimator\.save must name a \.safetensors file, got 'weights\.pth'"
     ):

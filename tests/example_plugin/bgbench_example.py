@@ -12,6 +12,8 @@ import bgbench
 class Wobble(bgbench.AbstractDensitySampler):
     """Every coordinate normal around the start structure. The fields are the options of `--set`."""
 
+    card = bgbench.Card("wobble")
+
     width: float = 0.005
     """Standard deviation of every coordinate, nm."""
 
@@ -39,7 +41,6 @@ def bgbench_samplers() -> list[bgbench.SamplerPlugin]:
             name="wobble",
             summary="Gaussian noise around the start structure",
             build=lambda options: bgbench.parse_options(Wobble, options, owner="wobble"),
-            card=lambda options: bgbench.Card(name="wobble"),
             estimator="snis",
         )
     ]

@@ -2,14 +2,13 @@
 
 import copy
 import importlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from bgbench import peptide
-from bgbench_prose import decode, products
+from bgbench_prose import decode, fused, products
 from bgbench_prose.network import Config, Prose, tokens
 
 
@@ -23,7 +22,7 @@ def random_flow(generator, **sizes):
 
 def plain(monkeypatch, flow, z, t):
     with monkeypatch.context() as patch:
-        patch.setattr(decode, "_fused", lambda *_: None)
+        patch.setattr(decode, "can_fuse", lambda *_: False)
         return decode.invert(flow, z, t)
 
 
@@ -34,7 +33,7 @@ def test_compiled_inverse_equals_the_plain_one(generator, monkeypatch, sequence,
     flow = random_flow(generator, head_dim=head_dim)
     t = tokens([peptide(sequence).atoms], flow.config)
     z = torch.randn(batch, t.mask.shape[1], 3, generator=generator)
-    assert decode._fused(flow, z) is not None
+    assert decode.can_fuse(flow, z)
     exact = plain(monkeypatch, copy.deepcopy(flow).double(), z.double(), t)
     rounding = [(a - b).abs().max() for a, b in zip(plain(monkeypatch, flow, z, t), exact, strict=True)]
     for found, truth, usual in zip(decode.invert(flow, z, t), exact, rounding, strict=True):
@@ -42,19 +41,45 @@ def test_compiled_inverse_equals_the_plain_one(generator, monkeypatch, sequence,
         assert float((found - truth).abs().max()) < 4 * float(usual) + 2e-6
 
 
-def test_other_flows_take_the_plain_way(generator, monkeypatch):
+def test_other_flows_take_the_plain_way(generator):
     flow = random_flow(generator)
     z = torch.zeros(2, 17, 3)
-    assert decode._fused(flow, z.double()) is None
-    assert decode._fused(random_flow(generator, conditioning="additive"), z) is None
+    assert decode.can_fuse(flow, z)
+    assert not decode.can_fuse(flow, z.double())
+    assert not decode.can_fuse(random_flow(generator, conditioning="additive"), z)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert decode._fused(flow, z) is None
+        assert not decode.can_fuse(flow, z)
 
-    def missing(name):
-        raise ImportError(name)
 
-    monkeypatch.setattr(decode, "importlib", SimpleNamespace(import_module=missing))
-    assert decode._fused(flow, z) is None
+@pytest.mark.parametrize("way", ["forward", "plain", "compiled"])
+def test_a_foreign_layer_is_an_error_and_never_left_out(generator, monkeypatch, way):
+    """Left out, the flow would go on with another density."""
+    flow = random_flow(generator)
+    t = tokens([peptide("GG").atoms], flow.config)
+    z = torch.randn(2, t.mask.shape[1], 3, generator=generator)
+    flow.blocks[0].layers.append(torch.nn.Identity())
+    ways = {
+        "forward": lambda: flow(z, t),
+        "plain": lambda: plain(monkeypatch, flow, z, t),
+        "compiled": lambda: decode.invert(flow, z, t),
+    }
+    with pytest.raises(TypeError, match="a Identity stands among modules of AbstractLayer"):
+        ways[way]()
+
+
+def test_a_foreign_block_is_an_error(generator):
+    flow = random_flow(generator)
+    t = tokens([peptide("GG").atoms], flow.config)
+    flow.blocks[1] = torch.nn.Identity()
+    with pytest.raises(TypeError, match="a Identity stands among modules of Block"):
+        flow(torch.zeros(1, t.mask.shape[1], 3), t)
+
+
+def test_the_compiled_way_refuses_layers_that_it_is_not_written_for(generator):
+    flow = random_flow(generator, conditioning="additive")
+    t = tokens([peptide("GG").atoms], flow.config)
+    with pytest.raises(TypeError, match="written for adaptive layers, got a PlainLayer"):
+        fused.invert(flow, torch.zeros(1, t.mask.shape[1], 3), t)
 
 
 def test_every_product_equals_torchs(generator):

@@ -13,8 +13,8 @@ from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, Tokens, tokens
 from bgbench_prose.permutations import NAMES, permutation
 from bgbench_prose.sampler import log_centre
-from bgbench_prose.weights import from_published, load, read_published, save
-from bgbench_training.weights import fill
+from bgbench_prose.weights import from_published, load, save
+from bgbench_training.weights import fill, read_published
 
 DATA = Path(__file__).parent.parent / "data"
 TABLES = json.loads((DATA / "chemistry_tables.json").read_text())
@@ -185,9 +185,10 @@ def test_conversion_complains_of_every_misfit(published, tmp_path):
 
 def test_weights_survive_a_round_trip_with_their_card(flow, tmp_path):
     save(tmp_path / "w.safetensors", flow, {"steps": 3})
-    again, card = load(tmp_path / "w.safetensors")
+    loaded = load(tmp_path / "w.safetensors")
+    again = loaded.network
     assert again.config == flow.config
-    assert card == {"steps": 3}
+    assert loaded.card == {"steps": 3}
     for name, value in flow.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
     (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:100])

@@ -112,8 +112,9 @@ def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
 def test_training_lowers_the_loss_and_leaves_a_card(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules["bgbench_prose.recipe"].SIZES, "prose-mini", SMALL)
     path = train({"data": str(folder), "out": str(tmp_path), "steps": "100", "batch": "12", "lr": "0.003"})
-    flow, card = load(path)
-    assert flow.config == SMALL
+    loaded = load(path)
+    card = loaded.card
+    assert loaded.network.config == SMALL
     assert card["training_sequences"] == ["GG", "GS", "SG"]
     assert card["steps"] == 100
     assert card["final_loss"] < card["first_loss"] - 0.3

@@ -54,10 +54,10 @@ def command(*words):
 def test_import_writes_weights_that_run(state_dict, tmp_path, capsys):
     path, flow = state_dict
     assert command("weights", "import", "prose", path, "--out", tmp_path / "ours.safetensors") == 0
-    imported, card = load(tmp_path / "ours.safetensors")
-    assert card["notes"] == "imported from published.pth"
+    imported = load(tmp_path / "ours.safetensors")
+    assert imported.card["notes"] == "imported from published.pth"
     for name, value in flow.state_dict().items():
-        assert torch.equal(imported.state_dict()[name], value)
+        assert torch.equal(imported.network.state_dict()[name], value)
 
 
 def test_import_mistakes_are_one_line(tmp_path, capsys):
@@ -121,10 +121,9 @@ def test_hub_weights_are_fetched_pinned_and_hashed(hub, state_dict):
     found = fetch(f"{ADDRESS}@{COMMIT}")
     assert found.commit == COMMIT
     assert found.sha256 == hashlib.sha256(Hub.content).hexdigest()
-    card = bgbench_prose.card({"weights": f"{ADDRESS}@{COMMIT}"})
-    assert card.weights_sha256 == found.sha256
-    assert COMMIT in card.notes
     sampler = bgbench_prose.build({"weights": f"{ADDRESS}@{COMMIT}"})
+    assert sampler.card.weights_sha256 == found.sha256
+    assert COMMIT in sampler.card.notes
     for name, value in state_dict[1].state_dict().items():
         assert torch.equal(sampler.flow.state_dict()[name], value)
 

@@ -119,4 +119,4 @@ class TestShippedPlugins(SamplerPluginLaws):
 
 
 def test_cards_of_samplers_without_training_are_empty():
-    assert plugins().samplers["md"].card({}) == Card("md")
+    assert plugins().samplers["md"].build({}).card == Card("md")

@@ -14,7 +14,8 @@ from bgbench_tbg import import_weights
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.network import EncodedPeptides, Field, FieldConfig, encode_peptides
 from bgbench_tbg.recipe import SIZES
-from bgbench_tbg.weights import from_published, infer_lengths, load, read_published, save
+from bgbench_tbg.weights import from_published, infer_lengths, load, save
+from bgbench_training.weights import read_published
 
 DATA = Path(__file__).parent.parent / "data"
 WEIGHTS = DATA / "ecnf_small.weights.safetensors"
@@ -52,7 +53,7 @@ def fixture():
     """The published field, its input and its answers."""
     description = json.loads((DATA / "ecnf_small.json").read_text())
     io = load_file(DATA / "ecnf_small.io.safetensors")
-    field = read_published(WEIGHTS).requires_grad_(False)
+    field = from_published(read_published(WEIGHTS).tensors).requires_grad_(False)
     return field, encode(description["sequence"], field.config), io
 
 
@@ -170,8 +171,9 @@ def test_weights_come_back(tmp_path, generator):
     field = loud(FieldConfig(channels=8, n_layers=2, longest=3))
     path = tmp_path / "w.safetensors"
     save(path, field, {"name": "loud"})
-    again, card = load(path)
-    assert card == {"name": "loud"}
+    loaded = load(path)
+    again = loaded.network
+    assert loaded.card == {"name": "loud"}
     x = torch.randn(2, peptide("GGG").n_atoms, 3, generator=generator)
     m, t = encode("GGG", field.config), torch.tensor(0.5)
     assert torch.equal(field(x, t, m), again(x, t, m))
@@ -182,8 +184,9 @@ def test_weights_come_back(tmp_path, generator):
 
 def test_published_weights_are_imported(tmp_path, fixture):
     field, m, io = fixture
-    again, card = load(import_weights(WEIGHTS, tmp_path / "w.safetensors"))
-    assert "imported from" in card["notes"]
+    loaded = load(import_weights(WEIGHTS, tmp_path / "w.safetensors"))
+    again = loaded.network
+    assert "imported from" in loaded.card["notes"]
     assert torch.equal(again(io["x"], io["t"][:, 0], m), field(io["x"], io["t"][:, 0], m))
 
 
@@ -202,7 +205,7 @@ def test_strange_state_dicts_are_refused_by_name(change, complaint, tmp_path):
     change(state)
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(BgbenchError, match=complaint):
-        read_published(tmp_path / "w.safetensors")
+        from_published(read_published(tmp_path / "w.safetensors").tensors)
 
 
 def test_inputs_of_two_residues_alone_have_no_length():

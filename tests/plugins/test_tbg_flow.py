@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bgbench import BgbenchError, Conventions, System, peptide
+from bgbench import BgbenchError, Conventions, System, Unsupported, peptide
 from bgbench.evaluation.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
@@ -224,9 +224,11 @@ def test_wrong_options_say_so(file, options, complaint):
 def test_options_are_used_and_strange_systems_refused(file):
     sampler = build({"weights": file, "trace": "hutchinson", "tolerance": "1e-3"})
     assert (sampler.trace, sampler.solver.tolerance) == ("hutchinson", 1e-3)
-    assert "a peptide of 5 residues" in sampler.supports(peptide("GGGGG"))
-    assert "this system has none" in sampler.supports(System("x", torch.zeros(1, 3)))
-    assert sampler.supports(peptide("GGGG")) == ""
+    with pytest.raises(Unsupported, match="a peptide of 5 residues"):
+        sampler.check_supports(peptide("GGGGG"))
+    with pytest.raises(Unsupported, match="this system has none"):
+        sampler.check_supports(System("x", torch.zeros(1, 3)))
+    sampler.check_supports(peptide("GGGG"))
 
 
 def test_lightning_stays_off_the_evaluation_path():

@@ -22,7 +22,7 @@ from bgbench_verse.weights import load as load_verse
 def small_prose(alanine):
     del alanine
     flow = Prose(Config(channels=16, n_blocks=2, n_layers=1, head_dim=8))
-    return ProseSampler(flow, card={"name": "small", "training_sequences": ["GG"]}), flow
+    return ProseSampler(flow, stored_card={"name": "small", "training_sequences": ["GG"]}), flow
 
 
 def small_verse(alanine):
@@ -60,8 +60,7 @@ def test_the_copy_learns_and_the_sampler_stays(build, read, alanine, tmp_path):
         assert torch.equal(value, before[name])
     path = tmp_path / "tuned.safetensors"
     copy.save(path, {"system": "AA", "evaluations": 10, "hours": 0.1, "temperature": 310.0})
-    stored = read(path)
-    card = stored[1] if isinstance(stored, tuple) else stored.card
+    card = read(path).card
     assert card["name"] == "small-tuned"
     assert "AA" in card["training_sequences"]
     assert card["fine_tuned"]["evaluations"] == card["training_evaluations"] == 10

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bgbench import BgbenchError, energy, peptide
+from bgbench import BgbenchError, Unsupported, energy, peptide
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_verse import VerseSampler
 from bgbench_verse.batches import PeptideBatches
@@ -224,9 +224,9 @@ def test_weights_come_back_and_strange_files_are_refused(trained, tmp_path):
 
 
 def test_an_atom_never_seen_is_refused_by_name(trained):
-    assert "verse has no reference geometry for" in VerseSampler(
-        TrainedVerse(trained.net, trained.vocabulary, {}, {})
-    ).supports(peptide("AA"))
+    sampler = VerseSampler(TrainedVerse(trained.net, trained.vocabulary, {}, {}))
+    with pytest.raises(Unsupported, match="verse has no reference geometry for"):
+        sampler.check_supports(peptide("AA"))
 
 
 def test_frames_of_the_first_atoms_are_the_unit_axes():

@@ -36,7 +36,7 @@ def test_packaged_references_are_of_test_peptides_and_small(length, megabytes):
 
 @pytest.mark.parametrize("sampler", TRAINED)
 def test_packaged_weights_have_seen_no_held_out_peptide(sampler):
-    card = plugins().samplers[sampler].card({})
+    card = plugins().samplers[sampler].build({}).card
     assert card.training_sequences
     assert not set(card.training_sequences) & held_out()
     assert card.training_hours > 0

@@ -18,6 +18,7 @@ import bgbench
 import bgbench.runs.interrupts
 from bgbench import BgbenchError
 from bgbench.api import Observer, cells_to_run, open_run
+from bgbench.core.resources import data_path
 from bgbench.reports.replay import replay, verify
 from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder
@@ -239,7 +240,7 @@ def test_changed_inputs_and_other_versions_do_not_mix_in_silence(finished):
 @pytest.mark.parametrize("changed", ["references", "weights"])
 def test_data_changed_since_the_plan_stop_a_resume(changed, own_references, make_reference, tmp_path):
     """The checksums in the plan are those of the files as they were read."""
-    weights = shutil.copy(next(bgbench.data_path("weights").rglob("prose-mini.safetensors")), tmp_path)
+    weights = shutil.copy(next(data_path("weights").rglob("prose-mini.safetensors")), tmp_path)
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
     asked = {"out": tmp_path / "run", "workers": 0, "tracking_uri": "none", "options": {"weights": weights}}
@@ -386,7 +387,7 @@ def test_a_second_process_is_refused_and_a_crash_leaves_no_lock(finished):
 
 
 def test_a_truncated_checkpoint_and_a_wrong_reference_are_one_sentence(cli, tmp_path, own_references):
-    weights = bgbench.data_path("weights")
+    weights = data_path("weights")
     whole = next(weights.rglob("*.safetensors"))
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole.read_bytes()[:5000])

@@ -141,7 +141,7 @@ KINDS = (
 
 class Trouble(bgbench.AbstractSampler):
     def __init__(self, kind):
-        self.kind = kind
+        self.kind, self.card = kind, bgbench.Card(kind.__name__)
 
     def sample(self, task, n_samples):
         return self.kind(task, n_samples)
@@ -154,7 +154,6 @@ def bgbench_samplers():
             name=kind.__name__,
             summary="for tests",
             build=lambda options, kind=kind: Trouble(kind),
-            card=lambda options, kind=kind: bgbench.Card(name=kind.__name__),
         )
         for kind in KINDS
     ]
