@@ -336,10 +336,9 @@ class AbstractDensitySampler(AbstractSampler):
         refuse_unknown_word(f"{cls.__name__}.measure", cls.measure, get_args(Measure))
         for method, capability in (("latent", Invertible), ("finetuned", Tunable)):
             if getattr(cls, method, None) is not None and not issubclass(cls, capability):
-                name = capability.__name__
                 raise BgbenchError(
-                    f"{cls.__name__} has a method {method} but does not derive from bgbench.{name}, so nobody "
-                    f"would call it: write class {cls.__name__}(bgbench.AbstractDensitySampler, bgbench.{name})"
+                    f"{cls.__name__} has a method {method} that nobody would call: let the class derive from "
+                    f"bgbench.{capability.__name__} too"
                 )
 
     @abstractmethod
@@ -467,8 +466,8 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
         raise Unsupported(f"{system.name}: {error}") from error
     if answer is not None:
         raise BrokenContract(
-            f"{type(sampler).__name__}.check_supports returned {answer!r}; it must raise Unsupported with the "
-            "reason, or return nothing"
+            f"{type(sampler).__name__}.check_supports returned {answer!r}; it must raise Unsupported with "
+            "the reason, or return nothing"
         )
 
 

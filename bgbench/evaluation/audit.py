@@ -118,7 +118,7 @@ def round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
 
 
 def jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
-    """|claimed − exact| log-determinant of data → noise at one draw; none for samplers that are not Invertible."""
+    """|claimed − exact| log-determinant of data → noise at one draw, if the sampler is Invertible."""
     if not isinstance(sampler, Invertible):
         return []
     latent, x = sampler.latent, sampler.draw(task, 1).x

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.hookspecs import SamplerPlugin
 from bgbench.core.options import refuse_unknown_prefixes, select_prefixed, select_sampler_options
 from bgbench.core.plugins import Registry, build_sampler, plugins
 from bgbench.core.types import Suite
@@ -54,12 +53,12 @@ def plan_cells(sampler: str, asked: Choices) -> tuple[list[Cell], Suite]:
     systems = chosen(suite, asked.get("only", ()))
     drawn = range(first, first + seeds)
     cells = [Cell(system=name, seed=seed, **shared) for name in systems for seed in drawn]
-    check_choices(plugin, cells[0])
+    check_choices(cells[0])
     return cells, suite
 
 
-def check_choices(plugin: SamplerPlugin, cell: Cell) -> None:
-    """Build everything once, so that a wrong option fails before the first cell."""
+def check_choices(cell: Cell) -> None:
+    """Build everything but the sampler once, so that a wrong option fails before the first cell."""
     refuse_second_cut(cell)
     plugins().estimators[cell.estimator].build(cell.estimator_options)
     plugins().energies[cell.energy]

@@ -1,4 +1,4 @@
-"""Noise → data, token by token: keys and values are cached, and the conditioning is computed once a system."""
+"""Noise → data, token by token: keys and values are cached, the conditioning is computed once a system."""
 
 import torch
 import torch.nn.functional as F

@@ -14,8 +14,7 @@ from bgbench_prose.network import Config, Prose, Tokens, tokens
 from bgbench_prose.permutations import NAMES, permutation
 from bgbench_prose.sampler import log_centre
 from bgbench_prose.weights import from_published, load, save
-from bgbench_training.weights import read_published
-from bgbench_training.weights import fill
+from bgbench_training.weights import fill, read_published
 
 DATA = Path(__file__).parent.parent / "data"
 TABLES = json.loads((DATA / "chemistry_tables.json").read_text())
