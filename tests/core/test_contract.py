@@ -29,6 +29,10 @@ from bgbench.evaluation.audit import audit
 from bgbench.testing import Wide, peptide_task
 
 
+CONTRACT = ("abstract", "errors", "hookspecs", "plugins")
+"""Modules of the core that say what a plugin must be."""
+
+
 class Copies(AbstractSampler):
     """The start structure, again and again."""
 
@@ -48,7 +52,7 @@ class Cloud(AbstractDensitySampler):
         return torch.distributions.Normal(task.system.positions, 0.1).log_prob(x).sum((1, 2))
 
 
-@pytest.mark.parametrize("name", ["abstract", "errors", "hookspecs", "plugins"])
+@pytest.mark.parametrize("name", CONTRACT)
 def test_examples_of_the_contract_run(name):
     outcome = doctest.testmod(importlib.import_module(f"bgbench.core.{name}"))
     assert outcome.attempted >= 2
@@ -60,9 +64,7 @@ def test_examples_of_the_contract_run(name):
 )
 def test_every_public_name_that_the_contract_defines_has_an_example(name):
     value = getattr(bgbench, name)
-    if value.__module__ in {
-        f"bgbench.core.{room}" for room in ("abstract", "errors", "hookspecs", "plugins")
-    }:
+    if value.__module__ in {f"bgbench.core.{module}" for module in CONTRACT}:
         assert ">>> " in value.__doc__
 
 
@@ -75,7 +77,7 @@ def test_a_refusal_is_raised_and_names_the_system():
         def check_supports(self, system):
             raise Unsupported("only on Sundays")
 
-    with pytest.raises(Unsupported, match="^GG: only on Sundays$"):
+    with pytest.raises(Unsupported, match=r"^GG: only on Sundays$"):
         refuse_unsupported(Choosy(), bgbench.peptide("GG"))
 
 
