@@ -28,7 +28,6 @@ from bgbench.core.plugins import Origin, Plugins, build_sampler, plugins
 from bgbench.evaluation.audit import audit
 from bgbench.testing import Wide, peptide_task
 
-
 CONTRACT = ("abstract", "errors", "hookspecs", "plugins")
 """Modules of the core that say what a plugin must be."""
 
