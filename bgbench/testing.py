@@ -18,10 +18,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Conventions, Task
-from bgbench.core.errors import BgbenchError
+from bgbench.core.abstract import (
+    AbstractDensitySampler,
+    AbstractSampler,
+    Conventions,
+    Task,
+    refuse_unsupported,
+)
+from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.hookspecs import EstimatorPlugin, SamplerPlugin
-from bgbench.core.types import Proposal
+from bgbench.core.types import Card, Proposal
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.evaluation.audit import audit
@@ -109,6 +115,21 @@ class SamplerLaws:
         first = sampler.sample(peptide_task("AA"), self.n_samples).x
         sampler.sample(peptide_task("GS"), self.n_samples)
         _demand(torch.equal(first, sampler.sample(peptide_task("AA"), self.n_samples).x), "state was kept")
+
+    def test_refuses_systems_with_a_reason_or_not_at_all(self, sampler: AbstractSampler) -> None:
+        """`check_supports` returns nothing, or raises `Unsupported` with a reason; nothing else."""
+        for system in (peptide("AA"), analytic_system("analytic:harmonic")):
+            try:
+                refuse_unsupported(sampler, system)
+            except Unsupported as error:
+                reason = str(error).removeprefix(f"{system.name}: ")
+                _demand(bool(reason.strip()), f"refuses {system.name} without a reason")
+
+    def test_declares_itself(self, sampler: AbstractSampler) -> None:
+        """The card is a `Card` with a name, and the same one each time."""
+        _demand(isinstance(sampler.card, Card), f"the card is {sampler.card!r}, not a bgbench.Card")
+        _demand(bool(sampler.card.name), "the card has no name")
+        _demand(sampler.card == sampler.card, "the card changes from one reading to the next")
 
 
 class DensitySamplerLaws(SamplerLaws):

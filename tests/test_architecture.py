@@ -182,7 +182,8 @@ def test_interfaces_are_one_level_deep():
         for node in ast.walk(parse(path)):
             if isinstance(node, ast.ClassDef):
                 bases[node.name] = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
-    open_for_subclassing = {"Observer", "Strict", "BgbenchError", "Exception", "SamplerLaws"}
+    capabilities = {"Invertible", "Tunable"}
+    open_for_subclassing = {"Observer", "Strict", "BgbenchError", "Exception", "SamplerLaws", *capabilities}
     for name, parents in bases.items():
         for parent in parents:
             if parent in bases and parent not in open_for_subclassing and name != "HasAtoms":

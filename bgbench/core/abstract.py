@@ -333,11 +333,9 @@ class AbstractDensitySampler(AbstractSampler):
         refuse_unknown_word(f"{cls.__name__}.measure", cls.measure, get_args(Measure))
         for method, capability in (("latent", Invertible), ("finetuned", Tunable)):
             if getattr(cls, method, None) is not None and not issubclass(cls, capability):
-                name = capability.__name__
                 raise BgbenchError(
-                    f"{cls.__name__} has a method {method} but does not derive from bgbench.{name}, so "
-                    f"nobody calls it: write class {cls.__name__}"
-                    f"(bgbench.AbstractDensitySampler, bgbench.{name})"
+                    f"{cls.__name__} has a method {method} that nobody would call: let the class derive from "
+                    f"bgbench.{capability.__name__} too"
                 )
 
     @abstractmethod

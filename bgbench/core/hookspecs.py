@@ -152,7 +152,7 @@ class MetricPlugin:
         BgbenchError: for another word in `better`.
 
     >>> import bgbench
-    >>> bgbench.MetricPlugin("gap", "energy gap", lambda case: {"gap": 0.0}, unit="kT", better="lover")
+    >>> bgbench.MetricPlugin("gap", "energy gap", lambda case: {"gap": 0.0}, better="lover")
     Traceback (most recent call last):
     bgbench.core.errors.BgbenchError: metric 'gap': better must be one of lower, higher, '', got 'lover'; \
 did you mean 'lower'?

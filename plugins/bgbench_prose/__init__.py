@@ -36,7 +36,7 @@ def build(options: Mapping[str, str]) -> ProseSampler:
     """Build the sampler with its weights.
 
     Raises:
-        BgbenchError: for an unknown option or value, and for missing, damaged or foreign weights.
+        BgbenchError: for an unknown option or value; for weights that are missing, damaged or not Prose's.
     """
     parsed = parse(options)
     loaded = load_weights(parsed.weights, load, from_published)

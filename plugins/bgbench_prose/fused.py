@@ -20,7 +20,7 @@ def arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
 
 
 class Product:
-    """`weight · x` into `out` for `x (depth, samples)`: with packed weights where that helps."""
+    """`weight · x` into `out` for `x (depth, samples)`: packed weights where that helps, else torch's."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight.detach()

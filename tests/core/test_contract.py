@@ -1,0 +1,335 @@
+"""What a plugin author may rely on: refusals raise, questions return a bool, typos are found at once."""
+
+import doctest
+import importlib
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import bgbench
+from bgbench import (
+    AbstractDensitySampler,
+    AbstractSampler,
+    BgbenchError,
+    Card,
+    Conventions,
+    Invertible,
+    MetricPlugin,
+    Proposal,
+    SamplerPlugin,
+    Tunable,
+    Unsupported,
+)
+from bgbench.core.abstract import refuse_unsupported
+from bgbench.core.errors import BrokenContract
+from bgbench.core.plugins import Origin, Plugins, build_sampler, plugins
+from bgbench.evaluation.audit import audit
+from bgbench.testing import Wide, peptide_task
+
+CONTRACT = ("abstract", "errors", "hookspecs", "plugins")
+"""Modules of the core that say what a plugin must be."""
+
+
+class Copies(AbstractSampler):
+    """The start structure, again and again."""
+
+    def sample(self, task, n_samples):
+        return Proposal(task.system.positions.expand(n_samples, -1, -1))
+
+
+class Cloud(AbstractDensitySampler):
+    """Every coordinate normal around the start structure, 0.1 nm wide."""
+
+    def draw(self, task, n_samples):
+        noise = torch.randn(n_samples, task.system.n_atoms, 3, generator=task.generator)
+        x = task.system.positions + 0.1 * noise
+        return Proposal(x, self.log_prob(task, x))
+
+    def log_prob(self, task, x):
+        return torch.distributions.Normal(task.system.positions, 0.1).log_prob(x).sum((1, 2))
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_examples_of_the_contract_run(name):
+    outcome = doctest.testmod(importlib.import_module(f"bgbench.core.{name}"))
+    assert outcome.attempted >= 2
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in bgbench.__all__ if not name.startswith("_") and name not in ("hookimpl", "run")]
+)
+def test_every_public_name_that_the_contract_defines_has_an_example(name):
+    value = getattr(bgbench, name)
+    if value.__module__ in {f"bgbench.core.{module}" for module in CONTRACT}:
+        assert ">>> " in value.__doc__
+
+
+def test_a_sampler_supports_every_system_unless_it_says_otherwise():
+    refuse_unsupported(Copies(), bgbench.peptide("GG"))
+
+
+def test_a_refusal_is_raised_and_names_the_system():
+    class Choosy(Copies):
+        def check_supports(self, system):
+            raise Unsupported("only on Sundays")
+
+    with pytest.raises(Unsupported, match=r"^GG: only on Sundays$"):
+        refuse_unsupported(Choosy(), bgbench.peptide("GG"))
+
+
+@pytest.mark.parametrize("answer", [True, False, "", "no"])
+def test_a_refusal_that_is_returned_does_not_go_unnoticed(answer):
+    class Answering(Copies):
+        def check_supports(self, system):
+            return answer
+
+    with pytest.raises(BrokenContract, match=r"Answering\.check_supports returned .*raise Unsupported"):
+        refuse_unsupported(Answering(), bgbench.peptide("GG"))
+
+
+def test_the_old_method_supports_is_refused_where_the_class_is_defined():
+    """Nobody calls it any more: a sampler that relied on it would be run on systems it cannot sample."""
+    with pytest.raises(
+        BgbenchError, match=r"Old has a method supports.*rename it check_supports.*Unsupported"
+    ):
+
+        class Old(Copies):
+            def supports(self, system):
+                return "" if system.atoms else "no atoms"
+
+
+@pytest.mark.parametrize(("method", "capability"), [("latent", "Invertible"), ("finetuned", "Tunable")])
+def test_the_methods_of_a_capability_without_the_capability_are_refused(method, capability):
+    with pytest.raises(
+        BgbenchError, match=rf"Half has a method {method} .*derive from bgbench\.{capability}"
+    ):
+        type("Half", (Cloud,), {method: lambda self, task, x: None})
+
+
+def test_a_typo_in_measure_is_refused_where_the_class_is_defined():
+    """It meant "the centre of mass is divided out" before."""
+    with pytest.raises(
+        BgbenchError, match=r"Typo\.measure must be one of .*got 'cartesain'; did you mean 'cartesian'\?"
+    ):
+
+        class Typo(Cloud):
+            measure = "cartesain"
+
+
+@pytest.fixture
+def register():
+    """Registers a sampler for one test, as a plugin of its own; returns what builds it."""
+    names = []
+
+    def add(build):
+        name = f"of-a-test-{len(names)}"
+        plugins().samplers.add(name, SamplerPlugin(name, "of a test", build), Origin("tests", "tests", "1"))
+        names.append(name)
+        return lambda: build_sampler(name, {})
+
+    yield add
+    for name in names:
+        del plugins().samplers._entries[name]
+
+
+def test_a_typo_in_measure_of_one_object_is_refused_where_it_is_built(register):
+    def build(options):
+        sampler = Cloud()
+        sampler.measure = "shapes"
+        return sampler
+
+    with pytest.raises(BgbenchError, match=r"plugin tests of tests: Cloud\.measure .*did you mean 'shape'\?"):
+        register(build)()
+
+
+def test_what_is_built_must_be_a_sampler_with_a_card(register):
+    with pytest.raises(BgbenchError, match="must give an AbstractSampler, got 7"):
+        register(lambda options: 7)()
+
+    class Method(Copies):
+        def card(self):
+            return Card("a method")
+
+    with pytest.raises(
+        BgbenchError, match=r"must be a bgbench\.Card \(an attribute or a property\), got <bound"
+    ):
+        register(lambda options: Method())()
+    assert register(lambda options: Copies())().card == Card("Copies")
+
+
+def test_a_card_is_an_attribute_of_class_or_object_or_a_property():
+    class OfClass(Copies):
+        card = Card("of the class")
+
+    class OfObject(Copies):
+        def __init__(self):
+            self.card = Card("of the object")
+
+    class Computed(Copies):
+        @property
+        def card(self):
+            return Card("computed")
+
+    @dataclass(frozen=True)
+    class Frozen(Copies):
+        width: float = 0.1
+
+    names = [kind().card.name for kind in (OfClass, OfObject, Computed, Frozen, Copies)]
+    assert names == ["of the class", "of the object", "computed", "Frozen", "Copies"]
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "nearest"),
+    [("com", "gausian", "gaussian"), ("handedness", "flipped", "flip"), ("com", "None", "none")],
+)
+def test_a_typo_in_conventions_is_refused(field, word, nearest):
+    with pytest.raises(
+        BgbenchError, match=rf"{field} must be one of .*got '{word}'; did you mean '{nearest}'\?"
+    ):
+        Conventions(**{field: word})
+
+
+def test_a_typo_in_what_is_better_is_refused():
+    with pytest.raises(BgbenchError, match=r"metric 'mine': better must be .*did you mean 'higher'\?"):
+        MetricPlugin("mine", "a test", lambda case: {}, better="highest")
+    assert MetricPlugin("mine", "a test", lambda case: {}, better="").better == ""
+
+
+def test_a_card_in_place_of_an_estimator_is_refused():
+    """Plugins of older versions passed a function there."""
+    with pytest.raises(BgbenchError, match=r"sampler 'mine': estimator must be .*attribute `card`"):
+        SamplerPlugin("mine", "a test", lambda options: Copies(), lambda options: Card("mine"))
+
+
+def test_only_invertible_samplers_have_a_jacobian_to_check():
+    class Map(Cloud, Invertible):
+        def latent(self, task, x):
+            z = (x - task.system.positions) / 0.1
+            return z, torch.full((len(x),), -x[0].numel() * torch.tensor(0.1).log())
+
+    system = bgbench.peptide("GG")
+    names = {kind: {check.name for check in audit(kind(), system)} for kind in (Cloud, Map)}
+    assert "Jacobian" not in names[Cloud]
+    assert "Jacobian" in names[Map]
+
+
+def test_a_capability_without_its_methods_cannot_be_built():
+    class Forgetful(Cloud, Tunable):
+        def save(self, path, notes):
+            path.write_text("")
+
+    with pytest.raises(TypeError, match="finetuned"):
+        Forgetful()
+
+
+def test_the_core_moves_a_proposal_to_the_cpu():
+    """A tensor on PyTorch's meta device stands for one on a GPU: moving it is what raises."""
+    x = torch.zeros(2, 3, 3)
+    for field in ("x", "log_q", "u"):
+        tensors = {"x": x, "log_q": torch.zeros(2), "u": torch.zeros(2)}
+        with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+            Proposal(**{**tensors, field: tensors[field].to("meta")})
+    assert Proposal(x).x is x
+
+
+def test_what_a_tunable_sampler_lacks_is_said_before_anything_is_spent():
+    from bgbench.estimators.self_improve import SelfImprove
+
+    task = peptide_task("GG", budget=100)
+    with pytest.raises(Unsupported, match="Cloud cannot be fine-tuned"):
+        SelfImprove().estimate(Cloud(), task)
+    assert task.oracle.remaining == 100
+
+
+def plugin_module(**hooks):
+    return SimpleNamespace(
+        __name__="third_party", **{name: bgbench.hookimpl(hook) for name, hook in hooks.items()}
+    )
+
+
+def raises(*arguments):
+    raise RuntimeError("no network\ntoday")
+
+
+@pytest.mark.parametrize(
+    ("hook", "entries", "complaint"),
+    [
+        ("bgbench_samplers", raises, "bgbench_samplers raised RuntimeError: no network today; update or"),
+        (
+            "bgbench_metrics",
+            lambda: None,
+            "bgbench_metrics raised TypeError: 'NoneType' object is not iterable",
+        ),
+        (
+            "bgbench_suites",
+            lambda: ["a@1.yaml"],
+            "bgbench_suites must return a list of .*Path, got 'a@1.yaml'",
+        ),
+        ("bgbench_samplers", lambda: [Wide([1.0])], "bgbench_samplers must return a list of SamplerPlugin"),
+        (
+            "bgbench_metrics",
+            lambda: [MetricPlugin("m", "", lambda case: {}, better="best")],
+            "bgbench_metrics: metric 'm': better must be one of",
+        ),
+        ("bgbench_samplers", lambda seed: [], "hookimpl definition: .*bgbench_samplers"),
+    ],
+)
+def test_what_goes_wrong_in_a_hook_is_one_line_that_names_the_plugin(hook, entries, complaint):
+    with pytest.raises(BgbenchError, match=complaint) as caught:
+        Plugins().register(plugin_module(**{hook: entries}), Origin("theirs", "their-dist", "1"))
+    assert str(caught.value).startswith("plugin theirs of their-dist: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Puts one more entry point beside the installed ones, for as long as the test runs."""
+    from bgbench.core import plugins as module
+
+    def install(load):
+        theirs = SimpleNamespace(
+            name="theirs", dist=SimpleNamespace(name="their-dist", version="1"), load=load
+        )
+        here = module.entry_points(group=module.GROUP)
+        monkeypatch.setattr(module, "entry_points", lambda group: [*here, theirs])
+        plugins.cache_clear()
+
+    yield install
+    monkeypatch.undo()
+    plugins.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("load", "complaint"),
+    [
+        (
+            lambda: plugin_module(bgbench_samplers=raises),
+            "bgbench_samplers raised RuntimeError: no network today",
+        ),
+        (lambda: plugin_module(bgbench_samplres=list), "unknown hook 'bgbench_samplres'"),
+        (raises, "plugin theirs of their-dist could not be imported: RuntimeError: no network today"),
+    ],
+)
+def test_a_broken_plugin_ends_the_command_line_with_exit_code_2(installed, cli, load, complaint):
+    installed(load)
+    code, _, err = cli("list", "samplers")
+    assert code == 2
+    assert complaint in err
+    assert "plugin theirs of their-dist" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["samplers", "energies", "estimators", "metrics", "suites", "trackers"])
+def test_an_unknown_name_points_to_a_list_that_exists(cli, kind):
+    registry = getattr(plugins(), kind)
+    with pytest.raises(BgbenchError, match=rf"see `bgbench list {kind}`"):
+        registry["no such name"]
+    assert cli("list", kind)[0] == 0
+
+
+def test_controls_are_registered_as_controls():
+    samplers = plugins().samplers
+    assert {name for name in samplers if samplers[name].control} == {"prior", "reference"}
