@@ -43,8 +43,8 @@ def submit(
     Args:
         run: a finished run.
         to: the folder that gets the entry's folder.
-        entry_fields: fields of `Entry`, and `name`, the entry's. A sampler that is registered as a control
-            is one here too.
+        entry_fields: fields of `Entry`, and `name`, the entry's. Without `control`, the entry is a control if
+            its sampler is registered as one.
         arrays_url: if given, arrays stay out of the entry: FILE is at `arrays_url/FILE`; if it is "", with
             the authors, who may no longer have all of them.
         progress: hears which cell is being recomputed.
@@ -57,7 +57,7 @@ def submit(
     refuse_unfinished(source)
     fields = dict(entry_fields)
     name = fields.pop("name", "") or default_name(source.plan)
-    fields["control"] = fields.get("control", False) or is_control(source)
+    fields.setdefault("control", is_control(source))
     target = to / name
     if not NAME.fullmatch(name):
         raise refuse("path", name[:60], "entries are named in lower case: letters, digits, . _ -")
