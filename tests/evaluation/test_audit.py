@@ -84,10 +84,11 @@ def test_a_wrong_density_is_found_by_its_check(peptide, fault, found):
 
 
 def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide):
-    sampler = Prior()
-    assert audit_for_record(sampler, peptide)["density"]["verified"]
-    sampler.exact = False
-    found = audit_for_record(sampler, peptide)["density"]
+    class Estimated(Prior):
+        exact = False
+
+    assert audit_for_record(Prior(), peptide)["density"]["verified"]
+    found = audit_for_record(Estimated(), peptide)["density"]
     assert not found["verified"]
     assert list(found["checks"]) == ["exact"]
 

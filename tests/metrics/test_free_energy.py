@@ -129,7 +129,7 @@ def test_a_run_at_another_temperature_says_where_its_reference_came_from(tmp_pat
     assert record["diagnostics"]["unused"] == 0
     path.write_text("systems: ['analytic:harmonic']\nenergy: analytic\nbudget: 60\nseeds: 1\n")
     assert command("run", "reference", *words[:4], "--set", "temperature=350") == 2
-    assert "analytic:harmonic has its own temperature" in capsys.readouterr().err
+    assert "the temperature of analytic:harmonic is fixed" in capsys.readouterr().err
 
 
 def test_runs_of_one_sampler_are_told_apart_by_their_estimators(tmp_path, make_cell):

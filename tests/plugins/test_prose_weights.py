@@ -65,7 +65,7 @@ def test_import_mistakes_are_one_line(tmp_path, capsys):
     for words, complaint in (
         (("prose", tmp_path / "nosuch.pth"), "does not exist"),
         (("prose", tmp_path / "pickle.pth"), "no state dict"),
-        (("md", tmp_path / "pickle.pth"), "imports no weights"),
+        (("md", tmp_path / "pickle.pth"), "sampler 'md' cannot import weights"),
     ):
         assert command("weights", "import", *words) == 2
         err = capsys.readouterr().err

@@ -6,11 +6,11 @@ from torch import nn
 
 from bgbench import BgbenchError
 from bgbench_training.optimizers import MuonAdamW, matrices_of, optimizer_of
-from bgbench_verse.recipe import Recipe
+from bgbench_verse.recipe import VerseRecipe
 from bgbench_verse.training import train
 from bgbench_verse.weights import load
 
-PAIRED = Recipe(config="verse-tiny", optimizer="muon", lr=1e-2, matrix_lr=0.02)
+PAIRED = VerseRecipe(config="verse-tiny", optimizer="muon", lr=1e-2, matrix_lr=0.02)
 
 
 class Net(nn.Module):
@@ -87,7 +87,7 @@ def test_checkpoints_of_another_optimiser_and_unknown_names_are_refused():
         optimizer.load_state_dict(adam.state_dict())
     assert isinstance(optimizer, MuonAdamW)
     with pytest.raises(BgbenchError, match="--set optimizer=sgd: 'sgd' is not one of adamw, muon"):
-        Recipe.build({"optimizer": "sgd"})
+        VerseRecipe.build({"optimizer": "sgd"})
 
 
 def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
