@@ -11,6 +11,7 @@ from torch import Tensor
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Proposal
+from bgbench.estimators.handedness import HandednessOption
 from bgbench.systems.chirality import is_wrong
 
 
@@ -39,7 +40,7 @@ def draw_with_density(sampler: AbstractDensitySampler, task: Task, n: int) -> tu
     return proposal, proposal.log_q
 
 
-def override_handedness(task: Task, rule: str) -> Task:
+def override_handedness(task: Task, rule: HandednessOption) -> Task:
     """The task under another rule for mirror images; `protocol` leaves the protocol's."""
     if rule == "protocol":
         return task

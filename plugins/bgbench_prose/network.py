@@ -123,7 +123,7 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear((2 if config.lookahead else 1) * c, c), nn.Linear(c, c)
         kind = PlainLayer if self.additive else Layer
         layers = (kind(c, config.head_dim) for _ in range(config.n_layers))
-        self.layers = ModulesOf[AbstractLayer](AbstractLayer, layers)
+        self.layers = ModulesOf[AbstractLayer](AbstractLayer, layers)  # type: ignore[type-abstract]
 
     def prepare(self, condition: Tensor, order: Tensor) -> Prepared:
         """What is added to the tokens, and every layer's modulation; `condition` in atom order.

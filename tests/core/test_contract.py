@@ -274,7 +274,7 @@ def raises(*arguments):
             lambda: [MetricPlugin("m", "", lambda case: {}, better="best")],
             "bgbench_metrics: metric 'm': better must be one of",
         ),
-        ("bgbench_samplers", lambda seed: [], "hookimpl definition: .*bgbench_samplers"),
+        ("bgbench_samplers", lambda seed: [], "hook 'bgbench_samplers' hookimpl definition: .*seed"),
     ],
 )
 def test_what_goes_wrong_in_a_hook_is_one_line_that_names_the_plugin(hook, entries, complaint):
@@ -309,7 +309,7 @@ def installed(monkeypatch):
             lambda: plugin_module(bgbench_samplers=raises),
             "bgbench_samplers raised RuntimeError: no network today",
         ),
-        (lambda: plugin_module(bgbench_samplres=list), "unknown hook 'bgbench_samplres'"),
+        (lambda: plugin_module(bgbench_samplres=lambda: []), "unknown hook 'bgbench_samplres'"),
         (raises, "plugin theirs of their-dist could not be imported: RuntimeError: no network today"),
     ],
 )
