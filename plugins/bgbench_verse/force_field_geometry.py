@@ -144,10 +144,8 @@ def force_field_geometry(system: bgbench.System) -> ReferenceGeometry:
     Raises:
         BgbenchError: for a system without a force field, or one without a term for a bond or an angle.
     """
-    elements = [atom.element for atom in system.atoms]
-    return ReferenceGeometry(
-        torch.tensor(_GeometryBuilder(system, build_zmatrix(elements, system.bonds)).rows())
-    )
+    zmatrix = build_zmatrix([atom.element for atom in system.atoms], system.bonds)
+    return ReferenceGeometry(torch.tensor(_GeometryBuilder(system, zmatrix).rows()))
 
 
 class _GeometryBuilder:
@@ -207,10 +205,8 @@ class _GeometryBuilder:
         is_rigid &= self._is_planar(parent) and self._is_planar(reference)
         if not is_rigid or moves_alone(self._factors, atom, (parent, reference, dihedral_reference)):
             return [0.0, TURNING_WIDTH]
-        return [
-            nearest_planar(self._start_phi[k]),
-            fixed_width(self._terms.torsions[frozenset((parent, reference))]),
-        ]
+        stiffness = self._terms.torsions[frozenset((parent, reference))]
+        return [nearest_planar(self._start_phi[k]), fixed_width(stiffness)]
 
     def _beside_sibling(self, k: int, atom: int, parent: int, reference: int, sibling: int) -> list[float]:
         """φ₀ and σ_φ of an atom whose dihedral is measured from a sibling, see the module."""
@@ -254,9 +250,8 @@ class _GeometryBuilder:
 
     def _require(self, term: Harmonic | None, kind: str, atoms: Sequence[int]) -> Harmonic:
         if term is None or term.constant <= 0:
-            names = "–".join(
-                f"{self._system.atoms[a].residue_name}:{self._system.atoms[a].name}" for a in atoms
-            )
+            known = (self._system.atoms[a] for a in atoms)
+            names = "–".join(f"{atom.residue_name}:{atom.name}" for atom in known)
             raise bgbench.BgbenchError(
                 f"the force field of {self._system.name} has no harmonic term for the {kind} {names}; "
                 "use a force field without constraints that has one"
