@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bgbench.core.abstract import AbstractSampler
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import Registry, build_sampler, plugins
 from bgbench.core.types import Suite
@@ -98,9 +99,11 @@ def with_inputs(plan: Plan, suite: Suite) -> Plan:
     refuse_second_cut(cell)
     plugins().estimators[cell.estimator].build(cell.estimator_options)
     plugins().energies[cell.energy]
-    plugins().samplers[cell.sampler].build(cell.options)
+    sampler = build_sampler(cell.sampler, cell.options)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
-    return new_plan(plan.cells, plan.suite_sha256, plan.tracking_uri, inputs_of(cell, systems, suite))
+    return new_plan(
+        plan.cells, plan.suite_sha256, plan.tracking_uri, inputs_of(cell, sampler, systems, suite)
+    )
 
 
 def refuse_second_cut(cell: Cell) -> None:
@@ -114,13 +117,12 @@ def refuse_second_cut(cell: Cell) -> None:
         )
 
 
-def inputs_of(cell: Cell, systems: list[str], suite: Suite) -> Inputs:
+def inputs_of(cell: Cell, sampler: AbstractSampler, systems: list[str], suite: Suite) -> Inputs:
     """Hashes of the references and the weights, and the distributions that the plugins come from.
 
     Raises:
         BgbenchError: for a damaged reference, or naming all systems without a reference.
     """
-    sampler = build_sampler(cell.sampler, cell.options)
     return Inputs(
         references=references_of(cell, systems, suite),
         weights_sha256=sampler.card.weights_sha256,

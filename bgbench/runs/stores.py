@@ -140,8 +140,8 @@ class FolderStore(AbstractStore):
             return None
         except (OSError, ValidationError) as error:
             raise BgbenchError(
-                f"{self._curve_path} is damaged ({first_fault(error)}); delete it, it is computed again from "
-                "the stored arrays"
+                f"{self._curve_path} is damaged ({first_fault(error)}); delete it, and it is computed again "
+                "from the stored arrays"
             ) from error
 
     def write_curve(self, curve: Curve) -> None:

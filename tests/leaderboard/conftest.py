@@ -74,7 +74,9 @@ def runs(make_run, tmp_path_factory) -> dict[str, Path]:
 def packed(runs, tmp_path_factory) -> dict[str, Path]:
     """Submission folders by sampler."""
     to = tmp_path_factory.mktemp("packed")
-    return {name: submit(run, to, {**SAID, "name": name}).folder for name, run in runs.items()}
+    return {
+        name: submit(run, to, {**SAID, "name": name, "control": False}).folder for name, run in runs.items()
+    }
 
 
 @pytest.fixture

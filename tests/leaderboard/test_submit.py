@@ -48,7 +48,6 @@ def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
         tmp_path,
         "--author",
         "Nobody",
-        "--control",
         "--note",
         "a control",
     )
@@ -58,7 +57,7 @@ def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
         assert word in out
     (folder,) = tmp_path.iterdir()
     assert folder.name == "prior-none-tiny-1-bgbench-1-100"
-    assert open_entry(folder).entry.control
+    assert open_entry(folder).entry.control, "prior is registered as a control"
     code, out, _ = cli("leaderboard", "validate", folder)
     assert code == 0
     assert "sound" in out
@@ -73,7 +72,7 @@ def test_an_author_is_asked_for(cli, runs, tmp_path):
 
 def test_a_run_that_is_refused_does_not_keep_others_back(cli, runs, tmp_path):
     absent, to = tmp_path / "absent", tmp_path / "to"
-    told = ("--to", to, "--author", "Nobody", "--control")
+    told = ("--to", to, "--author", "Nobody")
     code, out, err = cli("leaderboard", "submit", absent, runs["prior"], *told)
     assert code == 2
     assert f"bgbench: {absent}: " in err
@@ -177,7 +176,7 @@ def test_arrays_are_kept_or_published_not_both(cli, runs):
     words = ["submit", str(runs["verse"]), "--author", "A", "--no-arrays", "--arrays-url", "https://a.org"]
     code, _, err = cli("leaderboard", *words)
     assert code == 2
-    assert "give one of them" in err
+    assert "leave one of them out" in err
 
 
 def test_several_runs_are_packed_under_their_own_names(cli, runs, tmp_path):

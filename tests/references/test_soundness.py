@@ -240,7 +240,7 @@ def test_a_certificate_beside_takes_precedence_and_is_checked(reference_file):
 LISTS = {
     "another file": (
         b"0" * 64 + b"  GP.npz\n",
-        ["GP.npz is listed and not there", "PG.npz is not in SHA256SUMS"],
+        ["GP.npz is listed but does not exist", "PG.npz is not in SHA256SUMS"],
     ),
     "no checksum": (b"PG.npz is mine\n", ["has a line that is not a checksum, 'PG.npz is mine'"]),
     "no text": (b"\xff\xfe\n", ["SHA256SUMS cannot be read"]),
@@ -261,7 +261,7 @@ def test_what_is_listed_and_gone_is_named_though_nothing_is_left(tmp_path, cli):
     (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  GP.npz\n")
     code, _, told = cli("data", "verify", tmp_path)
     assert code == 2
-    assert f"{tmp_path / 'GP.npz'} is listed and not there" in told
+    assert f"{tmp_path / 'GP.npz'} is listed but does not exist" in told
     assert "holds no reference" in told
 
 

@@ -99,4 +99,4 @@ def test_a_damaged_curve_is_one_line_that_says_what_to_do(text, fault, tmp_path,
     assert err.count("\n") == 1
     assert fault in err
     assert "curve.json is damaged" in err
-    assert "delete it, and it is made again" in err
+    assert "delete it, and it is computed again" in err

@@ -50,7 +50,7 @@ def test_a_run_in_one_file_is_the_run_in_its_folder(finished, file, ending):
     ]
     assert curve(kept) == curve(finished)
     assert kept.missing() == []
-    assert labels([kept, kept]) == labels([finished, finished])
+    assert labels([kept]) == labels([finished])
 
 
 def test_a_line_is_the_plan_and_each_other_line_a_record(finished, file):
