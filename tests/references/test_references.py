@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deeptime.decomposition import TICA
 
 from bgbench import BgbenchError, peptide
 from bgbench.cli.main import app, guarded
@@ -463,6 +464,25 @@ def test_rhat_and_effective_samples_by_known_answers(generator):
     assert effective_samples(torch.stack(walk, 1)).item() == pytest.approx(expected, rel=0.3)
     chains = split_chains(torch.arange(12.0)[:, None], torch.tensor([0, 1] * 6))
     assert chains.shape == (4, 3, 1)
+
+
+def noisy_walks(memory, n_walks, n_frames, n_features):
+    """Walks seen through noise; always the same, since whether Koopman's weights fail depends on them."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((n_walks, n_frames, n_features))
+    for k in range(1, n_frames):
+        x[:, k] = memory * x[:, k - 1] + rng.standard_normal((n_walks, n_features))
+    return list(x + 3 * rng.standard_normal(x.shape))
+
+
+@pytest.mark.parametrize("shape", [(0.98, 4, 200, 150), (0.9, 8, 60, 200)], ids=["negative", "no numbers"])
+def test_tica_of_frames_too_few_for_koopmans_weights_weighs_them_alike(shape):
+    """Deeptime's weights of such walks are negative or NaN, and its TICA ends in a traceback."""
+    walks = noisy_walks(*shape)
+    found = fit_tica(walks, 5).transform(torch.from_numpy(walks[0])).numpy()
+    assert found.shape == (shape[2], 4)
+    plain = TICA(lagtime=5, dim=4).fit(walks).fetch_model().transform(walks[0])
+    assert np.allclose(np.abs(found), np.abs(plain), rtol=1e-4, atol=1e-4)
 
 
 def test_tica_finds_the_slow_direction_and_refuses_nonsense(rng):
