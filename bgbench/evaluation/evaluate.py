@@ -80,6 +80,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         estimate = round_positions(raw, bench.system.positions)
         refuse_too_few_frames(estimate, task)
         refuse_false_energies(estimate, bench)
+        backend = bench.oracle.describe()
 
     with stages("judging"):
         judgement = judge(estimate, bench)
@@ -93,7 +94,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         judgement=judgement,
         card=sampler.card,
         diagnostics=diagnostics,
-        energy={**bench.oracle.describe(), **diagnostics.energy},
+        energy={**backend, **diagnostics.energy},
         seconds=stages.seconds,
     )
 
