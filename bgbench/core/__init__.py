@@ -1,4 +1,16 @@
 """What every room speaks: values, interfaces, the plugin contract, options, files, errors, units.
 
-Imports nothing of bgbench; everything else may import it.
+Open `types` first. It holds the frozen values that travel between stages: `System` (atoms, bonds, a start
+structure, temperature, force field), `Proposal` (the conformers that a sampler returns), `Ensemble`
+(conformers with weights) and `Reference` (the conformers that count as the truth). Then read `abstract`, the
+interfaces of samplers, energies and estimators with the values that they exchange (`Task`, `Estimate`,
+`MetricCase`), and `hookspecs`, the whole contract of plugins on one page. `plugins` finds what is installed,
+and its function `energy` builds the energy of a system from the name of a backend.
+
+The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
+ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates
+packaged files, and `units` gives kT. Lengths are in nm, temperatures in K and energies in kT, that is in RT
+at the temperature of the system.
+
+No sampler, energy, estimator or metric is implemented here: those are in the rooms above and in plugins.
 """

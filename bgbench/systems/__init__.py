@@ -1,4 +1,16 @@
 """What is sampled: peptides from sequences, analytic systems, and their atoms, bonds, chirality and features.
 
-Knows no energies, but those of the analytic systems, whose answers are known.
+Open `peptides` first: `peptide` makes a `System` from a one-letter sequence, with hydrogens and an extended
+start structure, and needs no network. `residues` lists the 20 residues and checks sequences. `analytic` holds
+systems of one particle whose log Z and moments are known in closed form, by which samplers and estimators are
+tested.
+
+Most other modules compute properties of conformers, tensors of shape `(n, atoms, 3)` in nm. Read `features`
+first (backbone torsions in rad, and the inputs of TICA, which finds the slowest coordinates), then
+`chirality` (whether each stereocentre is natural or a mirror image), `bonds` (whether bonds are broken) and
+`broken`, which uses all three to flag frames that no reference should hold. `encodings` numbers the types of
+atoms and residues for networks that work on any peptide.
+
+The lists of systems that a run goes through, the suites, are in `evaluation.suites`. The energies of peptides
+are in the room `energies`; only those of analytic systems are here, because their exact answers are.
 """
