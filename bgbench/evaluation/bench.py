@@ -16,7 +16,7 @@ from bgbench.evaluation.floors import FloorKey, Floors, Scores
 from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import find_reference
-from bgbench.systems.analytic import analytic_reference, analytic_system
+from bgbench.systems.analytic import analytic_reference, analytic_system, is_analytic
 from bgbench.systems.peptides import peptide
 
 
@@ -60,7 +60,7 @@ def open_bench(
         BgbenchError: for anything unknown or not at hand, saying how to get it.
     """
     suite = load_suite(cell.suite, folder)
-    if cell.system.startswith("analytic:"):
+    if is_analytic(cell.system):
         system = analytic_system(cell.system)
         reference = analytic_reference(cell.system)
     else:

@@ -17,6 +17,7 @@ from bgbench.references.providers import find_reference
 from bgbench.runs.estimates import read_estimate
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
+from bgbench.systems.analytic import is_analytic
 from bgbench.systems.features import tica_features, torsions
 from bgbench.systems.peptides import peptide
 
@@ -36,7 +37,7 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     figures = {"smc": annealing(record.diagnostics["smc"])} if "smc" in record.diagnostics else {}
     if "ess_against_n" in record.diagnostics:
         figures["weights"] = weight_diagnostics(record.diagnostics["ess_against_n"], record.metrics)
-    if not record.cell.system.startswith("analytic:"):
+    if not is_analytic(record.cell.system):
         figures |= chemical(folder, record)
     title = (
         f"{record.cell.sampler} · {record.cell.estimator} · {record.cell.system} · seed {record.cell.seed}"

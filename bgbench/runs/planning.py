@@ -13,7 +13,7 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import MissingReference, find_reference, missing
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.runfolder import Inputs, Plan, new_plan
-from bgbench.systems.analytic import analytic
+from bgbench.systems.analytic import analytic, is_analytic
 from bgbench.systems.peptides import peptide
 
 
@@ -80,7 +80,7 @@ def temperature_of(request: RunRequest, suite: Suite) -> float:
     """
     if request.temperature is None:
         return suite.temperature
-    fixed = [name for name in suite.systems if name.startswith("analytic:")]
+    fixed = [name for name in suite.systems if is_analytic(name)]
     if fixed and request.temperature != suite.temperature:
         raise BgbenchError(
             f"--set temperature={request.temperature:g}: the temperature of {fixed[0]} is fixed; "
@@ -157,7 +157,7 @@ def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str
 
 def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
     """Hash of a system's reference; empty for analytic systems, whose reference is drawn, not stored."""
-    if name.startswith("analytic:"):
+    if is_analytic(name):
         analytic(name)
         return ""
     return find_reference(peptide(name, cell.temperature, suite.forcefield), suite.id).sha256

@@ -19,6 +19,9 @@ from bgbench.core.types import Reference, System
 
 N_REFERENCE = 10_000
 
+PREFIX = "analytic:"
+"""What names of analytic systems begin with; no sequence of residues has a colon."""
+
 
 class AbstractAnalytic(ABC):
     """A density over one particle's coordinates `(n, 3)` with known answers."""
@@ -167,6 +170,15 @@ KINDS: dict[str, Callable[[], AbstractAnalytic]] = {
     "analytic:torus-mixture": TorusMixture,
     "analytic:correlated": Correlated,
 }
+
+
+def is_analytic(name: str) -> bool:
+    """Whether `name` has the form of an analytic system's name, be it known or not.
+
+    >>> is_analytic("analytic:harmonic"), is_analytic("AA")
+    (True, False)
+    """
+    return name.startswith(PREFIX)
 
 
 def analytic(name: str) -> AbstractAnalytic:
