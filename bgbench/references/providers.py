@@ -80,10 +80,21 @@ def missing(
     )
 
 
+def is_at_hand(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> bool:
+    """Whether `find_reference` has a file for this system; the system need not be built to know."""
+    paths = {reference_path(sequence, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
+    return any((folder / path).is_file() for folder in folders() for path in paths)
+
+
+def folders() -> tuple[Path, Path]:
+    """Where references are looked for, the first first."""
+    return own_folder(), data_path("references")
+
+
 def stored_reference(system: System) -> Reference | None:
     """The reference of exactly this system and temperature, where there is one."""
     name = reference_path(system.name, system.temperature, system.forcefield)
-    for folder in (own_folder(), data_path("references")):
+    for folder in folders():
         path = folder / name
         if path.is_file():
             return read_reference(path, system)

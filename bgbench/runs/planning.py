@@ -10,7 +10,7 @@ from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
-from bgbench.references.providers import MissingReference, find_reference, missing
+from bgbench.references.providers import MissingReference, find_reference, is_at_hand, missing
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.runfolder import Inputs, Plan, new_plan
 from bgbench.systems.analytic import analytic, is_analytic
@@ -140,17 +140,16 @@ def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str
     Raises:
         MissingReference: naming every system that has none, and what runs without them.
     """
-    hashes, without = dict[str, str](), list[str]()
-    for name in systems:
-        try:
-            hashes[name] = reference_sha256(name, cell, suite)
-        except MissingReference:
-            without.append(name)
+    without = [
+        name
+        for name in systems
+        if not is_analytic(name) and not is_at_hand(name, cell.temperature, suite.forcefield)
+    ]
     if not without:
-        return hashes
+        return {name: reference_sha256(name, cell, suite) for name in systems}
     advice = missing(without, cell.temperature, suite.id, suite.forcefield)
-    if hashes:
-        names = " ".join(f"--only {name}" for name in hashes)
+    if len(without) < len(systems):
+        names = " ".join(f"--only {name}" for name in systems if name not in without)
         advice += f"; or run the systems that have references: {names}"
     raise MissingReference(advice)
 

@@ -282,6 +282,7 @@ def test_missing_references_are_all_named_and_what_runs_without(cli, tmp_path):
     assert "--only AA" in told
 
 
+@pytest.mark.slow
 def test_data_verify_checks_the_packaged_references(cli):
     code, printed, _ = cli("data", "verify")
     assert code == 0

@@ -70,6 +70,7 @@ def ranking_score(judgement, metric):
     return get_protocol("bgbench@1").score_for_ranking(metric, judgement.metrics[metric], floors)
 
 
+@pytest.mark.slow
 def test_exact_but_few_is_not_ranked_below_biased_but_many(make_bench):
     """250 exact frames of AA against all frames of all modes but one."""
     system = peptide("AA")

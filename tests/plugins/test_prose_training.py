@@ -82,6 +82,7 @@ def command(folder, out):
     return [sys.executable, "-m", "bgbench", "train", "prose", *words]
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -75,6 +75,7 @@ def command(capsys):
     return call
 
 
+@pytest.mark.slow
 def test_the_chain_from_improvement_to_a_sampler_of_its_own(command, own_references, tmp_path):
     suite, saved = tmp_path / "one@1.yaml", tmp_path / "own.safetensors"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n")

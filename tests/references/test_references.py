@@ -244,6 +244,7 @@ BACKBONE_ONLY = load_suite("dipeptides-mini").systems
 LEAST = {name: least for suite, least in FRAMES.items() for name in load_suite(suite).systems}
 
 
+@pytest.mark.slow
 def test_every_packaged_reference_is_the_listed_file_with_a_whole_certificate():
     """What is cheap of all sixty: hashes, shapes, grades. The slow tests certify their frames."""
     folder = data_path("references")
@@ -537,7 +538,7 @@ SIMULATE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["batched", "softened"])
+@pytest.mark.parametrize("engine", ["batched", pytest.param("softened", marks=pytest.mark.slow)])
 def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
     simulate = [*SIMULATE, "--engine", engine, "--out"]
     subprocess.run([*simulate, str(tmp_path / "whole")], check=True, capture_output=True)

@@ -106,6 +106,7 @@ class StopsTheServer(Observer):
         self.notices.append(message)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_halfway_is_completed_later_without_doubles(
     server, tmp_path, troubles, analytic_suite, monkeypatch
 ):
