@@ -65,7 +65,7 @@ def run(
 ) -> Result:
     """Run `sampler` on every system of a suite at an equal energy budget, and return the records.
 
-    Arguments:
+    Args:
         sampler: name of a registered sampler, as `bgbench list samplers` prints it.
         suite: `name@version`, `name` alone for its latest version, or the path of a suite's YAML file.
         estimator: name of an estimator; default: the sampler's own.

@@ -35,7 +35,7 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
     """The targets that `words` name, each once. A suite becomes its systems; a sequence has the default
     force field.
 
-    Arguments:
+    Args:
         words: names of suites, paths of suite files, or sequences.
         temperature: in K, instead of the suites'.
 

@@ -223,6 +223,9 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
         system: the system.
         backend: a name of `bgbench list energies`.
 
+    Returns:
+        An energy in kT at the system's temperature.
+
     Raises:
         BgbenchError: for an unknown backend, naming the known ones; for a system it has no energy of.
 

@@ -395,10 +395,16 @@ class Card:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a sampler learns from its own weighted samples: `steps` batches of `batch` at rate `lr`.
+    """How a `Tunable` sampler learns from its own weighted samples.
 
     The loss is −log q per dimension plus `teacher` times the mean squared distance of the copy's noise from
     the teacher's, per dimension.
+
+    Attributes:
+        steps: batches to learn from.
+        batch: conformers in a batch.
+        lr: learning rate.
+        teacher: weight of staying close to the sampler as it was.
 
     >>> Tuning(steps=10).batch
     64

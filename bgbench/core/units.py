@@ -5,10 +5,19 @@ GAS_CONSTANT = 8.31446261815324e-3
 
 
 def kt(temperature: float) -> float:
-    """Thermal energy R T in kJ/mol at `temperature` in K.
+    """Thermal energy RT, by which energies are divided to be in kT.
+
+    Args:
+        temperature: in K.
+
+    Returns:
+        kJ/mol.
 
     Raises:
         ValueError: if the temperature is not a positive, finite number.
+
+    >>> round(kt(310.0), 4)
+    2.5775
     """
     if not 0.0 < temperature < float("inf"):
         raise ValueError(f"temperature must be a positive number of kelvin, got {temperature}")

@@ -43,6 +43,9 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
         system: sequence, force field and temperature that the reference is of.
         suite_id: the suite that an error names in the command that fetches references.
 
+    Returns:
+        Frames `(n, atoms, 3)` nm with their energies in kT, TICA model and certificate.
+
     Raises:
         MissingReference: if none exists, naming the commands that make or fetch one.
         BgbenchError: if the one that exists is damaged, or its temperature is too far to reweight from.

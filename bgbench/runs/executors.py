@@ -25,7 +25,7 @@ class AbstractExecutor(ABC):
     def map(self, folder: RunFolder, cells: Sequence[Cell], advanced: Advanced) -> Records:
         """Yield records in the order in which cells end.
 
-        Arguments:
+        Args:
             folder: the run; records and arrays are written there.
             cells: of the plan.
             advanced: called with a cell and the number of conformers that it produced since the last call.

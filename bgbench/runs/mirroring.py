@@ -36,7 +36,7 @@ PATIENCE = 10.0
 class Mirror:
     """Sends the records of a run to a tracker. If that fails there is a complaint, and the run goes on.
 
-    Arguments:
+    Args:
         folder: the run.
         uri: where to; default: the tracking URI of the plan.
     """

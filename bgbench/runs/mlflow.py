@@ -26,7 +26,7 @@ def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
 
     To be called in a process of its own, whose environment, log levels and database connections it changes.
 
-    Arguments:
+    Args:
         path: the run folder.
         uri: MLflow's tracking URI, the same at every call in one process.
         sent: for each cell whose record this process has sent, when that was written. It is brought up to

@@ -20,7 +20,7 @@ from bgbench.systems.peptides import peptide
 def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
     """The plan that `request` stands for: every (system, seed), the defaults filled in, the inputs hashed.
 
-    Arguments:
+    Args:
         request: what was asked for.
         tracking_uri: where records are mirrored if the request does not say so.
 

@@ -22,7 +22,7 @@ class RunRequest(Strict):
     `bgbench.run` and the command line both make their request with `RunRequest.from_keywords`;
     `planning.resolve` turns it into a `Plan`.
 
-    Arguments:
+    Args:
         sampler: name of a registered sampler.
         suite: `name@version`, `name` alone for its latest version, or the path of a suite's YAML file.
         estimator: name of a registered estimator; default: the sampler's own.

@@ -83,7 +83,7 @@ def new_plan(
 ) -> Plan:
     """The plan of `cells`, which share sampler, suite, estimator, protocol and budget.
 
-    Arguments:
+    Args:
         cells: at least one; their order is the order of the records.
         suite_sha256: hash of the suite's file.
         tracking_uri: where records are mirrored.

@@ -39,7 +39,7 @@ Advanced = Callable[[Cell, int], None]
 class Limits:
     """What a worker may use for each cell.
 
-    Arguments:
+    Args:
         threads: threads of torch, BLAS, numba and OpenMM.
         timeout: seconds.
         memory: resident memory of the worker and its children in MB.
@@ -93,7 +93,7 @@ class CellProcess:
         After a worker was killed from outside, the cell is tried once more: the system may have killed it
         for the memory that another process used.
 
-        Arguments:
+        Args:
             cell: what to run.
             advanced: called with the cell and a number of conformers that have been produced.
             stop: ends the worker when it is set.

@@ -28,9 +28,18 @@ _RESIDUE_CODES = {name: code for code, name in enumerate(RESIDUE_TYPES, start=1)
 
 @dataclass(frozen=True)
 class Encoding:
-    """Codes of a peptide's atoms, int64 `(atoms,)`, all counted from 1 (0 is left for padding).
+    """Integer codes of a peptide's atoms, for embeddings. All count from 1; 0 is left for padding.
 
-    `sequence_length` is the number of residues.
+    Attributes:
+        atom_type: `(atoms,)` int64, of the atom's name; equivalent hydrogens and oxygens share a code.
+        residue_type: `(atoms,)` int64, of the amino acid.
+        residue_position: `(atoms,)` int64, 1 for the N terminus.
+        sequence_length: number of residues.
+
+    >>> from bgbench import encode_atoms, peptide
+    >>> codes = encode_atoms(peptide("AG").atoms)
+    >>> codes.sequence_length, int(codes.residue_position.max())
+    (2, 2)
     """
 
     atom_type: Tensor
@@ -51,8 +60,18 @@ def atom_type_name(atom: Atom) -> str:
 def encode(atoms: Sequence[Atom]) -> Encoding:
     """Encode the atoms of a peptide, in their own order.
 
+    Args:
+        atoms: of the 20 standard residues, with PDB names, as `System.atoms` holds them.
+
+    Returns:
+        Codes, each `(atoms,)` int64.
+
     Raises:
         BgbenchError: if there are no atoms, or for an atom or residue without a code, naming it.
+
+    >>> from bgbench import peptide
+    >>> encode(peptide("GG").atoms).atom_type.shape
+    torch.Size([17])
     """
     if not atoms:
         raise BgbenchError("the system has no atoms to encode; use a sampler that needs no chemistry")

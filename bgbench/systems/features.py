@@ -75,7 +75,21 @@ def proline_omega_atoms(system: HasAtoms) -> Tensor:
 
 
 def torsions(system: HasAtoms, x: Tensor) -> Torsions:
-    """φ, ψ, ω of `x (n, atoms, 3)`."""
+    """The backbone torsions φ, ψ and ω of conformers.
+
+    Args:
+        system: a peptide, whose atoms name the four of each torsion.
+        x: positions `(n, atoms, 3)` nm.
+
+    Returns:
+        Angles in rad, −π to π, each `(n, residues − 1)`: φ of all residues but the first, ψ of all but the
+        last, ω of the bonds between them.
+
+    >>> from bgbench import peptide
+    >>> system = peptide("AGA")
+    >>> torsions(system, system.positions[None]).phi.shape
+    torch.Size([1, 2])
+    """
     return Torsions(**{name: dihedral(x, quads) for name, quads in torsion_atoms(system).items()})
 
 
