@@ -246,6 +246,16 @@ def test_no_special_case_for_a_shipped_sampler(path):
             assert not {"prose", "tbg", "md", "remd", "verse"} & {v for v in literals if isinstance(v, str)}
 
 
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_engines_and_analytic_systems_answer_for_themselves(path):
+    """Nobody asks an engine for its class, and one function knows the names of analytic systems."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            assert not ast.unparse(node.args[1]).endswith("Engine"), f"{path}:{node.lineno} asks an engine"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("startswith"):
+            assert "analytic:" not in ast.unparse(node), f"{path}:{node.lineno} reads a system's name"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_public_things_have_docstrings(path):
     tree = parse(path)

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from bgbench import peptide
-from bgbench.dynamics.engines import ENGINES, SOFTENED, Settings
+from bgbench.dynamics.engines import ENGINES, SOLUTE_SCALING, SimulationSettings
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
 from bgbench.systems.features import chi1_atoms, dihedral, torsions
 
 SETTINGS = {
-    "batched": Settings(step=2.0, hydrogen_mass=3.0, warm_up=50),
-    "softened": SOFTENED,
+    "batched": SimulationSettings(step=2.0, hydrogen_mass=3.0, warm_up=50),
+    "softened": SOLUTE_SCALING,
 }
 FRAMES, APART_FS = 240, 400
 
@@ -40,7 +40,7 @@ def test_effective_samples_a_second(sequence):
         started, rows = time.process_time(), []
         for _ in range(FRAMES):
             engine.advance(round(APART_FS / settings.step / settings.round_steps))
-            rows.append(engine.cold())
+            rows.append(engine.copy_target_positions())
         seconds = time.process_time() - started
         angles = slow_angles(system, torch.from_numpy(np.concatenate(rows)).double())
         chains = split_chains(torch.cat([angles.sin(), angles.cos()], 1), torch.arange(16).repeat(FRAMES))

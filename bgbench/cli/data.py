@@ -15,7 +15,6 @@ from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
     from bgbench.core.types import Reference
-    from bgbench.dynamics.engines import Settings
     from bgbench.references.draws import ReweightedDraws, ReweightingPlan
     from bgbench.references.simulate import Job
 
@@ -25,37 +24,6 @@ err = Console(stderr=True, highlight=False, markup=False)
 
 REFERENCE_FRAMES = 10_000
 TRAINING_FRAMES = 480
-
-
-def reference_settings(engine: str) -> "Settings":
-    """Settings of an engine for references."""
-    from bgbench.dynamics.engines import SOFTENED, Settings
-
-    return SOFTENED if engine == "softened" else Settings(engine=engine)
-
-
-def training_settings(engine: str) -> "Settings":
-    """Settings of an engine for training and validation sets, which are short and broad.
-
-    Hydrogens of 3 Da allow steps of 2 fs and leave the distribution of conformations as it is. The moves of
-    `softened` make the broad starts of `batched` unnecessary.
-    """
-    from bgbench.dynamics.engines import SOFTENED, Settings
-
-    if engine == "softened":
-        return replace(SOFTENED, anneal_steps=5_000, warm_up=50)
-    return Settings(
-        engine=engine,
-        replicas=32,
-        rungs=2,
-        high=400.0,
-        step=2.0,
-        hydrogen_mass=3.0,
-        round_steps=100,
-        rounds_per_frame=4,
-        warm_up=30,
-        anneal_steps=10_000,
-    )
 
 
 Targets = Annotated[list[str], typer.Argument(help="suites, or sequences such as AA")]
@@ -107,7 +75,7 @@ def simulate_(
     hydrogen_mass: Annotated[
         float | None, typer.Option(help="in Da; 0: the force field's; default: the engine's")
     ] = None,
-    seed: Annotated[int, typer.Option(help="seed of the starts, the dynamics and the swaps")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the starts, the dynamics and the exchanges")] = 0,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -132,13 +100,12 @@ def simulate_(
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
-    from bgbench.dynamics.engines import ENGINES
+    from bgbench.dynamics.engines import find_engine
     from bgbench.references.providers import own_folder
     from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
     from bgbench.references.training import refuse_held_out
 
-    if engine not in ENGINES:
-        raise BgbenchError(f"unknown engine '{engine}'; choose one of {', '.join(ENGINES)}")
+    chosen = find_engine(engine)
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
     systems = targets_of(words, temperature)
     if not systems:
@@ -153,7 +120,7 @@ def simulate_(
         "seed": seed,
     }
     settings = replace(
-        training_settings(engine) if training else reference_settings(engine),
+        chosen.training_settings() if training else chosen.reference_settings(),
         **{name: value for name, value in changes.items() if value is not None},
     )
     n_frames = frames if frames is not None else TRAINING_FRAMES if training else REFERENCE_FRAMES

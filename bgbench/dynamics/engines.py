@@ -1,47 +1,69 @@
-"""Engines that make reference frames. Each starts, advances a round, and can be frozen into arrays."""
+"""Engines that simulate reference frames. Each starts, advances by rounds, and can be frozen into arrays."""
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.errors import BgbenchError
-from bgbench.core.types import System
+from bgbench.core.types import System, check_word
 from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
-from bgbench.dynamics.softening import AROUND, Softening, Turns, softened
+from bgbench.dynamics.solute_scaling import (
+    EVALUATIONS_AROUND_MOVES,
+    SoluteScaling,
+    TorsionMoves,
+    scale_solute,
+)
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import Packed, pack
 from bgbench.energies.minimise import minimise
-from bgbench.energies.openmm import openmm_system
+from bgbench.energies.openmm import OpenMMEnergy, openmm_system
 from bgbench.energies.parameters import Parameters
 
-HOT = 700.0
-RELAX = 300
+EngineName = Literal["batched", "softened", "openmm"]
+"""What files and the command line call the engines; `softened` is replica exchange with solute scaling."""
 
-MOST_SEEDS = 2_000_000
-"""OpenMM's seeds have 31 bits, and every seed of ours is a thousand of them, for the replicas."""
+ANNEALING_TEMPERATURE = 700.0
+"""K at which independent starts are made."""
+
+MINIMISER_EVALUATIONS = 300
+
+MAX_OPENMM_SEED = 2_000_000
+"""OpenMM's seeds have 31 bits, and a seed here stands for a thousand of them, one for each replica."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to simulate: `rungs` temperatures up to `high` K for each of `replicas` independent starts.
+class SimulationSettings:
+    """How to simulate references.
 
-    `step` in fs, `round_steps` between exchanges, `rounds_per_frame`, `warm_up` rounds thrown away after
-    `anneal_steps` at 700 K (`softened`: at the top rung); `hydrogen_mass` in Da (0: as the force field has
-    it); `turns` tried a round (`softened`); `seed` of starts, dynamics and swaps.
+    Args:
+        engine: `batched`, `softened` or `openmm`.
+        replicas: independent starts.
+        rungs: temperatures of a ladder, or scales of `softened`.
+        high: K, the top of the ladder; of `softened`, the temperature that the scaled terms stand for.
+        step: fs.
+        hydrogen_mass: Da; 0 leaves hydrogens as the force field has them.
+        round_steps: steps between exchanges.
+        rounds_per_frame: rounds between two frames.
+        warm_up: rounds thrown away at the start.
+        anneal_steps: before the warm-up, at 700 K; of `softened`, at the top rung.
+        torsion_moves: tried by each walker and round, `softened` only.
+        seed: of starts, dynamics, moves and exchanges.
 
     Raises:
-        BgbenchError: for a number that is too small, too large for the engine, or not finite.
+        BgbenchError: for an unknown engine, or a number that is too small, too large for the engine, or not
+            finite.
     """
 
-    engine: str = "batched"
+    engine: EngineName = "batched"
     replicas: int = 16
     rungs: int = 6
     high: float = 700.0
@@ -51,30 +73,72 @@ class Settings:
     rounds_per_frame: int = 2
     warm_up: int = 100
     anneal_steps: int = 20_000
-    turns: int = 0
+    torsion_moves: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_word("engine", self.engine, EngineName)
         least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}
-        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "turns": 0, "seed": 0}
+        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "torsion_moves": 0, "seed": 0}
         for name, limit in least.items():
             if not limit <= getattr(self, name) < math.inf:
                 words = name.replace("_", " ")
                 raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
-        if self.engine == "openmm" and self.seed > MOST_SEEDS:
-            raise BgbenchError(f"with openmm seed must be {MOST_SEEDS} or less, got {self.seed}")
+        ENGINES[self.engine].check_settings(self)
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as certificates hold them, where torsion moves are called `turns`."""
+        return {"turns" if name == "torsion_moves" else name: value for name, value in asdict(self).items()}
 
 
 class AbstractEngine(ABC):
     """Walkers whose positions at the target temperature are the frames."""
+
+    settings: SimulationSettings
+
+    @abstractmethod
+    def __init__(self, system: System, settings: SimulationSettings) -> None:
+        """Start the walkers; the warm-up is the caller's."""
+
+    @staticmethod
+    @abstractmethod
+    def reference_settings() -> SimulationSettings:
+        """This engine's settings for references."""
+
+    @staticmethod
+    @abstractmethod
+    def training_settings() -> SimulationSettings:
+        """This engine's settings for training and validation sets, which are short and broad."""
+
+    @staticmethod
+    @abstractmethod
+    def check_settings(settings: SimulationSettings) -> None:
+        """Raise BgbenchError for settings that only this kind of engine refuses."""
+
+    @staticmethod
+    @abstractmethod
+    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
+        """Energy evaluations of a replica whose walkers take `steps` after their start was annealed."""
+
+    @property
+    @abstractmethod
+    def energy(self) -> AbstractEnergy:
+        """The energy whose ensemble the frames are drawn from."""
 
     @abstractmethod
     def advance(self, rounds: int) -> None:
         """Run this many rounds of dynamics."""
 
     @abstractmethod
-    def cold(self) -> np.ndarray:
-        """`(replicas, atoms, 3)` nm at the target temperature."""
+    def copy_target_positions(self) -> np.ndarray:
+        """`(replicas, atoms, 3)` nm at the target temperature, float32."""
+
+    @abstractmethod
+    def start_langevin(self) -> "AbstractEngine":
+        """Plain Langevin dynamics at the target temperature, going on from this engine's last positions.
+
+        An engine whose own dynamics are plain may return itself, and is then advanced further.
+        """
 
     @abstractmethod
     def freeze(self) -> dict[str, np.ndarray]:
@@ -85,153 +149,249 @@ class AbstractEngine(ABC):
         """Go on from a frozen state."""
 
     @abstractmethod
-    def notes(self) -> dict[str, Any]:
-        """What the certificate should say of the dynamics."""
+    def describe(self) -> dict[str, Any]:
+        """What the certificate says of the dynamics."""
 
 
 class TemperingEngine(AbstractEngine):
-    """Parallel tempering on the compiled energy, from independent anneals."""
+    """Parallel tempering on the compiled energy, from independently annealed starts."""
 
-    def __init__(self, system: System, settings: Settings) -> None:
+    def __init__(self, system: System, settings: SimulationSettings) -> None:
         energy = BatchedEnergy(system, "compiled")
-        p, masses = energy.parameters, masses_of(energy.parameters, settings)
-        self._settings = settings
+        p, masses = energy.parameters, build_masses(energy.parameters, settings)
+        self.settings, self._system, self._energy = settings, system, energy
         self._packed = pack(p, np.float32)
         self._integrator = Integrator(masses, settings.step / 1000)
         self.temperatures = ladder(system.temperature, settings.high, settings.rungs)
-        start = minimise(energy, system.positions, RELAX)
-        starts = annealed(start, self._integrator, self._packed, HOT, settings)
+        start = minimise(energy, system.positions, MINIMISER_EVALUATIONS)
+        starts = anneal(start, self._integrator, self._packed, ANNEALING_TEMPERATURE, settings)
         self._tempering = Tempering.start(starts, self.temperatures, masses, settings.seed)
+
+    @staticmethod
+    def reference_settings() -> SimulationSettings:
+        return SimulationSettings()
+
+    @staticmethod
+    def training_settings() -> SimulationSettings:
+        return BROAD
+
+    @staticmethod
+    def check_settings(settings: SimulationSettings) -> None:
+        del settings
+
+    @staticmethod
+    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
+        return settings.anneal_steps + settings.rungs * steps
+
+    @property
+    def energy(self) -> AbstractEnergy:
+        return self._energy
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
             self._tempering.round(
-                self._integrator, self._settings.round_steps, self._packed, torch.get_num_threads()
+                self._integrator, self.settings.round_steps, self._packed, torch.get_num_threads()
             )
 
-    def cold(self) -> np.ndarray:
-        return self._tempering.cold.copy()
+    def copy_target_positions(self) -> np.ndarray:
+        return self._tempering.target_positions.copy()
+
+    def start_langevin(self) -> AbstractEngine:
+        return start_langevin(self._system, self.settings, self.copy_target_positions())
 
     def freeze(self) -> dict[str, np.ndarray]:
-        return frozen(self._tempering)
+        return freeze_ladders(self._tempering)
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        t = self._tempering
-        t.walkers, t.rounds, t.tried, t.taken = thawed(state)
+        thaw_ladders(self._tempering, state)
 
-    def notes(self) -> dict[str, Any]:
-        t = self._tempering
-        rates = (t.taken / np.maximum(t.tried, 1)).tolist()
-        return {"temperatures": self.temperatures.tolist(), "swap_rates": rates}
+    def describe(self) -> dict[str, Any]:
+        return {"temperatures": self.temperatures.tolist(), "swap_rates": swap_rates(self._tempering)}
 
 
-class SofteningEngine(AbstractEngine):
-    """Replica exchange with softened terms: rung k feels as if its torsions and contacts were at T_k.
+class SoluteScalingEngine(AbstractEngine):
+    """Replica exchange with solute scaling: at rung k torsions and contacts are as if at temperature T_k.
 
-    `high` is the temperature whose Boltzmann factor B has at the top. Starts are annealed there.
+    At the top rung they have the Boltzmann factor of `settings.high` K. Starts are annealed there.
+
+    Raises:
+        BgbenchError: if `settings.high` is not above the system's temperature.
     """
 
-    def __init__(self, system: System, settings: Settings) -> None:
+    def __init__(self, system: System, settings: SimulationSettings) -> None:
         energy = BatchedEnergy(system, "compiled")
-        p, masses = energy.parameters, masses_of(energy.parameters, settings)
-        self._settings, self._temperature = settings, system.temperature
+        p, masses = energy.parameters, build_masses(energy.parameters, settings)
+        self.settings, self._system, self._energy = settings, system, energy
         self._integrator = Integrator(masses, settings.step / 1000)
         if settings.high <= system.temperature:
             raise BgbenchError(
-                f"softened terms reach {settings.high:g} K, which is not above the system's "
+                f"scaled terms reach {settings.high:g} K, which is not above the system's "
                 f"{system.temperature:g} K; use --engine batched"
             )
         scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
-        top = pack(softened(p, Turns.of(system, p.torsions), float(scales[-1])), np.float32)
-        start = minimise(energy, system.positions, RELAX)
-        starts = annealed(start, self._integrator, top, system.temperature, settings)
+        moves = TorsionMoves.of_system(system, p.torsions)
+        top = pack(scale_solute(p, moves, float(scales[-1])), np.float32)
+        start = minimise(energy, system.positions, MINIMISER_EVALUATIONS)
+        starts = anneal(start, self._integrator, top, system.temperature, settings)
         kts = np.full(settings.replicas * settings.rungs, kt(system.temperature))
         walkers = Walkers.start(np.tile(starts, (settings.rungs, 1, 1)), kts, masses, settings.seed)
-        self._softening = Softening.start(system, p, walkers, scales, settings.turns, settings.seed)
+        self._scaling = SoluteScaling.start(system, p, walkers, scales, settings.torsion_moves, settings.seed)
+
+    @staticmethod
+    def reference_settings() -> SimulationSettings:
+        return SOLUTE_SCALING
+
+    @staticmethod
+    def training_settings() -> SimulationSettings:
+        return replace(SOLUTE_SCALING, anneal_steps=5_000, warm_up=50)
+
+    @staticmethod
+    def check_settings(settings: SimulationSettings) -> None:
+        del settings
+
+    @staticmethod
+    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
+        rounds = steps // settings.round_steps
+        around_steps = rounds * (settings.torsion_moves + EVALUATIONS_AROUND_MOVES)
+        return settings.anneal_steps + settings.rungs * (steps + around_steps)
+
+    @property
+    def energy(self) -> AbstractEnergy:
+        return self._energy
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._softening.round(self._integrator, self._settings.round_steps, torch.get_num_threads())
+            self._scaling.round(self._integrator, self.settings.round_steps, torch.get_num_threads())
 
-    def cold(self) -> np.ndarray:
-        return self._softening.cold.copy()
+    def copy_target_positions(self) -> np.ndarray:
+        return self._scaling.target_positions.copy()
+
+    def start_langevin(self) -> AbstractEngine:
+        return start_langevin(self._system, self.settings, self.copy_target_positions())
 
     def freeze(self) -> dict[str, np.ndarray]:
-        return {**frozen(self._softening), "turned": self._softening.turns_taken}
+        return {**freeze_ladders(self._scaling), "turned": self._scaling.moves_accepted}
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        s = self._softening
-        s.walkers, s.rounds, s.tried, s.taken = thawed(state)
-        s.turns_taken = state["turned"].copy()
+        thaw_ladders(self._scaling, state)
+        self._scaling.moves_accepted = state["turned"].copy()
 
-    def notes(self) -> dict[str, Any]:
-        s = self._softening
+    def describe(self) -> dict[str, Any]:
+        s = self._scaling
+        tried = max(1, s.moves_per_round * s.replicas * s.rounds)
         return {
-            "temperatures": [self._temperature] * len(s.scales),
+            "temperatures": [self._system.temperature] * len(s.scales),
             "scales": s.scales.tolist(),
-            "swap_rates": (s.taken / np.maximum(s.tried, 1)).tolist(),
-            "turn_rates": (s.turns_taken / max(1, s.tries * s.replicas * s.rounds)).tolist(),
+            "swap_rates": swap_rates(s),
+            "turn_rates": (s.moves_accepted / tried).tolist(),
         }
 
 
-def masses_of(p: Parameters, settings: Settings) -> np.ndarray:
-    """Masses `(atoms,)` in Da, hydrogens as the settings want them."""
+def build_masses(p: Parameters, settings: SimulationSettings) -> np.ndarray:
+    """Masses `(atoms,)` in Da, hydrogens of the mass that the settings ask for."""
     if not settings.hydrogen_mass:
         return p.masses
     return with_hydrogen_mass(p.masses, p.bonds, settings.hydrogen_mass)
 
 
-def annealed(
-    x: Tensor, integrator: Integrator, packed: Packed, temperature: float, settings: Settings
+def anneal(
+    x: Tensor, integrator: Integrator, packed: Packed, temperature: float, settings: SimulationSettings
 ) -> np.ndarray:
-    """Independent start structures `(replicas, atoms, 3)` from x: each walks alone at `temperature` K."""
-    start = np.repeat(x[None].float().numpy(), settings.replicas, axis=0)
+    """Independent start structures `(replicas, atoms, 3)` nm: from x, each walks alone at `temperature` K."""
+    start = np.repeat(x[None].float().cpu().numpy(), settings.replicas, axis=0)
     kts = np.full(settings.replicas, kt(temperature))
     walkers = Walkers.start(start, kts, integrator.masses, settings.seed + 1)
     integrator.advance(walkers, settings.anneal_steps, packed, torch.get_num_threads())
     return walkers.x
 
 
-def frozen(ladders: Tempering | Softening) -> dict[str, np.ndarray]:
-    """Walkers and counts of ladders, as arrays."""
+def start_langevin(system: System, settings: SimulationSettings, x: np.ndarray) -> TemperingEngine:
+    """Plain Langevin dynamics from `x (replicas, atoms, 3)` nm: no exchanges, rounds of 1 ps."""
+    single = replace(
+        settings,
+        engine="batched",
+        rungs=1,
+        round_steps=round(1000 / settings.step),
+        warm_up=0,
+        anneal_steps=0,
+    )
+    engine = TemperingEngine(system, single)
+    engine.thaw({**engine.freeze(), "x": x})
+    return engine
+
+
+def freeze_ladders(ladders: Tempering | SoluteScaling) -> dict[str, np.ndarray]:
+    """Walkers and counts of ladders, under the names that saved states have."""
     w = ladders.walkers
-    counts = {"rounds": np.array(ladders.rounds), "tried": ladders.tried, "taken": ladders.taken}
-    return {"x": w.x, "v": w.v, "random": w.random, "kt": w.kt, **counts}
+    counts = {"tried": ladders.swaps_tried, "taken": ladders.swaps_accepted}
+    return {"x": w.x, "v": w.v, "random": w.random, "kt": w.kt, "rounds": np.array(ladders.rounds), **counts}
 
 
-def thawed(state: Mapping[str, np.ndarray]) -> tuple[Walkers, int, np.ndarray, np.ndarray]:
-    """Walkers, rounds, and swaps tried and taken of a frozen state."""
-    walkers = Walkers(*(state[name].copy() for name in ("x", "v", "random", "kt")))
-    return walkers, int(state["rounds"]), state["tried"].copy(), state["taken"].copy()
+def thaw_ladders(ladders: Tempering | SoluteScaling, state: Mapping[str, np.ndarray]) -> None:
+    """Set walkers and counts of ladders to those of a frozen state."""
+    ladders.walkers = Walkers(*(state[name].copy() for name in ("x", "v", "random", "kt")))
+    ladders.rounds = int(state["rounds"])
+    ladders.swaps_tried, ladders.swaps_accepted = state["tried"].copy(), state["taken"].copy()
+
+
+def swap_rates(ladders: Tempering | SoluteScaling) -> list[float]:
+    """Fraction of accepted swaps of each pair of neighbouring rungs."""
+    return (ladders.swaps_accepted / np.maximum(ladders.swaps_tried, 1)).tolist()
 
 
 class OpenMMEngine(AbstractEngine):
-    """One OpenMM Langevin trajectory after another at the target temperature: slow, and the truth."""
+    """One OpenMM Langevin trajectory for each replica, at the target temperature: slow, and the truth."""
 
-    def __init__(self, system: System, settings: Settings) -> None:
+    def __init__(self, system: System, settings: SimulationSettings) -> None:
         import openmm
 
-        self._settings, self._temperature = settings, system.temperature
+        self.settings, self._system = settings, system
         self._contexts = []
         for replica in range(settings.replicas):
-            integrator = openmm.LangevinMiddleIntegrator(HOT, 0.3, settings.step / 1000)
+            integrator = openmm.LangevinMiddleIntegrator(ANNEALING_TEMPERATURE, 0.3, settings.step / 1000)
             integrator.setRandomNumberSeed(settings.seed * 1000 + replica + 1)
             platform = openmm.Platform.getPlatformByName("CPU")
-            context = openmm.Context(weighted(system, settings), integrator, platform, {"Threads": "1"})
-            context.setPositions(system.positions.numpy())
+            context = openmm.Context(
+                build_openmm_system(system, settings), integrator, platform, {"Threads": "1"}
+            )
+            context.setPositions(system.positions.cpu().numpy())
             openmm.LocalEnergyMinimizer.minimize(context)
-            context.setVelocitiesToTemperature(HOT, settings.seed * 1000 + replica + 1)
+            context.setVelocitiesToTemperature(ANNEALING_TEMPERATURE, settings.seed * 1000 + replica + 1)
             integrator.step(settings.anneal_steps)
             integrator.setTemperature(system.temperature)
             self._contexts.append(context)
 
+    @staticmethod
+    def reference_settings() -> SimulationSettings:
+        return SimulationSettings(engine="openmm")
+
+    @staticmethod
+    def training_settings() -> SimulationSettings:
+        return replace(BROAD, engine="openmm")
+
+    @staticmethod
+    def check_settings(settings: SimulationSettings) -> None:
+        if settings.seed > MAX_OPENMM_SEED:
+            raise BgbenchError(f"with openmm seed must be {MAX_OPENMM_SEED} or less, got {settings.seed}")
+
+    @staticmethod
+    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
+        return settings.anneal_steps + steps
+
+    @property
+    def energy(self) -> AbstractEnergy:
+        return OpenMMEnergy(self._system)
+
     def advance(self, rounds: int) -> None:
         for context in self._contexts:
-            context.getIntegrator().step(rounds * self._settings.round_steps)
+            context.getIntegrator().step(rounds * self.settings.round_steps)
 
-    def cold(self) -> np.ndarray:
+    def copy_target_positions(self) -> np.ndarray:
         states = [context.getState(getPositions=True) for context in self._contexts]
         return np.stack([state.getPositions(asNumpy=True)._value for state in states]).astype(np.float32)
+
+    def start_langevin(self) -> AbstractEngine:
+        return self
 
     def freeze(self) -> dict[str, np.ndarray]:
         saved = [np.frombuffer(context.createCheckpoint(), np.uint8) for context in self._contexts]
@@ -241,45 +401,79 @@ class OpenMMEngine(AbstractEngine):
         for k, context in enumerate(self._contexts):
             context.loadCheckpoint(state[f"checkpoint{k}"].tobytes())
 
-    def notes(self) -> dict[str, Any]:
-        return {"temperatures": [self._temperature]}
+    def describe(self) -> dict[str, Any]:
+        return {"temperatures": [self._system.temperature]}
 
 
-def weighted(system: System, settings: Settings) -> Any:
-    """The `openmm.System` with hydrogens as heavy as the settings want them."""
-    made = openmm_system(system)
+def build_openmm_system(system: System, settings: SimulationSettings) -> Any:
+    """The `openmm.System` with hydrogens of the mass that the settings ask for."""
+    built = openmm_system(system)
     if settings.hydrogen_mass:
-        masses = np.array([made.getParticleMass(i)._value for i in range(system.n_atoms)])
+        masses = np.array([built.getParticleMass(i)._value for i in range(system.n_atoms)])
         for i, mass in enumerate(with_hydrogen_mass(masses, np.array(system.bonds), settings.hydrogen_mass)):
-            made.setParticleMass(i, float(mass))
-    return made
+            built.setParticleMass(i, float(mass))
+    return built
 
 
-SOFTENED = Settings(
-    engine="softened", rungs=3, high=550.0, step=2.0, hydrogen_mass=3.0, round_steps=50, warm_up=200, turns=20
-)
-"""Settings of `softened`: hydrogens of 3 Da allow 2 fs; swaps and turns every 0.1 ps."""
-
-ENGINES: dict[str, Callable[[System, Settings], AbstractEngine]] = {
+ENGINES: dict[str, type[AbstractEngine]] = {
     "batched": TemperingEngine,
-    "softened": SofteningEngine,
+    "softened": SoluteScalingEngine,
     "openmm": OpenMMEngine,
 }
+"""Engines by the names of `EngineName`; each is made of a system and settings."""
 
 
-def steps_per_walker(settings: Settings, frames: int) -> int:
-    """Integration steps each walker takes for `frames` frames in all."""
+def find_engine(name: str) -> type[AbstractEngine]:
+    """The engine called `name`.
+
+    Raises:
+        BgbenchError: for an unknown name, listing the known ones.
+    """
+    if name not in ENGINES:
+        raise BgbenchError(f"unknown engine '{name}'; choose one of {', '.join(ENGINES)}")
+    return ENGINES[name]
+
+
+BROAD = SimulationSettings(
+    replicas=32,
+    rungs=2,
+    high=400.0,
+    step=2.0,
+    hydrogen_mass=3.0,
+    round_steps=100,
+    rounds_per_frame=4,
+    warm_up=30,
+    anneal_steps=10_000,
+)
+"""Settings of `batched` and `openmm` for training sets: many starts, each for a short time. Hydrogens of 3 Da
+allow steps of 2 fs and leave the distribution of conformations as it is. The torsion moves of `softened` make
+so many starts unnecessary."""
+
+SOLUTE_SCALING = SimulationSettings(
+    engine="softened",
+    rungs=3,
+    high=550.0,
+    step=2.0,
+    hydrogen_mass=3.0,
+    round_steps=50,
+    warm_up=200,
+    torsion_moves=20,
+)
+"""Settings for replica exchange with solute scaling: hydrogens of 3 Da allow 2 fs; moves and swaps every
+0.1 ps."""
+
+
+def count_steps(settings: SimulationSettings, frames: int) -> int:
+    """Integration steps that each walker takes for `frames` frames in all."""
     per_replica = math.ceil(frames / settings.replicas)
     return settings.round_steps * (settings.warm_up + settings.rounds_per_frame * per_replica)
 
 
-def evaluations(settings: Settings, frames: int) -> int:
-    """Energy evaluations of a simulation: anneals, steps of all walkers, what `softened` asks around turns.
+def count_evaluations(settings: SimulationSettings, frames: int) -> int:
+    """Energy evaluations of a simulation: annealing, steps of all walkers, torsion moves.
 
-    Neither the one energy a round of `batched`'s swaps nor minimisation and TICA runs are among them.
+    Not counted are the energy of each walker and round that `batched` needs for its swaps, minimisation, and
+    the runs that TICA is fitted on.
     """
-    steps = steps_per_walker(settings, frames)
-    if settings.engine == "softened":
-        steps += steps // settings.round_steps * (settings.turns + AROUND)
-    walkers = 1 if settings.engine == "openmm" else settings.rungs
-    return settings.replicas * (settings.anneal_steps + walkers * steps)
+    engine = ENGINES[settings.engine]
+    return settings.replicas * engine.count_evaluations(settings, count_steps(settings, frames))

@@ -37,8 +37,8 @@ class Walkers:
         streams = generator.integers(1, 2**32, (len(x), 4), dtype=np.uint32)
         return cls(np.ascontiguousarray(x), v, streams, kt.astype(x.dtype))
 
-    def take(self, order: np.ndarray) -> None:
-        """Exchange conformers between walkers; velocities are scaled to the new temperatures."""
+    def reorder(self, order: np.ndarray) -> None:
+        """Give walker k the conformer of walker `order[k]`; velocities are scaled to the new temperatures."""
         scale = np.sqrt(self.kt / self.kt[order]).astype(self.v.dtype)
         self.x = np.ascontiguousarray(self.x[order])
         self.v = np.ascontiguousarray(self.v[order] * scale[:, None, None])

@@ -1,16 +1,45 @@
-"""Parallel tempering over the batched Langevin walkers (Sugita and Okamoto 1999)."""
+"""Parallel tempering of batched Langevin walkers (Sugita and Okamoto, Chem. Phys. Lett. 314, 141 (1999))."""
 
+import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.energies.compiled import Packed, energy_sweep, spread
 
 
 def ladder(low: float, high: float, rungs: int) -> np.ndarray:
-    """Geometric temperatures `(rungs,)` in K."""
+    """Temperatures of a ladder for replica exchange, each the same factor above the one before.
+
+    Where the heat capacity is constant, equal factors give all neighbours the same rate of accepted exchanges
+    (Kofke, J. Chem. Phys. 117, 6911 (2002)).
+
+    Args:
+        low: temperature of the first rung in K, the target's.
+        high: temperature of the last rung in K; without effect if there is one rung.
+        rungs: number of temperatures, 1 or more.
+
+    Returns:
+        `(rungs,)` in K, from `low` to `high`, float64.
+
+    Raises:
+        BgbenchError: if `rungs` is below 1, or a temperature is not positive and finite.
+
+    >>> ladder(300.0, 1200.0, 3).round(6).tolist()
+    [300.0, 600.0, 1200.0]
+    >>> ladder(300.0, 1200.0, 0)
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: a ladder has 1 rung or more, got 0
+    """
+    if rungs < 1:
+        raise BgbenchError(f"a ladder has 1 rung or more, got {rungs}")
+    for temperature in (low, high)[: min(rungs, 2)]:
+        if not 0.0 < temperature < math.inf:
+            raise BgbenchError(f"temperatures of a ladder must be positive and finite, got {temperature:g} K")
     return np.geomspace(low, high, rungs) if rungs > 1 else np.array([low])
 
 
@@ -19,19 +48,19 @@ class Tempering:
     """`replicas` independent ladders of walkers; walker r·rungs + k is replica r at rung k.
 
     Swaps of round m draw from a stream of (seed, m), so a run goes on from `walkers` and `rounds` alone.
+    `swaps_tried` and `swaps_accepted (rungs − 1,)` count those of neighbouring rungs.
     """
 
     walkers: Walkers
     rungs: int
     seed: int
     rounds: int = 0
-    tried: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    taken: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    swaps_tried: np.ndarray = field(init=False)
+    swaps_accepted: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        if not len(self.tried):
-            self.tried = np.zeros(self.rungs - 1, np.int64)
-            self.taken = np.zeros(self.rungs - 1, np.int64)
+        self.swaps_tried = np.zeros(self.rungs - 1, np.int64)
+        self.swaps_accepted = np.zeros(self.rungs - 1, np.int64)
 
     @classmethod
     def start(cls, x: np.ndarray, temperatures: np.ndarray, masses: np.ndarray, seed: int) -> "Tempering":
@@ -42,8 +71,8 @@ class Tempering:
         return cls(walkers, rungs, seed)
 
     @property
-    def cold(self) -> np.ndarray:
-        """Positions of the lowest rung `(replicas, atoms, 3)`."""
+    def target_positions(self) -> np.ndarray:
+        """Positions of the walkers at the lowest temperature, `(replicas, atoms, 3)` nm."""
         return self.walkers.x[:: self.rungs]
 
     def round(self, integrator: Integrator, steps: int, packed: Packed, threads: int) -> np.ndarray:
@@ -57,28 +86,37 @@ class Tempering:
         """Metropolis exchange of neighbouring rungs, even pairs and odd pairs in turn; energies follow."""
         ladders = u.reshape(-1, self.rungs)
         beta = 1.0 / self.walkers.kt.astype(np.float64).reshape(-1, self.rungs)
-        order, low, accept = metropolis(ladders, beta, self.seed, self.rounds)
+        swaps = draw_swaps(ladders, beta, self.seed, self.rounds)
         self.rounds += 1
-        self.tried[low] += len(ladders)
-        self.taken[low] += accept.sum(0)
-        flat = (np.arange(len(ladders))[:, None] * self.rungs + order).reshape(-1)
-        self.walkers.take(flat)
+        self.swaps_tried[swaps.lower] += len(ladders)
+        self.swaps_accepted[swaps.lower] += swaps.accepted.sum(0)
+        flat = (np.arange(len(ladders))[:, None] * self.rungs + swaps.order).reshape(-1)
+        self.walkers.reorder(flat)
         return u[flat]
 
 
-def metropolis(
-    u: np.ndarray, beta: np.ndarray, seed: int, rounds: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which rung each rung takes over from, `(ladders, rungs)`, for energies u at inverse temperatures beta.
+class Swaps(NamedTuple):
+    """One exchange of neighbouring rungs.
 
-    Even pairs in even rounds, odd pairs in odd ones; also the lower rungs of the pairs tried, and
-    `(ladders, pairs)`: where they swapped. Random numbers come from (seed, rounds) alone.
+    `order (ladders, rungs)`: the rung whose conformer each rung takes over; `lower (pairs,)`: the lower rungs
+    of the pairs that were tried; `accepted (ladders, pairs)`: where those swapped.
     """
-    low = np.arange(rounds % 2, u.shape[1] - 1, 2)
-    gain = (beta[:, low] - beta[:, low + 1]) * (u[:, low] - u[:, low + 1])
-    accept = np.log(np.random.default_rng([seed, 1, rounds]).random(gain.shape)) < gain
+
+    order: np.ndarray
+    lower: np.ndarray
+    accepted: np.ndarray
+
+
+def draw_swaps(u: np.ndarray, beta: np.ndarray, seed: int, rounds: int) -> Swaps:
+    """Metropolis exchange for energies `u (ladders, rungs)` at inverse temperatures `beta`, of one unit.
+
+    Even pairs are tried in even rounds, odd pairs in odd ones. Random numbers come from (seed, rounds) alone.
+    """
+    lower = np.arange(rounds % 2, u.shape[1] - 1, 2)
+    gain = (beta[:, lower] - beta[:, lower + 1]) * (u[:, lower] - u[:, lower + 1])
+    accepted = np.log(np.random.default_rng([seed, 1, rounds]).random(gain.shape)) < gain
     order = np.tile(np.arange(u.shape[1]), (len(u), 1))
-    for column, k in enumerate(low):
-        rows = accept[:, column]
+    for column, k in enumerate(lower):
+        rows = accepted[:, column]
         order[rows, k], order[rows, k + 1] = k + 1, k
-    return order, low, accept
+    return Swaps(order, lower, accepted)

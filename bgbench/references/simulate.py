@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file, digest
 from bgbench.core.types import Reference, System, TicaModel
 from bgbench.dynamics.engines import (
     ENGINES,
     AbstractEngine,
-    OpenMMEngine,
-    Settings,
-    evaluations,
-    steps_per_walker,
+    SimulationSettings,
+    count_evaluations,
+    count_steps,
 )
-from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
@@ -56,7 +52,7 @@ class Job:
     """
 
     system: System
-    settings: Settings
+    settings: SimulationSettings
     frames: int
     out: Path
     progress: Callable[[int, int, float], None] = lambda done, total, speed: None
@@ -123,12 +119,12 @@ def _whole_frames(job: Job, engine: AbstractEngine) -> _Frames:
 def _write(job: Job, engine: AbstractEngine, frames: _Frames, tica: TicaModel | None) -> Reference:
     certificate = {
         **_provenance(job),
-        **engine.notes(),
+        **engine.describe(),
         **certify(job.system, {"x": frames.x, "replica": frames.replica}, tica),
         "tica_lag_ps": None if tica is None else TICA_LAG,
         "left_out": dict(frames.left_out),
     }
-    u = _energy(job).energy(frames.x.double())
+    u = engine.energy.energy(frames.x.double())
     reference = Reference(job.system.name, frames.x, u, frames.replica, certificate, tica)
     written = write_reference(job.out, job.system, reference)
     for path in job.work.iterdir():
@@ -137,24 +133,17 @@ def _write(job: Job, engine: AbstractEngine, frames: _Frames, tica: TicaModel | 
     return written
 
 
-def _energy(job: Job) -> AbstractEnergy:
-    """The energy that the engine simulates with: OpenMM also knows terms that the batched energy does not."""
-    if job.settings.engine == "openmm":
-        return OpenMMEnergy(job.system)
-    return BatchedEnergy(job.system, "compiled")
-
-
 def _provenance(job: Job) -> dict[str, Any]:
     forcefield = job.system.forcefield
     return {
         "forcefield_sha256": forcefield.sha256 if forcefield else "",
         "engine": job.settings.engine,
         "versions": {name: version(name) for name in ("bgbench", "openmm", "numba", "numpy")},
-        "settings": asdict(job.settings),
+        "settings": job.settings.to_record(),
         "replicas": job.settings.replicas,
         "temperature": job.system.temperature,
-        "steps": steps_per_walker(job.settings, job.frames),
-        "evaluations": evaluations(job.settings, job.frames),
+        "steps": count_steps(job.settings, job.frames),
+        "evaluations": count_evaluations(job.settings, job.frames),
     }
 
 
@@ -193,7 +182,7 @@ def _frames(job: Job, engine: AbstractEngine) -> np.ndarray:
         rows = []
         for _ in range(min(CHUNK_FRAMES, per_replica - chunk * CHUNK_FRAMES)):
             engine.advance(job.settings.rounds_per_frame)
-            rows.append(engine.cold())
+            rows.append(engine.copy_target_positions())
         _save(job.work / f"chunk{chunk:05d}.npz", {"x": np.stack(rows)})
         state = {"fingerprint": np.array(_fingerprint(job)), "chunks": np.array(chunk + 1), **engine.freeze()}
         _save(job.work / "state.npz", state)
@@ -212,25 +201,18 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _fit_tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
-    settings = job.settings
-    runner, rounds = engine, max(1, round(1000 / settings.step / settings.round_steps))
-    if not isinstance(engine, OpenMMEngine):
-        rounds = 1
-        single = replace(
-            settings, rungs=1, round_steps=round(1000 / settings.step), warm_up=0, anneal_steps=0
-        )
-        runner = ENGINES["batched"](job.system, single)
-        runner.thaw({**runner.freeze(), "x": engine.cold()})
+    plain = engine.start_langevin()
+    rounds = max(1, round(1000 / plain.settings.step / plain.settings.round_steps))
     series = []
     for _ in range(TICA_ROUNDS):
-        runner.advance(rounds)
-        series.append(runner.cold())
+        plain.advance(rounds)
+        series.append(plain.copy_target_positions())
     trajectories = np.stack(series, axis=1)
     features = [tica_features(job.system, torch.from_numpy(t).double()).numpy() for t in trajectories]
     return fit_tica(features, TICA_LAG) if len(series) >= MIN_FRAMES else None
 
 
-def spacing(settings: Settings, frames: int, ns: float) -> int:
+def spacing(settings: SimulationSettings, frames: int, ns: float) -> int:
     """Rounds between frames so that `frames` (over all replicas) span `ns` nanoseconds of each replica.
 
     Raises:

@@ -1,12 +1,18 @@
 """Batched Langevin and parallel tempering against closed forms."""
 
+import doctest
+import importlib
+
 import numpy as np
 import openmm
 import pytest
+import torch
 
+from bgbench import BgbenchError, Tempered
 from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.tempering import Tempering, ladder
+from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import energy_sweep, pack
 from bgbench.energies.parameters import read_parameters
 
@@ -68,7 +74,7 @@ def test_swaps_keep_every_rung_at_its_temperature(diatomic, seed):
     for _ in range(20):
         tempering.round(integrator, 100, packed, 2)
     energies = np.array([tempering.round(integrator, 50, packed, 2).reshape(-1, 3) for _ in range(80)])
-    assert (tempering.taken / tempering.tried > 0.3).all()
+    assert (tempering.swaps_accepted / tempering.swaps_tried > 0.3).all()
     per_replica = energies.mean(0)
     for rung, temperature in enumerate(temperatures):
         values = per_replica[:, rung] / kt(temperature)
@@ -85,12 +91,12 @@ def test_exchange_is_metropolis(diatomic, seed):
     tempering.exchange(u.copy())
     beta = 1 / kt(310.0), 1 / kt(400.0)
     expected = np.exp((beta[0] - beta[1]) * (0.0 - gap))
-    observed = tempering.taken[0] / replicas
+    observed = tempering.swaps_accepted[0] / replicas
     assert abs(observed - expected) < 4 * np.sqrt(expected * (1 - expected) / replicas)
-    before = tempering.taken[0]
+    before = tempering.swaps_accepted[0]
     tempering.rounds = 0
     tempering.exchange(np.tile([gap, 0.0], replicas))
-    assert tempering.taken[0] - before == replicas
+    assert tempering.swaps_accepted[0] - before == replicas
 
 
 def test_saved_walkers_go_on_as_if_nothing_had_happened(diatomic, seed):
@@ -128,3 +134,39 @@ def test_hydrogen_mass_moves_mass_and_keeps_the_sum():
 def test_ladder_is_geometric():
     assert np.allclose(np.diff(np.log(ladder(310, 700, 6))), np.log(700 / 310) / 5)
     assert ladder(310, 700, 1).tolist() == [310]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((310.0, 700.0, 0), "a ladder has 1 rung or more, got 0"),
+        ((0.0, 700.0, 1), "must be positive and finite, got 0 K"),
+        ((310.0, float("inf"), 2), "must be positive and finite, got inf K"),
+    ],
+)
+def test_a_ladder_without_temperatures_is_refused(arguments, complaint):
+    with pytest.raises(BgbenchError, match=complaint):
+        ladder(*arguments)
+    assert ladder(310.0, 0.0, 1).tolist() == [310.0]
+
+
+def test_a_walk_needs_one_conformer_and_a_temperature(alanine):
+    with pytest.raises(BgbenchError, match=r"one conformer of AA, \(23, 3\), got \(2, 23, 3\)"):
+        Tempered(alanine, alanine.positions.expand(2, -1, -1), ladder(310.0, 400.0, 2), 0)
+    with pytest.raises(BgbenchError, match=r"temperatures must be \(rungs,\), got shape \(0,\)"):
+        Tempered(alanine, alanine.positions, np.zeros(0), 0)
+
+
+def test_the_energy_of_a_walk_is_that_of_its_positions(alanine, seed):
+    """In kT of the target, the constant of the torsions among it, to float32's accuracy."""
+    walk = Tempered(alanine, alanine.positions, ladder(alanine.temperature, 400.0, 2), seed)
+    x, u = walk.round(20)
+    assert x.dtype == torch.float32
+    assert u == pytest.approx(float(BatchedEnergy(alanine).energy(x[None].double())), abs=1e-2)
+
+
+@pytest.mark.parametrize("module", ["tempering", "tempered"])
+def test_examples_run(module):
+    outcome = doctest.testmod(importlib.import_module(f"bgbench.dynamics.{module}"))
+    assert outcome.attempted >= 1
+    assert outcome.failed == 0

@@ -21,8 +21,13 @@ from bgbench.cli.targets import targets_of
 from bgbench.core.files import sha256_file
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec
-from bgbench.dynamics.engines import Settings, evaluations, masses_of, weighted
-from bgbench.dynamics.softening import Turns
+from bgbench.dynamics.engines import (
+    SimulationSettings,
+    build_masses,
+    build_openmm_system,
+    count_evaluations,
+)
+from bgbench.dynamics.solute_scaling import TorsionMoves
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.certificates import (
@@ -210,24 +215,26 @@ def test_frames_that_are_nearly_all_broken_are_no_reference(own_references, alan
 
 
 def test_openmm_has_the_hydrogens_and_counts_the_steps_it_was_asked_for(alanine):
-    heavy = weighted(alanine, Settings(engine="openmm", hydrogen_mass=3.0))
-    light = weighted(alanine, Settings(engine="openmm"))
+    heavy = build_openmm_system(alanine, SimulationSettings(engine="openmm", hydrogen_mass=3.0))
+    light = build_openmm_system(alanine, SimulationSettings(engine="openmm"))
     masses = [[made.getParticleMass(i)._value for i in range(alanine.n_atoms)] for made in (heavy, light)]
     hydrogens = [atom.name.startswith("H") for atom in alanine.atoms]
     assert {mass for mass, is_h in zip(masses[0], hydrogens, strict=True) if is_h} == {3.0}
     assert sum(masses[0]) == pytest.approx(sum(masses[1]))
-    settings = Settings(engine="openmm", replicas=2, rungs=6, anneal_steps=10, warm_up=1, round_steps=5)
-    assert evaluations(settings, 8) == 2 * (10 + 5 * (1 + 2 * 4))
+    settings = SimulationSettings(
+        engine="openmm", replicas=2, rungs=6, anneal_steps=10, warm_up=1, round_steps=5
+    )
+    assert count_evaluations(settings, 8) == 2 * (10 + 5 * (1 + 2 * 4))
 
 
 def test_hydrogens_may_be_as_heavy_as_their_heavy_atoms_allow(alanine):
     """A CH₃ of 15 Da: its carbon keeps 3.03 Da with hydrogens of 4, 0.65 with 4.8."""
     p = BatchedEnergy(alanine).parameters
-    made = masses_of(p, Settings(hydrogen_mass=4.0))
+    made = build_masses(p, SimulationSettings(hydrogen_mass=4.0))
     assert made.min() == pytest.approx(12.01 - 3 * (4.0 - 1.008), abs=0.02)
     assert made.sum() == pytest.approx(p.masses.sum())
     with pytest.raises(BgbenchError, match=r"hydrogens of 4\.8 Da leave .* 0\.6\d+ of its 12 Da"):
-        masses_of(p, Settings(hydrogen_mass=4.8))
+        build_masses(p, SimulationSettings(hydrogen_mass=4.8))
 
 
 def test_a_missing_reference_names_the_two_commands(own_references):
@@ -308,11 +315,11 @@ def test_gold_asks_for_side_chains_too():
     reference = find_reference(system, "tetrapeptides30@1")
     frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
     quad = chi1_atoms(system)[:1]
-    turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
-    axis = next(k for k, pair in enumerate(turns.axes.tolist()) if set(pair) == set(quad[0, 1:3].tolist()))
+    moves = TorsionMoves.of_system(system, BatchedEnergy(system, "compiled").parameters.torsions)
+    axis = next(k for k, pair in enumerate(moves.axes.tolist()) if set(pair) == set(quad[0, 1:3].tolist()))
     x, which = frames["x"].numpy(), np.full(reference.n_samples, axis)
     angle = (0.1 * reference.replica[:, None] - dihedral(frames["x"], quad)).numpy()[:, 0]
-    both = [turns.turned(x, which, turns.rotations(x, which, sign * angle)) for sign in (1, -1)]
+    both = [moves.apply(x, which, moves.rotation_matrices(x, which, sign * angle)) for sign in (1, -1)]
     turned = min(map(torch.from_numpy, both), key=lambda x: float(dihedral(x, quad).std()))
     before = certify(system, frames, reference.tica)
     after = certify(system, {**frames, "x": turned}, reference.tica)
@@ -328,9 +335,9 @@ def test_isomers_that_do_not_mix_cost_the_grade_of_the_backbone():
     system = peptide("TAPF")
     reference = find_reference(system, "tetrapeptides30@1")
     x, replica = reference.x.double().numpy(), reference.replica
-    turns = Turns.of(system, BatchedEnergy(system, "compiled").parameters.torsions)
-    which = np.full(len(x), int(np.flatnonzero(turns.flips)[0]))
-    turned = turns.turned(x, which, turns.rotations(x, which, np.full(len(x), np.pi)))
+    moves = TorsionMoves.of_system(system, BatchedEnergy(system, "compiled").parameters.torsions)
+    which = np.full(len(x), int(np.flatnonzero(moves.flips)[0]))
+    turned = moves.apply(x, which, moves.rotation_matrices(x, which, np.full(len(x), np.pi)))
     before = cis_fractions(system, reference.x)["PRO3"]
     x = np.where((replica % 2 == 0)[:, None, None], turned, x)
     certificate = certify(
