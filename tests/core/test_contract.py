@@ -60,7 +60,7 @@ def test_examples_of_the_contract_run(name):
 
 
 PUBLIC = sorted({*bgbench.__all__} - {"__version__", "hookimpl"})
-"""Public names with a docstring of their own: a version has none, the page of the hooks documents their mark."""
+"""Public names with a docstring of their own, which a version and the mark of hooks have not."""
 
 
 @pytest.mark.parametrize("name", PUBLIC)

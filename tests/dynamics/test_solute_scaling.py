@@ -122,7 +122,8 @@ def turned_bonds(system):
 
 
 @pytest.mark.parametrize(
-    ("sequence", "points", "cells"), [("AA", 2**14, 4), ("SS", 2**18, 3), ("AP", 2**14, 4)]
+    ("sequence", "points", "cells"),
+    [("AA", 2**14, 4), pytest.param("SS", 2**18, 3, marks=pytest.mark.slow), ("AP", 2**14, 4)],
 )
 def test_torsion_moves_alone_sample_the_torus_of_a_rigid_molecule(sequence, points, cells, seed):
     """No dynamics, one rung: shares of cells of all turning angles are those of a sum over the torus.
