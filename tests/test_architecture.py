@@ -145,11 +145,6 @@ def exists(name: str, room: str) -> bool:
     return name in bgbench.__all__ or any(name in defined_in(path) for path in inside)
 
 
-REWRITTEN = pytest.mark.xfail(strict=True, reason="the room is being rewritten; its page names no module yet")
-PAGES = [pytest.param(room, marks=REWRITTEN) if room == "dynamics" else room for room in ROOMS]
-"""The rooms, `dynamics` marked until its page is written: remove the mark with the page."""
-
-
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_is_a_page_and_runs_no_code(room):
     """The door stays lazy: a room's `__init__.py` holds its docstring and imports nothing."""
@@ -158,7 +153,7 @@ def test_a_room_is_a_page_and_runs_no_code(room):
     assert len(tree.body) == 1
 
 
-@pytest.mark.parametrize("room", PAGES)
+@pytest.mark.parametrize("room", ROOMS)
 def test_the_page_of_a_room_names_each_of_its_modules(room):
     heads = {name.split(".")[0] for name in named(page(room))}
     assert [module for module in modules_of(room) if module not in heads] == []

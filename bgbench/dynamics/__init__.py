@@ -1,1 +1,18 @@
-"""Walkers that follow an energy: Langevin dynamics, parallel tempering, solute scaling, reference engines."""
+"""Walkers that follow an energy: Langevin dynamics, parallel tempering, solute scaling, reference engines.
+
+A walker is one copy of a system that moves in time. Open `langevin` first: `Walkers` holds the state of many
+independent walkers, and `Integrator` moves them in compiled code (steps in ps, masses in Da, positions in nm,
+energies in kJ/mol). Then read `tempering`: `Tempering` exchanges walkers between the temperatures of a
+`ladder`, and its lowest rung is the target temperature. `tempered` offers one such ladder to samplers
+(`Tempered`), which charge its energy evaluations to their budget before they run it. `solute_scaling`
+exchanges walkers between copies of the energy in which torsions, contacts and the solvent are scaled down at
+one temperature (as REST2 does), and adds torsion moves.
+
+`engines` is what makes reference frames: `SimulationSettings` says how to simulate, and `find_engine` gives
+the engine of a name that `bgbench data simulate --engine` takes. Each is an `AbstractEngine`, which can be
+saved and resumed.
+
+Nothing is metered and no file is written here: `references.simulate` runs the engines and stores the frames.
+The one Langevin step of an annealing is `estimators.langevin`, an estimator's own; the energies are in the
+room `energies`.
+"""
