@@ -70,8 +70,8 @@ def submit(
     if name and len(runs) > 1:
         raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
-    terms = {"authors": author, "licence": licence, "source": source, "note": note}
-    terms |= {key: value for key, value in {"name": name, "pin": pin, "control": control}.items() if value}
+    terms: dict[str, Any] = {"authors": author, "licence": licence, "source": source, "note": note}
+    terms |= {key: value for key, value in (("name", name), ("pin", pin), ("control", control)) if value}
     n_refused = 0
     for run in runs:
         try:

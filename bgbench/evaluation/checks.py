@@ -10,7 +10,7 @@ from bgbench.core.errors import BrokenContract, NonFinite
 from bgbench.core.types import Ensemble
 from bgbench.energies.spotcheck import fraction_of_false_energies
 from bgbench.evaluation.bench import Bench
-from bgbench.systems.bonds import torn
+from bgbench.systems.bonds import has_broken_bonds
 from bgbench.systems.peptides import peptide
 
 
@@ -53,12 +53,12 @@ def refuse_other_system(estimate: Estimate, bench: Bench) -> None:
     system, x = bench.system, estimate.ensemble.x
     if x.shape[1] != system.n_atoms:
         raise BrokenContract(f"the sampler gave {x.shape[1]} atoms, {system.name} has {system.n_atoms}")
-    if not system.bonds or not bool(torn(system.bonds, system.positions, x).all()):
+    if not system.bonds or not bool(has_broken_bonds(system.bonds, system.positions, x).all()):
         return
     for name in bench.suite.systems:
         other = peptide(name, system.temperature, system.forcefield)
         alike = name != system.name and other.n_atoms == system.n_atoms
-        if alike and not bool(torn(other.bonds, other.positions, x).all()):
+        if alike and not bool(has_broken_bonds(other.bonds, other.positions, x).all()):
             raise BrokenContract(f"the sampler gave conformers of {name}, {system.name} was asked for")
 
 

@@ -18,7 +18,7 @@ from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
-    COPIED_SHARE,
+    COPIED_FRACTION,
     ENERGY_RELATIVE,
     ENERGY_SUBSET,
     ENERGY_TOLERANCE,
@@ -149,7 +149,7 @@ def samples(
         return
     known = {row.tobytes() for row in bench.reference.x.numpy().astype(np.float32)}
     fraction = float(np.mean([row.tobytes() in known for row in stored["x"]]))
-    if fraction > COPIED_SHARE:
+    if fraction > COPIED_FRACTION:
         yield Problem(
             "copied", f"arrays/{record.cell.name}.npz", f"{fraction:.0%} are frames of the reference"
         )

@@ -56,8 +56,8 @@ METRIC_RELATIVE = 1e-6
 SCORE_RELATIVE = {"torus_jsd": 1e-3, "tica_jsd": 1e-3, "other": 1e-6}
 """By which a published score may move without a new version of its entry; k-means counts whole frames."""
 
-COPIED_SHARE = 0.01
-"""Share of conformers that are the reference's own to the bit, at most, but for controls."""
+COPIED_FRACTION = 0.01
+"""Fraction of conformers that are the reference's own to the bit, at most, but for controls."""
 
 REPRODUCED_ERRORS = 4.0
 """Standard errors by which a reproduction may differ from what was submitted."""

@@ -29,7 +29,7 @@ TOLERANCE = 1e-10
 """Largest dual violation left, in units of the largest cost seen."""
 
 UNPROVED = 1e-6
-"""Largest share of a cost that may be left unproved where rounding ends the rounds."""
+"""Largest fraction of a cost that may be left unproved where rounding ends the rounds."""
 
 ITERATIONS = 100_000_000
 """Steps of the network simplex, at most; never reached by a problem that can be solved."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import MetricCase
 from bgbench.core.types import System
-from bgbench.systems.bonds import torn
+from bgbench.systems.bonds import has_broken_bonds
 from bgbench.systems.chirality import is_mirrored, is_wrong
 
 CONTACT = 0.08
@@ -38,7 +38,7 @@ def validity(case: MetricCase) -> Mapping[str, float]:
         return {}
     flags = {
         "wrong_hand": is_wrong(system, x),
-        "torn": torn(system.bonds, system.positions, x),
+        "torn": has_broken_bonds(system.bonds, system.positions, x),
         "clash": clashing(system, x),
         "nonfinite": ~torch.isfinite(u) | ~torch.isfinite(x).flatten(1).all(1),
     }

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.types import System
-from bgbench.systems.bonds import torn
+from bgbench.systems.bonds import has_broken_bonds
 from bgbench.systems.chirality import is_wrong
 from bgbench.systems.features import dihedral, proline_omega_atoms, torsions
 
@@ -22,7 +22,7 @@ def broken(system: System, x: Tensor) -> dict[str, Tensor]:
     return {
         "wrong_hand": is_wrong(system, x),
         "cis": is_cis(system, x),
-        "torn": torn(system.bonds, system.positions, x),
+        "torn": has_broken_bonds(system.bonds, system.positions, x),
     }
 
 

@@ -14,7 +14,7 @@ import bgbench
 import bgbench.data
 from bgbench_prose.fast import FastPath
 from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
-from bgbench_prose.tuning import Lesson, tuned
+from bgbench_prose.tuning import TuningConfig, tuned
 from bgbench_prose.weights import save
 from bgbench_training.weights import make_card
 
@@ -91,7 +91,9 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "ProseSampler":
         started = time.perf_counter()
         beta = TRAINED_AT / task.system.temperature
-        flow = tuned(self.flow, self._tokens(task.system.atoms), x, Lesson(tuning, beta, task.generator))
+        flow = tuned(
+            self.flow, self._tokens(task.system.atoms), x, TuningConfig(tuning, beta, task.generator)
+        )
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
         return ProseSampler(flow, self._fast.path, self._stored_card)
 

@@ -14,7 +14,7 @@ from bgbench_training.batches import centred
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TuningConfig:
     """How to learn, at relative inverse temperature `beta`, with whose random numbers."""
 
     tuning: bgbench.Tuning
@@ -22,24 +22,24 @@ class Lesson:
     generator: torch.Generator
 
 
-def tuned(teacher: Prose, t: Tokens, x: Tensor, lesson: Lesson) -> Prose:
+def tuned(teacher: Prose, t: Tokens, x: Tensor, config: TuningConfig) -> Prose:
     """A copy that has learnt from `x (n, atoms, 3)` nm of the one peptide of `t`.
 
     −log q and the distance between the copy's and the teacher's noise, both per dimension. Frames are
     turned and their centres moved as in training.
     """
-    tuning = lesson.tuning
+    tuning = config.tuning
     student = copy.deepcopy(teacher).requires_grad_(True)
     adam = torch.optim.Adam(student.parameters(), tuning.lr)
-    random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=lesson.generator)))
+    random = np.random.default_rng(int(torch.randint(2**62, (1,), generator=config.generator)))
     frames = centred(x.to(next(teacher.parameters()))) / teacher.config.scale
     for _ in range(tuning.steps):
-        rows = torch.randint(len(frames), (tuning.batch,), generator=lesson.generator)
+        rows = torch.randint(len(frames), (tuning.batch,), generator=config.generator)
         batch = turned(frames[rows], random)
         z, log_det = student(batch, t)
         with torch.no_grad():
             taught, _ = teacher(batch, t)
-        nll = -(log_prior(z, lesson.beta) + log_det).mean() / z[0].numel()
+        nll = -(log_prior(z, config.beta) + log_det).mean() / z[0].numel()
         loss = nll + tuning.teacher * (z - taught).square().mean()
         adam.zero_grad()
         loss.backward()

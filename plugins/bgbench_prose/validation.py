@@ -35,11 +35,11 @@ class Validation:
         with torch.no_grad():
             losses = {peptide.name: self._nll(flow, k) for k, peptide in enumerate(self.peptides)}
             lengths = sorted({len(name) for name in losses})
-            told = {"nll": mean(losses.values())}
+            scores = {"nll": mean(losses.values())}
             for length in lengths:
-                told[f"nll_{length}"] = mean(v for name, v in losses.items() if len(name) == length)
+                scores[f"nll_{length}"] = mean(v for name, v in losses.items() if len(name) == length)
             smallest = sorted(self.peptides, key=lambda peptide: len(peptide.atoms))[:WEIGHED]
-            return told | {f"ess_{peptide.name}": self._ess(flow, peptide.name) for peptide in smallest}
+            return scores | {f"ess_{peptide.name}": self._ess(flow, peptide.name) for peptide in smallest}
 
     def _nll(self, flow: Prose, k: int) -> float:
         """−log q a dimension, in scaled units, as the training loss counts it."""

@@ -63,8 +63,8 @@ class Curves(lightning.Callback):
         self.curve.append((step, self._sum / self._passes))
         self._steps += self.every
         rate = self._steps / (time.perf_counter() - self.started)
-        told = {"loss": self.curve[-1][1], "steps/s": rate, "frames/s": rate * self.recipe.batch}
-        self._tell(trainer, step, {**told, "hours": self.hours})
+        values = {"loss": self.curve[-1][1], "steps/s": rate, "frames/s": rate * self.recipe.batch}
+        self._tell(trainer, step, {**values, "hours": self.hours})
         self._sum, self._passes = 0.0, 0
 
     @staticmethod
