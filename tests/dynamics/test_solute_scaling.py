@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import qmc
 
-from bgbench import BgbenchError, data_path, peptide
+from bgbench import BgbenchError, peptide
+from bgbench.core.resources import data_path
 from bgbench.core.units import kt
 from bgbench.dynamics.engines import ENGINES, SOLUTE_SCALING, SimulationSettings, SoluteScalingEngine
 from bgbench.dynamics.langevin import Integrator, Walkers
