@@ -1,7 +1,7 @@
 """`bgbench leaderboard …`: submit, validate, accept, withdraw, reproduce, build and serve."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
