@@ -15,6 +15,7 @@ from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.runfolder import Inputs, Plan, new_plan
 from bgbench.systems.analytic import analytic, is_analytic
 from bgbench.systems.peptides import peptide
+from bgbench.systems.residues import parse_sequence
 
 
 def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
@@ -143,7 +144,7 @@ def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str
     without = [
         name
         for name in systems
-        if not is_analytic(name) and not is_at_hand(name, cell.temperature, suite.forcefield)
+        if not is_analytic(name) and not is_at_hand(parse_sequence(name), cell.temperature, suite.forcefield)
     ]
     if not without:
         return {name: reference_sha256(name, cell, suite) for name in systems}
