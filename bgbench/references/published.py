@@ -9,7 +9,7 @@ among the features of the TICA model, are in the order of the PDB file.
 import io
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -101,18 +101,19 @@ def refuse_unpublished(system: System) -> None:
 
 
 def read_member(archive: Path, name: str) -> str:
-    """Text of one member of a tar file; nothing is unpacked.
+    """Text of one member of a tar file, whose name may begin with `./`; nothing is unpacked.
 
     Raises:
         BgbenchError: if the archive is damaged or lacks it.
     """
     try:
         with tarfile.open(archive) as tar:
-            stream = tar.extractfile(name)
+            member = next((item for item in tar if PurePosixPath(item.name) == PurePosixPath(name)), None)
+            stream = tar.extractfile(member) if member else None
             if stream is None:
                 raise KeyError(name)
             return stream.read().decode()
-    except (OSError, KeyError, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, UnicodeDecodeError, tarfile.TarError) as error:
         raise BgbenchError(f"{archive} holds no readable {name} ({error}); fetch it again") from error
 
 

@@ -90,13 +90,13 @@ def test_checkpoints_of_another_optimiser_and_unknown_names_are_refused():
         VerseRecipe.build({"optimizer": "sgd"})
 
 
-def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
+def test_training_starts_from_weights_at_hand(tmp_path, make_training_file):
     for name in ("GS", "GG"):
-        make_reference(tmp_path / "data", name)
+        make_training_file(tmp_path / "data", name)
     options = {"config": "verse-tiny", "data": str(tmp_path / "data"), "batch": "8", "optimizer": "muon"}
     first = train({**options, "out": str(tmp_path / "first"), "steps": "3"})
     (tmp_path / "data" / "GS.npz").unlink()
-    make_reference(tmp_path / "data", "SG")
+    make_training_file(tmp_path / "data", "SG")
     # A rate of nearly nothing leaves the weights where they started.
     still = {"lr": "1e-12", "matrix_lr": "1e-12", "steps": "2", "start": str(first)}
     second = train({**options, **still, "out": str(tmp_path / "second")})
