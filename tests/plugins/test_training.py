@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bgbench import BgbenchError
+from bgbench.core.plugins import build_sampler
 from bgbench_training.optimizers import MuonAdamW, matrices_of, optimizer_of
 from bgbench_verse.recipe import VerseRecipe
 from bgbench_verse.training import train
@@ -111,3 +112,10 @@ def test_training_starts_from_weights_at_hand(tmp_path, make_training_file):
         assert torch.allclose(a, b, atol=1e-6)
     with pytest.raises(BgbenchError, match="does not fit verse-mini"):
         train({**options, "config": "verse-mini", "start": str(first), "out": str(tmp_path / "third")})
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "some/prose-mini", "nosuch"])
+@pytest.mark.parametrize("sampler", ["prose", "tbg", "verse"])
+def test_weights_that_are_none_are_refused_by_name(sampler, name):
+    with pytest.raises(BgbenchError, match=f"weights={name}: neither packaged weights nor a file that"):
+        build_sampler(sampler, {"weights": name})
