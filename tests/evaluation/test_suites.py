@@ -3,6 +3,8 @@
 import pytest
 
 from bgbench import BgbenchError, Card
+from bgbench.cli.targets import targets_of
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.suites import read_suite
 from bgbench.systems.peptides import peptide
@@ -78,3 +80,15 @@ def test_force_fields_that_are_none_of_a_peptide_are_one_line(write, tmp_path, f
 @pytest.mark.parametrize("tested", ["AE", "ae"])
 def test_what_was_trained_on_is_seen_in_any_spelling(trained_on, tested):
     assert leakage(Card("mine", training_sequences=("GG", trained_on), n_parameters=1), tested) == "seen"
+
+
+def test_data_commands_take_both_endings_of_a_suite_file(tmp_path):
+    for ending in ("yaml", "yml"):
+        path = tmp_path / f"mine@1.{ending}"
+        path.write_text("systems: [AA]\n")
+        assert [target.name for target in targets_of([str(path)])] == ["AA"]
+
+
+def test_an_unknown_energy_names_the_command_that_lists_them():
+    with pytest.raises(BgbenchError, match=r"see `bgbench list energies`"):
+        plugins().energies["foo"]
