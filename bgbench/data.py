@@ -9,10 +9,18 @@ from bgbench.references.hub import HubFile, fetch, is_hub_address
 from bgbench.references.shards import published_atoms, published_frames
 from bgbench.references.store import evaluations_of, read_energies, read_frames
 from bgbench.references.training import held_out
+from bgbench.references.training_files import (
+    TrainingFrames,
+    read_training_frames,
+    refuse_impossible,
+    training_sequence,
+)
 from bgbench.runs.provenance import provenance
+from bgbench.systems.topology import sequence_of
 
 __all__ = [
     "HubFile",
+    "TrainingFrames",
     "data_path",
     "evaluations_of",
     "fetch",
@@ -23,5 +31,9 @@ __all__ = [
     "published_frames",
     "read_energies",
     "read_frames",
+    "read_training_frames",
+    "refuse_impossible",
+    "sequence_of",
+    "training_sequence",
     "tuned_card",
 ]

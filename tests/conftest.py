@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,12 @@ def make_reference():
 
 
 @pytest.fixture(scope="session")
+def make_training_file():
+    """Writes a made-up training file: frames shaken so little (nm) that every bond is whole."""
+    return partial(made_up_reference, width=0.003)
+
+
+@pytest.fixture(scope="session")
 def make_cell():
     """A cell of the default suite with any of its fields changed."""
     return lambda **changes: Cell(**{**CELL, **changes})
@@ -148,11 +155,11 @@ CELL = {
 }
 
 
-def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0):
+def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0, width=0.02):
     system = peptide(name, temperature, forcefield)
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
-    x = (system.positions + 0.02 * noise).float()
+    x = (system.positions + width * noise).float()
     replica = torch.arange(n) % 2
     certificate = {
         **certify(system, {"x": x, "replica": replica}, None),

@@ -3,10 +3,13 @@
 Everything heavy is imported inside the commands, so that `bgbench --help` answers at once.
 """
 
+import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,10 +161,9 @@ def run(
     )
     from bgbench.api import run_request
     from bgbench.cli.display import print_run
-    from bgbench.cli.progress import LiveObserver
-    from bgbench.runs.observer import Observer
+    from bgbench.cli.progress import LiveObserver, QuietObserver
 
-    result = run_request(request, Observer() if quiet else LiveObserver(err))
+    result = run_request(request, QuietObserver(err) if quiet else LiveObserver(err))
     if not quiet:
         print_run(result.folder, result.records, out)
     if checkpoints:
@@ -299,12 +301,35 @@ def guarded(command: Callable[..., Any]) -> int:
     except BgbenchError as error:
         err.print(f"bgbench: {error}", soft_wrap=True)
         return 2
+    except OSError as error:
+        return _output_lost(error)
     except KeyboardInterrupt:
         err.print("bgbench: stopped")
         return 130
     except Exception as error:
         return _usage_error(error)
     return result if isinstance(result, int) else 0
+
+
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a stream that takes no more, as of standard output on a full disk."""
+
+
+def _output_lost(error: OSError) -> int:
+    """One line where standard output takes no more.
+
+    An error of a file with a name is a bug, and keeps its traceback.
+    """
+    if error.errno not in LOST or error.filename is not None:
+        raise error
+    # What is left in the buffer would fail again when the interpreter ends.
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    err.print(
+        f"bgbench: cannot print: {error.strerror}; what was finished is kept: see `bgbench show RUN`",
+        soft_wrap=True,
+    )
+    return 2
 
 
 def _usage_error(error: Exception) -> int:

@@ -33,6 +33,16 @@ def bars_on(console: Console, *, quiet: bool) -> Progress:
     )
 
 
+class QuietObserver(Observer):
+    """Prints notices, which tell of something that went wrong, and nothing else."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def notice(self, message: str) -> None:
+        self._console.print(f"bgbench: {message}", soft_wrap=True)
+
+
 class LiveObserver(Observer):
     """A bar for the cells and one for the running cell; silent when the console is no terminal."""
 

@@ -9,8 +9,9 @@ and its function `energy` builds the energy of a system from the name of a backe
 
 The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
 ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates
-packaged files, and `units` gives kT. Lengths are in nm, temperatures in K and energies in kT, that is in RT
-at the temperature of the system.
+packaged files, `kernels` compiles functions by numba, with a cache where there is a place for one, and
+`units` gives kT. Lengths are in nm, temperatures in K and energies in kT, that is in RT at the temperature of
+the system.
 
 No sampler, energy, estimator or metric is implemented here: those are in the rooms above and in plugins.
 """

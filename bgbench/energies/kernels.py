@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from bgbench.core.kernels import compiled
 from bgbench.energies.lanes import FAST, LANES, lane_exp, lane_log
 
 ROWS = 10
@@ -20,7 +21,7 @@ WIDE, TWICE = place(LANES), place(2 * LANES)
 STEP = place(ROWS * LANES)
 INTEGRAL, RADIUS, SLOPE, FORCE, ENERGY = (place(row * LANES) for row in (3, 4, 5, 6, 9))
 
-jit = njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+jit = compiled(fastmath=FAST, error_model="numpy", nogil=True)
 inlined = njit(fastmath=FAST, error_model="numpy", inline="always")
 
 

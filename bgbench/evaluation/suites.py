@@ -65,8 +65,17 @@ def read_suite(path: Path) -> Suite:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
         identity = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
         _refuse_unknown(content)
-        suite = TypeAdapter(Suite).validate_python({**content, **identity})
-    except (OSError, OmegaConfBaseException, YAMLError, ValidationError, TypeError, ValueError) as error:
+        named = {"systems": _system_names(content["systems"])} if "systems" in content else {}
+        suite = TypeAdapter(Suite).validate_python({**content, **named, **identity})
+    except (
+        OSError,
+        OmegaConfBaseException,
+        YAMLError,
+        ValidationError,
+        TypeError,
+        ValueError,
+        BgbenchError,
+    ) as error:
         raise BgbenchError(f"{path} is not a suite: {_first_line(error)}") from error
     return suite
 
@@ -78,8 +87,30 @@ def _refuse_unknown(content: Any) -> None:
         raise ValueError(f"unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
+def _system_names(systems: Any) -> Any:
+    """Names in the one spelling that everything else knows them by: sequences in upper case.
+
+    Raises:
+        ValueError: for a peptide that YAML takes for another value.
+    """
+    if not isinstance(systems, list):
+        return systems
+    for value in systems:
+        if isinstance(value, bool):
+            raise ValueError(
+                f"systems: YAML reads {BOOLEANS[value]} as {str(value).lower()}; write it in quotes, "
+                f'"{BOOLEANS[value]}"'
+            )
+    return [name.upper() if isinstance(name, str) and ":" not in name else name for name in systems]
+
+
+BOOLEANS = {True: "YES", False: "FALSE"}
+"""Peptides that YAML reads as truth values."""
+
+
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        field = ".".join(str(part) for part in first["loc"])
+        return f"{field}: {first['msg']}" if field else first["msg"].removeprefix("Value error, ")
     return str(error).splitlines()[0]

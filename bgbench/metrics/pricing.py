@@ -7,9 +7,10 @@ SIMD lanes, and a block whose least value is no better than those a row has alre
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-jit = njit(fastmath={"contract", "arcp", "nsz", "reassoc", "nnan"}, nogil=True, cache=True)
+from bgbench.core.kernels import compiled
+
+jit = compiled(fastmath={"contract", "arcp", "nsz", "reassoc", "nnan"}, nogil=True)
 
 BLOCK = 512
 """Columns priced together: their values stay in the first-level cache."""

@@ -1,6 +1,7 @@
 """Where references are looked for: the user's own folder first, then the packaged ones."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
@@ -19,8 +20,35 @@ class MissingReference(BgbenchError):
 
 
 def own_folder() -> Path:
-    """The user's references: `$BGBENCH_REFERENCES`, else `~/.cache/bgbench/references`."""
-    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "bgbench" / "references")
+    """The user's references: `$BGBENCH_REFERENCES`, else `~/.cache/bgbench/references`.
+
+    Raises:
+        BgbenchError: if neither the variable is set nor the user has a home folder.
+    """
+    try:
+        named = os.environ.get(VARIABLE)
+        return Path(named).expanduser() if named else Path.home() / ".cache" / "bgbench" / "references"
+    except RuntimeError as error:
+        raise BgbenchError(
+            f"there is no home folder for references; name a folder with {VARIABLE}"
+        ) from error
+
+
+def reference_folders() -> list[Path]:
+    """Where references are looked for: the user's own folder, if there is one, before the packaged ones.
+
+    Raises:
+        BgbenchError: if the folder that the user named does not exist.
+    """
+    packaged = data_path("references")
+    if not os.environ.get(VARIABLE):
+        with suppress(BgbenchError):
+            return [own_folder(), packaged]
+        return [packaged]
+    own = own_folder()
+    if not own.is_dir():
+        raise BgbenchError(f"{VARIABLE}={own} is not a folder; make it, name another, or unset {VARIABLE}")
+    return [own, packaged]
 
 
 def reference_path(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> Path:
@@ -86,18 +114,13 @@ def missing(
 def is_at_hand(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> bool:
     """Whether `find_reference` has a file for this system; the system need not be built to know."""
     paths = {reference_path(sequence, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
-    return any((folder / path).is_file() for folder in folders() for path in paths)
-
-
-def folders() -> tuple[Path, Path]:
-    """Where references are looked for, the first first."""
-    return own_folder(), data_path("references")
+    return any((folder / path).is_file() for folder in reference_folders() for path in paths)
 
 
 def stored_reference(system: System) -> Reference | None:
     """The reference of exactly this system and temperature, where there is one."""
     name = reference_path(system.name, system.temperature, system.forcefield)
-    for folder in folders():
+    for folder in reference_folders():
         path = folder / name
         if path.is_file():
             return read_reference(path, system)

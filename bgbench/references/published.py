@@ -9,7 +9,7 @@ among the features of the TICA model, are in the order of the PDB file.
 import io
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import DAMAGE
 from bgbench.references.diagnostics import certify
 from bgbench.references.hub import fetch
+from bgbench.references.physics import refuse_other_physics, refuse_other_tica
 from bgbench.references.providers import PACKAGED_TEMPERATURE
 from bgbench.references.store import write_reference
 from bgbench.systems.broken import broken_fractions
@@ -63,7 +64,7 @@ def import_published(system: System, source: Source, target: Path, part: str = "
 
     Raises:
         BgbenchError: for another temperature or force field than the published, a missing or damaged file,
-            atoms that differ, or an invalid TICA model.
+            atoms that differ, an invalid TICA model, or frames that are none of the published target.
     """
     refuse_unpublished(system)
     length = f"{len(system.sequence)}AA"
@@ -73,6 +74,11 @@ def import_published(system: System, source: Source, target: Path, part: str = "
     arrays = _read(trajectory)
     x = _frames(system, arrays, order, trajectory)
     tica = _tica(system, arrays, order, trajectory)
+    try:
+        refuse_other_physics(system, x)
+        refuse_other_tica(system, x, tica)
+    except BgbenchError as error:
+        raise BgbenchError(f"{trajectory}: {error}") from error
     replica = torch.zeros(len(x), dtype=torch.long)
     forcefield = system.forcefield
     certificate = {
@@ -101,18 +107,19 @@ def refuse_unpublished(system: System) -> None:
 
 
 def read_member(archive: Path, name: str) -> str:
-    """Text of one member of a tar file; nothing is unpacked.
+    """Text of one member of a tar file, whose name may begin with `./`; nothing is unpacked.
 
     Raises:
         BgbenchError: if the archive is damaged or lacks it.
     """
     try:
         with tarfile.open(archive) as tar:
-            stream = tar.extractfile(name)
+            member = next((item for item in tar if PurePosixPath(item.name) == PurePosixPath(name)), None)
+            stream = tar.extractfile(member) if member else None
             if stream is None:
                 raise KeyError(name)
             return stream.read().decode()
-    except (OSError, KeyError, tarfile.TarError) as error:
+    except (OSError, EOFError, KeyError, UnicodeDecodeError, tarfile.TarError) as error:
         raise BgbenchError(f"{archive} holds no readable {name} ({error}); fetch it again") from error
 
 

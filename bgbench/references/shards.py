@@ -37,11 +37,15 @@ def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ..
     ...     published_atoms(archive)
     {'GG': (Atom(residue=0, residue_name='GLY', name='N', element='N'),)}
     """
-    return {
-        PurePosixPath(name).stem: parse_atoms(text.decode())
-        for name, text in _members(pdbs)
-        if name.startswith(f"pdbs/{part}/") and name.endswith(".pdb")
-    }
+    topologies = {}
+    for name, text in _members(pdbs):
+        place = PurePosixPath(name)
+        if place.parent == PurePosixPath("pdbs", part) and place.suffix == ".pdb":
+            try:
+                topologies[place.stem] = parse_atoms(text.decode())
+            except (UnicodeDecodeError, IndexError) as error:
+                raise BgbenchError(f"{pdbs}: {name} is not a PDB file ({error}); fetch it again") from error
+    return topologies
 
 
 def parse_atoms(pdb: str) -> tuple[Atom, ...]:
@@ -98,12 +102,13 @@ def published_frames(shard: Path, topologies: Mapping[str, tuple[Atom, ...]]) ->
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file; nothing is unpacked."""
+    """Name and content of every file but hidden ones, which macOS puts beside others; nothing is unpacked."""
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 stream = tar.extractfile(member)
-                if stream is not None:
+                hidden = PurePosixPath(member.name).name.startswith(".")
+                if stream is not None and not hidden:
                     yield member.name, stream.read()
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError) as error:
         raise BgbenchError(f"{archive} cannot be read ({error}); fetch it again") from error

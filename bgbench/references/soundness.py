@@ -14,6 +14,7 @@ from bgbench.dynamics.engines import ENGINES
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
 from bgbench.references.diagnostics import certify
+from bgbench.references.physics import COLDEST, HOTTEST, USUAL, mean_bond_energy
 from bgbench.references.providers import PACKAGED_TEMPERATURE
 from bgbench.references.store import read_reference
 from bgbench.references.sums import refuse_unlisted
@@ -67,6 +68,7 @@ def verify_reference(path: Path) -> SoundReference:
         refuse_nonfinite(reference)
         refuse_other_counts(reference)
         refuse_other_grade(system, reference)
+        refuse_other_bonds(system, reference)
     except Unsound as error:
         raise BgbenchError(f"{path} is not sound: {error}; fetch or simulate it again") from error
     energy_error = float((BatchedEnergy(system, "compiled").energy(reference.x) - reference.u).abs().max())
@@ -166,6 +168,16 @@ def refuse_other_grade(system: System, reference: Reference) -> None:
     if grade != fresh["grade"] and (simulated or grade != "bronze"):
         raise Unsound(
             f"grade {grade} is {fresh['grade']} by its frames (`bgbench data certify` grades it again)"
+        )
+
+
+def refuse_other_bonds(system: System, reference: Reference) -> None:
+    """Raise Unsound if bonds are stretched as at another temperature than the certificate names."""
+    energy = mean_bond_energy(system, reference.x)
+    if not COLDEST <= energy <= HOTTEST:
+        raise Unsound(
+            f"bonds hold {energy:.2f} kT each on average instead of {USUAL:g}: its frames are of another "
+            f"temperature than {system.temperature:g} K, or of constrained bonds"
         )
 
 

@@ -114,11 +114,30 @@ def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     """
     arrays = load_arrays(path)
     try:
-        names = [str(name).split(":") for name in arrays["atoms"]]
-        atoms = tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
-        return atoms, torch.from_numpy(_positions(arrays))
+        return _atoms(arrays), torch.from_numpy(_positions(arrays))
     except DAMAGE as error:
         raise unreadable(path, error) from error
+
+
+def read_atoms(path: Path) -> tuple[Atom, ...]:
+    """Atoms of a reference or training file, in the file's order; its frames are not read.
+
+    Raises:
+        BgbenchError: if the file is damaged.
+
+    >>> from bgbench.core.resources import data_path
+    >>> read_atoms(data_path("references", "AA.npz"))[0].residue_name
+    'ALA'
+    """
+    try:
+        return _atoms(load_arrays(path, ["atoms"]))
+    except DAMAGE as error:
+        raise unreadable(path, error) from error
+
+
+def _atoms(arrays: dict[str, np.ndarray]) -> tuple[Atom, ...]:
+    names = [str(name).split(":") for name in arrays["atoms"]]
+    return tuple(Atom(int(residue), kind, name, name[0]) for residue, kind, name in names)
 
 
 def read_energies(path: Path) -> Tensor:

@@ -6,6 +6,7 @@ cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import judge
 from bgbench.reports.compare import labels, refuse_unlike
-from bgbench.runs.estimates import read_estimate
+from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.stores import Curve, CurvePoint
@@ -56,8 +57,11 @@ def checkpoints(budget: int) -> list[int]:
 def curve(folder: RunFolder) -> list[Point]:
     """The points of a run over the cells that ended well; stored with the run, and computed once.
 
+    A run that cannot be written to has a curve all the same, which is not stored.
+
     Raises:
-        BgbenchError: if the stored curve or a record is damaged, or arrays that are needed are missing.
+        BgbenchError: if the stored curve or a record is damaged, arrays that are needed are missing, or the
+            reference at hand is not the recorded one.
     """
     records = [record for record in folder.records() if record.status == "ok"]
     stored = folder.read_curve()
@@ -65,7 +69,8 @@ def curve(folder: RunFolder) -> list[Point]:
         return [Point(**point.model_dump()) for point in stored.points]
     points = measured(folder, records)
     if points:
-        folder.write_curve(stored_curve(records, points))
+        with suppress(BgbenchError):
+            folder.write_curve(stored_curve(records, points))
     return points
 
 
@@ -97,6 +102,7 @@ def _score(folder: RunFolder, record: Record, evaluations: int, floors: dict[Flo
     if fraction < 1 and not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
     bench = open_bench(record.cell, folder.path, floors)
+    refuse_other_reference(record, bench.reference)
     try:
         judgement = judge(first_part(read_estimate(folder, record), fraction), bench)
     except BgbenchError:

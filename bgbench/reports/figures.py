@@ -14,7 +14,7 @@ from bgbench.core.files import atomic_file
 from bgbench.core.types import Ensemble, Reference, System
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import find_reference
-from bgbench.runs.estimates import read_estimate
+from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.analytic import is_analytic
@@ -52,6 +52,7 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     suite = load_suite(record.cell.suite, folder.path)
     system = peptide(record.cell.system, record.cell.temperature, suite.forcefield)
     reference = find_reference(system, suite.id)
+    refuse_other_reference(record, reference)
     ensemble = read_estimate(folder, record).ensemble
     figures = {
         "ramachandran": ramachandran(system, ensemble, reference),

@@ -9,7 +9,7 @@ from bgbench.core.files import sha256_file
 from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
-from bgbench.runs.estimates import read_estimate
+from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.process import limited
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Record, read_arrays
@@ -59,9 +59,12 @@ def judge_again(
         measured: floors that are known already; the others are measured.
 
     Raises:
-        BgbenchError: if the arrays are missing or not the recorded ones, or cannot be judged.
+        BgbenchError: if the arrays are missing or not the recorded ones, or cannot be judged, or the
+            reference at hand is not the recorded one.
     """
-    return judge(read_estimate(folder, record), open_bench(record.cell, folder.path, measured))
+    bench = open_bench(record.cell, folder.path, measured)
+    refuse_other_reference(record, bench.reference)
+    return judge(read_estimate(folder, record), bench)
 
 
 def find_differences(record: Record, judgement: Judgement) -> list[Difference]:

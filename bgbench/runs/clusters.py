@@ -1,6 +1,8 @@
 """Dask clusters: on this machine, an existing one, or jobs of a queueing system."""
 
 import logging
+import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +16,7 @@ from distributed import Client, LocalCluster
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.options import parse_options, refuse_below, refuse_unknown_words
+from bgbench.runs.subprocesses import import_path
 
 Cluster = Callable[[Path], AbstractContextManager[Client]]
 LOOPBACK = "127.0.0.1:0"
@@ -125,8 +128,14 @@ class Slurm:
             "processes": 1,
             "interface": self.interface or None,
             "job_extra_directives": [*gpus, *_lines(self.directives)],
-            "job_script_prologue": _lines(self.prologue),
+            "job_script_prologue": ["export PYTHONSAFEPATH=1", *_own_copy(), *_lines(self.prologue)],
         }
+
+
+def _own_copy() -> list[str]:
+    """Shell that lets a job import this copy of bgbench where Python does not find it by itself."""
+    path = import_path(os.environ.get("PYTHONPATH", ""))
+    return [f"export PYTHONPATH={shlex.quote(path)}"] if path else []
 
 
 def _lines(text: str) -> list[str]:

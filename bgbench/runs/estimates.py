@@ -10,7 +10,7 @@ import torch
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
-from bgbench.core.types import Ensemble, Proposal
+from bgbench.core.types import Ensemble, Proposal, Reference
 from bgbench.runs.records import Record, read_arrays
 from bgbench.runs.runfolder import RunFolder
 
@@ -31,6 +31,20 @@ def estimate_of(arrays: Mapping[str, np.ndarray], record: Record) -> Estimate:
     ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
     proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
     return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
+
+
+def refuse_other_reference(record: Record, reference: Reference) -> None:
+    """Raise BgbenchError unless `reference` is the one that the record was judged on.
+
+    Records that name none, as those of analytic systems, are let pass.
+    """
+    recorded = str(record.reference.get("sha256", ""))
+    if recorded and recorded != reference.sha256:
+        raise BgbenchError(
+            f"{record.cell.name} was judged on another reference of {record.cell.system} ({recorded[:12]}) "
+            f"than the one at hand ({reference.sha256[:12]}); set BGBENCH_REFERENCES to the folder that it "
+            "was run with, or unset it"
+        )
 
 
 def read_estimate(folder: RunFolder, record: Record) -> Estimate:

@@ -3,11 +3,13 @@
 The records on disk are the source. Runs are found again by their tags, so that sending twice adds nothing.
 """
 
+import fcntl
 import json
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,8 +43,9 @@ def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
     _prepare_process(uri)
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
-    experiment = _experiment(client, uri)
+    with _alone(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiment = _experiment(client, uri)
     suite_run = _SuiteRun(experiment, _parent(client, experiment, folder))
     all_new = sent and not any(cell.name in sent for cell in waiting)
     stored = {} if all_new else _stored_runs(client, suite_run)
@@ -81,8 +84,27 @@ class _Item:
     fingerprint: str
 
 
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Of processes that open one SQLite store, one after the other makes its tables and experiment."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder or file system without locks
+            store = Path(uri.removeprefix("sqlite:///"))
+            stream = stack.enter_context(store.with_name(f".{store.name}.lock").open("a"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def _experiment(client: Any, uri: str) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise BgbenchError(
+            f"its experiment '{EXPERIMENT}' was deleted; restore it with `MLFLOW_TRACKING_URI={uri} mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`"
+        )
     if experiment is not None:
         return str(experiment.experiment_id)
     if uri.startswith("sqlite:///"):

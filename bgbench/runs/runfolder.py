@@ -240,6 +240,8 @@ class RunFolder:
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes off the run folder `path`. The system drops the lock when this process dies.
 
+    A file system without locks keeps nobody off.
+
     Raises:
         BgbenchError: if another process holds it, or the folder cannot be written.
     """
@@ -251,10 +253,12 @@ def locked(path: Path) -> Iterator[None]:
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip() or "?"
             raise BgbenchError(f"{path} is in use by process {holder}; wait for it to end") from error
+        except OSError:
+            pass  # a file system without locks: nobody can be kept off
         os.ftruncate(stream.fileno(), 0)
         with suppress(OSError):
             os.write(stream.fileno(), str(os.getpid()).encode())

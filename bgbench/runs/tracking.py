@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import TrackerPlugin
 from bgbench.core.plugins import plugins
 
@@ -34,6 +35,9 @@ def error_of_sending(folder: Path, uri: str, sent: dict[str, int]) -> str:
     try:
         with one_at_a_time(folder):
             tracker_for(uri).mirror(folder, uri, sent)
+    except BgbenchError as error:
+        sent.clear()
+        return str(error)
     except Exception as error:
         sent.clear()
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

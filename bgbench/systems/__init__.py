@@ -1,9 +1,9 @@
 """What is sampled: peptides from sequences, analytic systems, and their atoms, bonds, chirality and features.
 
 Open `peptides` first: `peptide` makes a `System` from a one-letter sequence, with hydrogens and an extended
-start structure, and needs no network. `residues` lists the 20 residues and checks sequences. `analytic` holds
-systems of one particle whose log Z and moments are known in closed form, by which samplers and estimators are
-tested.
+start structure, and needs no network. `residues` lists the 20 residues and checks sequences; `topology` reads
+the sequence and the bonds of a list of named atoms. `analytic` holds systems of one particle whose log Z and
+moments are known in closed form, by which samplers and estimators are tested.
 
 Most other modules compute properties of conformers, tensors of shape `(n, atoms, 3)` in nm. Read `features`
 first (backbone torsions in rad, and the inputs of TICA, which finds the slowest coordinates), then

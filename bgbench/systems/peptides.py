@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Atom, ForceFieldSpec, System
 from bgbench.systems.residues import parse_sequence
 
@@ -30,10 +31,21 @@ class Built:
 
 @lru_cache(maxsize=4)
 def force_field(files: tuple[str, ...]) -> Any:
-    """OpenMM's force field of parameter files, whose reading takes longer than all else of a peptide."""
+    """OpenMM's force field of parameter files, whose reading takes longer than all else of a peptide.
+
+    Raises:
+        BgbenchError: for a file that does not exist or is no force field.
+    """
     import openmm.app as app
 
-    return app.ForceField(*files)
+    try:
+        return app.ForceField(*files)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BgbenchError(
+            f"the force field of {', '.join(files)} cannot be read ({reason}); name files that OpenMM has, "
+            "such as amber14-all.xml, or give paths of your own"
+        ) from error
 
 
 @lru_cache(maxsize=256)
@@ -41,7 +53,8 @@ def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
     """Build the zwitterionic peptide with neutral HIE histidines, in an extended conformation.
 
     Raises:
-        BgbenchError: for a sequence that is not at least two standard residues.
+        BgbenchError: for a sequence that is not at least two standard residues, or a force field that cannot
+            be read or does not know them.
     """
     import openmm.app as app
     import openmm.unit as unit
@@ -50,10 +63,15 @@ def build_peptide(sequence: str, forcefield_files: tuple[str, ...]) -> Built:
     heavy = app.PDBFile(io.StringIO(_heavy_atoms(letters)))
     modeller = app.Modeller(heavy.topology, heavy.positions)
     variants = ["HIE" if residue.name == "HIS" else None for residue in modeller.topology.residues()]
-    with _fixed_python_random():
-        modeller.addHydrogens(
-            force_field(forcefield_files), variants=variants, platform=_reference_platform()
-        )
+    parameters = force_field(forcefield_files)
+    try:
+        with _fixed_python_random():
+            modeller.addHydrogens(parameters, variants=variants, platform=_reference_platform())
+    except ValueError as error:
+        raise BgbenchError(
+            f"the force field of {', '.join(forcefield_files)} does not know {letters}: "
+            f"{str(error).partition('  ')[0]}; name one of proteins, such as amber14-all.xml"
+        ) from error
     positions = np.array(modeller.positions.value_in_unit(unit.nanometer), dtype=np.float64)
     atoms = tuple(
         Atom(atom.residue.index, atom.residue.name, atom.name, atom.element.symbol)

@@ -8,8 +8,9 @@ import numpy as np
 from numba import njit
 
 from bgbench_prose.prefetch import prefetch
+from bgbench_training.kernels import compiled
 
-jit = njit(fastmath={"nsz", "contract"}, error_model="numpy", nogil=True, cache=True)
+jit = compiled(fastmath={"nsz", "contract"}, error_model="numpy", nogil=True)
 inlined = njit(fastmath={"nsz", "contract"}, error_model="numpy", inline="always")
 
 _f, _i = np.float32, np.int32

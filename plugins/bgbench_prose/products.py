@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from bgbench_prose.prefetch import prefetched
+from bgbench_training.kernels import compiled
 
 ROWS, LANES, AHEAD = 12, 16, 4096
 """Rows of weights and samples (twice LANES) of a tile whose sums stay in registers; floats fetched ahead."""
@@ -39,7 +40,7 @@ def packed(weight: Tensor) -> np.ndarray:
     return panels
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@compiled(nogil=True, error_model="numpy")
 def pack(weight):  # type: ignore[no-untyped-def]
     """`(rows, depth)` → `(rows / ROWS, depth, ROWS)`: a tile's weights in the order of their use."""
     rows, depth = weight.shape
@@ -52,7 +53,7 @@ def pack(weight):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@compiled(nogil=True, error_model="numpy")
 def product(panels, x, out):  # type: ignore[no-untyped-def]
     """out ← weights · x; `panels` from `pack`, `x (depth, samples)`, samples a multiple of 2 LANES."""
     count, depth, rows = panels.shape

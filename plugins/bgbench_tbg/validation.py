@@ -39,7 +39,7 @@ class FlowMatchingValidation:
             x = peptide.x[:: max(1, len(peptide.x) // FRAMES_PER_PEPTIDE)] / config.scale
             encoded = encode_peptides([peptide.atoms], config)
             batch = sample_paths(x, encoded, np.random.default_rng(k))
-            self._peptides.append(_ValidationPeptide(len(path.stem), batch))
+            self._peptides.append(_ValidationPeptide(len(peptide.name), batch))
 
     def evaluate(self, field: Field) -> Mapping[str, float]:
         """`loss` over all peptides, `loss_k` over those of k residues."""

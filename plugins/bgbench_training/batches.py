@@ -17,6 +17,9 @@ from bgbench_training.files import refuse_held_out, training_files
 GROUPS = 8
 """Peptides in a batch; each gives batch / GROUPS frames, so what depends on it alone is computed once."""
 
+LOOKED_AT = 32
+"""Peptides of each shard whose frames are checked."""
+
 Atoms = tuple[bgbench.Atom, ...]
 Move = Callable[[Tensor, np.random.Generator], Tensor]
 """What is done to centred frames `(n, atoms, 3)` nm on their way into a batch: units, rotation, noise."""
@@ -60,14 +63,14 @@ class LocalFrames(AbstractFrames):
     """Every `.npz` of some folders but test and validation peptides, which are refused.
 
     Raises:
-        BgbenchError: for an empty folder, a damaged file, or a held-out peptide.
+        BgbenchError: for an empty folder, a damaged file, impossible frames, or a held-out peptide.
     """
 
     def __init__(self, folders: Sequence[Path], move: Move, seed: int) -> None:
         read = [read_peptide(path) for path in training_files(folders)]
         self._move, self._seed = move, seed
         self.peptides = sorted(read, key=lambda peptide: len(peptide.atoms))
-        self.names = [peptide.name for peptide in self.peptides]
+        self.names = sorted({peptide.name for peptide in self.peptides})
         self.n_frames = sum(len(peptide.x) for peptide in self.peptides)
 
     def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
@@ -91,7 +94,7 @@ class ShardFrames(AbstractFrames):
     sorted by size, so that a batch pads little.
 
     Raises:
-        BgbenchError: for missing or damaged files, or a held-out peptide.
+        BgbenchError: for missing or damaged files, impossible frames, or a held-out peptide.
     """
 
     def __init__(self, folder: Path, move: Move, seed: int) -> None:
@@ -100,7 +103,8 @@ class ShardFrames(AbstractFrames):
             raise bgbench.BgbenchError(f"{folder} holds no shards in webdatasets/single_frames; fetch some")
         self._move, self._seed = move, seed
         self._topologies = bgbench.data.published_atoms(folder / "pdb_tarfiles" / "train.tar", "train")
-        self.names = sorted(self._topologies)
+        # By their atoms: a test peptide under another name is one all the same.
+        self.names = sorted({bgbench.data.sequence_of(atoms) for atoms in self._topologies.values()})
         refuse_held_out(self.names, [folder])
         self._frames = lru_cache(maxsize=1)(self._read)
         self._each = len(self._frames(0))
@@ -108,6 +112,10 @@ class ShardFrames(AbstractFrames):
 
     def _read(self, shard: int) -> list[tuple[str, Tensor]]:
         frames = bgbench.data.published_frames(self._paths[shard], self._topologies)
+        for name in list(dict.fromkeys(name for name, _ in frames))[:LOOKED_AT]:
+            x = torch.stack([positions for other, positions in frames if other == name])
+            where = f"{self._paths[shard]}, peptide {name}"
+            bgbench.data.refuse_impossible(self._topologies[name], x, where)
         return sorted(frames, key=lambda frame: len(frame[1]))
 
     def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, list[Atoms]]:
@@ -128,9 +136,13 @@ def randomness(seed: int, step: int, rank: int) -> np.random.Generator:
 
 
 def read_peptide(path: Path) -> Peptide:
-    """A training or validation file, its frames centred."""
-    atoms, x = bgbench.data.read_frames(path)
-    return Peptide(path.stem, centred(x), atoms)
+    """A training or validation file, its frames centred.
+
+    Raises:
+        BgbenchError: for a damaged file or impossible frames.
+    """
+    frames = bgbench.data.read_training_frames(path)
+    return Peptide(frames.sequence, centred(frames.x), frames.atoms)
 
 
 def centred(x: Tensor) -> Tensor:

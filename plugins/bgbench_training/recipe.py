@@ -80,7 +80,7 @@ class AbstractRecipe(ABC):
     @property
     def folders(self) -> list[Path]:
         """Folders of training peptides."""
-        return [Path(name) for name in self.data.split(",")]
+        return [Path(name.strip()) for name in self.data.split(",") if name.strip()]
 
     @classmethod
     def build(cls, options: Mapping[str, str]) -> Self:

@@ -145,6 +145,23 @@ def packaged_path(name: str) -> Path:
     return bgbench.data.data_path("weights", f"{name}.safetensors")
 
 
+def weights_path(name: str) -> Path:
+    """The file that `--set weights=NAME` names: a `.safetensors` file, or packaged weights.
+
+    Raises:
+        BgbenchError: for a file with another ending, and for an unknown name.
+    """
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return path
+    if len(path.parts) == 1 and packaged_path(name).is_file():
+        return packaged_path(name)
+    raise bgbench.BgbenchError(
+        f"weights={name}: neither packaged weights nor a file that ends in .safetensors, as `bgbench train` "
+        "writes it; published weights (.pth) are converted by `bgbench weights import`"
+    )
+
+
 def load_weights(
     name: str,
     load: Callable[[Path], LoadedNetwork[Net]],
@@ -170,7 +187,7 @@ def load_weights(
         file = read_published(path)
         card = {"name": path.name, "notes": "published weights"}
         return LoadedNetwork(from_published(file.tensors), card, file.sha256)
-    return load(path if path.suffix == ".safetensors" else packaged_path(name))
+    return load(weights_path(name))
 
 
 def make_card(stored: Mapping[str, Any], sampler: str, n_parameters: int, sha256: str) -> bgbench.Card:

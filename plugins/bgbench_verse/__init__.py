@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bgbench
-from bgbench_training.weights import packaged_path
+from bgbench_training.weights import weights_path
 from bgbench_verse.sampler import VerseSampler
 from bgbench_verse.weights import TrainedVerse, load
 
@@ -18,8 +18,7 @@ def weights(named: str) -> TrainedVerse:
     Raises:
         BgbenchError: if the file is not at hand, damaged, or no Verse weights.
     """
-    path = Path(named)
-    return load(path if path.suffix == ".safetensors" else packaged_path(named))
+    return load(weights_path(named))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ trained on some peptides can read others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -106,9 +105,3 @@ def residue_codes(atoms: Sequence[bgbench.Atom]) -> list[int]:
     types = bgbench.encode_atoms(atoms).residue_type.tolist()
     by_residue = dict(zip((atom.residue for atom in atoms), types, strict=True))
     return [residue_type for _, residue_type in sorted(by_residue.items())]
-
-
-@lru_cache(maxsize=512)
-def bonds_of_peptide(sequence: str) -> tuple[tuple[int, int], ...]:
-    """Bonds of the peptide with this one-letter sequence, as pairs of its own atom numbers."""
-    return bgbench.peptide(sequence).bonds

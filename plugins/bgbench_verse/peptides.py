@@ -15,7 +15,6 @@ from torch import Tensor
 
 import bgbench
 import bgbench.data
-from bgbench_verse.molecule import bonds_of_peptide
 from bgbench_verse.prochiral import to_canonical_names
 from bgbench_verse.zmatrix import build_zmatrix, pad_zmatrices
 
@@ -34,7 +33,7 @@ class TrainingPeptide:
 
     Attributes:
         name: The sequence.
-        x: Frames `(n, atoms, 3)` nm, atoms in the order of `atoms`.
+        x: Frames `(n, atoms, 3)` nm, atoms in the order of `atoms`, which is that of `bgbench.peptide`.
         u: Energies `(n,)` kT.
         atoms: The peptide's atoms.
         bonds: Pairs of atom numbers.
@@ -55,15 +54,19 @@ def read_training_peptide(path: Path) -> TrainingPeptide:
     """Read a training or validation file and give prochiral hydrogens their canonical names.
 
     Raises:
-        BgbenchError: for a damaged file or a file name that is not a sequence.
+        BgbenchError: for a damaged file, impossible frames, or atoms that are not those of the peptide.
     """
-    atoms, x = bgbench.data.read_frames(path)
-    bonds = bonds_of_peptide(path.stem)
+    frames = bgbench.data.read_training_frames(path)
+    system = bgbench.peptide(frames.sequence)
+    place = {(atom.residue, atom.name): k for k, atom in enumerate(frames.atoms)}
+    if place.keys() != system.atom_index.keys():
+        raise bgbench.BgbenchError(f"{path} holds other atoms than {frames.sequence}; make it again")
+    atoms, bonds, x = system.atoms, system.bonds, frames.x[:, [place[key] for key in system.atom_index]]
     zmatrix = build_zmatrix([atom.element for atom in atoms], bonds)
     x = to_canonical_names(x[:, zmatrix.order], pad_zmatrices([zmatrix]))[:, zmatrix.step_of_atom]
     u = bgbench.data.read_energies(path).float()
     return TrainingPeptide(
-        path.stem, x, u, atoms, bonds, rotors=find_rotors(atoms, bonds), flips=find_flips(atoms)
+        frames.sequence, x, u, atoms, bonds, rotors=find_rotors(atoms, bonds), flips=find_flips(atoms)
     )
 
 

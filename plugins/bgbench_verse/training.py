@@ -85,7 +85,7 @@ def train(options: Mapping[str, str]) -> Path:
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     if module.global_rank == 0:
-        names = [peptide.name for peptide in data.peptides]
+        names = sorted({peptide.name for peptide in data.peptides})
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
         lessons = Lessons(names, n_frames, start.card if start else {})
         new_card = card(recipe, lessons, module.network.n_parameters(), curves)

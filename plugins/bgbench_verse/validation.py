@@ -59,7 +59,7 @@ class LikelihoodValidation:
             frames = peptide.x[:: max(1, len(peptide.x) // FRAMES_PER_PEPTIDE)]
             order = sample_equivalent_orders(peptide, len(frames), np.random.default_rng(0))
             x = frames[torch.arange(len(frames))[:, None], order[:, molecule.zmatrix.order]]
-            self._peptides.append(_ValidationPeptide(path.stem, x, molecule))
+            self._peptides.append(_ValidationPeptide(peptide.name, x, molecule))
 
     def evaluate(self, net: Verse) -> Mapping[str, float]:
         """`nll_k` over peptides of k residues; of some `ess_SEQ`, and `cut_SEQ` without the top 0.2 %."""

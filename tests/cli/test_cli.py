@@ -214,7 +214,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("audit", "prior", "--system", "AXB"), "'X'"),
         (("list", "everything"), "cannot list"),
         (("train", "md"), "nothing to train"),
-        (("train", "prose", "--set", "data=/nowhere"), "holds no training peptides"),
+        (("train", "prose", "--set", "data=/nowhere"), "/nowhere does not exist"),
         (("train", "prose", "--set", "stepz=3"), "train has no option 'stepz'; did you mean 'steps'?"),
         (("nosuch",), "nosuch"),
         (("data", "fetch", "nosuch", "--suite", "octapeptides30"), "unknown data set 'nosuch'"),
@@ -385,6 +385,42 @@ def test_a_terminal_without_arrows_shows_the_table(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "torus_w2 (rad) ?" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bgbench", "list", "suites"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("bgbench: cannot print: No space left on device")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_the_output_in_silence():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "bgbench", "list", "suites"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_quiet_keeps_what_went_wrong(cli, suite, tmp_path):
+    words = ["run", "prior", "--suite", suite, "--only", "AA", "--budget", 20, "--workers", 0, "--quiet"]
+    code, printed, complaint = cli(*words, "--out", tmp_path / "r", "--tracking-uri", "http://127.0.0.1:9")
+    assert (code, printed) == (0, "")
+    assert "tracking to http://127.0.0.1:9 failed" in complaint
 
 
 def test_a_run_shows_what_its_columns_mean_and_why_a_cell_failed(cli, suite, tmp_path, monkeypatch):

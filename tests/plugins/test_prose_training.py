@@ -23,11 +23,11 @@ SMALL = Config(channels=16, n_blocks=2, n_layers=1, head_dim=8)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_reference):
+def folder(tmp_path_factory, make_training_file):
     """Three made-up training peptides."""
     folder = tmp_path_factory.mktemp("training")
     for name in ("GS", "GG", "SG"):
-        make_reference(folder, name)
+        make_training_file(folder, name)
     return folder
 
 
@@ -63,8 +63,8 @@ def test_rotations_are_rotations(rng):
     assert (r.mean(0).abs() < 5 / np.sqrt(3 * 4000)).all()
 
 
-def test_test_peptides_are_refused(tmp_path, make_reference):
-    make_reference(tmp_path, "AA")
+def test_test_peptides_are_refused(tmp_path, make_training_file):
+    make_training_file(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
         TrainingSet([tmp_path], SMALL, 0)
 

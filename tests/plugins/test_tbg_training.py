@@ -16,11 +16,11 @@ TINY = FieldConfig(channels=16, n_layers=2)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_reference):
+def folder(tmp_path_factory, make_training_file):
     """Made-up training peptides of two sizes."""
     folder = tmp_path_factory.mktemp("tbg-training")
     for name in ("GS", "GG"):
-        make_reference(folder, name)
+        make_training_file(folder, name)
     return folder
 
 
@@ -49,8 +49,8 @@ def test_loss_of_a_field_that_stands_still_is_the_length_of_the_paths(folder):
     assert isinstance(p, FlowMatchingBatch)
 
 
-def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
-    make_reference(tmp_path, "AA")
+def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_training_file):
+    make_training_file(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
         training_files([tmp_path])
     with pytest.raises(BgbenchError, match=r"config must be one of tbg-tiny, .*, got 'huge'"):

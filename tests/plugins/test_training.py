@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bgbench import BgbenchError
+from bgbench.core.plugins import build_sampler
 from bgbench_training.optimizers import MuonAdamW, matrices_of, optimizer_of
 from bgbench_verse.recipe import VerseRecipe
 from bgbench_verse.training import train
@@ -90,13 +91,13 @@ def test_checkpoints_of_another_optimiser_and_unknown_names_are_refused():
         VerseRecipe.build({"optimizer": "sgd"})
 
 
-def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
+def test_training_starts_from_weights_at_hand(tmp_path, make_training_file):
     for name in ("GS", "GG"):
-        make_reference(tmp_path / "data", name)
+        make_training_file(tmp_path / "data", name)
     options = {"config": "verse-tiny", "data": str(tmp_path / "data"), "batch": "8", "optimizer": "muon"}
     first = train({**options, "out": str(tmp_path / "first"), "steps": "3"})
     (tmp_path / "data" / "GS.npz").unlink()
-    make_reference(tmp_path / "data", "SG")
+    make_training_file(tmp_path / "data", "SG")
     # A rate of nearly nothing leaves the weights where they started.
     still = {"lr": "1e-12", "matrix_lr": "1e-12", "steps": "2", "start": str(first)}
     second = train({**options, **still, "out": str(tmp_path / "second")})
@@ -111,3 +112,10 @@ def test_training_starts_from_weights_at_hand(tmp_path, make_reference):
         assert torch.allclose(a, b, atol=1e-6)
     with pytest.raises(BgbenchError, match="does not fit verse-mini"):
         train({**options, "config": "verse-mini", "start": str(first), "out": str(tmp_path / "third")})
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "some/prose-mini", "nosuch"])
+@pytest.mark.parametrize("sampler", ["prose", "tbg", "verse"])
+def test_weights_that_are_none_are_refused_by_name(sampler, name):
+    with pytest.raises(BgbenchError, match=f"weights={name}: neither packaged weights nor a file that"):
+        build_sampler(sampler, {"weights": name})

@@ -40,11 +40,11 @@ SEQUENCES = ("AA", "GS", "PW", "HF", "RIP")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_reference):
+def folder(tmp_path_factory, make_training_file):
     """Made-up training peptides: start structures with noise."""
     folder = tmp_path_factory.mktemp("verse-training")
     for name in ("GS", "GG", "SG", "RIP"):
-        make_reference(folder, name)
+        make_training_file(folder, name)
     return folder
 
 
@@ -236,11 +236,11 @@ def test_frames_of_the_first_atoms_are_the_unit_axes():
     assert torch.equal(local[:, :3], torch.eye(3).expand(6, 3, 3, 3))
 
 
-def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_reference):
-    make_reference(tmp_path, "AA")
+def test_test_peptides_and_wrong_options_are_refused(tmp_path, make_training_file):
+    make_training_file(tmp_path, "AA")
     with pytest.raises(BgbenchError, match="test or validation peptides: AA"):
         PeptideBatches([tmp_path], 0)
-    with pytest.raises(BgbenchError, match="holds no training peptides"):
+    with pytest.raises(BgbenchError, match="none does not exist"):
         PeptideBatches([tmp_path / "none"], 0)
     with pytest.raises(BgbenchError, match=r"config must be one of verse-tiny, .*, got 'huge'"):
         VerseRecipe.build({"config": "huge"})

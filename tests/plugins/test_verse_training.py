@@ -11,10 +11,10 @@ from bgbench_verse.weights import load
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_reference):
+def folder(tmp_path_factory, make_training_file):
     folder = tmp_path_factory.mktemp("verse-training")
     for name in ("GG", "GS"):
-        make_reference(folder, name)
+        make_training_file(folder, name)
     return folder
 
 

@@ -10,6 +10,7 @@ import torch
 
 from bgbench import BgbenchError, peptide
 from bgbench.cli.main import app, guarded
+from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec, TicaModel
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.references.published import Source, atom_order, import_published
@@ -49,8 +50,7 @@ def layout(tmp_path, generator):
     system = peptide("AA")
     order = published_order(system)
     assert order != sorted(order)
-    noise = torch.randn(200, system.n_atoms, 3, generator=generator, dtype=torch.float64)
-    x = system.positions + 0.002 * noise
+    x = read_reference(data_path("references", "AA.npz"), system).x[:200].double()
     theirs = SimpleNamespace(atoms=[system.atoms[k] for k in order])
     features = tica_features(theirs, x[:, order])
     projection = torch.randn(features.shape[1], 2, generator=generator, dtype=torch.float64)
@@ -178,3 +178,79 @@ def test_one_refused_peptide_does_not_keep_the_others_from_being_taken(layout, t
     assert "GS: " in complaint
     assert "refused: GS; the same command tries them again" in complaint
     assert (tmp_path / "refs" / "AA.npz").is_file()
+
+
+def constrained(system, x):
+    """Frames with every bond of a hydrogen at its mean length."""
+    x = x.clone()
+    for bond in system.bonds:
+        heavy, light = sorted(bond, key=lambda k: system.atoms[k].element == "H")
+        if system.atoms[light].element == "H":
+            step = x[:, light] - x[:, heavy]
+            length = step.norm(dim=-1, keepdim=True)
+            x[:, light] = x[:, heavy] + step / length * length.mean()
+    return x
+
+
+def all_cis(system, x):
+    """Frames whose peptide bond is turned by half a turn."""
+    index = system.atom_index
+    origin, axis = x[:, [index[0, "C"]]], x[:, [index[1, "N"]]] - x[:, [index[0, "C"]]]
+    axis = axis / axis.norm(dim=-1, keepdim=True)
+    moved = [k for k, atom in enumerate(system.atoms) if atom.residue == 1 and atom.name != "N"]
+    v, x = x[:, moved] - origin, x.clone()
+    x[:, moved] = origin - v + 2 * axis * (v * axis).sum(-1, keepdim=True)
+    return x
+
+
+def of_500_kelvin(system, x):
+    hot = data_path("checks", "AA-500K.npz")
+    return read_reference(hot, system.at(500.0)).x[:200].double()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (of_500_kelvin, r"bonds hold 0\.[89]\d kT each .* as at about \d+ K; frames of 310 K are needed"),
+        (constrained, "frames without constraints are needed"),
+        (all_cis, "of its frames have a cis peptide bond"),
+        (lambda system, x: x[:1].expand(200, -1, -1), "1 of its 200 frames are distinct"),
+        (lambda system, x: x[:5], "5 of its 5 frames are distinct, a reference needs 100"),
+    ],
+)
+def test_frames_of_another_target_are_refused_by_their_bonds(layout, tmp_path, change, complaint):
+    folder, place, x, _ = layout
+    system, whole = peptide("AA"), dict(np.load(place))
+    np.savez(place, **{**whole, "positions": change(system, x)[:, published_order(system)].float().numpy()})
+    with pytest.raises(BgbenchError, match=complaint) as caught:
+        import_published(system, Source(folder), tmp_path / "AA.npz")
+    assert "AA_subsampled.npz" in str(caught.value)
+    assert not (tmp_path / "AA.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda values: 0 * values, "projects everything to zero"),
+        (lambda values: np.roll(values, 6, axis=0), "in another order, or of other frames"),
+    ],
+)
+def test_a_tica_model_of_other_features_is_refused(layout, tmp_path, change, complaint):
+    folder, place, _, _ = layout
+    whole = dict(np.load(place))
+    changed = {name: change(whole[name]) for name in ("tica_mean", "tica_projection")}
+    np.savez(place, **{**whole, **changed})
+    with pytest.raises(BgbenchError, match=complaint):
+        import_published(peptide("AA"), Source(folder), tmp_path / "AA.npz")
+
+
+def test_a_pdb_in_an_archive_whose_names_begin_with_a_dot_is_read(layout, tmp_path):
+    folder = layout[0]
+    archive = folder / "pdb_tarfiles" / "test.tar"
+    with tarfile.open(archive) as tar:
+        content = tar.extractfile("pdbs/test/AA.pdb").read()
+    with tarfile.open(archive, "w") as tar:
+        info = tarfile.TarInfo("./pdbs/test/AA.pdb")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    assert import_published(peptide("AA"), Source(folder), tmp_path / "AA.npz").n_samples == 200

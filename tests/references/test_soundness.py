@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import BgbenchError
+from bgbench import BgbenchError, peptide
 from bgbench.core.files import sha256_file
 from bgbench.core.resources import data_path
 from bgbench.references.certificates import certificate_path, read_certificate, write_certificate
-from bgbench.references.soundness import Unsound, refuse_other_counts, system_of, verify_reference
+from bgbench.references.soundness import (
+    Unsound,
+    refuse_other_bonds,
+    refuse_other_counts,
+    system_of,
+    verify_reference,
+)
 from bgbench.references.store import read_reference
 from bgbench.references.sums import read_sums, refuse_unlisted
 
@@ -272,3 +278,12 @@ def test_every_packaged_file_is_listed(folder):
     assert set(read_sums(place)) == {path.name for path in files}
     for path in place.glob("*.npz"):
         refuse_unlisted(path)
+
+
+@pytest.mark.parametrize("name", ["AA", "WS", "GGRS"])
+def test_bonds_of_packaged_references_are_of_their_temperature(name):
+    system = peptide(name)
+    reference = read_reference(data_path("references", f"{name}.npz"), system)
+    refuse_other_bonds(system, reference)
+    with pytest.raises(Unsound, match="of another temperature than 500 K, or of constrained bonds"):
+        refuse_other_bonds(system.at(500.0), reference)

@@ -9,6 +9,7 @@ import bgbench
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.reports.curves import checkpoints, curve, draw_curves, first_part
+from bgbench.reports.figures import draw_cell
 from bgbench.runs.estimates import read_estimate
 from bgbench.runs.runfolder import RunFolder, new_plan
 
@@ -100,3 +101,28 @@ def test_a_damaged_curve_is_one_line_that_says_what_to_do(text, fault, tmp_path,
     assert fault in err
     assert "curve.json is damaged" in err
     assert "delete it, and it is computed again" in err
+
+
+def test_a_run_is_not_judged_on_another_reference_than_its_own(run, cli, tmp_path, monkeypatch):
+    folder = run()
+    monkeypatch.delenv("BGBENCH_REFERENCES")
+    other = "AA-s0 was judged on another reference of AA"
+    for command in ("curve", "replay"):
+        words = ["--figure", tmp_path / "curves.png"] if command == "curve" else []
+        code, printed, complaint = cli(command, folder.path, *words)
+        assert code == 2
+        assert other in complaint
+        assert "recorded as" not in printed
+    assert not (folder.path / "curve.json").exists()
+    with pytest.raises(BgbenchError, match=other):
+        draw_cell(folder, folder.records()[0])
+
+
+def test_a_run_that_cannot_be_written_has_a_curve_all_the_same(run, monkeypatch):
+    folder = run()
+
+    def refused(self, curve):
+        raise BgbenchError("cannot write curve.json: Read-only file system; choose another folder")
+
+    monkeypatch.setattr(RunFolder, "write_curve", refused)
+    assert [point.evaluations for point in curve(folder)] == [100, 110]

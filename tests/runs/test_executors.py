@@ -332,6 +332,8 @@ def test_slurm_options_reach_the_job(tmp_path):
     script = job.job_script()
     for line in ("-A phys", "--exclusive", "--nice=5", "--cpus-per-task=1"):
         assert f"#SBATCH {line}\n" in script
+    # A `random.py` in the folder where the job starts is the user's own.
+    assert script.index("export PYTHONSAFEPATH=1\n") < script.index("tcp://10.0.0.1:8786")
     assert script.index("module load cuda") < script.index("tcp://10.0.0.1:8786")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 
 import pytest
 
@@ -14,6 +15,7 @@ import bgbench
 from bgbench.api import Observer
 from bgbench.cli.main import app, guarded
 from bgbench.runs import mirroring
+from bgbench.runs.mirroring import Mirror
 from bgbench.runs.runfolder import RunFolder
 
 
@@ -203,3 +205,30 @@ def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, a
     both = [subprocess.Popen(command) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert len(held(uri)[2]) == 4
+
+
+def test_a_deleted_experiment_is_told_with_how_to_restore_it(tmp_path, troubles, analytic_suite):
+    from mlflow import MlflowClient
+
+    out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri=uri)
+    client = MlflowClient(uri)
+    number = client.get_experiment_by_name("bgbench").experiment_id
+    client.delete_experiment(number)
+    advice = f"was deleted; restore it with `MLFLOW_TRACKING_URI={uri} mlflow experiments restore"
+    with closing(Mirror(RunFolder.open(out))) as mirror:
+        mirror.send()
+        assert f"{advice} --experiment-id {number}`" in mirror.complaint
+    client.restore_experiment(number)
+    with closing(Mirror(RunFolder.open(out))) as mirror:
+        mirror.send()
+        assert not mirror.complaint
+
+
+def test_runs_that_start_together_make_their_store_once(tmp_path, troubles, analytic_suite):
+    uri, runs = f"sqlite:///{tmp_path}/store.db", [tmp_path / str(k) for k in range(3)]
+    for out in runs:
+        bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    words = [sys.executable, "-m", "bgbench", "track", "--tracking-uri", uri]
+    every = [subprocess.Popen([*words, str(out)]) for out in runs]
+    assert [process.wait() for process in every] == [0, 0, 0]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from bgbench.api import Observer, cells_to_run, open_run
 from bgbench.core.resources import data_path
 from bgbench.reports.replay import replay, verify
 from bgbench.runs.request import RunRequest
-from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.runfolder import RunFolder, locked
 from bgbench.systems.analytic import KINDS
 
 SECONDS = 0.4
@@ -420,3 +421,12 @@ def test_a_dropped_interrupt_is_not_printed_but_others_are(capsys, monkeypatch):
     printed = capsys.readouterr().err
     assert "heard" in printed
     assert "KeyboardInterrupt" not in printed
+
+
+def test_a_file_system_without_locks_keeps_nobody_off(tmp_path, monkeypatch):
+    def unsupported(stream, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
