@@ -25,6 +25,7 @@ from bgbench import (
     Reference,
     System,
     TicaModel,
+    find_reference,
     peptide,
 )
 from bgbench.estimators.handedness import apply_chirality_rule
@@ -33,9 +34,10 @@ from bgbench.evaluation.judging import judge
 from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
 from bgbench.metrics import names
 from bgbench.metrics.clusters import fit_clusters
+from bgbench.metrics.distances import torus_points
 from bgbench.metrics.histograms import js_divergence
 from bgbench.metrics.registry import METRICS
-from bgbench.metrics.sides import sides
+from bgbench.metrics.sides import evenly, sides
 from bgbench.metrics.weights import pareto_k
 
 DATA = Path(__file__).parents[1] / "data"
@@ -502,6 +504,23 @@ def test_fewer_distinct_points_than_clusters_are_no_fault_and_other_warnings_are
     monkeypatch.setattr(KMeans, "fit", warn)
     with pytest.raises(FutureWarning):
         fit_clusters(points, 2)
+
+
+def test_clusters_do_not_depend_on_the_last_bit_of_a_sum(generator):
+    """Two of HM's frames are alone in their corner, so that either is as good a start for k-means++."""
+    reference = find_reference(peptide("HM"))
+    angles = torus_points(peptide("HM"), reference.x[evenly(reference.replica, 106)])
+    points = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    noise = torch.randn(20, *points.shape, generator=generator, dtype=torch.float64)
+    fits = [fit_clusters(points + 1e-15 * shift, 6) for shift in noise]
+    assert {tuple(fit.labels_) for fit in fits} == {tuple(fit_clusters(points, 6).labels_)}
+
+
+def test_clusters_are_those_of_scikit_learn_where_nothing_ties(generator):
+    for n_clusters in (2, 6, 20):
+        points = torch.randn(300, 4, generator=generator, dtype=torch.float64)
+        theirs = KMeans(n_clusters=n_clusters, random_state=0).fit(points.numpy())
+        assert (fit_clusters(points, n_clusters).labels_ == theirs.labels_).all()
 
 
 def test_the_lists_of_leading_metrics_name_registered_ones():
