@@ -29,6 +29,9 @@ CentreOfMass = Literal["gaussian", "chi", "none"]
 Handedness = Literal["zero", "fold", "flip"]
 """What becomes of mirror images, see `Conventions`."""
 
+Base = Literal["normal", "uniform"]
+"""What the noise of an `Invertible` sampler is: standard normal numbers, or uniform ones on 0 to 1."""
+
 
 class AbstractEnergy(ABC):
     """Reduced energy u(x) = U(x)/RT of one system, for many conformers at once.
@@ -372,7 +375,14 @@ class AbstractDensitySampler(AbstractSampler):
 
 
 class Invertible(ABC):
-    """Capability of a density sampler that is a map of noise: its log-determinant can be audited.
+    """Capability of a density sampler that is a map of noise: its map and its noise can be audited.
+
+    Attributes:
+        base: what each number of the noise is, independently of the others: `normal` (standard) or `uniform`
+            (on 0 to 1).
+
+    Raises:
+        BgbenchError: where a class is defined with another `base`.
 
     >>> import math, torch, bgbench
     >>> from bgbench.testing import peptide_task
@@ -388,8 +398,14 @@ class Invertible(ABC):
     ...         return x / 0.1, torch.full((len(x),), -math.log(0.1) * x[0].numel())
     >>> from bgbench.evaluation.audit import audit
     >>> [check.name for check in audit(Scaled(), bgbench.peptide("GG")) if check.passed]
-    ['round trip, gaussian', 'normalisation', 'Jacobian']
+    ['round trip, gaussian', 'map', 'noise', 'moves', 'normalisation', "Stein's identity", 'Jacobian']
     """
+
+    base: Base = "normal"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_unknown_word(f"{cls.__name__}.base", cls.base, get_args(Base))
 
     @abstractmethod
     def latent(self, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -399,8 +415,11 @@ class Invertible(ABC):
             task: with the system and the conventions.
             x: `(n, atoms, 3)` nm.
 
+        With the centre of mass left in (`com="none"`) log_q is log|det ∂z/∂x| + Σ log base(z), up to a
+        constant.
+
         Returns:
-            Noise z `(n, …)`, differentiable in x, and log|det ∂z/∂x| `(n,)`.
+            Noise z `(n, …)` of `base`, differentiable in x, and log|det ∂z/∂x| `(n,)`.
         """
 
 

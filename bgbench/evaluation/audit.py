@@ -1,12 +1,21 @@
 """Is a sampler's `log_q` the density of what it draws? The checks need nothing but its public methods.
 
-Round trip: `log_prob` of a draw is the `log_q` it came with. Jacobian: the log-determinant the sampler
-claims against the exact one. Normalisation: E_q[p/q] = 1 for a known density p, on a fragment of a few
-atoms, where the mean converges.
+On the whole system:
+
+- *round trip*: `log_prob` of a draw is the `log_q` it came with;
+- *map* and *noise*, of a sampler that maps noise: log_q is log-determinant plus density of the noise, and the
+  noise is what it should be;
+- *moves* and *Stein's identity* tie draws to the claimed density by `log_prob` alone, see `law_of_draws`;
+- *Jacobian*, of a sampler that maps noise: the log-determinant against the exact one.
+
+On a fragment of two atoms, where the mean converges: *normalisation*, E_q[p/q] = 1 for a known density p.
+
+A cell's record has all but the two that can cost more than the cell: the Jacobian, and Stein's identity of a
+sampler that maps noise. A check that cannot be made does not pass.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,9 +36,19 @@ from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.evaluation.guard import contained
+from bgbench.evaluation.law_of_draws import (
+    largest,
+    move_deviations,
+    noise_deviation,
+    spread_of_constant,
+    stein_deviations,
+)
 
 DRAWS = 32
 """Draws that the round trip looks at."""
+
+LAW_DRAWS, FEWEST_LAW_DRAWS, DRAWS_PER_LAW_DRAW = 256, 16, 100
+"""Draws that the law is tested on: in a full audit, in a cell at least; draws of a cell for each of them."""
 
 FRAGMENT_ATOMS = 2
 """Atoms of the fragment that the normalisation is checked on."""
@@ -73,36 +92,65 @@ def audit(sampler: AbstractDensitySampler, system: System, seed: int = 0) -> lis
     """Every check of the sampler's density on `system`; nothing is charged to anybody's budget."""
     if not sampler.exact:
         return [INEXACT]
-    return [*audit_quickly(sampler, system, seed), *check_jacobian(sampler, _audit_task(system, seed))]
+    checks = audit_quickly(sampler, system, LAW_DRAWS, seed)
+    if isinstance(sampler, Invertible):
+        checks.append(check_stein(sampler, _audit_task(system, seed, Conventions("none")), LAW_DRAWS))
+        checks.append(check_jacobian(sampler, _audit_task(system, seed)))
+    return checks
 
 
-def audit_quickly(sampler: AbstractDensitySampler, system: System, seed: int = 0) -> list[Check]:
-    """The checks that are cheap enough for every cell: round trip and normalisation."""
+def audit_quickly(
+    sampler: AbstractDensitySampler, system: System, n_draws: int, seed: int = 0
+) -> list[Check]:
+    """The checks that are cheap enough for every cell, see the module.
+
+    Args:
+        sampler: with a density.
+        system: whole; a fragment of it is cut here.
+        n_draws: that the law is tested on.
+        seed: of the draws.
+    """
     if not sampler.exact:
         return [INEXACT]
     checks = []
     densities_of_centre: tuple[CentreOfMass, ...] = ("gaussian", "chi")
     for com in densities_of_centre if sampler.measure == "shape" else densities_of_centre[:1]:
         checks.append(check_round_trip(sampler, _audit_task(system, seed, Conventions(com))))
+    task = _audit_task(system, seed, Conventions("none"))
+    if isinstance(sampler, Invertible):
+        checks += check_map(sampler, task, n_draws)
+    else:
+        checks.append(check_stein(sampler, task, n_draws))
+    checks.append(check_moves(sampler, task, n_draws))
     fragment = cut_fragment(system)
     try:
         refuse_unsupported(sampler, fragment)
-    except Unsupported:
-        return checks
+    except Unsupported as refusal:
+        note = f"not made: the sampler refuses {fragment.name} ({refusal})"
+        return [*checks, Check("normalisation", math.nan, ERRORS, note)]
     return [*checks, check_normalisation(sampler, _audit_task(fragment, seed))]
 
 
-def audit_for_record(sampler: AbstractSampler, system: System, seed: int = 0) -> dict[str, Any]:
+def audit_for_record(
+    sampler: AbstractSampler, system: System, n_samples: int, seed: int = 0
+) -> dict[str, Any]:
     """The quick audit as the record's `density`; {} for samplers without a density.
 
     It never ends a cell: an audit that fails, or in which the sampler touches what it may not, leaves the
     density not verified and says why.
+
+    Args:
+        sampler: of the cell.
+        system: of the cell.
+        n_samples: draws that the cell made; the law is tested on a hundredth of them, 16 to 256.
+        seed: of the audit's draws.
     """
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
+    n_draws = min(LAW_DRAWS, max(FEWEST_LAW_DRAWS, n_samples // DRAWS_PER_LAW_DRAW))
     try:
         with contained():
-            return {"density": summarise(audit_quickly(sampler, system, seed))}
+            return {"density": summarise(audit_quickly(sampler, system, n_draws, seed))}
     except (Exception, SystemExit) as error:
         return {"density": {"verified": False, "error": f"{type(error).__name__}: {error}"}}
 
@@ -126,13 +174,75 @@ def check_round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
     return Check(name, gap / task.system.n_atoms, ROUND_TRIP, note)
 
 
-def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
-    """|claimed − exact| log-determinant of data → noise at one draw, nats per atom.
+def check_map(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> list[Check]:
+    """Whether log_q is log-determinant plus base density, and draws mapped back are the base's noise.
 
-    No check for samplers that are not Invertible.
+    Args:
+        sampler: Invertible too.
+        task: whose conventions leave the centre of mass in.
+        n_draws: draws that are mapped back.
     """
     if not isinstance(sampler, Invertible):
-        return []
+        raise TypeError(f"{type(sampler).__name__} is not Invertible")
+    x = _positions(sampler, task, n_draws)
+    with torch.no_grad():
+        z, log_det = sampler.latent(task, x)
+        spread = spread_of_constant(_log_prob(sampler, task)(x), log_det.cpu(), z.cpu(), sampler.base)
+    note = f"{n_draws} draws of {task.system.name}"
+    return [
+        Check("map", spread / task.system.n_atoms, ROUND_TRIP, f"{note}, nats per atom"),
+        Check("noise", noise_deviation(z.cpu(), sampler.base), ERRORS, f"{note}, standard errors"),
+    ]
+
+
+def check_stein(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Check:
+    """Stein's identity over draws, in standard errors; `task` leaves the centre of mass in."""
+    x = _positions(sampler, task, n_draws)
+    deviations = stein_deviations(_log_prob(sampler, task), x, task.generator)
+    return _largest_of("Stein's identity", deviations, f"{n_draws} draws of {task.system.name}")
+
+
+def check_moves(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Check:
+    """Whether a Metropolis step leaves the law of draws as it is; `task` leaves the centre of mass in."""
+    x = _positions(sampler, task, n_draws)
+    deviations = move_deviations(_log_prob(sampler, task), task.system, x, task.generator)
+    return _largest_of("moves", deviations, f"{n_draws} draws of {task.system.name}")
+
+
+def _largest_of(name: str, deviations: Mapping[str, float], note: str) -> Check:
+    each = ", ".join(f"{what} {value:.1f}" for what, value in deviations.items())
+    return Check(name, largest(deviations.values()), ERRORS, f"{note}, standard errors of {each}")
+
+
+def _positions(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Tensor:
+    """Draws `(n, atoms, 3)` nm on the CPU."""
+    sizes = _batches(n_draws, sampler.batch_size(task.system))
+    return torch.cat([sampler.draw(task, size).x.cpu() for size in sizes])
+
+
+def _log_prob(sampler: AbstractDensitySampler, task: Task) -> Callable[[Tensor], Tensor]:
+    """log q of any number of conformers, in batches of the sampler's size."""
+
+    def log_prob(x: Tensor) -> Tensor:
+        sizes = _batches(len(x), sampler.batch_size(task.system))
+        return torch.cat([sampler.log_prob(task, batch).cpu() for batch in x.split(sizes)])
+
+    return log_prob
+
+
+def _batches(total: int, size: int) -> list[int]:
+    """Sizes of batches of `size` at most that make `total`."""
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _listed(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+
+
+def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> Check:
+    """|claimed − exact| log-determinant of data → noise at one draw, nats per atom."""
+    if not isinstance(sampler, Invertible):
+        raise TypeError(f"{type(sampler).__name__} is not Invertible")
     latent, x = sampler.latent, sampler.draw(task, 1).x
     _, claimed = latent(task, x)
 
@@ -143,7 +253,7 @@ def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
     exact = float(torch.linalg.slogdet(matrix.double()).logabsdet)
     gap = abs(exact - float(claimed.detach().double().sum()))
     note = f"one draw of {task.system.name}, {x.numel()} × {x.numel()}, nats per atom"
-    return [Check("Jacobian", gap / task.system.n_atoms, ROUND_TRIP, note)]
+    return Check("Jacobian", gap / task.system.n_atoms, ROUND_TRIP, note)
 
 
 def check_normalisation(sampler: AbstractDensitySampler, task: Task) -> Check:

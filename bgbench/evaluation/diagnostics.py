@@ -48,7 +48,7 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
             return {}
 
     findings = {
-        **audit_for_record(sampler, bench.system),
+        **audit_for_record(sampler, bench.system, task.n_samples),
         **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
         **warn_of_length(sampler.card, bench.system.name),
     }

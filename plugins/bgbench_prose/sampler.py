@@ -86,7 +86,10 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.flow.config.scale
         z, log_det = self.flow(x / scale, self._tokens(task.system.atoms))
-        return z, log_det - 3 * task.system.n_atoms * math.log(scale)
+        beta = TRAINED_AT / task.system.temperature
+        return z * math.sqrt(beta), log_det + 3 * task.system.n_atoms * (
+            0.5 * math.log(beta) - math.log(scale)
+        )
 
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "ProseSampler":
         started = time.perf_counter()

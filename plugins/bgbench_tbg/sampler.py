@@ -100,14 +100,14 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
         peptide = self._encode(task.system.atoms)
-        scaled = x / self.field.config.scale
-        centre_of_mass = scaled.mean(1, keepdim=True)
+        scaled = centre(x) / self.field.config.scale
         divergence = self._divergence(task, peptide, scaled)
-        z, integral = integrate_flow(
-            self.field, scaled - centre_of_mass, peptide, self.solver, divergence, backward=True
-        )
-        log_scale = math.log(self.field.config.scale)
-        return z + centre_of_mass, -integral - 3 * task.system.n_atoms * log_scale
+        z, integral = integrate_flow(self.field, scaled, peptide, self.solver, divergence, backward=True)
+        n, beta = task.system.n_atoms, TRAINING_TEMPERATURE / task.system.temperature
+        # The mean of n standard normal numbers is normal, √n narrower: that of the noise is the centre.
+        mean = x.mean(1, keepdim=True) / (CENTRE_WIDTH * math.sqrt(n))
+        log_det = 3 * (n - 1) * (0.5 * math.log(beta) - math.log(self.field.config.scale)) - integral
+        return math.sqrt(beta) * z + mean, log_det - 3 * math.log(CENTRE_WIDTH) - 1.5 * math.log(n)
 
     def _divergence(self, task: bgbench.Task, peptide: EncodedPeptides, like: Tensor) -> Divergence:
         """The divergence along paths of as many samples as `like (n, atoms, 3)` has."""

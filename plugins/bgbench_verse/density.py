@@ -28,7 +28,7 @@ from bgbench_verse.internal_coordinates import (
 from bgbench_verse.mixtures import WrappedNormalMixture
 from bgbench_verse.molecule import MoleculeBatch
 from bgbench_verse.network import Verse
-from bgbench_verse.prochiral import canonical_arc, has_partner, is_measured_from_partner
+from bgbench_verse.prochiral import Arc, canonical_arc, has_partner, is_measured_from_partner
 from bgbench_verse.reference_geometry import ReferenceGeometry, expected_angle
 from bgbench_verse.truncation import LEAST_MASS, Bounds, TruncatedMixture
 
@@ -115,15 +115,15 @@ class Conditionals:
         dihedral: On the whole circle.
         angle: Truncated.
         length: Truncated.
-        arc_mass: `(n, N)`, the probability of the arc of canonical φ under `dihedral`; 1 without a partner.
-        half_arc: `(n, N)`, rad, half the length of that arc; π without a partner.
+        arc: That of canonical φ, `(n, N)`; the whole circle without a partner.
+        arc_mass: `(n, N)`, the probability of the arc under `dihedral`; 1 without a partner.
     """
 
     dihedral: WrappedNormalMixture
     angle: TruncatedMixture
     length: TruncatedMixture
+    arc: Arc
     arc_mass: Tensor
-    half_arc: Tensor
 
 
 def conditionals(
@@ -138,9 +138,10 @@ def conditionals(
     paired = repeat_for_samples(has_partner(zmatrix), len(x))
     arc_mass = torch.where(paired, dihedral.arc_mass(arc.middle, arc.half_length), 1.0)
     half_arc = torch.where(paired, arc.half_length.clamp_min(SHORTEST_ARC), math.pi)
+    allowed = Arc(torch.where(paired, arc.middle, 0.0), half_arc)
     angle = TruncatedMixture(net.angle(state, phi), coordinates.angle_bounds)
     length = TruncatedMixture(net.length(state, phi, coordinates.theta), coordinates.length_bounds)
-    return Conditionals(dihedral, angle, length, arc_mass, half_arc)
+    return Conditionals(dihedral, angle, length, allowed, arc_mass)
 
 
 def log_prob_on_arc(log_prob: Tensor, arc_mass: Tensor, half_arc: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ def log_density(net: Verse, x: Tensor, molecules: MoleculeBatch) -> Tensor:
 def _log_prob_of_atoms(p: Conditionals, coordinates: StandardizedCoordinates) -> Tensor:
     """log p of each atom's standardised coordinates `(n, N)`."""
     steps = torch.arange(coordinates.r.shape[1], device=coordinates.r.device)
-    dihedral = log_prob_on_arc(p.dihedral.log_prob(coordinates.phi), p.arc_mass, p.half_arc)
+    dihedral = log_prob_on_arc(p.dihedral.log_prob(coordinates.phi), p.arc_mass, p.arc.half_length)
     total = torch.where(steps >= 3, dihedral, 0.0)
     total = total + torch.where(steps >= 2, p.angle.log_prob(coordinates.theta), 0.0)
     return total + torch.where(steps >= 1, p.length.log_prob(coordinates.r), 0.0)
@@ -181,27 +182,48 @@ def to_uniform(net: Verse, x: Tensor, molecules: MoleculeBatch) -> tuple[Tensor,
         molecules: The one peptide.
 
     Returns:
-        `(n, 3 N)` numbers, uniform but for the centre of mass and the orientation (cosine, azimuth, twist)
-        which stay as they are, and the map's log |det| `(n,)`.
+        `(n, 3 N − 3)` numbers between 0 and 1: the orientation (cosine, azimuth, twist), then those of the
+        shape; and the map's log |det| `(n,)`, which has no part of the centre of mass.
     """
     coordinates, log_jacobian = standardize(x, molecules)
     p = conditionals(net, x, molecules, coordinates)
-    parts = [x.mean(1), *_orientation(x, molecules)]
-    on_arc = p.dihedral.cdf(coordinates.phi) / p.arc_mass.clamp_min(LEAST_MASS)
-    dihedrals = torch.where(p.arc_mass < LEAST_MASS, coordinates.phi / (2 * p.half_arc), on_arc)
-    parts += [p.length.cdf(coordinates.r)[:, 1:], p.angle.cdf(coordinates.theta)[:, 2:], dihedrals[:, 3:]]
-    return torch.cat(parts, dim=1), (_log_prob_of_atoms(p, coordinates) + log_jacobian).sum(-1)
+    orientation = _orientation(x, molecules)
+    shape = [p.length.cdf(coordinates.r)[:, 1:], p.angle.cdf(coordinates.theta)[:, 2:]]
+    numbers = torch.cat([*orientation, *shape, _fraction_of_arc(p, coordinates.phi)[:, 3:]], dim=1)
+    log_shape = (_log_prob_of_atoms(p, coordinates) + log_jacobian).sum(-1)
+    return numbers, log_shape - math.log(rotation_volume(x.shape[1]))
+
+
+def _fraction_of_arc(p: Conditionals, phi: Tensor) -> Tensor:
+    """The probability `(n, N)` of the part of its arc that lies before φ, of the whole arc's."""
+    half = torch.remainder(phi - p.arc.middle + p.arc.half_length, 2 * math.pi) / 2
+    before = p.dihedral.arc_mass(p.arc.middle - p.arc.half_length + half, half)
+    uniform = half / p.arc.half_length
+    return torch.where(p.arc_mass < LEAST_MASS, uniform, before / p.arc_mass.clamp_min(LEAST_MASS))
+
+
+def rotation_volume(n_atoms: int) -> float:
+    """Volume of the orientations of n atoms: 1 of one, 4π of two, 8π² of more (not all in one line)."""
+    return 1.0 if n_atoms < 2 else 4 * math.pi if n_atoms == 2 else 8 * math.pi**2
 
 
 def _orientation(x: Tensor, molecules: MoleculeBatch) -> list[Tensor]:
-    """Cosine and azimuth of the first bond, and the twist of the third atom about it, `(n, 1)` each."""
+    """Cosine and azimuth of the first bond, and the twist of the third atom about it, `(n, 1)` each.
+
+    All three lie between 0 and 1, where they are uniform in every orientation alike.
+    """
     if x.shape[1] < 2:
         return []
     bond = normalize(x[:, 1] - x[:, 0])
-    parts = [bond[:, 2:], torch.atan2(bond[:, 1:2], bond[:, :1])]
+    parts = [(bond[:, 2:] + 1) / 2, _as_fraction(torch.atan2(bond[:, 1:2], bond[:, :1]))]
     if x.shape[1] > 2:
         frame = local_axes(x[:, 0], x[:, 1], x[:, 1] + x.new_tensor([0.0, 0.0, 1.0]))
         parent = gather_steps(x, molecules.zmatrix.parent)[:, 2]
         third = (frame @ (x[:, 2] - parent)[..., None])[..., 0]
-        parts.append(torch.atan2(third[:, 1:2], third[:, :1]))
+        parts.append(_as_fraction(torch.atan2(third[:, 1:2], third[:, :1])))
     return parts
+
+
+def _as_fraction(angle: Tensor) -> Tensor:
+    """An angle between −π and π rad as a fraction of the circle."""
+    return angle / (2 * math.pi) + 0.5

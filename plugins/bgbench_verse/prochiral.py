@@ -31,8 +31,7 @@ class Arc:
 
     def excludes(self, phi: Tensor) -> Tensor:
         """Whether each φ `(…,)` lies off the arc."""
-        gap = torch.remainder(phi - self.middle + math.pi, 2 * math.pi) - math.pi
-        return gap.abs() >= self.half_length
+        return wrap(phi - self.middle).abs() >= self.half_length
 
 
 def has_partner(zmatrix: ZMatrixBatch) -> Tensor:
@@ -54,11 +53,14 @@ def count_pairs(zmatrix: ZMatrixBatch) -> Tensor:
 def canonical_arc(first: Tensor, from_partner: Tensor) -> Arc:
     """The arc of canonical φ_b, given φ_a `first (…,)` and whether b is measured from a, `(…,)`."""
     middle = torch.where(from_partner, math.pi - first, torch.full_like(first, math.pi / 2))
-    wrapped = torch.remainder(first + math.pi, 2 * math.pi) - math.pi
-    half_length = torch.where(
-        from_partner, math.pi - wrapped.abs(), math.pi / 2 - torch.asin(torch.sin(first).clamp(-1, 1))
-    )
-    return Arc(middle, half_length)
+    # |φ_a − π/2| on the circle is π/2 − asin(sin φ_a), which has no derivative at its ends.
+    to_arc = torch.where(from_partner, math.pi - wrap(first).abs(), wrap(first - math.pi / 2).abs())
+    return Arc(middle, to_arc)
+
+
+def wrap(angle: Tensor) -> Tensor:
+    """An angle (rad) between −π and π."""
+    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def is_canonical(phi: Tensor, zmatrix: ZMatrixBatch) -> Tensor:

@@ -21,7 +21,7 @@ import bgbench
 import bgbench.data
 from bgbench_training.rotations import turns
 from bgbench_training.weights import make_card
-from bgbench_verse.density import log_density, to_uniform
+from bgbench_verse.density import log_density, rotation_volume, to_uniform
 from bgbench_verse.molecule import MoleculeBatch, batch_molecules, build_molecule
 from bgbench_verse.prochiral import count_pairs, exchange_partners, to_canonical_names
 from bgbench_verse.sampling import sample_conformers
@@ -54,6 +54,7 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
     chunk = 1024
     measure = "internal"
+    base = "uniform"
 
     def __init__(self, trained: TrainedVerse) -> None:
         self.trained = trained
@@ -101,7 +102,10 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
         peptide = self._peptide(task.system)
-        return to_uniform(self.net, peptide.to_network(x), peptide.molecules)
+        numbers, log_det = to_uniform(self.net, peptide.to_network(x), peptide.molecules)
+        centre = torch.distributions.Normal(0.0, CENTRE_WIDTH)
+        c = x.mean(1)
+        return torch.cat([centre.cdf(c), numbers], dim=1), log_det + centre.log_prob(c).sum(-1)
 
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "VerseSampler":
         started = time.perf_counter()
@@ -129,11 +133,6 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         molecule = build_molecule(atoms, bonds, self.trained.vocabulary, self.trained.table)
         zmatrix = molecule.zmatrix
         return _Peptide(batch_molecules([molecule]), zmatrix.order, zmatrix.step_of_atom)
-
-
-def rotation_volume(n_atoms: int) -> float:
-    """Volume of the orientations of n atoms: 1 of one, 4π of two, 8π² of more (not all in one line)."""
-    return 1.0 if n_atoms < 2 else 4 * math.pi if n_atoms == 2 else 8 * math.pi**2
 
 
 def uniform_rotations(n: int, generator: torch.Generator) -> Tensor:

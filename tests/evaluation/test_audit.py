@@ -9,8 +9,9 @@ import torch
 
 import bgbench
 from bgbench import Proposal
+from bgbench.core.plugins import plugins
 from bgbench.core.types import Reference
-from bgbench.evaluation.audit import audit, audit_for_record, cut_fragment, summarise
+from bgbench.evaluation.audit import audit, audit_for_record, audit_quickly, cut_fragment, summarise
 from bgbench.evaluation.diagnostics import look_forward
 from bgbench_controls import Prior
 from bgbench_md import LangevinMD
@@ -65,7 +66,9 @@ def peptide():
 
 def test_a_right_density_passes(peptide):
     checks = audit(Prior(), peptide)
-    assert {check.name for check in checks} == {"round trip, gaussian", "Jacobian", "normalisation"}
+    assert [check.name for check in checks] == [
+        *("round trip, gaussian", "map", "noise", "moves", "normalisation", "Stein's identity", "Jacobian")
+    ]
     assert summarise(checks)["verified"]
 
 
@@ -74,6 +77,7 @@ def test_a_right_density_passes(peptide):
     [
         ({"shift": 1.0}, "normalisation"),
         ({"tilt": 2.0}, "normalisation"),
+        ({"tilt": 0.1}, "map"),
         ({"log_det": 0.1}, "Jacobian"),
         ({"forgetful": 0.1}, "round trip, gaussian"),
     ],
@@ -87,8 +91,8 @@ def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide)
     class Estimated(Prior):
         exact = False
 
-    assert audit_for_record(Prior(), peptide)["density"]["verified"]
-    found = audit_for_record(Estimated(), peptide)["density"]
+    assert audit_for_record(Prior(), peptide, 100)["density"]["verified"]
+    found = audit_for_record(Estimated(), peptide, 100)["density"]
     assert not found["verified"]
     assert list(found["checks"]) == ["exact"]
 
@@ -102,8 +106,8 @@ def test_records_say_what_could_not_be_audited(peptide):
         def log_prob(self, task, x):
             raise RuntimeError("no density today")
 
-    assert audit_for_record(LangevinMD(), peptide) == {}
-    found = audit_for_record(Broken(), peptide)["density"]
+    assert audit_for_record(LangevinMD(), peptide, 100) == {}
+    found = audit_for_record(Broken(), peptide, 100)["density"]
     assert found == {"verified": False, "error": "RuntimeError: no density today"}
 
 
@@ -124,7 +128,7 @@ def test_a_density_that_touches_what_it_may_not_is_not_verified(peptide, fault, 
             fault()
             return super().log_prob(task, x)
 
-    density = audit_for_record(Loud(), peptide)["density"]
+    density = audit_for_record(Loud(), peptide, 100)["density"]
     assert not density["verified"]
     assert density["error"].startswith(cause)
 
@@ -135,7 +139,78 @@ def test_an_audited_sampler_may_not_ask_for_energies(peptide):
             task.oracle.energy(task.system.positions[None])
             return super().draw(task, n_samples)
 
-    assert "must not" in audit_for_record(Cheat(), peptide)["density"]["error"]
+    assert "must not" in audit_for_record(Cheat(), peptide, 100)["density"]["error"]
+
+
+class Frames(bgbench.AbstractDensitySampler):
+    """A cheat: frames of the reference, shaken, with log_q = −u, so that every weight is the same."""
+
+    measure = "internal"
+
+    def __init__(self, noise):
+        self.noise = noise
+
+    def check_supports(self, system):
+        if system.n_atoms < 3:
+            raise bgbench.Unsupported("a whole peptide only")
+
+    def draw(self, task, n_samples):
+        x = bgbench.find_reference(task.system).x
+        x = x[torch.randint(len(x), (n_samples,), generator=task.generator)]
+        x = x + self.noise * torch.randn(x.shape, generator=task.generator)
+        return Proposal(x, self.log_prob(task, x))
+
+    def log_prob(self, task, x):
+        return -bgbench.energy(task.system, "batched").energy(x.double())
+
+
+def test_arbitrary_frames_with_the_log_q_of_the_target_are_not_verified(peptide):
+    """Their mean energy lies 4 kT above that of the target."""
+    checks = {check.name: check for check in audit_quickly(Frames(0.001), peptide, 256)}
+    assert not checks["Stein's identity"].passed
+    assert not checks["normalisation"].passed
+    assert "refuses 2 atoms of AA" in checks["normalisation"].note
+
+
+def test_frames_that_are_the_target_s_own_pass_but_for_the_check_that_could_not_be_made(peptide):
+    checks = audit_quickly(Frames(0.0), peptide, 256)
+    assert [check.name for check in checks if not check.passed] == ["normalisation"]
+
+
+class Biased(bgbench.AbstractDensitySampler, bgbench.Invertible):
+    """Verse, dishonest: another log_q than that of its draws, or the better of two draws."""
+
+    measure, base = "internal", "uniform"
+
+    def __init__(self, change=lambda log_q, x: log_q, draws=1):
+        self.honest, self.change, self.draws = plugins().samplers["verse"].build({}), change, draws
+
+    def draw(self, task, n_samples):
+        tries = [self.honest.draw(task, n_samples) for _ in range(self.draws)]
+        best = torch.stack([drawn.log_q for drawn in tries]).argmax(0)
+        x = torch.stack([drawn.x for drawn in tries])[best, torch.arange(n_samples)]
+        return Proposal(x, self.log_prob(task, x))
+
+    def log_prob(self, task, x):
+        return self.change(self.honest.log_prob(task, x), x)
+
+    def latent(self, task, x):
+        return self.honest.latent(task, x)
+
+
+@pytest.mark.parametrize(
+    ("cheat", "found"),
+    [
+        (lambda: Biased(), None),
+        (lambda: Biased(lambda log_q, x: log_q + 2 * (x[:, 0] - x[:, -1]).norm(dim=-1)), "map"),
+        (lambda: Biased(lambda log_q, x: 0.5 * log_q), "moves"),
+        (lambda: Biased(lambda log_q, x: 0.0 * log_q), "moves"),
+        (lambda: Biased(draws=2), "noise"),
+    ],
+)
+def test_a_flow_that_claims_another_density_is_found_by_a_cheap_check(peptide, cheat, found):
+    failed = [check.name for check in audit_quickly(cheat(), peptide, 256) if not check.passed]
+    assert found in failed if found else not failed
 
 
 def test_a_fragment_is_whole_in_itself(peptide):

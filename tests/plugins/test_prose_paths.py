@@ -32,7 +32,7 @@ def task(temperature=310.0, seed=0):
 
 @pytest.mark.parametrize("temperature", [280.0, 310.0, 500.0])
 def test_density_is_exact_at_every_temperature(flow, temperature):
-    checks = audit_quickly(ProseSampler(flow), peptide("GG", temperature))
+    checks = audit_quickly(ProseSampler(flow), peptide("GG", temperature), 64)
     assert all(check.passed for check in checks), checks
 
 
@@ -82,7 +82,7 @@ def test_half_precision_is_found_by_the_audit(flow):
     proposal = sampler.draw(task(), 8)
     assert proposal.x.dtype == torch.float32
     assert torch.isfinite(proposal.log_q).all()
-    checks = {check.name: check for check in audit_quickly(sampler, peptide("GG"))}
+    checks = {check.name: check for check in audit_quickly(sampler, peptide("GG"), 64)}
     assert not checks["round trip, gaussian"].passed
 
 
