@@ -1,4 +1,4 @@
-.PHONY: run test slow lint docs bench entries site
+.PHONY: run test slow lint map docs bench entries site
 PYTHON ?= python
 
 run:
@@ -9,6 +9,8 @@ slow:
 	$(PYTHON) -m pytest -m slow
 lint:
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
+map:
+	$(PYTHON) docs/house.py --write
 docs:
 	$(PYTHON) docs/house.py
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs build/docs

@@ -237,11 +237,11 @@ def audit(
     """
     from bgbench.cli.display import print_audit
     from bgbench.core.abstract import AbstractDensitySampler
-    from bgbench.core.plugins import plugins
+    from bgbench.core.plugins import build_sampler
     from bgbench.evaluation.audit import audit as audit_density
     from bgbench.systems.peptides import peptide
 
-    instance = plugins().samplers[sampler].build(parse_settings(settings))
+    instance = build_sampler(sampler, parse_settings(settings))
     if not isinstance(instance, AbstractDensitySampler):
         raise BgbenchError(f"sampler '{sampler}' has no density to audit")
     checks = audit_density(instance, peptide(system), seed)

@@ -27,6 +27,9 @@ T = TypeVar("T")
 PREFIXES = ("estimator", "cluster")
 """`--set PREFIX.KEY=VALUE` is the estimator's or the cluster's; without a prefix it is the sampler's."""
 
+RUN_TEMPERATURE = "temperature"
+"""`--set temperature=VALUE` is the run's, whatever the sampler."""
+
 BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 """How a yes or a no is written, in upper or lower case."""
 
@@ -59,8 +62,8 @@ def refuse_unknown_prefixes(options: Mapping[str, str]) -> None:
 
 
 def select_sampler_options(options: Mapping[str, str]) -> dict[str, str]:
-    """Select the options without a prefix, except `temperature`, which is a property of the run."""
-    return {key: value for key, value in options.items() if "." not in key and key != "temperature"}
+    """Select the options without a prefix, except the temperature, which is a property of the run."""
+    return {key: value for key, value in options.items() if "." not in key and key != RUN_TEMPERATURE}
 
 
 def select_prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -109,6 +112,11 @@ def parse_options(kind: type[T], options: Mapping[str, str], *, owner: str, pref
 Its options are width, steps
     """
     known = _option_fields(kind)
+    if RUN_TEMPERATURE in known and not prefix:
+        raise BgbenchError(
+            f"{owner} has an option '{RUN_TEMPERATURE}', which is the run's and would not reach it; "
+            "rename the option, or read task.system.temperature"
+        )
     hints = get_type_hints(kind)
     start = f"{prefix}." if prefix else ""
     readers = {name: _Reader.of(hints[name], field) for name, field in known.items()}

@@ -36,6 +36,9 @@ PINNED = "1af9336878122eb1d62894fe2fb3ff4b801a3216"
 MOST_BROKEN = 0.01
 """Largest fraction of frames with a D-residue or a broken bond; with more, atoms were mixed up."""
 
+FAULTS = {"wrong_hand": "have a stereocentre of the wrong chirality", "torn": "have broken bonds"}
+"""What mixed-up atoms look like, by the keys of `broken_fractions`."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -170,12 +173,11 @@ def _frames(system: System, arrays: dict[str, Any], order: list[int], path: Path
         )
     frames = torch.from_numpy(x[:, order].astype(np.float32))
     fractions = broken_fractions(system, frames)
-    wrong = {
-        name: f"{fractions[name]:.1%}" for name in ("wrong_hand", "torn") if fractions[name] > MOST_BROKEN
-    }
+    wrong = [f"{fractions[key]:.1%} {fault}" for key, fault in FAULTS.items() if fractions[key] > MOST_BROKEN]
     if wrong:
         raise BgbenchError(
-            f"{path} and its PDB file do not belong together: frames with {wrong}; fetch both again"
+            f"{path} and its PDB file do not belong together: of its frames {' and '.join(wrong)}; "
+            "fetch both again"
         )
     return frames
 

@@ -69,7 +69,7 @@ def velocity_and_divergence(
     h, moved = field.embed(t, peptides, len(x)), x
     first = PairGeometry.of(x, mask)
     jacobian, previous, trace = ForwardJacobian.identity(x), None, x.new_zeros(len(x))
-    for layer in field.equivariant_layers:
+    for layer in field.layers:
         geometry = PairGeometry.of(moved, mask)
         pairs = layer.pair_activations(h, geometry, first.squared_distance)
         derivatives = LayerDerivatives.of(layer, h, pairs, geometry, first)

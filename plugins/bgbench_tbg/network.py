@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bgbench
+from bgbench_training.modules import ModulesOf
 
 ATOM_TYPES, RESIDUE_TYPES = 54, 20
 TOTAL_REACH = 15.0
@@ -228,14 +229,10 @@ class Field(nn.Module):
         self.config = config
         self.embedding = nn.Linear(config.n_features + 1, config.channels)
         reach, last = TOTAL_REACH / config.n_layers, config.n_layers - 1
-        self.layers = nn.ModuleList(
-            EquivariantLayer(config.channels, reach, is_last=k == last) for k in range(config.n_layers)
+        self.layers = ModulesOf(
+            EquivariantLayer,
+            [EquivariantLayer(config.channels, reach, is_last=k == last) for k in range(config.n_layers)],
         )
-
-    @property
-    def equivariant_layers(self) -> list[EquivariantLayer]:
-        """The layers, from the first to the last."""
-        return [layer for layer in self.layers if isinstance(layer, EquivariantLayer)]
 
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
@@ -261,7 +258,7 @@ class Field(nn.Module):
         """
         mask = peptides.mask.repeat_interleave(len(x) // len(peptides.mask), 0)
         h, moved, r_first = self.embed(t, peptides, len(x)), x, None
-        for layer in self.equivariant_layers:
+        for layer in self.layers:
             pairs = PairGeometry.of(moved, mask)
             r_first = pairs.squared_distance if r_first is None else r_first
             h, moved = layer(h, moved, pairs, r_first)

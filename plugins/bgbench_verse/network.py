@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bgbench_training.modules import ModulesOf
 from bgbench_verse.mixtures import GaussianMixture, WrappedNormalMixture
 from bgbench_verse.molecule import LONGEST_PEPTIDE, SIBLING_RANKS
 from bgbench_verse.reference_geometry import FIXED_DIHEDRAL, ReferenceGeometry
@@ -151,7 +152,9 @@ class Verse(nn.Module):
             nn.SiLU(),
             nn.Linear(config.geometry, config.geometry),
         )
-        self.layers = nn.ModuleList(GeometricAttention(config) for _ in range(config.n_layers))
+        self.layers = ModulesOf(
+            GeometricAttention, [GeometricAttention(config) for _ in range(config.n_layers)]
+        )
         self.turn = conditional_head(c, 3 * config.turns)
         self.bend = conditional_head(c + 6, 3 * config.stretches)
         self.stretch = conditional_head(c + 7, 3 * config.stretches)
@@ -197,7 +200,7 @@ class Verse(nn.Module):
 
     def keys_values(self, token: Tensor) -> list[KeysValues]:
         """Keys and values of tokens `(n, T, width)` in every layer."""
-        return [layer.keys_values(token) for layer in self.layers if isinstance(layer, GeometricAttention)]
+        return [layer.keys_values(token) for layer in self.layers]
 
     def dihedral(self, state: Tensor, geometry: ReferenceGeometry) -> WrappedNormalMixture:
         """p(φ | placed atoms), `(…,)`.

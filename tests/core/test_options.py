@@ -294,3 +294,13 @@ class TestShippedEstimators(EstimatorPluginLaws):
     @pytest.fixture(params=["none", "snis", "smc-ula", "smc-mala", "self-improve", "mcmc"])
     def plugin(self, request):
         return plugins().estimators[request.param]
+
+
+def test_an_option_that_the_run_would_keep_for_itself_is_refused():
+    @dataclass(frozen=True)
+    class Warm:
+        temperature: float = 300.0
+
+    with pytest.raises(bgbench.BgbenchError, match="my has an option 'temperature', which is the run's"):
+        parse_options(Warm, {}, owner="my")
+    assert parse_options(Warm, {"temperature": "350"}, owner="my", prefix="estimator").temperature == 350

@@ -111,7 +111,7 @@ def test_another_target_than_the_published_is_refused(layout, tmp_path, changed)
         ("positions", lambda x: np.concatenate([x, x[:, :1]], 1), "its PDB file lists"),
         ("positions", lambda x: x[0], "of shape"),
         ("positions", lambda x: x.astype(str), "of shape .* and type <U"),
-        ("positions", lambda x: -x, "do not belong together: .*wrong_hand"),
+        ("positions", lambda x: -x, "do not belong together: .*wrong chirality"),
         ("positions", lambda x: x[:, ::-1], "do not belong together"),
         ("positions", lambda x: np.full_like(x, np.nan), "not finite"),
         ("tica_mean", lambda mean: np.full_like(mean, np.nan), "not finite"),
