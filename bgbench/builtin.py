@@ -33,8 +33,8 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
     """none, snis, smc-ula, smc-mala, self-improve, mcmc."""
     paper = "arXiv 2508.18175"
     return [
-        EstimatorPlugin("none", "the proposal as it is", Plain.build),
-        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.build),
+        EstimatorPlugin("none", "the proposal as it is", Plain.build, weights="equal"),
+        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.build, weights="importance"),
         *(
             EstimatorPlugin(
                 f"smc-{kernel}",
@@ -52,7 +52,7 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
             paper,
             in_order=False,
         ),
-        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build),
+        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build, weights="equal"),
     ]
 
 

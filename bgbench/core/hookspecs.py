@@ -42,6 +42,10 @@ hookimpl = pluggy.HookimplMarker("bgbench")
 Better = Literal["lower", "higher", ""]
 """Which values of a metric are better; empty: it ranks nobody."""
 
+Weights = Literal["equal", "importance", "other"]
+"""What the weights of an estimator are: all equal, e^(−u)/q of its proposal, or nothing that follows from
+energies and log_q alone."""
+
 
 @dataclass(frozen=True)
 class SamplerPlugin:
@@ -121,10 +125,15 @@ class EstimatorPlugin:
         citation: what to cite.
         in_order: whether its first points are what a smaller budget would have bought. Error-against-cost
             curves are drawn for such estimators alone.
+        weights: what its weights are: `equal`, `importance` (log w = −u − log q up to a constant) or `other`.
+            The leaderboard checks the first two, and shows no ESS of equal weights.
+
+    Raises:
+        BgbenchError: for another word in `weights`.
 
     >>> import bgbench
     >>> from bgbench.estimators.plain import Plain
-    >>> bgbench.EstimatorPlugin("mine", "equal weights", build=Plain.build).in_order
+    >>> bgbench.EstimatorPlugin("mine", "equal weights", build=Plain.build, weights="equal").in_order
     True
     """
 
@@ -133,6 +142,10 @@ class EstimatorPlugin:
     build: Callable[[Mapping[str, str]], AbstractEstimator]
     citation: str = ""
     in_order: bool = True
+    weights: Weights = "other"
+
+    def __post_init__(self) -> None:
+        refuse_unknown_word(f"estimator '{self.name}': weights", self.weights, get_args(Weights))
 
 
 @dataclass(frozen=True)

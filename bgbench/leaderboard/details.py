@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bgbench.core.plugins import plugins
-from bgbench.leaderboard.checks import UNWEIGHTED
+from bgbench.leaderboard.checks import weights_of
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
@@ -51,7 +51,7 @@ def summary(row: TableRow) -> list[dict[str, str]]:
         }
         for name in SHOWN
         if (interval := row.intervals.get(name)) is not None
-        and not (name == "ess" and row.files.plan.estimator in UNWEIGHTED)
+        and not (name == "ess" and weights_of(row.files.plan.estimator) == "equal")
     ]
 
 

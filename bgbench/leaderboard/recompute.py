@@ -1,7 +1,7 @@
 """A cell's arrays checked by trusted code: every metric again, and the energies of a random subset."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.leaderboard.archives import read_archive
-from bgbench.leaderboard.checks import UNWEIGHTED
+from bgbench.leaderboard.checks import weights_of
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
@@ -36,11 +36,19 @@ CLASH = 1e6
 
 @dataclass(frozen=True)
 class CellCheck:
-    """The check of one cell: problems, and the largest |Δu| (kT) of the `energies` evaluated again."""
+    """The check of one cell.
+
+    Attributes:
+        problems: what is wrong.
+        energies: how many were evaluated again.
+        energy_difference: the largest |Δu| (kT) of these.
+        floors: those measured for it, which the entry's other cells need not measure again.
+    """
 
     problems: tuple[Problem, ...]
     energies: int = 0
     energy_difference: float = 0.0
+    floors: Mapping[FloorKey, Scores] = field(default_factory=dict)
 
 
 def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Path | None:
@@ -61,11 +69,16 @@ def recompute(
     record: Record,
     path: Path,
     random: np.random.Generator,
-    floors: dict[FloorKey, Scores],
+    floors: Mapping[FloorKey, Scores],
 ) -> CellCheck:
     """Everything that follows from a cell's arrays; stops at the first kind of thing wrong.
 
-    `floors` are read, and those that had to be measured are added, for the entry's other cells.
+    Args:
+        files: the entry.
+        record: of the cell.
+        path: its arrays.
+        random: picks the conformers whose energies are evaluated again.
+        floors: known already; the others are measured.
     """
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
@@ -83,7 +96,12 @@ def recompute(
         n, difference, fault = energies(stored, bench, random)
         if fault:
             return CellCheck((Problem("energies", where, fault),), n, difference)
-        return CellCheck(tuple(metrics(record, stored, bench, floors)), n, difference)
+        try:
+            judged = judge(estimate_of(stored, record), bench)
+        except BgbenchError as error:
+            problem = Problem("metrics", record.cell.name, f"cannot be judged: {error}")
+            return CellCheck((problem,), n, difference)
+        return CellCheck(tuple(metrics(record, judged)), n, difference, judged.measured.scores)
 
 
 def shapes(
@@ -124,11 +142,12 @@ def weights(
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
     some = np.isfinite(log_w)
-    if record.cell.estimator in UNWEIGHTED:
+    kind = weights_of(record.cell.estimator)
+    if kind == "equal":
         if np.ptp(log_w[some]) > WEIGHT_TOLERANCE:
             yield Problem("weights", where, f"{record.cell.estimator} gives equal weights, these differ")
         return
-    if record.cell.estimator != "snis" or record.cell.estimator_options.get("cut", "none") == "psis":
+    if kind != "importance" or record.cell.estimator_options.get("cut", "none") == "psis":
         return
     if "log_q" not in stored:
         yield Problem("weights", where, "weights without log q")
@@ -192,16 +211,8 @@ def energies(
     return len(pick), largest, fault if false else ""
 
 
-def metrics(
-    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, floors: dict[FloorKey, Scores]
-) -> Iterator[Problem]:
-    """Metrics, floors, skills and what ranks rest on, judged again."""
-    try:
-        judged = judge(estimate_of(stored, record), bench)
-    except BgbenchError as error:
-        yield Problem("metrics", record.cell.name, f"cannot be judged: {error}")
-        return
-    floors |= judged.measured.scores
+def metrics(record: Record, judged: Judgement) -> Iterator[Problem]:
+    """Metrics, floors, skills and what ranks rest on, against what was `judged` again."""
     for item in find_differences(record, judged):
         text = f"{item.metric} is recorded as {item.recorded}, the arrays give {item.recomputed}"
         yield Problem("metrics", record.cell.name, text)

@@ -5,7 +5,7 @@ files inside the folder (and downloads that are already there, checked by their 
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,14 +85,16 @@ def validate(
 def _recomputed(
     files: EntryFiles, elsewhere: Path | None, random: np.random.Generator, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, CellCheck]]:
-    floors: dict[FloorKey, Scores] = {}
+    floors: Mapping[FloorKey, Scores] = {}
     for record in files.records:
         if record.status != "ok":
             continue
         path = array_file(files, record, elsewhere)
         if path is not None:
             progress(f"{files.name}: {record.cell.name}")
-            yield record.cell.name, recompute(files, record, path, random, floors)
+            check = recompute(files, record, path, random, floors)
+            floors = {**floors, **check.floors}
+            yield record.cell.name, check
         elif not _names_its_arrays(files, record):
             text = "is not here, and entry.json names no file with the sha256 of its record"
             yield record.cell.name, CellCheck((Problem("hash", f"arrays/{record.cell.name}.npz", text),))

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
-from bgbench.leaderboard.checks import UNWEIGHTED
+from bgbench.leaderboard.checks import weights_of
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
@@ -87,7 +87,7 @@ def _row(
     row: TableRow, table: Table, scales: dict[str, Scale | None], styles: dict[str, int]
 ) -> dict[str, Any]:
     files, costs = row.files, row.costs
-    weighted = files.plan.estimator not in UNWEIGHTED
+    weighted = weights_of(files.plan.estimator) != "equal"
     planned = len(files.plan.cells)
     best = min(row.ranks.values(), default=None)
     return {
