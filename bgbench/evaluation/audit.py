@@ -268,22 +268,27 @@ def check_normalisation(sampler: AbstractDensitySampler, task: Task) -> Check:
     if sampler.measure == "internal":
         log_p = _pair_density(shaping, x)
     else:
-        log_p = _local_mixture(shaping.flatten(1)).log_prob(x.flatten(1))
+        log_p = _log_local_mixture(shaping.flatten(1), x.flatten(1))
     w = torch.exp(log_p - log_q)
     error = max(float(w.std()) / math.sqrt(len(w)), 1e-12)
     note = f"E_q[p/q] = {float(w.mean()):.4f} ± {error:.4f} over {len(w)} draws of {task.system.name}"
     return Check("normalisation", abs(float(w.mean()) - 1) / error, ERRORS, note)
 
 
-def _local_mixture(x: Tensor) -> torch.distributions.Distribution:
-    """Gaussians around `CENTRES` of the points `x (n, d)`, with half the covariance of their neighbours."""
-    centres = x[:CENTRES]
-    near = torch.cdist(centres, x).topk(NEIGHBOURS, largest=False).indices
-    gaps = x[near] - x[near].mean(1, keepdim=True)
-    covariance = 0.5 * gaps.transpose(1, 2) @ gaps / NEIGHBOURS
-    kernels = torch.distributions.MultivariateNormal(centres, covariance)
-    equal = torch.distributions.Categorical(torch.ones(CENTRES, dtype=x.dtype))
-    return torch.distributions.MixtureSameFamily(equal, kernels)
+def _log_local_mixture(shaping: Tensor, x: Tensor) -> Tensor:
+    """log density `(n,)` at `x (n, d)` of `CENTRES` equal Gaussians.
+
+    They lie around the first of the points `shaping (m, d)`, each with half the covariance of its neighbours.
+    """
+    # torch.distributions would import SymPy: a second of every worker process.
+    centres = shaping[:CENTRES]
+    near = torch.cdist(centres, shaping).topk(NEIGHBOURS, largest=False).indices
+    gaps = shaping[near] - shaping[near].mean(1, keepdim=True)
+    factor = torch.linalg.cholesky(0.5 * gaps.transpose(1, 2) @ gaps / NEIGHBOURS)
+    whitened = torch.linalg.solve_triangular(factor, (x - centres[:, None]).transpose(1, 2), upper=False)
+    log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+    log_p = -0.5 * whitened.square().sum(1) - log_det[:, None] - 0.5 * x.shape[1] * math.log(2 * math.pi)
+    return torch.logsumexp(log_p, 0) - math.log(len(centres))
 
 
 def _pair_density(shaping: Tensor, x: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from torchdiffeq import odeint
 
 import bgbench
 from bgbench_tbg.divergence import velocity_and_divergence
@@ -63,6 +62,8 @@ class Solver:
 
     def path(self, field: Field, x: Tensor, peptides: EncodedPeptides, times: Tensor) -> Tensor:
         """`x (n, atoms, 3)` at `times[0]`, carried along v: `(times, n, atoms, 3)`."""
+        # Imported here: it takes half as long as torch itself, and every process imports this plugin.
+        from torchdiffeq import odeint
 
         n_atoms, single = x.shape[1], len(peptides.mask) == 1
         size = max(1, CACHED_ELEMENTS // (n_atoms * n_atoms * field.config.channels)) if single else len(x)
