@@ -28,7 +28,7 @@ from results import (
 
 import bgbench
 from bgbench.core.files import atomic_file
-from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.suites import load_suite
 from bgbench.metrics.names import CURVES
 from bgbench.reports.curves import curve, draw_curves, mean_point, stored_curve
@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--samplers", nargs="+", choices=SAMPLERS, help="default: all that the budget affords"
     )
-    parser.add_argument("--protocol", default=DEFAULT, choices=PROTOCOLS)
+    parser.add_argument("--protocol", default=DEFAULT, choices=list(plugins().protocols))
     parser.add_argument("--budget", type=int, help="evaluations a cell; default: the suite's")
     parser.add_argument("--only", nargs="+", default=[], help="only these systems of the suite")
     parser.add_argument("--seeds", type=int, default=3)

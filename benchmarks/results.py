@@ -83,7 +83,7 @@ def comparison_table(runs: list[RunFolder]) -> str:
 
     Where the protocol cuts weights, it is the ESS of the cut weights, as others print it by that protocol.
     """
-    name_of_ess = "ess_after_cut" if "cut" in get_protocol(runs[0].plan.protocol).options else "ess"
+    name_of_ess = "ess_after_cut" if get_protocol(runs[0].plan.protocol).cut != "none" else "ess"
     comparisons, weights = [compare(runs, metric) for metric in RANKED], compare(runs, name_of_ess)
     lines = [row("sampler", name_of_ess, *RANKED), "|" + "---|" * (len(RANKED) + 2)]
     for name, run in zip(labels(runs), runs, strict=True):

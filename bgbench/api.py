@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
-from bgbench.evaluation.suites import suite_path
+from bgbench.evaluation.protocols import protocol_path
+from bgbench.evaluation.suites import read_suite, suite_path
 from bgbench.runs.interrupts import interrupts
 from bgbench.runs.mirroring import Mirror
 from bgbench.runs.observer import Observer
@@ -69,7 +70,8 @@ def run(
         sampler: name of a registered sampler, as `bgbench list samplers` prints it.
         suite: `name@version`, `name` alone for its latest version, or the path of a suite's YAML file.
         estimator: name of an estimator; default: the sampler's own.
-        protocol: name of a protocol; default: the suite's.
+        protocol: `name@version`, `name` alone for its latest version, or the path of a protocol's YAML file;
+            default: the suite's.
         budget: energy evaluations of each cell, that is of each system and seed; default: the suite's.
         seeds: seeds of each system; default: the suite's.
         first_seed: the first of these consecutive seeds; default: 0.
@@ -174,7 +176,9 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
     plan = resolve(request, f"sqlite:///{store}")
     path = request.out or new_folder(plan)
     with locked(path):
-        yield RunFolder.create(path, plan, suite_path(request.suite or DEFAULT_SUITE))
+        suite = suite_path(request.suite or DEFAULT_SUITE)
+        protocol = protocol_path(request.protocol or read_suite(suite).protocol)
+        yield RunFolder.create(path, plan, suite, protocol)
 
 
 def new_folder(plan: Plan) -> Path:

@@ -4,8 +4,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, TrackerPlugin, hookimpl
-from bgbench.core.resources import suites_path
+from bgbench.core.hookspecs import (
+    EnergyPlugin,
+    EnginePlugin,
+    EstimatorPlugin,
+    MetricPlugin,
+    SystemPlugin,
+    TrackerPlugin,
+    hookimpl,
+)
+from bgbench.core.resources import protocols_path, suites_path
+from bgbench.dynamics.engines import OpenMMEngine, SoluteScalingEngine, TemperingEngine
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.estimators.mcmc import MCMC
@@ -14,8 +23,8 @@ from bgbench.estimators.self_improve import SelfImprove
 from bgbench.estimators.smc import SMC
 from bgbench.estimators.snis import SNIS
 from bgbench.metrics.registry import METRICS
-from bgbench.runs.mlflow import mirror_to_mlflow
-from bgbench.systems.analytic import AnalyticEnergy
+from bgbench.runs.mlflow import SCHEMES, mirror_to_mlflow
+from bgbench.systems.analytic import KINDS, AnalyticEnergy, analytic_reference, analytic_system
 
 
 @hookimpl
@@ -69,6 +78,41 @@ def bgbench_suites() -> Sequence[Path]:
 
 
 @hookimpl
+def bgbench_protocols() -> Sequence[Path]:
+    """The protocol files that come with bgbench."""
+    return sorted(protocols_path().glob("*.yaml"))
+
+
+@hookimpl
+def bgbench_systems() -> Sequence[SystemPlugin]:
+    """The systems whose answers are known in closed form."""
+    return [
+        SystemPlugin(
+            name,
+            summary_of(density),
+            partial(analytic_system, name),
+            partial(analytic_reference, name),
+        )
+        for name, density in KINDS.items()
+    ]
+
+
+def summary_of(kind: type) -> str:
+    """The first line of a class's docstring, without its full stop."""
+    return (kind.__doc__ or "").partition("\n")[0].removesuffix(".")
+
+
+@hookimpl
 def bgbench_trackers() -> Sequence[TrackerPlugin]:
     """MLflow."""
-    return [TrackerPlugin("mlflow", "MLflow: SQLite or a server", mirror_to_mlflow)]
+    return [TrackerPlugin("mlflow", "MLflow: a database, a folder or a server", mirror_to_mlflow, SCHEMES)]
+
+
+@hookimpl
+def bgbench_engines() -> Sequence[EnginePlugin]:
+    """batched, softened, openmm."""
+    return [
+        EnginePlugin("batched", "parallel tempering on the compiled energy", TemperingEngine),
+        EnginePlugin("softened", "replica exchange with solute scaling, for references", SoluteScalingEngine),
+        EnginePlugin("openmm", "plain Langevin dynamics in OpenMM: slow, and the truth", OpenMMEngine),
+    ]

@@ -1,9 +1,14 @@
 """What trainers need: training files, published shards, held-out peptides, the hub, cards of weights.
 
-Plugins that are trained import it beside `bgbench`; samplers that only sample do not.
+And what makes reference data: engines.
+
+Plugins that are trained import it beside `bgbench`, and plugins with an engine; samplers that only sample do
+not.
 """
 
+from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.resources import data_path
+from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import tuned_card
 from bgbench.references.hub import HubFile, fetch, is_hub_address
 from bgbench.references.shards import published_atoms, published_frames
@@ -19,7 +24,10 @@ from bgbench.runs.provenance import provenance
 from bgbench.systems.topology import sequence_of
 
 __all__ = [
+    "AbstractEngine",
+    "EnginePlugin",
     "HubFile",
+    "SimulationSettings",
     "TrainingFrames",
     "data_path",
     "evaluations_of",

@@ -12,7 +12,7 @@ import typer.main
 from bgbench.cli.main import app
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_settings, select_prefixed
-from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.suites import load_suite
 from bgbench.runs.clusters import Slurm
 from bgbench.runs.records import Record, read_arrays
@@ -154,7 +154,7 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
     suites = [path.name for path in headline.KEPT.iterdir() if path.is_dir()]
     assert "dipeptides30" in suites
     for suite in ("dipeptides-mini", "tetrapeptides30"):
-        for protocol in PROTOCOLS:
+        for protocol in plugins().protocols:
             words = "" if protocol == headline.DEFAULT else f" --protocol {protocol}"
             marker = f"<!-- headline: python benchmarks/headline.py {suite}{words} -->"
             assert headline.TableKey(f"{suite}@1", protocol).markers[0] == marker

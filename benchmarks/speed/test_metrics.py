@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from bgbench import Ensemble, Estimate, MetricCase, Proposal, Reference, TicaModel, peptide
 from bgbench.core.plugins import plugins
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.distances import tica_points, torus_points
-from bgbench.metrics.names import CHEMICAL
 from bgbench.metrics.sides import sides
 from bgbench.runs.process import peak_memory
 
@@ -48,7 +48,7 @@ def case(n: int) -> MetricCase:
 def ours(given: MetricCase) -> dict[str, float]:
     """Every metric of the registry."""
     values: dict[str, float] = {}
-    for name in CHEMICAL:
+    for name in get_protocol("bgbench@1").metrics:
         values |= plugins().metrics[name].compute(given)
     return values
 
@@ -56,7 +56,7 @@ def ours(given: MetricCase) -> dict[str, float]:
 def direct(given: MetricCase) -> dict[str, float]:
     """The same, but transport on whole matrices."""
     values: dict[str, float] = {}
-    for name in CHEMICAL:
+    for name in get_protocol("bgbench@1").metrics:
         if name not in ("torus_w2", "tica_w2"):
             values |= plugins().metrics[name].compute(given)
     s = sides(given)

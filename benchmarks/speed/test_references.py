@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from bgbench import peptide
-from bgbench.dynamics.engines import ENGINES, SOLUTE_SCALING, SimulationSettings
+from bgbench.core.plugins import plugins
+from bgbench.core.simulation import SimulationSettings
+from bgbench.dynamics.engines import SOLUTE_SCALING
 from bgbench.references.diagnostics import effective_samples, split_chains, split_rhat
 from bgbench.systems.features import chi1_atoms, dihedral, torsions
 
@@ -35,7 +37,7 @@ def slow_angles(system, x):
 def test_effective_samples_a_second(sequence):
     system, found = peptide(sequence), {}
     for name, settings in SETTINGS.items():
-        engine = ENGINES[name](system, replace(settings, seed=1))
+        engine = plugins().engines[name].engine(system, replace(settings, seed=1))
         engine.advance(settings.warm_up)
         started, rows = time.process_time(), []
         for _ in range(FRAMES):

@@ -56,7 +56,8 @@ def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> 
 def simulate_(
     targets: Annotated[list[str] | None, typer.Argument(help="suites, or sequences such as AA")] = None,
     engine: Annotated[
-        str, typer.Option(help="batched, softened (the best for references) or openmm")
+        str,
+        typer.Option(help="an engine that `bgbench list engines` names; softened is the best for references"),
     ] = "batched",
     replicas: Annotated[
         int | None, typer.Option(help="independent simulations of each system; default: the engine's")
@@ -100,12 +101,12 @@ def simulate_(
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
-    from bgbench.dynamics.engines import find_engine
+    from bgbench.core.plugins import plugins
     from bgbench.references.providers import own_folder
     from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
     from bgbench.references.training import refuse_held_out
 
-    chosen = find_engine(engine)
+    chosen = plugins().engines[engine].engine
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
     systems = targets_of(words, temperature)
     if not systems:
@@ -298,7 +299,7 @@ def certify_(
 
     The new certificate is written beside the reference (SEQ.certificate.json); its frames are not touched.
     """
-    from bgbench.dynamics.engines import ENGINES
+    from bgbench.core.plugins import plugins
     from bgbench.references.certificates import write_certificate
     from bgbench.references.diagnostics import certify_again, is_current
     from bgbench.references.providers import own_folder
@@ -308,7 +309,7 @@ def certify_(
         name, system = target.name, target.system()
         path = (place or own_folder()) / target.path
         reference = read_reference(path, system)
-        if reference.certificate["engine"] not in ENGINES:
+        if reference.certificate["engine"] not in plugins().engines:
             raise BgbenchError(
                 f"{path} was not simulated but made by '{reference.certificate['engine']}', and its frames "
                 "alone cannot say how good it is; only simulated references are certified"

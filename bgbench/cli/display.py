@@ -15,7 +15,6 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
-    from bgbench.core.plugins import Registry
     from bgbench.evaluation.audit import Check
     from bgbench.reports.compare import Comparison
     from bgbench.reports.curves import Point
@@ -200,14 +199,7 @@ def print_listing(kind: str, console: Console) -> None:
     from bgbench.core.plugins import plugins
 
     installed = plugins()
-    registries: dict[str, Registry[Any]] = {
-        "samplers": installed.samplers,
-        "energies": installed.energies,
-        "estimators": installed.estimators,
-        "metrics": installed.metrics,
-        "suites": installed.suites,
-        "trackers": installed.trackers,
-    }
+    registries = installed.registries
     table = Table(box=None, header_style="bold", pad_edge=False)
     if kind == "plugins":
         for column in ("plugin", "distribution", "version"):
@@ -218,27 +210,50 @@ def print_listing(kind: str, console: Console) -> None:
         for column in ("name", "summary", "distribution", "version"):
             table.add_column(column)
         registry = registries[kind]
+        summary = {"suites": summary_of_suite, "protocols": summary_of_protocol}.get(kind, summary_of)
         for name in registry:
             origin = registry.origin(name)
-            table.add_row(name, summary_of(registry[name]), origin.distribution, origin.version)
+            table.add_row(name, summary(registry[name]), origin.distribution, origin.version)
     else:
         raise BgbenchError(f"cannot list '{kind}'; lists: {', '.join(registries)}, plugins")
     console.print(table)
 
 
 def summary_of(entry: Any) -> str:
-    """One line on a registered entry, with what to cite in brackets; of a suite, its systems and budget."""
-    if isinstance(entry, Path):
-        return summary_of_suite(entry)
+    """One line on a registered entry, with what to cite in brackets."""
     citation = getattr(entry, "citation", "")
     return f"{entry.summary} [{citation}]" if citation else str(entry.summary)
 
 
+def broken_plugins() -> list[str]:
+    """A line for each plugin that was not loaded."""
+    from bgbench.core.plugins import plugins
+
+    return [f"not loaded: {reason}" for reason in plugins().broken.values()]
+
+
+def summary_of_protocol(path: Path) -> str:
+    """What a protocol says of itself, and what it computes; of a damaged file, what is wrong with it."""
+    from bgbench.evaluation.protocols import read_protocol
+
+    try:
+        protocol = read_protocol(path)
+    except BgbenchError as error:
+        return str(error)
+    return f"{protocol.summary}; {', '.join(protocol.metrics)}"
+
+
 def summary_of_suite(path: Path) -> str:
-    """How many systems a suite has, how long they are, and the budget and seeds of each."""
+    """How many systems a suite has, how long they are, and the budget and seeds of each.
+
+    Of a damaged file, what is wrong with it.
+    """
     from bgbench.evaluation.suites import read_suite
 
-    suite = read_suite(path)
+    try:
+        suite = read_suite(path)
+    except BgbenchError as error:
+        return str(error)
     lengths = sorted({len(name) for name in suite.systems if ":" not in name})
     span = (
         ""
@@ -277,6 +292,8 @@ def print_doctor(console: Console) -> None:
     console.print(f"OpenMM platforms: {', '.join(platforms)}")
     console.print(f"free disk here: {shutil.disk_usage('.').free / 1e9:.1f} GB")
     console.print(f"plugins: {', '.join(plugins().origins)}")
+    for line in broken_plugins():
+        console.print(line, soft_wrap=True)
     missing = [
         f"{module} (for {purpose})"
         for module, purpose in OPTIONAL.items()

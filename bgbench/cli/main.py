@@ -72,7 +72,12 @@ def run(
         str | None,
         typer.Option(help="an estimator that `bgbench list estimators` names; default: the sampler's"),
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="bgbench@1 or paper@1; default: the suite's")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="a protocol that `bgbench list protocols` names, or a YAML file; default: the suite's"
+        ),
+    ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -99,7 +104,8 @@ def run(
     tracking_uri: Annotated[
         str | None,
         typer.Option(
-            help="MLflow store that mirrors the records, or none; default: a SQLite file beside the run"
+            help="where records are mirrored: a URI of a tracker that `bgbench list trackers` names, or "
+            "none; default: a SQLite file beside the run, for MLflow"
         ),
     ] = None,
     workers: Annotated[
@@ -175,13 +181,19 @@ def run(
 @app.command("list")
 def list_(
     kind: Annotated[
-        str, typer.Argument(help="samplers, suites, metrics, estimators, energies, trackers or plugins")
+        str,
+        typer.Argument(
+            help="samplers, suites, protocols, metrics, estimators, energies, systems, engines, trackers or "
+            "plugins"
+        ),
     ],
 ) -> None:
     """List what is installed, with the distribution that it comes from and its version."""
-    from bgbench.cli.display import print_listing
+    from bgbench.cli.display import broken_plugins, print_listing
 
     print_listing(kind, out)
+    for line in broken_plugins():
+        err.print(line, soft_wrap=True)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from bgbench.core.errors import BgbenchError
-from bgbench.metrics.names import COMPARED, CURVES
+from bgbench.metrics.names import CURVES
 
 if TYPE_CHECKING:
     from bgbench.runs.runfolder import RunFolder
@@ -44,17 +44,19 @@ def show(
 def compare_(
     folders: LikeRuns,
     metric: Annotated[
-        list[str] | None, typer.Option(help="a metric; repeat for more; default: ESS and the distances")
+        list[str] | None,
+        typer.Option(help="a metric; repeat for more; default: the headline of the protocol"),
     ] = None,
     figure: Annotated[Path, typer.Option(help="file of the figure")] = Path("comparison.png"),
 ) -> None:
     """Compare runs: means with 95 % intervals, ranges of ranks, paired tests with Holm's correction."""
     from bgbench.cli.display import print_comparison
+    from bgbench.evaluation.protocols import get_protocol
     from bgbench.reports.compare import compare, draw_comparison
     from bgbench.runs.runfolder import RunFolder
 
     runs = [RunFolder.open(folder) for folder in folders]
-    names = metric or list(COMPARED)
+    names = metric or list(get_protocol(runs[0].plan.protocol, runs[0].path).headline)
     comparisons = [compare(runs, name) for name in names]
     for comparison in comparisons:
         print_comparison(comparison, out)

@@ -26,9 +26,25 @@ class Target:
 
     def system(self) -> "System":
         """The system, with a start structure."""
-        from bgbench.systems.peptides import peptide
+        from bgbench.systems.named import find_system
 
-        return peptide(self.name, self.temperature, self.forcefield)
+        return find_system(self.name, self.temperature, self.forcefield)
+
+
+def named_target(word: str, temperature: float) -> Target:
+    """The target that a sequence or the name of a registered system stands for.
+
+    Raises:
+        BgbenchError: for an unknown system or residue.
+    """
+    from bgbench.core.plugins import build_system
+    from bgbench.core.types import ForceFieldSpec
+    from bgbench.systems.named import is_registered
+    from bgbench.systems.residues import parse_sequence
+
+    if is_registered(word):
+        return Target(word, temperature, build_system(word).forcefield or ForceFieldSpec())
+    return Target(parse_sequence(word), temperature, ForceFieldSpec())
 
 
 def targets_of(words: list[str], temperature: float | None = None) -> list[Target]:
@@ -36,17 +52,15 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
     force field.
 
     Args:
-        words: names of suites, paths of suite files, or sequences.
+        words: names of suites, paths of suite files, sequences, or names of registered systems.
         temperature: in K, instead of the suites'.
 
     Raises:
         BgbenchError: for an unknown suite or an unknown residue.
     """
     from bgbench.core.plugins import plugins
-    from bgbench.core.types import ForceFieldSpec
     from bgbench.evaluation.suites import load_suite
     from bgbench.references.providers import PACKAGED_TEMPERATURE
-    from bgbench.systems.residues import parse_sequence
 
     suites = {name.partition("@")[0] for name in plugins().suites}
     targets: dict[Target, None] = {}
@@ -57,5 +71,5 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
             targets |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
         else:
             kelvin = PACKAGED_TEMPERATURE if temperature is None else temperature
-            targets[Target(parse_sequence(word), kelvin, ForceFieldSpec())] = None
+            targets[named_target(word, kelvin)] = None
     return list(targets)

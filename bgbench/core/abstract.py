@@ -268,12 +268,19 @@ class AbstractSampler(ABC):
     def sample(self, task: Task, n_samples: int) -> Proposal:
         """Draw conformers of `task.system`.
 
+        `task.system.positions` is a start structure from tables of bond lengths and angles, not a minimum of
+        the energy: relax it if you need one (`bgbench.minimise`), at the task's expense.
+
         Args:
             task: what to sample, with the energy, the generator and the conventions to use.
             n_samples: how many conformers to draw.
 
         Returns:
-            `n_samples` conformers; fewer only where the budget ends before.
+            Exactly `n_samples` conformers, in nm, of any float dtype. A cell fails with fewer than the
+            protocol scores, which is `task.n_samples`, or the budget if that is less; tuning is charged, but
+            that number stays. Frames of a walk come in the order of time, and those of several walkers of
+            one time before those of the next. `u` is for energies that the sampler had to compute anyway, as
+            walks do: they are not charged again by the estimator `none`, and `mcmc` needs them.
         """
 
     def check_supports(self, system: System) -> None:
@@ -527,6 +534,16 @@ class AbstractEstimator(ABC):
     >>> estimate.ensemble.n_samples
     10
     """
+
+    def check_sampler(self, sampler: AbstractSampler) -> None:
+        """Return if the estimator can work with this sampler; with every one, unless this is overridden.
+
+        It is called when a run is planned, before anything is spent.
+
+        Raises:
+            BgbenchError: with what the sampler lacks, such as a density.
+        """
+        del sampler
 
     @abstractmethod
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:

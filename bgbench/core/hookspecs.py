@@ -1,4 +1,4 @@
-"""The plugin contract on one page: the six hooks, and what each of them registers.
+"""The plugin contract on one page: the nine hooks, and what each of them registers.
 
 A plugin is a module. It implements any of the hooks below, marked with `bgbench.hookimpl`, and its
 distribution names it in the entry-point group `bgbench`:
@@ -7,9 +7,13 @@ distribution names it in the entry-point group `bgbench`:
     my_plugin = "my_package.my_module"
 
 bgbench imports the module and calls its hooks once, before anything else is done. bgbench's own samplers,
-energies, estimators, metrics, suites and trackers come in through the same hooks. A module that cannot be
-imported, a hook that does not exist or raises, an entry of another type and a name that is already registered
-each end the command with one line that names the plugin.
+energies, estimators, metrics, protocols, suites, systems, trackers and reference engines come in through the
+same hooks. A hook takes no arguments and returns a list. A plugin with a mistake registers nothing: a module
+that cannot be imported, a hook that does not exist, lacks its mark or raises, an entry of another type, a
+name that is no name or registered already. `bgbench list` says in one line which plugin that is and why, and
+so does the refusal of a name that nobody registered; everything else goes on working.
+
+`tests/example_plugin` implements all nine.
 
 >>> import bgbench
 >>> class Copies(bgbench.AbstractSampler):
@@ -23,6 +27,7 @@ Card(name='Copies', training_sequences=(), training_evaluations=0, training_hour
 weights_sha256='', notes='')
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +38,8 @@ import pluggy
 from bgbench.core.abstract import AbstractEnergy, AbstractEstimator, AbstractSampler, MetricCase
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import refuse_unknown_word
-from bgbench.core.types import System
+from bgbench.core.simulation import AbstractEngine
+from bgbench.core.types import Reference, System
 
 hookspec = pluggy.HookspecMarker("bgbench")
 hookimpl = pluggy.HookimplMarker("bgbench")
@@ -45,6 +51,18 @@ Better = Literal["lower", "higher", ""]
 Weights = Literal["equal", "importance", "other"]
 """What the weights of an estimator are: all equal, e^(−u)/q of its proposal, or nothing that follows from
 energies and log_q alone."""
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""Names as they are typed on the command line and stand in tables and file names."""
+
+VERSIONED_NAME = re.compile(r"[A-Za-z0-9][\w.-]*@[1-9]\d*")
+"""Names of files that are frozen once results depend on them: suites and protocols."""
+
+SYSTEM_NAME = re.compile(r"[A-Za-z0-9][\w.-]*:[A-Za-z0-9][\w.-]*")
+"""Names of registered systems. No sequence of residues has a colon."""
+
+SCHEME = re.compile(r"[a-z][a-z0-9.-]*")
+"""Schemes of URIs, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +170,19 @@ class EstimatorPlugin:
 class MetricPlugin:
     """A metric as it is registered, for protocols to name.
 
+    A metric is computed in every run whose protocol names it (`metrics:` in the protocol's YAML file).
+
     Attributes:
-        name: its name in records and tables.
+        name: its name in protocols, records and tables.
         summary: what it is, in half a sentence.
         compute: named values of a case; a value under the metric's own name is its score, and others are its
             companions in the record.
         unit: of the score; empty if it has none.
         better: `lower` or `higher`; empty for a metric that ranks nobody.
         citation: what to cite.
+        needs_atoms: True if it is of molecules alone; systems without atoms are judged without it.
+        has_floor: True for a distance to the reference that exact draws score above 0. That value is measured
+            between halves of the reference and stands beside the score, as its noise floor.
 
     Raises:
         BgbenchError: for another word in `better`.
@@ -177,6 +200,8 @@ did you mean 'lower'?
     unit: str = ""
     better: Better = "lower"
     citation: str = ""
+    needs_atoms: bool = False
+    has_floor: bool = False
 
     def __post_init__(self) -> None:
         refuse_unknown_word(f"metric '{self.name}': better", self.better, get_args(Better))
@@ -187,10 +212,12 @@ class TrackerPlugin:
     """A tracker as it is registered: it mirrors a run folder to a URI, again and again while the run goes on.
 
     Attributes:
-        name: its name, which is also the scheme of its URIs: `--tracking-uri NAME://…`.
+        name: its name, which is also the scheme of its URIs: `--tracking-uri NAME://…`. In lower case.
         summary: what it is, in half a sentence.
-        mirror: called as `mirror(folder, uri, sent)`. `sent` is empty at first; the tracker notes in it what
-            it need not send again: under a cell's name, the time at which its record was written.
+        mirror: called as `mirror(folder, uri, sent)` in a process of its own. `sent` is empty at first; the
+            tracker notes in it what it need not send again: under a cell's name, the time at which its record
+            was written.
+        schemes: further schemes of its URIs. A driver after `+` is no part of a scheme.
 
     >>> from pathlib import Path
     >>> import bgbench
@@ -205,11 +232,74 @@ class TrackerPlugin:
     name: str
     summary: str
     mirror: Callable[[Path, str, dict[str, int]], None]
+    schemes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SystemPlugin:
+    """A system of one's own as it is registered, for the `systems:` list of suites.
+
+    Attributes:
+        name: `FAMILY:NAME`, as suites and records call it.
+        summary: what it is, in half a sentence.
+        build: builds the system, whose name must be this one. It is run at the temperature of the suite.
+        reference: returns its reference, where that is drawn or computed and not stored. The temperature of
+            such a system is fixed: it is that of the system that `build` returns. Without it, the reference
+            is a file, as a peptide's is: `bgbench data simulate NAME` makes it.
+
+    >>> import torch, bgbench
+    >>> def argon():
+    ...     return bgbench.System("noble:argon", torch.zeros(1, 3), (bgbench.Atom(0, "AR", "AR", "Ar"),))
+    >>> bgbench.SystemPlugin("noble:argon", "one atom", build=argon).build().n_atoms
+    1
+    """
+
+    name: str
+    summary: str
+    build: Callable[[], System]
+    reference: Callable[[], Reference] | None = None
+
+
+@dataclass(frozen=True)
+class EnginePlugin:
+    """An engine that simulates references, as it is registered, for `bgbench data simulate --engine NAME`.
+
+    Attributes:
+        name: its name on the command line and in certificates.
+        summary: what it is, in half a sentence.
+        engine: the class. It is called with a system and `SimulationSettings`.
+        citation: what to cite.
+
+    >>> from bgbench.data import EnginePlugin
+    >>> from bgbench.dynamics.engines import TemperingEngine
+    >>> EnginePlugin("mine", "parallel tempering", TemperingEngine).engine.reference_settings().replicas
+    16
+
+    Raises:
+        BgbenchError: unless `engine` is a class derived from `AbstractEngine`.
+    """
+
+    name: str
+    summary: str
+    engine: type[AbstractEngine]
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.engine, type) and issubclass(self.engine, AbstractEngine)):
+            raise BgbenchError(
+                f"engine '{self.name}': engine must be a class derived from bgbench.data.AbstractEngine, got "
+                f"{self.engine!r}"
+            )
 
 
 @hookspec
 def bgbench_samplers() -> Sequence[SamplerPlugin]:  # type: ignore[empty-body]
-    """Samplers: `bgbench run NAME`."""
+    """Samplers: `bgbench run NAME`.
+
+    A sampler that walks and returns its energies names `mcmc` as its estimator, whose errors know that frames
+    near in time are alike; one that draws independently without a density names `none`; one with a density
+    `snis`.
+    """
 
 
 @hookspec
@@ -228,10 +318,25 @@ def bgbench_metrics() -> Sequence[MetricPlugin]:  # type: ignore[empty-body]
 
 
 @hookspec
+def bgbench_protocols() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Protocol files `NAME@VERSION.yaml`: `bgbench run SAMPLER --protocol NAME@VERSION`."""
+
+
+@hookspec
+def bgbench_systems() -> Sequence[SystemPlugin]:  # type: ignore[empty-body]
+    """Systems by name: `systems: ["FAMILY:NAME"]` in a suite."""
+
+
+@hookspec
+def bgbench_engines() -> Sequence[EnginePlugin]:  # type: ignore[empty-body]
+    """Engines that simulate references: `bgbench data simulate --engine NAME`."""
+
+
+@hookspec
 def bgbench_suites() -> Sequence[Path]:  # type: ignore[empty-body]
     """Suite files `NAME@VERSION.yaml`: `bgbench run SAMPLER --suite NAME`."""
 
 
 @hookspec
 def bgbench_trackers() -> Sequence[TrackerPlugin]:  # type: ignore[empty-body]
-    """Trackers that mirror a run folder: `--tracking-uri NAME://…`."""
+    """Trackers that mirror a run folder: `bgbench run SAMPLER --tracking-uri NAME://…`."""

@@ -1,5 +1,8 @@
 """Finds plugins by entry point, checks that they keep the contract, and refuses duplicate names."""
 
+import inspect
+import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -8,13 +11,32 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
 import pluggy
+import torch
 
 from bgbench.core import hookspecs
-from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Measure
+from bgbench.core.abstract import (
+    AbstractDensitySampler,
+    AbstractEnergy,
+    AbstractEstimator,
+    AbstractSampler,
+    Measure,
+)
 from bgbench.core.errors import BgbenchError
-from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
+from bgbench.core.hookspecs import (
+    PLAIN_NAME,
+    SCHEME,
+    SYSTEM_NAME,
+    VERSIONED_NAME,
+    EnergyPlugin,
+    EnginePlugin,
+    EstimatorPlugin,
+    MetricPlugin,
+    SamplerPlugin,
+    SystemPlugin,
+    TrackerPlugin,
+)
 from bgbench.core.options import refuse_unknown_word
-from bgbench.core.types import Card, System
+from bgbench.core.types import Card, Reference, System
 
 T = TypeVar("T")
 GROUP = "bgbench"
@@ -23,11 +45,12 @@ GROUP = "bgbench"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a plugin comes from: the entry point's name, and its distribution."""
+    """Where a plugin comes from: the entry point's name, its distribution, and the package that it names."""
 
     plugin: str
     distribution: str
     version: str
+    package: str = ""
 
     def __str__(self) -> str:
         return f"plugin {self.plugin} of {self.distribution}"
@@ -39,39 +62,54 @@ class Registry(Generic[T]):
     Args:
         kind: what an entry is, for messages: `energy`.
         plural: the word of `bgbench list`: `energies`.
+        pattern: what names look like.
+        broken: a line for each plugin that was not loaded; read when a name is unknown.
     """
 
-    def __init__(self, kind: str, plural: str) -> None:
-        self.kind, self.plural = kind, plural
+    def __init__(self, kind: str, plural: str, pattern: re.Pattern[str], broken: Mapping[str, str]) -> None:
+        self.kind, self.plural, self.pattern = kind, plural, pattern
+        self._broken = broken
         self._entries: dict[str, tuple[T, Origin]] = {}
+        self._disputed: dict[str, str] = {}
 
     def add(self, name: str, entry: T, origin: Origin) -> None:
         """Register an entry.
 
         Raises:
-            BgbenchError: naming both distributions, if the name is registered already.
+            BgbenchError: for a name that is no name; and naming both distributions, if it is registered
+                already. Nobody can tell which of the two was meant: from then on it is refused.
         """
+        if not isinstance(name, str) or not self.pattern.fullmatch(name):
+            raise BgbenchError(f"{self.kind} {name!r} is no name for the command line; {FORMS[self.pattern]}")
         if name in self._entries:
             other = self._entries[name][1]
-            raise BgbenchError(
+            self._disputed[name] = (
                 f"two plugins register {self.kind} '{name}': {other.distribution} ({other.plugin}) and "
                 f"{origin.distribution} ({origin.plugin}); uninstall one of them"
             )
+            raise BgbenchError(self._disputed[name])
         self._entries[name] = (entry, origin)
 
+    def remove(self, origin: Origin) -> None:
+        """Remove everything of one origin."""
+        self._entries = {name: entry for name, entry in self._entries.items() if entry[1] != origin}
+
     def __getitem__(self, name: str) -> T:
+        if name in self._disputed:
+            raise BgbenchError(self._disputed[name])
         if name not in self._entries:
-            known = ", ".join(sorted(self._entries)) or "none"
+            known = ", ".join(self) or "none"
+            broken = "".join(f"; not loaded: {reason}" for reason in self._broken.values())
             raise BgbenchError(
-                f"unknown {self.kind} '{name}'; known: {known} (see `bgbench list {self.plural}`)"
+                f"unknown {self.kind} '{name}'; known: {known} (see `bgbench list {self.plural}`){broken}"
             )
         return self._entries[name][0]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._entries))
+        return iter(sorted(set(self._entries) - set(self._disputed)))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries and name not in self._disputed
 
     def origin(self, name: str) -> Origin:
         """Where the entry called `name` comes from.
@@ -83,77 +121,135 @@ class Registry(Generic[T]):
         return self._entries[name][1]
 
 
+FORMS: Mapping[re.Pattern[str], str] = {
+    PLAIN_NAME: "letters, digits, '.', '_' and '-' make one",
+    VERSIONED_NAME: "call the file NAME@1.yaml, of letters, digits, '.', '_' and '-'",
+    SYSTEM_NAME: "write FAMILY:NAME, each of letters, digits, '.', '_' and '-'",
+    SCHEME: "a scheme of URIs is of lower-case letters, digits, '.' and '-'",
+}
+"""What a name should have looked like."""
+
+
 class Plugins:
-    """Everything that is registered, by kind."""
+    """Everything that is registered, by kind.
+
+    Attributes:
+        origins: of the plugins that were loaded, by their names.
+        broken: a line for each plugin that was not, by its name.
+    """
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
         self.origins: dict[str, Origin] = {}
-        self.samplers: Registry[SamplerPlugin] = Registry("sampler", "samplers")
-        self.energies: Registry[EnergyPlugin] = Registry("energy", "energies")
-        self.estimators: Registry[EstimatorPlugin] = Registry("estimator", "estimators")
-        self.metrics: Registry[MetricPlugin] = Registry("metric", "metrics")
-        self.suites: Registry[Path] = Registry("suite", "suites")
-        self.trackers: Registry[TrackerPlugin] = Registry("tracker", "trackers")
+        self.broken: dict[str, str] = {}
+
+        def registry(kind: str, plural: str, pattern: re.Pattern[str] = PLAIN_NAME) -> Registry[Any]:
+            return Registry(kind, plural, pattern, self.broken)
+
+        self.samplers: Registry[SamplerPlugin] = registry("sampler", "samplers")
+        self.energies: Registry[EnergyPlugin] = registry("energy", "energies")
+        self.estimators: Registry[EstimatorPlugin] = registry("estimator", "estimators")
+        self.metrics: Registry[MetricPlugin] = registry("metric", "metrics")
+        self.protocols: Registry[Path] = registry("protocol", "protocols", VERSIONED_NAME)
+        self.suites: Registry[Path] = registry("suite", "suites", VERSIONED_NAME)
+        self.systems: Registry[SystemPlugin] = registry("system", "systems", SYSTEM_NAME)
+        self.trackers: Registry[TrackerPlugin] = registry("tracker", "trackers", SCHEME)
+        self.engines: Registry[EnginePlugin] = registry("engine", "engines")
+
+    @property
+    def kinds(self) -> Mapping[type, Registry[Any]]:
+        """Registries of plugin classes, by the class. Suites and protocols are paths and have none."""
+        return {
+            SamplerPlugin: self.samplers,
+            EnergyPlugin: self.energies,
+            EstimatorPlugin: self.estimators,
+            MetricPlugin: self.metrics,
+            SystemPlugin: self.systems,
+            TrackerPlugin: self.trackers,
+            EnginePlugin: self.engines,
+        }
+
+    @property
+    def registries(self) -> Mapping[str, Registry[Any]]:
+        """All registries by the word of `bgbench list`, which is also the hook's after `bgbench_`."""
+        kinds = (*self.kinds.values(), self.protocols, self.suites)
+        return {registry.plural: registry for registry in kinds}
 
     def register(self, module: Any, origin: Origin) -> None:
-        """Register what the hooks of one plugin module return.
+        """Register what the hooks of one plugin module return; all of it, or after a mistake nothing.
 
         Raises:
-            BgbenchError: naming the plugin, for a hook that does not exist, takes arguments, raises, or
-                returns anything but a list of its kind; and for a name that is registered already.
+            BgbenchError: naming the plugin, for a hook that does not exist, lacks its mark, takes arguments,
+                raises, or returns anything but a list of its kind; for a module without hooks; and for a name
+                that is no name or registered already.
         """
         try:
-            self.manager.register(module, name=origin.plugin)
-            self.manager.check_pending()
-        except pluggy.PluginValidationError as error:
+            self._register(module, origin)
+        except (BgbenchError, pluggy.PluginValidationError) as error:
+            if self.manager.has_plugin(origin.plugin):
+                self.manager.unregister(name=origin.plugin)
+            for registry in self.registries.values():
+                registry.remove(origin)
             raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
         self.origins[origin.plugin] = origin
-        for hook, registry, kind, name_of in self._kinds():
+
+    def _register(self, module: Any, origin: Origin) -> None:
+        self.manager.register(module, name=origin.plugin)
+        self.manager.check_pending()
+        hooks = {f"bgbench_{plural}": registry for plural, registry in self.registries.items()}
+        _refuse_unmarked(module, hooks)
+        for hook, registry in hooks.items():
             for caller in getattr(self.manager.hook, hook).get_hookimpls():
                 if caller.plugin is module:
-                    for entry in _call(caller.function, hook, kind, origin):
-                        registry.add(name_of(entry), entry, origin)
+                    for entry in self._call(caller.function, hook, registry):
+                        name = entry.stem if isinstance(entry, Path) else entry.name
+                        registry.add(name, entry, origin)
 
-    def _kinds(self) -> tuple[tuple[str, Registry[Any], type, Callable[[Any], str]], ...]:
-        """For each hook: where its entries go, what they are, and what they are called."""
-        return (
-            ("bgbench_samplers", self.samplers, SamplerPlugin, lambda entry: entry.name),
-            ("bgbench_energies", self.energies, EnergyPlugin, lambda entry: entry.name),
-            ("bgbench_estimators", self.estimators, EstimatorPlugin, lambda entry: entry.name),
-            ("bgbench_metrics", self.metrics, MetricPlugin, lambda entry: entry.name),
-            ("bgbench_suites", self.suites, Path, lambda path: path.stem),
-            ("bgbench_trackers", self.trackers, TrackerPlugin, lambda entry: entry.name),
-        )
+    def _call(self, function: Callable[[], Any], hook: str, registry: Registry[Any]) -> list[Any]:
+        """What a hook returns.
+
+        Raises:
+            BgbenchError: if the hook raises or returns anything but entries of its kind, or files that do not
+                exist.
+        """
+        kind = next((kind for kind, its in self.kinds.items() if its is registry), Path)
+        try:
+            returned = function()
+        except BgbenchError as error:
+            raise BgbenchError(f"{hook}: {_in_one_line(error)}") from error
+        except Exception as error:
+            raise BgbenchError(f"{hook} raised {_describe(error)}; update or uninstall it") from error
+        if isinstance(returned, (str, bytes)) or not isinstance(returned, (list, tuple)):
+            raise BgbenchError(f"{hook} must return a list of {kind.__name__}, got {returned!r}")
+        for entry in returned:
+            if not isinstance(entry, kind):
+                raise BgbenchError(f"{hook} must return a list of {kind.__name__}, got {entry!r} in it")
+            if isinstance(entry, Path) and not entry.is_file():
+                raise BgbenchError(f"{hook}: {entry} does not exist; does its package contain the file?")
+        return list(returned)
 
 
-def _call(function: Callable[[], Any], hook: str, kind: type, origin: Origin) -> list[Any]:
-    """What a hook returns.
-
-    Raises:
-        BgbenchError: naming the plugin, if the hook raises or returns anything but entries of its kind.
-    """
-    try:
-        entries = list(function())
-    except BgbenchError as error:
-        raise BgbenchError(f"{origin}: {hook}: {_in_one_line(error)}") from error
-    except Exception as error:
-        raise BgbenchError(
-            f"{origin}: {hook} raised {type(error).__name__}: {_in_one_line(error)}; update or uninstall it"
-        ) from error
-    for entry in entries:
-        if not isinstance(entry, kind):
-            raise BgbenchError(f"{origin}: {hook} must return a list of {kind.__name__}, got {entry!r} in it")
-    return entries
+def _refuse_unmarked(module: Any, hooks: Mapping[str, Any]) -> None:
+    """Raise BgbenchError for a hook without its mark, which nobody would call, and a module without any."""
+    functions = {
+        name: value
+        for name, value in vars(module).items()
+        if name.startswith("bgbench_") and inspect.isfunction(value)
+    }
+    marked = [name for name, value in functions.items() if getattr(value, f"{GROUP}_impl", None)]
+    for name in functions:
+        if name not in marked and (name in hooks or not marked):
+            raise BgbenchError(f"{name} is not marked as a hook; write @bgbench.hookimpl above it")
+    if not marked:
+        raise BgbenchError(f"it implements no hook; they are {', '.join(hooks)}")
 
 
 @cache
 def plugins() -> Plugins:
     """The installed plugins, loaded on the first call; bgbench's own entries come first.
 
-    Raises:
-        BgbenchError: naming the plugin, if one cannot be imported or does not keep the contract.
+    A plugin with a mistake is left out, with a line in `broken`.
     """
     loaded = Plugins()
     points = entry_points(group=GROUP)
@@ -162,8 +258,12 @@ def plugins() -> Plugins:
             point.name,
             point.dist.name if point.dist else "unknown",
             point.dist.version if point.dist else "",
+            point.value.partition(":")[0].partition(".")[0],
         )
-        loaded.register(_import(point.load, origin), origin)
+        try:
+            loaded.register(_import(point.load, origin), origin)
+        except BgbenchError as error:
+            loaded.broken[origin.plugin] = str(error)
     return loaded
 
 
@@ -177,15 +277,35 @@ def _import(load: Callable[[], Any], origin: Origin) -> Any:
         return load()
     except BgbenchError as error:
         raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BgbenchError(
-            f"{origin} could not be imported: {type(error).__name__}: {_in_one_line(error)}; "
-            "update or uninstall it"
+            f"{origin} could not be imported: {_describe(error)}; update or uninstall it"
         ) from error
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _describe(error: BaseException) -> str:
+    """What was raised and where, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {_in_one_line(error)} ({Path(last.filename).name}, line {last.lineno})"
+
+
+def _build(origin: Origin, what: str, build: Callable[[], object]) -> object:
+    """What a plugin's `build` returns.
+
+    Raises:
+        BgbenchError: naming the plugin, if it raises anything but a BgbenchError, such as a refused option,
+            or a lack of memory.
+    """
+    try:
+        return build()
+    except (BgbenchError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise BgbenchError(f"{origin}: building {what} raised {_describe(error)}") from error
 
 
 def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
@@ -202,18 +322,85 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     >>> build_sampler("prior", {"width": "0.01"}).card.name
     'prior'
     """
-    sampler: object = plugins().samplers[name].build(options)
-    origin = plugins().samplers.origin(name)
+    plugin, origin = plugins().samplers[name], plugins().samplers.origin(name)
+    sampler = _build(origin, f"sampler '{name}'", lambda: plugin.build(options))
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
-    if not isinstance(sampler.card, Card):
+    card = _build(origin, f"the card of '{name}'", lambda: sampler.card)
+    if not isinstance(card, Card):
         raise BgbenchError(
             f"{origin}: the card of '{name}' must be a bgbench.Card (an attribute or a property), got "
-            f"{sampler.card!r}"
+            f"{card!r}"
         )
     if isinstance(sampler, AbstractDensitySampler):
         refuse_unknown_word(f"{origin}: {type(sampler).__name__}.measure", sampler.measure, get_args(Measure))
     return sampler
+
+
+def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
+    """Build a registered estimator, and check that it is one.
+
+    Args:
+        name: its name, as `bgbench list estimators` prints it.
+        options: the words of `--set estimator.NAME=VALUE`.
+
+    Raises:
+        BgbenchError: for an unknown estimator or option, and for a plugin that builds something else.
+
+    >>> type(build_estimator("snis", {"cut": "psis"})).__name__
+    'SNIS'
+    """
+    plugin, origin = plugins().estimators[name], plugins().estimators.origin(name)
+    estimator = _build(origin, f"estimator '{name}'", lambda: plugin.build(options))
+    if not isinstance(estimator, AbstractEstimator):
+        raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
+    return estimator
+
+
+def build_system(name: str) -> System:
+    """Build a registered system, and check that it is one of that name.
+
+    Args:
+        name: its name, as `bgbench list systems` prints it.
+
+    Raises:
+        BgbenchError: for an unknown system, and for a plugin that builds something else.
+
+    >>> build_system("analytic:harmonic").n_atoms
+    1
+    """
+    plugin, origin = plugins().systems[name], plugins().systems.origin(name)
+    system = _build(origin, f"system '{name}'", plugin.build)
+    if not isinstance(system, System):
+        raise BgbenchError(f"{origin}: building '{name}' must give a bgbench.System, got {system!r}")
+    if system.name != name:
+        raise BgbenchError(f"{origin}: system '{name}' calls itself '{system.name}'; it has one name")
+    return system
+
+
+def build_reference(name: str) -> Reference:
+    """The reference that a registered system comes with, and check that it is one of that system.
+
+    Args:
+        name: of a system whose plugin has a reference.
+
+    Raises:
+        BgbenchError: for an unknown system, and for a plugin that returns something else.
+
+    >>> build_reference("analytic:harmonic").grade
+    'gold'
+    """
+    plugin, origin = plugins().systems[name], plugins().systems.origin(name)
+    make: Callable[[], object] = plugin.reference or (lambda: None)
+    made = _build(origin, f"the reference of '{name}'", make)
+    if not isinstance(made, Reference):
+        raise BgbenchError(f"{origin}: the reference of '{name}' must be a bgbench.Reference, got {made!r}")
+    n_atoms = build_system(name).n_atoms
+    if made.x.shape[1] != n_atoms:
+        raise BgbenchError(
+            f"{origin}: the reference of '{name}' has {made.x.shape[1]} atoms, the system {n_atoms}"
+        )
+    return made
 
 
 def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
@@ -234,4 +421,8 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     >>> bgbench.energy(system, backend="batched").energy(system.positions[None]).shape
     torch.Size([1])
     """
-    return plugins().energies[backend].build(system)
+    plugin, origin = plugins().energies[backend], plugins().energies.origin(backend)
+    built = _build(origin, f"energy '{backend}' of {system.name}", lambda: plugin.build(system))
+    if not isinstance(built, AbstractEnergy):
+        raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
+    return built

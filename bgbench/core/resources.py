@@ -4,7 +4,12 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent.parent
 _PACKED = _PACKAGE / "_data"
-_PLACES = {"suites": "benchmarks/suites", "datasets": "datasets", "site": "leaderboard/site"}
+_PLACES = {
+    "suites": "benchmarks/suites",
+    "protocols": "benchmarks/protocols",
+    "datasets": "datasets",
+    "site": "leaderboard/site",
+}
 
 
 def _folder(kind: str) -> Path:
@@ -14,6 +19,11 @@ def _folder(kind: str) -> Path:
 def suites_path() -> Path:
     """The folder of suite files."""
     return _folder("suites")
+
+
+def protocols_path() -> Path:
+    """The folder of protocol files."""
+    return _folder("protocols")
 
 
 def data_path(*parts: str) -> Path:

@@ -8,9 +8,9 @@ energies in kJ/mol). Then read `tempering`: `Tempering` exchanges walkers betwee
 exchanges walkers between copies of the energy in which torsions, contacts and the solvent are scaled down at
 one temperature (as REST2 does), and adds torsion moves.
 
-`engines` is what makes reference frames: `SimulationSettings` says how to simulate, and `find_engine` gives
-the engine of a name that `bgbench data simulate --engine` takes. Each is an `AbstractEngine`, which can be
-saved and resumed.
+`engines` is what makes reference frames: bgbench's own engines, registered like those of any plugin for
+`bgbench data simulate --engine`. Each can be saved and resumed. Their interface and their settings are in
+`core.simulation`, and `find_engine` gives the engine that settings name.
 
 Nothing is metered and no file is written here: `references.simulate` runs the engines and stores the frames.
 The one Langevin step of an annealing is `estimators.langevin`, an estimator's own; the energies are in the

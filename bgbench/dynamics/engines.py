@@ -1,10 +1,13 @@
-"""Engines that simulate reference frames. Each starts, advances by rounds, and can be frozen into arrays."""
+"""Engines that simulate reference frames: parallel tempering, solute scaling, plain OpenMM.
+
+`bgbench.core.simulation` has their interface. `softened` is what files and the command line call replica
+exchange with solute scaling.
+"""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +15,9 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.errors import BgbenchError
-from bgbench.core.types import System, check_word
+from bgbench.core.plugins import plugins
+from bgbench.core.simulation import AbstractEngine, SimulationSettings
+from bgbench.core.types import System
 from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.solute_scaling import (
@@ -28,9 +33,6 @@ from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import OpenMMEnergy, openmm_system
 from bgbench.energies.parameters import Parameters
 
-EngineName = Literal["batched", "softened", "openmm"]
-"""What files and the command line call the engines; `softened` is replica exchange with solute scaling."""
-
 ANNEALING_TEMPERATURE = 700.0
 """K at which independent starts are made."""
 
@@ -38,119 +40,6 @@ MINIMISER_EVALUATIONS = 300
 
 MAX_OPENMM_SEED = 2_000_000
 """OpenMM's seeds have 31 bits, and a seed here stands for a thousand of them, one for each replica."""
-
-
-@dataclass(frozen=True)
-class SimulationSettings:
-    """How to simulate references.
-
-    Args:
-        engine: `batched`, `softened` or `openmm`.
-        replicas: independent starts.
-        rungs: temperatures of a ladder, or scales of `softened`.
-        high: K, the top of the ladder; of `softened`, the temperature that the scaled terms stand for.
-        step: fs.
-        hydrogen_mass: Da; 0 leaves hydrogens as the force field has them.
-        round_steps: steps between exchanges.
-        rounds_per_frame: rounds between two frames.
-        warm_up: rounds thrown away at the start.
-        anneal_steps: before the warm-up, at 700 K; of `softened`, at the top rung.
-        torsion_moves: tried by each walker and round, `softened` only.
-        seed: of starts, dynamics, moves and exchanges.
-
-    Raises:
-        BgbenchError: for an unknown engine, or a number that is too small, too large for the engine, or not
-            finite.
-    """
-
-    engine: EngineName = "batched"
-    replicas: int = 16
-    rungs: int = 6
-    high: float = 700.0
-    step: float = 1.0
-    hydrogen_mass: float = 0.0
-    round_steps: int = 200
-    rounds_per_frame: int = 2
-    warm_up: int = 100
-    anneal_steps: int = 20_000
-    torsion_moves: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_word("engine", self.engine, EngineName)
-        least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}
-        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "torsion_moves": 0, "seed": 0}
-        for name, limit in least.items():
-            if not limit <= getattr(self, name) < math.inf:
-                words = name.replace("_", " ")
-                raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
-        ENGINES[self.engine].check_settings(self)
-
-    def to_record(self) -> dict[str, Any]:
-        """The settings as certificates hold them, where torsion moves are called `turns`."""
-        return {"turns" if name == "torsion_moves" else name: value for name, value in asdict(self).items()}
-
-
-class AbstractEngine(ABC):
-    """Walkers whose positions at the target temperature are the frames."""
-
-    settings: SimulationSettings
-
-    @abstractmethod
-    def __init__(self, system: System, settings: SimulationSettings) -> None:
-        """Start the walkers; the warm-up is the caller's."""
-
-    @staticmethod
-    @abstractmethod
-    def reference_settings() -> SimulationSettings:
-        """This engine's settings for references."""
-
-    @staticmethod
-    @abstractmethod
-    def training_settings() -> SimulationSettings:
-        """This engine's settings for training and validation sets, which are short and broad."""
-
-    @staticmethod
-    @abstractmethod
-    def check_settings(settings: SimulationSettings) -> None:
-        """Raise BgbenchError for settings that only this kind of engine refuses."""
-
-    @staticmethod
-    @abstractmethod
-    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
-        """Energy evaluations of a replica whose walkers take `steps` after their start was annealed."""
-
-    @property
-    @abstractmethod
-    def energy(self) -> AbstractEnergy:
-        """The energy whose ensemble the frames are drawn from."""
-
-    @abstractmethod
-    def advance(self, rounds: int) -> None:
-        """Run this many rounds of dynamics."""
-
-    @abstractmethod
-    def copy_target_positions(self) -> np.ndarray:
-        """`(replicas, atoms, 3)` nm at the target temperature, float32."""
-
-    @abstractmethod
-    def start_langevin(self) -> "AbstractEngine":
-        """Plain Langevin dynamics at the target temperature, going on from this engine's last positions.
-
-        An engine whose own dynamics are plain may return itself, and is then advanced further.
-        """
-
-    @abstractmethod
-    def freeze(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on."""
-
-    @abstractmethod
-    def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a frozen state."""
-
-    @abstractmethod
-    def describe(self) -> dict[str, Any]:
-        """What the certificate says of the dynamics."""
 
 
 class TemperingEngine(AbstractEngine):
@@ -415,23 +304,15 @@ def build_openmm_system(system: System, settings: SimulationSettings) -> Any:
     return built
 
 
-ENGINES: dict[str, type[AbstractEngine]] = {
-    "batched": TemperingEngine,
-    "softened": SoluteScalingEngine,
-    "openmm": OpenMMEngine,
-}
-"""Engines by the names of `EngineName`; each is made of a system and settings."""
-
-
-def find_engine(name: str) -> type[AbstractEngine]:
-    """The engine called `name`.
+def find_engine(settings: SimulationSettings) -> type[AbstractEngine]:
+    """The engine of these settings.
 
     Raises:
-        BgbenchError: for an unknown name, listing the known ones.
+        BgbenchError: for an unknown engine, listing the known ones, or settings that it refuses.
     """
-    if name not in ENGINES:
-        raise BgbenchError(f"unknown engine '{name}'; choose one of {', '.join(ENGINES)}")
-    return ENGINES[name]
+    engine = plugins().engines[settings.engine].engine
+    engine.check_settings(settings)
+    return engine
 
 
 BROAD = SimulationSettings(
@@ -475,5 +356,5 @@ def count_evaluations(settings: SimulationSettings, frames: int) -> int:
     Not counted are the energy of each walker and round that `batched` needs for its swaps, minimisation, and
     the runs that TICA is fitted on.
     """
-    engine = ENGINES[settings.engine]
+    engine = find_engine(settings)
     return settings.replicas * engine.count_evaluations(settings, count_steps(settings, frames))

@@ -87,6 +87,13 @@ class SelfImprove(AbstractEstimator):
         owner = "estimator self-improve"
         return cls(parse_options(SelfImproveOptions, options, owner=owner, prefix="estimator"))
 
+    def check_sampler(self, sampler: AbstractSampler) -> None:
+        require_density(sampler)
+        if self.options.rounds and not isinstance(sampler, Tunable):
+            raise Unsupported(cannot_tune(sampler))
+        if self.options.save is not None and not isinstance(sampler, Tunable):
+            raise Unsupported(f"{type(sampler).__name__} has no weights to write to {self.options.save}")
+
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         current, started = require_density(sampler), time.perf_counter()
         snis = SNIS(SNISOptions(handedness=self.options.handedness))
@@ -124,7 +131,7 @@ class SelfImprove(AbstractEstimator):
         """
         options = self.options
         if not isinstance(teacher, Tunable):
-            raise Unsupported(f"{type(teacher).__name__} cannot be fine-tuned; use --estimator smc-mala")
+            raise Unsupported(cannot_tune(teacher))
         try:
             estimate = snis.reweight(teacher, task, n)
         except NonFinite as error:
@@ -141,6 +148,11 @@ class SelfImprove(AbstractEstimator):
             "power_of_training_weights": power,
             "effective_training_points": ess(tempered.log_w) * n,
         }
+
+
+def cannot_tune(sampler: AbstractSampler) -> str:
+    """What is wrong with a sampler that is not tunable."""
+    return f"{type(sampler).__name__} cannot be fine-tuned; use --estimator smc-mala"
 
 
 def temper(log_w: Tensor, power: float) -> Tensor:

@@ -102,6 +102,9 @@ class SMC(AbstractEstimator):
         owner = f"estimator smc-{kernel}"
         return cls(kernel, parse_options(SMCOptions, options, owner=owner, prefix="estimator"))
 
+    def check_sampler(self, sampler: AbstractSampler) -> None:
+        require_density(sampler)
+
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         density_sampler = require_density(sampler)
         task = override_handedness(task, self.options.handedness)

@@ -56,6 +56,9 @@ class SNIS(AbstractEstimator):
         """
         return cls(parse_options(SNISOptions, options, owner="estimator snis", prefix="estimator"))
 
+    def check_sampler(self, sampler: AbstractSampler) -> None:
+        require_density(sampler)
+
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         return self.reweight(require_density(sampler), task, task.oracle.remaining)
 

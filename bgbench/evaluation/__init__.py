@@ -4,7 +4,8 @@ A `Cell` is all that determines one result: sampler, estimator, protocol, suite,
 and options. Open `evaluate` first: its function of the same name is the whole way of a cell on one page, and
 returns an `Outcome`. Then read `cell`, and `bench`, where `open_bench` collects what the cell is judged on:
 the system, its reference, the protocol, the metered energy. Two kinds of named, versioned terms come with it:
-`suites` reads the lists of systems, and `protocols` holds the rules of judging.
+`suites` reads the lists of systems, and `protocols` the rules of judging, which name the metrics; both are
+YAML files, which `versioned` reads.
 
 The modules follow the way of a cell: `guard` notices when a sampler changes anything global, `checks` refuses
 samples or energies of another system, `judging` (`judge`) computes the metrics beside the scores of exact

@@ -16,8 +16,7 @@ from bgbench.evaluation.floors import FloorKey, Floors, Scores
 from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import find_reference
-from bgbench.systems.analytic import analytic_reference, analytic_system, is_analytic
-from bgbench.systems.peptides import peptide
+from bgbench.systems.named import find_system
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def open_bench(
 
     Args:
         cell: the cell.
-        folder: its run folder, whose copy of the suite is used.
+        folder: its run folder, whose copies of suite and protocol are used.
         measured: floors and controls that are known already, of any reference; the others are measured when
             the cell is judged.
 
@@ -60,14 +59,10 @@ def open_bench(
         BgbenchError: for anything unknown or not at hand, saying how to get it.
     """
     suite = load_suite(cell.suite, folder)
-    if is_analytic(cell.system):
-        system = analytic_system(cell.system)
-        reference = analytic_reference(cell.system)
-    else:
-        system = peptide(cell.system, cell.temperature, suite.forcefield)
-        reference = find_reference(system, suite.id)
+    system = find_system(cell.system, cell.temperature, suite.forcefield)
+    reference = find_reference(system, suite.id)
     target = energy(system, cell.energy)
-    protocol = get_protocol(cell.protocol)
+    protocol = get_protocol(cell.protocol, folder)
     return Bench(
         cell=cell,
         system=system,

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
-from bgbench.core.plugins import build_sampler, plugins
+from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card, Reference
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
@@ -62,7 +62,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
     cell = bench.cell
     with stages("building"):
         sampler = build_sampler(cell.sampler, cell.options)
-        estimator = plugins().estimators[cell.estimator].build(cell.estimator_options)
+        estimator = build_estimator(cell.estimator, cell.estimator_options)
         refuse_unsupported(sampler, bench.system)
 
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)

@@ -16,10 +16,11 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from bgbench.core.abstract import Estimate, MetricCase
+from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal, Reference, System
 from bgbench.evaluation.protocols import Protocol
 from bgbench.metrics.compute import compute_metrics
-from bgbench.metrics.names import WITH_FLOOR, WITH_SKILL
+from bgbench.metrics.names import WITH_SKILL
 
 CONTROL_WIDTH = 0.02
 """Width of the prior, nm; the `prior` sampler's own."""
@@ -69,12 +70,23 @@ class Floors:
     reference: Reference
     scores: Mapping[FloorKey, Scores] = field(default_factory=dict)
 
+    @property
+    def with_floor(self) -> tuple[str, ...]:
+        """Metrics of the protocol that exact draws score above 0."""
+        registry = plugins().metrics
+        return tuple(name for name in self.protocol.metrics_of(self.system) if registry[name].has_floor)
+
+    @property
+    def with_control(self) -> tuple[str, ...]:
+        """Metrics of the protocol that the prior is scored by."""
+        return tuple(name for name in self.protocol.metrics_of(self.system) if name in WITH_SKILL)
+
     def recall(self, scores: Mapping[FloorKey, Scores]) -> "Floors":
         """These floors, with those among `scores` that are of this reference under this protocol.
 
         A reference without a hash recalls nothing: nobody knows which reference such scores are of.
         """
-        own = (self.protocol.name, self.reference.sha256)
+        own = (self.protocol.id, self.reference.sha256)
         known = {key: s for key, s in scores.items() if (key.protocol, key.reference_sha256) == own}
         return replace(self, scores={**self.scores, **known}) if self.reference.sha256 else self
 
@@ -98,7 +110,7 @@ class Floors:
 
     def control_key(self, n: int) -> FloorKey:
         """The key of the control at `n` frames."""
-        return FloorKey(None, self.protocol.name, self.reference.sha256, n, n)
+        return FloorKey(None, self.protocol.id, self.reference.sha256, n, n)
 
     def means(self, n: int) -> dict[str, float]:
         """The floor of each metric at `n` frames: the mean over `SPLITS` ways to halve the replicas."""
@@ -130,7 +142,7 @@ class Floors:
     def _split_key(self, split: int, n: int) -> FloorKey:
         first = int(first_half(self.reference, split).sum())
         n = min(n, first, self.reference.n_samples - first)
-        return FloorKey(split, self.protocol.name, self.reference.sha256, n, n)
+        return FloorKey(split, self.protocol.id, self.reference.sha256, n, n)
 
     def _score(self, key: FloorKey) -> dict[str, float]:
         if key.split is None:
@@ -142,14 +154,14 @@ class Floors:
             order = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(0))
             log_w[order[: key.effective_frames]] = 0.0
             ensemble = Ensemble(first.x, first.u, log_w)
-        return self._compare(ensemble, second, key.frames, WITH_FLOOR)
+        return self._compare(ensemble, second, key.frames, self.with_floor)
 
     def _score_prior(self, n: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         positions = self.system.positions
         noise = torch.randn(n, *positions.shape, generator=generator)
         ensemble = Ensemble.unweighted(positions.float() + CONTROL_WIDTH * noise, torch.zeros(n))
-        return self._compare(ensemble, self.reference, n, WITH_SKILL)
+        return self._compare(ensemble, self.reference, n, self.with_control)
 
     def _compare(
         self, ensemble: Ensemble, reference: Reference, n: int, names: tuple[str, ...]

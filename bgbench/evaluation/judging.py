@@ -11,7 +11,6 @@ from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.floors import Floors, compute_skills
 from bgbench.metrics.compute import compute_metrics
 from bgbench.metrics.free_energy import free_energies
-from bgbench.metrics.names import ANALYTIC, CHEMICAL
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def judge(estimate: Estimate, bench: Bench) -> Judgement:
     case = MetricCase(
         bench.system, estimate, bench.reference, n, generator(bench.cell, "judge"), bench.protocol.options
     )
-    names = CHEMICAL if bench.system.atoms else ANALYTIC
+    names = bench.protocol.metrics_of(bench.system)
     metrics = compute_metrics(case, names)
     n_eff = effective_points(estimate.ensemble)
     diagnostics: dict[str, Any] = {

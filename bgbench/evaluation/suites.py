@@ -1,20 +1,11 @@
-"""Typed suites, read from versioned YAML files (`name@version.yaml`) with OmegaConf."""
+"""Suites: named, versioned lists of systems and the terms they are judged on, read from YAML files."""
 
-import re
-from dataclasses import fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
-from yaml import YAMLError
-
-from bgbench.core.errors import BgbenchError
-from bgbench.core.files import sha256_file
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Suite
+from bgbench.evaluation.versioned import find_file, read_file
 
 
 def load_suite(name: str, beside: Path | None = None) -> Suite:
@@ -27,15 +18,8 @@ def load_suite(name: str, beside: Path | None = None) -> Suite:
     Raises:
         BgbenchError: for an unknown name, listing the known ones, or a file that is not a suite.
     """
-    own = beside / f"{name}.yaml" if beside is not None else None
-    path = own if own is not None and own.is_file() else suite_path(name)
-    return _read_once(path, path.stat().st_mtime_ns) if path.is_file() else read_suite(path)
-
-
-@lru_cache(maxsize=64)
-def _read_once(path: Path, changed: int) -> Suite:
-    del changed
-    return read_suite(path)
+    own = suite_copy(beside, name) if beside is not None else None
+    return read_suite(own if own is not None and own.is_file() else suite_path(name))
 
 
 def suite_path(name: str) -> Path:
@@ -44,12 +28,12 @@ def suite_path(name: str) -> Path:
     Raises:
         BgbenchError: for an unknown name, listing the known ones.
     """
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    registry = plugins().suites
-    versions = [known for known in registry if known.partition("@")[0] == name]
-    latest = max(versions, key=lambda known: int(known.partition("@")[2]), default=name)
-    return registry[latest]
+    return find_file(name, plugins().suites)
+
+
+def suite_copy(folder: Path, suite_id: str) -> Path:
+    """Where the run in `folder` has its own copy of a suite."""
+    return folder / f"{suite_id}.yaml"
 
 
 def read_suite(path: Path) -> Suite:
@@ -58,59 +42,27 @@ def read_suite(path: Path) -> Suite:
     Raises:
         BgbenchError: if it cannot be read, its name lacks a version, or a field is unknown or wrong.
     """
-    match = re.fullmatch(r"(?P<name>[\w-]+)@(?P<version>[1-9]\d*)", path.stem)
-    if match is None:
-        raise BgbenchError(f"{path} is not named like a suite: call it name@1.yaml")
-    try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        identity = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
-        _refuse_unknown(content)
-        named = {"systems": _system_names(content["systems"])} if "systems" in content else {}
-        suite = TypeAdapter(Suite).validate_python({**content, **named, **identity})
-    except (
-        OSError,
-        OmegaConfBaseException,
-        YAMLError,
-        ValidationError,
-        TypeError,
-        ValueError,
-        BgbenchError,
-    ) as error:
-        raise BgbenchError(f"{path} is not a suite: {_first_line(error)}") from error
-    return suite
+    return read_file(path, Suite, "suite", _with_system_names)
 
 
-def _refuse_unknown(content: Any) -> None:
-    known = {field.name for field in fields(Suite)} - {"name", "version", "sha256"}
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise ValueError(f"unknown field {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-
-
-def _system_names(systems: Any) -> Any:
+def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
     """Names in the one spelling that everything else knows them by: sequences in upper case.
 
     Raises:
         ValueError: for a peptide that YAML takes for another value.
     """
+    systems = content.get("systems")
     if not isinstance(systems, list):
-        return systems
+        return content
     for value in systems:
         if isinstance(value, bool):
             raise ValueError(
                 f"systems: YAML reads {BOOLEANS[value]} as {str(value).lower()}; write it in quotes, "
                 f'"{BOOLEANS[value]}"'
             )
-    return [name.upper() if isinstance(name, str) and ":" not in name else name for name in systems]
+    names = [name.upper() if isinstance(name, str) and ":" not in name else name for name in systems]
+    return {**content, "systems": names}
 
 
 BOOLEANS = {True: "YES", False: "FALSE"}
 """Peptides that YAML reads as truth values."""
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        return f"{field}: {first['msg']}" if field else first["msg"].removeprefix("Value error, ")
-    return str(error).splitlines()[0]

@@ -11,7 +11,7 @@ from bgbench.core.hookspecs import Weights
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Card
 from bgbench.evaluation.leakage import leakage
-from bgbench.evaluation.protocols import PROTOCOLS
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
@@ -53,8 +53,10 @@ def known_terms(files: EntryFiles) -> Iterator[Problem]:
     for cell in plan.cells:
         if (cell.energy, cell.temperature) != (suite.energy, suite.temperature):
             yield Problem("suite", cell.name, f"{cell.energy} at {cell.temperature:g} K is not the suite's")
-    if plan.protocol not in PROTOCOLS:
+    if plan.protocol not in plugins().protocols:
         yield Problem("protocol", "run.json", f"unknown protocol {plan.protocol!r}")
+    elif plan.inputs.protocol_sha256 not in ("", get_protocol(plan.protocol).sha256):
+        yield Problem("protocol", "run.json", f"not the board's {plan.protocol}: its sha256 differs")
     if plan.estimator not in plugins().estimators:
         yield Problem("protocol", "run.json", f"unknown estimator {plan.estimator!r}")
 

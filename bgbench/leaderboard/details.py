@@ -12,6 +12,7 @@ from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
 from bgbench.reports.statistics import rank_text
+from bgbench.runs.distributions import UNPUBLISHED
 
 
 def entry_view(
@@ -118,12 +119,28 @@ def _checked(files: EntryFiles) -> str:
 def commands(files: EntryFiles) -> list[str]:
     """What makes the entry again, and what checks it."""
     folder = f"leaderboard/records/{files.name}"
-    package, _, commit = files.entry.pin.partition(" @ ")
     return [
-        f"pip install {shlex.quote(package)}" + (f"  # commit {commit}" if commit else ""),
+        installation(files.entry.pin),
         f"{files.command} --out runs/{files.name}",
         f"bgbench leaderboard validate {folder}",
     ]
+
+
+def installation(pin: str) -> str:
+    """The command that installs what a pin names.
+
+    >>> installation("mine==1.0 @ git+https://example.org/mine@abc")
+    "pip install 'mine @ git+https://example.org/mine@abc'  # version 1.0"
+    >>> installation("mine==1.0 @ not published")
+    '# mine==1.0 is not published: ask the authors for it'
+    """
+    package, _, source = pin.partition(" @ ")
+    if source == UNPUBLISHED:
+        return f"# {package} is {UNPUBLISHED}: ask the authors for it"
+    if "://" in source:
+        name, _, version = package.partition("==")
+        return f"pip install {shlex.quote(f'{name} @ {source}')}  # version {version}"
+    return f"pip install {shlex.quote(package)}" + (f"  # commit {source}" if source else "")
 
 
 def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, Any]:

@@ -70,8 +70,11 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
 def refuse_unlike(files: EntryFiles, again: RunFolder) -> None:
     """Raise Refused unless the run is of the same things, on other seeds, and later."""
     mine, theirs = again.plan, files.plan
-    for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget", "inputs"):
+    for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget"):
         if getattr(mine, field) != getattr(theirs, field):
+            raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
+    for field in ("references", "weights_sha256", "plugins"):
+        if getattr(mine.inputs, field) != getattr(theirs.inputs, field):
             raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
     one, other = mine.cells[0], theirs.cells[0]
     if (one.options, one.estimator_options) != (other.options, other.estimator_options):

@@ -22,7 +22,6 @@ from bgbench.leaderboard.tables import Table, TableRow, tables_of
 from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
 from bgbench.reports.figures import chemical
-from bgbench.systems.analytic import is_analytic
 
 FIRST = 12
 """Rows of each table on the first page."""
@@ -160,7 +159,7 @@ def _pictures(site: Site, row: TableRow) -> list[str]:
     for record in files.records:
         path = files.run.arrays_path(record.cell)
         has_arrays = record.status == "ok" and record.cell.seed == seed and path.is_file()
-        if not has_arrays or is_analytic(record.cell.system) or files.tier == "reported":
+        if not has_arrays or files.tier == "reported":
             continue
         for kind, figure in chemical(files.run, record).items():
             name = f"pictures/{row.name}/{record.cell.name}~{kind}.png"

@@ -98,13 +98,26 @@ def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: s
         write_json(target / CURVE, points)
     remote = _arrays(source, records, target, arrays_url)
     made_by = source.plan.inputs.plugins.get("sampler", "")
-    commit = records[0].provenance.get("git", {}).get("commit", "")
-    pin = f"{made_by.replace(' ', '==')}" + (f" @ {commit}" if commit else "")
+    pin = pin_of(made_by, source.plan.sources.get("sampler"))
     try:
         write_json(target / ENTRY, Entry(**{"pin": pin, **fields, "remote": remote}))
     except ValidationError as error:
         first = error.errors()[0]
         raise refuse("schema", ENTRY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def pin_of(made_by: str, source: str | None) -> str:
+    """What to install to get a sampler again.
+
+    Args:
+        made_by: `distribution version`.
+        source: where the distribution came from (`source_of`); None where the plan does not say.
+
+    >>> pin_of("mine 1.0", "git+https://example.org/mine@abc"), pin_of("mine 1.0", "")
+    ('mine==1.0 @ git+https://example.org/mine@abc', 'mine==1.0')
+    """
+    pin = made_by.replace(" ", "==")
+    return f"{pin} @ {source}" if source else pin
 
 
 def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | None) -> dict[str, Remote]:

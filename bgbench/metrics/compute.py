@@ -1,8 +1,9 @@
 """Metrics by name: whatever is registered under it computes it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bgbench.core.abstract import MetricCase
+from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
 
 
@@ -10,10 +11,28 @@ def compute_metrics(case: MetricCase, names: Iterable[str]) -> dict[str, float]:
     """The values of the registered metrics `names`, and their companions, in that order.
 
     Raises:
-        BgbenchError: for an unknown metric, or a case that a metric refuses.
+        BgbenchError: for an unknown metric, a case that a metric refuses, or what is no value of its own.
     """
     registry = plugins().metrics
     values: dict[str, float] = {}
     for name in names:
-        values |= registry[name].compute(case)
+        computed = registry[name].compute(case)
+        if not isinstance(computed, Mapping):
+            raise BgbenchError(
+                f"{registry.origin(name)}: metric '{name}' must return values by name, got {computed!r}"
+            )
+        for key, value in computed.items():
+            if key in values:
+                raise BgbenchError(
+                    f"{registry.origin(name)}: metric '{name}' returns a value '{key}', which another metric "
+                    "has returned; give it another name"
+                )
+            values[key] = _number(value, f"{registry.origin(name)}: '{key}' of metric '{name}'")
     return values
+
+
+def _number(value: object, what: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise BgbenchError(f"{what} must be a number, got {value!r}") from error

@@ -11,7 +11,7 @@ from bgbench.core.abstract import MetricCase
 from bgbench.core.types import System, TicaModel
 from bgbench.metrics.sides import Sides, refuse_constant, sides
 from bgbench.metrics.transport import exact_transport
-from bgbench.systems.features import tica_features, torsions
+from bgbench.systems.features import has_backbone, tica_features, torsions
 
 CHUNK = 1_000
 """Frames whose TICA features are held at a time."""
@@ -72,7 +72,9 @@ def torus_points(system: System, x: Tensor) -> Tensor:
 
 
 def torus_w2(case: MetricCase) -> Mapping[str, float]:
-    """Exact W2 over φ, ψ with wrapped differences, rad (arXiv 2508.18175)."""
+    """Exact W2 over φ, ψ with wrapped differences, rad (arXiv 2508.18175); {} without any φ and ψ."""
+    if not has_backbone(case.system):
+        return {}
     s = sides(case, transport_frames(case))
     ours, truth = (torus_points(case.system, x) for x in (s.ours.x, s.x))
     return {"torus_w2": _w2(ours, truth, s, True)}

@@ -11,7 +11,7 @@ from bgbench.core.types import System
 from bgbench.metrics.clusters import fit_clusters
 from bgbench.metrics.distances import tica_points, torus_points
 from bgbench.metrics.sides import Sides, refuse_constant, sides
-from bgbench.systems.features import torsions
+from bgbench.systems.features import has_backbone, torsions
 
 CELLS = 20
 """k-means cells that divergences are taken over (arXiv 2508.18175)."""
@@ -61,7 +61,9 @@ def angle_features(system: System, x: Tensor) -> Tensor:
 
 
 def torus_jsd(case: MetricCase) -> Mapping[str, float]:
-    """Divergence (bit) over k-means cells of φ, ψ, ω (arXiv 2508.18175)."""
+    """Divergence (bit) over k-means cells of φ, ψ, ω (arXiv 2508.18175); {} without any φ and ψ."""
+    if not has_backbone(case.system):
+        return {}
     s = sides(case)
     features = (angle_features(case.system, s.x), angle_features(case.system, s.ours.x))
     return {"torus_jsd": js_divergence(*cell_counts(*features, s.ours.weights, CELLS))}
@@ -81,8 +83,10 @@ def mode_weights(case: MetricCase) -> Mapping[str, float]:
     """Total variation of the populations of the reference's states, and the number of states missed.
 
     States are k-means cells of (sin, cos) of φ and ψ. A state of at least 1 % of the reference that gets less
-    than a tenth of its population is missed.
+    than a tenth of its population is missed. {} for a molecule without any φ and ψ.
     """
+    if not has_backbone(case.system):
+        return {}
     s = sides(case)
     truth, ours = _state_populations(case.system, s)
     missed = (truth >= PRESENT) & (ours < MISSED * truth)

@@ -18,14 +18,8 @@ CURVES = ("torus_w2", "energy_w2")
 DIVERGENCES = ("torus_jsd", "tica_jsd")
 """Distances that are squares already: noise adds to them, not to their squares."""
 
-CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights", "validity")
-"""What peptides are judged by."""
-
-ANALYTIC = ("ess", "energy_w2")
-"""What systems without atoms are judged by: they have no torsions."""
-
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights")
-"""Metrics with a noise floor: all distances to the reference."""
+"""Metrics of bgbench with a noise floor: all distances to the reference."""
 
 WITH_SKILL = WITH_FLOOR[1:]
 """Metrics with a control: the prior, a Gaussian around the start structure. The energy has none, because any

@@ -77,15 +77,33 @@ METRICS = (
         "higher",
         "Kish 1965",
     ),
-    MetricPlugin("energy_w2", "W2 of the energy, exact", between_sides(energy_w2), "kT", "lower", PUBLISHED),
-    MetricPlugin("torus_w2", "exact W2 over φ, ψ", between_sides(torus_w2), "rad", "lower", PUBLISHED),
-    MetricPlugin("tica_w2", "exact W2 on two TICs", between_sides(tica_w2), "", "lower", PUBLISHED),
     MetricPlugin(
-        "torus_jsd", "divergence over 20 torsion cells", between_sides(torus_jsd), "bit", "lower", PUBLISHED
+        "energy_w2",
+        "W2 of the energy, exact",
+        between_sides(energy_w2),
+        "kT",
+        "lower",
+        PUBLISHED,
+        has_floor=True,
     ),
-    MetricPlugin(
-        "tica_jsd", "divergence over 20 TICA cells", between_sides(tica_jsd), "bit", "lower", PUBLISHED
+    *(
+        MetricPlugin(
+            name,
+            summary,
+            between_sides(compute),
+            unit,
+            "lower",
+            citation,
+            needs_atoms=True,
+            has_floor=True,
+        )
+        for name, summary, compute, unit, citation in (
+            ("torus_w2", "exact W2 over φ, ψ", torus_w2, "rad", PUBLISHED),
+            ("tica_w2", "exact W2 on two TICs", tica_w2, "", PUBLISHED),
+            ("torus_jsd", "divergence over 20 torsion cells", torus_jsd, "bit", PUBLISHED),
+            ("tica_jsd", "divergence over 20 TICA cells", tica_jsd, "bit", PUBLISHED),
+            ("mode_weights", "error of state populations", mode_weights, "", ""),
+        )
     ),
-    MetricPlugin("mode_weights", "error of state populations", between_sides(mode_weights), "", "lower"),
-    MetricPlugin("validity", "chemically sensible samples", validity, "", "higher"),
+    MetricPlugin("validity", "chemically sensible samples", validity, "", "higher", needs_atoms=True),
 )

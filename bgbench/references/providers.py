@@ -5,10 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import build_reference, build_system
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec, Reference, System
 from bgbench.references.reweight import reweight_reference
 from bgbench.references.store import read_reference
+from bgbench.systems.named import has_own_reference, is_registered
+from bgbench.systems.residues import parse_sequence
 
 VARIABLE = "BGBENCH_REFERENCES"
 PACKAGED_TEMPERATURE = 310.0
@@ -51,15 +54,18 @@ def reference_folders() -> list[Path]:
     return [own, packaged]
 
 
-def reference_path(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> Path:
+def reference_path(name: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> Path:
     """Path of a system's reference below a references folder.
+
+    >>> reference_path("AA", 310.0), reference_path("noble:argon", 310.0)
+    (PosixPath('AA.npz'), PosixPath('noble_argon.npz'))
 
     Another force field than the default has a folder of its own, and so has another temperature than 310 K.
     """
     spec = forcefield or ForceFieldSpec()
     other = "" if spec == ForceFieldSpec() else f"{spec.name}-{spec.sha256[:8]}"
     hot = "" if temperature == PACKAGED_TEMPERATURE else f"{temperature:g}K"
-    return Path(other) / hot / f"{sequence}.npz"
+    return Path(other) / hot / f"{name.replace(':', '_')}.npz"
 
 
 def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
@@ -67,8 +73,10 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
 
     At another temperature than 310 K and without a reference there, it is the one of 310 K reweighted.
 
+    A registered system may come with its reference, and then has no other.
+
     Args:
-        system: sequence, force field and temperature that the reference is of.
+        system: name, force field and temperature that the reference is of.
         suite_id: the suite that an error names in the command that fetches references.
 
     Returns:
@@ -83,6 +91,8 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
     >>> reference.system, reference.grade
     ('AA', 'gold')
     """
+    if has_own_reference(system.name):
+        return build_reference(system.name)
     reference = stored_reference(system)
     if reference is not None:
         return reference
@@ -111,9 +121,17 @@ def missing(
     )
 
 
-def is_at_hand(sequence: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> bool:
-    """Whether `find_reference` has a file for this system; the system need not be built to know."""
-    paths = {reference_path(sequence, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
+def is_at_hand(name: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> bool:
+    """Whether `find_reference` has a reference of this system; a peptide need not be built to know.
+
+    Raises:
+        BgbenchError: for a system that is neither registered nor a peptide.
+    """
+    if has_own_reference(name):
+        return True
+    name = name if is_registered(name) else parse_sequence(name)
+    forcefield = build_system(name).forcefield if is_registered(name) else forcefield
+    paths = {reference_path(name, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
     return any((folder / path).is_file() for folder in reference_folders() for path in paths)
 
 

@@ -14,14 +14,9 @@ from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file, digest
+from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import Reference, System, TicaModel
-from bgbench.dynamics.engines import (
-    ENGINES,
-    AbstractEngine,
-    SimulationSettings,
-    count_evaluations,
-    count_steps,
-)
+from bgbench.dynamics.engines import count_evaluations, count_steps, find_engine
 from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
@@ -48,7 +43,8 @@ class Job:
         progress: called after each chunk with frames done, frames in all (of a replica) and ns a day.
 
     Raises:
-        BgbenchError: for too few frames to compare replicas with each other.
+        BgbenchError: for too few frames to compare replicas with each other, or for an engine that is not
+            registered or refuses the settings.
     """
 
     system: System
@@ -58,6 +54,7 @@ class Job:
     progress: Callable[[int, int, float], None] = lambda done, total, speed: None
 
     def __post_init__(self) -> None:
+        find_engine(self.settings)
         least = FEWEST * self.settings.replicas
         if self.frames < least:
             raise BgbenchError(
@@ -158,7 +155,7 @@ def _engine(job: Job) -> AbstractEngine:
         BgbenchError: for a work folder of other settings.
     """
     saved = job.work / "state.npz"
-    engine = ENGINES[job.settings.engine](job.system, job.settings)
+    engine = find_engine(job.settings)(job.system, job.settings)
     if saved.exists():
         with np.load(saved, allow_pickle=False) as state:
             if str(state["fingerprint"]) != _fingerprint(job):

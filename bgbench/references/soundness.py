@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import plugins
 from bgbench.core.types import Reference, System
-from bgbench.dynamics.engines import ENGINES
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
 from bgbench.references.diagnostics import certify
@@ -164,7 +164,7 @@ def refuse_other_grade(system: System, reference: Reference) -> None:
         name = unlike[0]
         values = [f"{table[name]}" if name in table else "absent" for table in (stored, fresh["rhat"])]
         raise Unsound(f"R̂ of {name} is {values[0]} in its certificate and {values[1]} by its frames")
-    simulated = str(reference.certificate["engine"]) in ENGINES
+    simulated = str(reference.certificate["engine"]) in plugins().engines
     if grade != fresh["grade"] and (simulated or grade != "bronze"):
         raise Unsound(
             f"grade {grade} is {fresh['grade']} by its frames (`bgbench data certify` grades it again)"

@@ -224,7 +224,7 @@ def _lacking(folder: RunFolder, own: Values, values: Sequence[Values]) -> tuple[
 
 def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> Values:
     """Finished values by system; a system with a seed that failed or is still to be run is left out."""
-    protocol = get_protocol(folder.plan.protocol)
+    protocol = get_protocol(folder.plan.protocol, folder.path)
     values: Values = {}
     failed = {cell.system for cell in folder.missing()}
     for record in folder.records():

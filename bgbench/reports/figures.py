@@ -17,9 +17,8 @@ from bgbench.references.providers import find_reference
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
-from bgbench.systems.analytic import is_analytic
-from bgbench.systems.features import tica_features, torsions
-from bgbench.systems.peptides import peptide
+from bgbench.systems.features import tica_features, torsion_atoms, torsions
+from bgbench.systems.named import find_system
 
 REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
 
@@ -37,8 +36,7 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     figures = {"smc": annealing(record.diagnostics["smc"])} if "smc" in record.diagnostics else {}
     if "ess_against_n" in record.diagnostics:
         figures["weights"] = weight_diagnostics(record.diagnostics["ess_against_n"], record.metrics)
-    if not is_analytic(record.cell.system):
-        figures |= chemical(folder, record)
+    figures |= chemical(folder, record)
     title = (
         f"{record.cell.sampler} · {record.cell.estimator} · {record.cell.system} · seed {record.cell.seed}"
     )
@@ -46,18 +44,19 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
 
 
 def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
-    """The figures of a peptide's cell, by kind."""
+    """The figures of a molecule's cell, by kind; none of a system without atoms."""
     if record.arrays is None:
         return {}
     suite = load_suite(record.cell.suite, folder.path)
-    system = peptide(record.cell.system, record.cell.temperature, suite.forcefield)
+    system = find_system(record.cell.system, record.cell.temperature, suite.forcefield)
+    if not system.atoms:
+        return {}
     reference = find_reference(system, suite.id)
     refuse_other_reference(record, reference)
     ensemble = read_estimate(folder, record).ensemble
-    figures = {
-        "ramachandran": ramachandran(system, ensemble, reference),
-        "energy": energies(ensemble, reference),
-    }
+    figures = {"energy": energies(ensemble, reference)}
+    if n_ramachandran(system):
+        figures = {"ramachandran": ramachandran(system, ensemble, reference), **figures}
     if reference.tica is not None:
         figures["tica"] = tica(system, ensemble, reference)
     if record.diagnostics.get("free_energies"):
@@ -128,10 +127,16 @@ def free_energies(differences: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def n_ramachandran(system: System) -> int:
+    """Pairs of φ and ψ that a molecule has."""
+    quadruples = torsion_atoms(system)
+    return min(len(quadruples["phi"]), len(quadruples["psi"]))
+
+
 def ramachandran(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
     """Weighted φ/ψ densities, one row for each (φ, ψ) pair; degrees."""
     ours, truth = torsions(system, ensemble.x), torsions(system, reference.x)
-    rows = ours.phi.shape[1]
+    rows = n_ramachandran(system)
     figure, panels = sheet(7.2, 3.4 * rows, rows, 2, same_y=True)
     axes = panels.reshape(rows, 2)
     weights = ensemble.weights.numpy()

@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.resources import site_path
-from bgbench.metrics.names import COMPARED, CURVES
+from bgbench.evaluation.protocols import get_protocol
+from bgbench.metrics.names import CURVES
 from bgbench.reports.breakeven import break_even
 from bgbench.reports.compare import compare, labels, refuse_unlike
 from bgbench.reports.curves import draw_curves
@@ -57,9 +58,11 @@ def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
 
 
 def _common(folders: Sequence[RunFolder]) -> list[str]:
-    """Ranked metrics that every run has."""
+    """Metrics of the protocol's headline that every run has."""
     names = [set(headline(folder.records())) for folder in folders]
-    return [name for name in COMPARED if all(name in own for own in names)]
+    plan = folders[0].plan
+    leading = get_protocol(plan.protocol, folders[0].path).headline
+    return [name for name in leading if all(name in own for own in names)]
 
 
 def _comparison(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from bgbench.runs.records import Record, read_record
 from bgbench.runs.runfolder import RunFolder
 
 EXPERIMENT = "bgbench"
+
+SCHEMES = (
+    "sqlite", "postgresql", "mysql", "mssql", "file", "http", "https", "databricks", "databricks-uc", "uc",
+    *(point.name for point in entry_points(group="mlflow.tracking_store")),
+)  # fmt: skip
+"""Schemes of URIs that MLflow tracks to, with those that its own plugins add."""
 
 
 def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bgbench.core.abstract import AbstractSampler
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import Registry, build_sampler, plugins
+from bgbench.core.plugins import Origin, build_estimator, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
-from bgbench.evaluation.protocols import get_protocol
+from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import MissingReference, find_reference, is_at_hand, missing
+from bgbench.runs.distributions import code_sha256, source_of
+from bgbench.runs.mirroring import NOWHERE
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.runfolder import Inputs, Plan, new_plan
-from bgbench.systems.analytic import analytic, is_analytic
-from bgbench.systems.peptides import peptide
-from bgbench.systems.residues import parse_sequence
+from bgbench.runs.tracking import tracker_for
+from bgbench.systems.named import find_system, has_own_reference, is_registered
 
 
 def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
@@ -29,26 +29,27 @@ def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
         BgbenchError: for anything unknown, impossible or not on this machine.
     """
     suite = load_suite(request.suite or DEFAULT_SUITE)
-    plan = new_plan(
-        cells_of(request, suite, systems_of(request, suite)),
-        suite.sha256,
-        request.tracking_uri or tracking_uri,
-    )
-    return with_inputs(plan, suite)
+    protocol = get_protocol(request.protocol or suite.protocol)
+    uri = request.tracking_uri or tracking_uri
+    if uri != NOWHERE:
+        tracker_for(uri)
+    cells = cells_of(request, suite, protocol, systems_of(request, suite))
+    return with_inputs(new_plan(cells, suite.sha256, uri), suite, protocol)
 
 
-def cells_of(request: RunRequest, suite: Suite, systems: Sequence[str]) -> list[Cell]:
+def cells_of(request: RunRequest, suite: Suite, protocol: Protocol, systems: Sequence[str]) -> list[Cell]:
     """A cell for each of `systems` and each seed. No plugin is built and no reference is read.
 
     Raises:
-        BgbenchError: for an unknown sampler, or a temperature that a system of the suite cannot have.
+        BgbenchError: for an unknown sampler or system, or a temperature that a system of the suite cannot
+            have.
     """
     first = request.first_seed or 0
     n_seeds = suite.seeds if request.seeds is None else request.seeds
     shared: dict[str, Any] = {
         "sampler": request.sampler,
         "estimator": request.estimator or plugins().samplers[request.sampler].estimator,
-        "protocol": request.protocol or suite.protocol,
+        "protocol": protocol.id,
         "suite": suite.id,
         "budget": suite.budget if request.budget is None else request.budget,
         "energy": suite.energy,
@@ -81,7 +82,7 @@ def temperature_of(request: RunRequest, suite: Suite) -> float:
     """
     if request.temperature is None:
         return suite.temperature
-    fixed = [name for name in suite.systems if is_analytic(name)]
+    fixed = [name for name in suite.systems if has_own_reference(name)]
     if fixed and request.temperature != suite.temperature:
         raise BgbenchError(
             f"--set temperature={request.temperature:g}: the temperature of {fixed[0]} is fixed; "
@@ -90,49 +91,59 @@ def temperature_of(request: RunRequest, suite: Suite) -> float:
     return request.temperature
 
 
-def with_inputs(plan: Plan, suite: Suite) -> Plan:
+def with_inputs(plan: Plan, suite: Suite, protocol: Protocol) -> Plan:
     """The plan with the hashes of its inputs. Everything is built once: a wrong option fails here.
 
     Raises:
-        BgbenchError: for a wrong option, a damaged reference, or systems without a reference.
+        BgbenchError: for a wrong option, an estimator that needs what the sampler lacks, a damaged reference,
+            or systems without a reference.
     """
     cell = plan.cells[0]
-    refuse_second_cut(cell)
-    plugins().estimators[cell.estimator].build(cell.estimator_options)
+    refuse_second_cut(cell, protocol)
+    estimator = build_estimator(cell.estimator, cell.estimator_options)
     plugins().energies[cell.energy]
     sampler = build_sampler(cell.sampler, cell.options)
+    estimator.check_sampler(sampler)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
-    return new_plan(
-        plan.cells, plan.suite_sha256, plan.tracking_uri, inputs_of(cell, sampler, systems, suite)
-    )
-
-
-def refuse_second_cut(cell: Cell) -> None:
-    """Raise BgbenchError where the protocol would cut weights that the estimator has cut."""
-    by_estimator = str(cell.estimator_options.get("cut", "none"))
-    by_protocol = get_protocol(cell.protocol).options.get("cut", "none")
-    if "none" not in (by_estimator, by_protocol):
-        raise BgbenchError(
-            f"{cell.protocol} cuts the weights itself ('{by_protocol}'); leave out "
-            f"estimator.cut={by_estimator}, or choose --protocol bgbench@1"
-        )
-
-
-def inputs_of(cell: Cell, sampler: AbstractSampler, systems: list[str], suite: Suite) -> Inputs:
-    """Hashes of the references and the weights, and the distributions that the plugins come from.
-
-    Raises:
-        BgbenchError: for a damaged reference, or naming all systems without a reference.
-    """
-    return Inputs(
+    origins = origins_of(cell, protocol, systems)
+    inputs = Inputs(
         references=references_of(cell, systems, suite),
         weights_sha256=sampler.card.weights_sha256,
-        plugins={
-            "sampler": origin_of(plugins().samplers, cell.sampler),
-            "estimator": origin_of(plugins().estimators, cell.estimator),
-            "energy": origin_of(plugins().energies, cell.energy),
+        plugins={kind: f"{origins[kind][0].distribution} {origins[kind][0].version}" for kind in KINDS},
+        protocol_sha256=protocol.sha256,
+        code={
+            o.package: code_sha256(o.package) for several in origins.values() for o in several if o.package
         },
     )
+    sources = {kind: source_of(origins[kind][0].distribution) for kind in KINDS}
+    planned = new_plan(plan.cells, plan.suite_sha256, plan.tracking_uri, inputs)
+    return planned.model_copy(update={"sources": sources})
+
+
+KINDS = ("sampler", "estimator", "energy")
+"""What a plan names the distributions of."""
+
+
+def origins_of(cell: Cell, protocol: Protocol, systems: Sequence[str]) -> dict[str, list[Origin]]:
+    """Where everything comes from that has a part in the numbers of a cell, by kind."""
+    installed = plugins()
+    return {
+        "sampler": [installed.samplers.origin(cell.sampler)],
+        "estimator": [installed.estimators.origin(cell.estimator)],
+        "energy": [installed.energies.origin(cell.energy)],
+        "metrics": [installed.metrics.origin(name) for name in protocol.metrics],
+        "systems": [installed.systems.origin(name) for name in systems if is_registered(name)],
+    }
+
+
+def refuse_second_cut(cell: Cell, protocol: Protocol) -> None:
+    """Raise BgbenchError where the protocol would cut weights that the estimator has cut."""
+    by_estimator = str(cell.estimator_options.get("cut", "none"))
+    if "none" not in (by_estimator, protocol.cut):
+        raise BgbenchError(
+            f"{cell.protocol} cuts the weights itself ('{protocol.cut}'); leave out "
+            f"estimator.cut={by_estimator}, or choose --protocol bgbench@1"
+        )
 
 
 def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str]:
@@ -141,11 +152,7 @@ def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str
     Raises:
         MissingReference: naming every system that has none, and what runs without them.
     """
-    without = [
-        name
-        for name in systems
-        if not is_analytic(name) and not is_at_hand(parse_sequence(name), cell.temperature, suite.forcefield)
-    ]
+    without = [name for name in systems if not is_at_hand(name, cell.temperature, suite.forcefield)]
     if not without:
         return {name: reference_sha256(name, cell, suite) for name in systems}
     advice = missing(without, cell.temperature, suite.id, suite.forcefield)
@@ -156,14 +163,15 @@ def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str
 
 
 def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
-    """Hash of a system's reference; empty for analytic systems, whose reference is drawn, not stored."""
-    if is_analytic(name):
-        analytic(name)
-        return ""
-    return find_reference(peptide(name, cell.temperature, suite.forcefield), suite.id).sha256
+    """Hash of a system's reference; empty where it is drawn, not stored.
 
-
-def origin_of(registry: Registry[Any], name: str) -> str:
-    """`distribution version` of the plugin that registered `name`."""
-    origin = registry.origin(name)
-    return f"{origin.distribution} {origin.version}"
+    Raises:
+        BgbenchError: for a damaged reference, or a system of another temperature than the suite's.
+    """
+    system = find_system(name, cell.temperature, suite.forcefield)
+    if system.temperature != cell.temperature:
+        raise BgbenchError(
+            f"the temperature of {name} is fixed at {system.temperature:g} K, and {suite.id} has "
+            f"{cell.temperature:g} K; write `temperature: {system.temperature:g}` into the suite"
+        )
+    return find_reference(system, suite.id).sha256

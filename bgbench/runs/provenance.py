@@ -15,7 +15,15 @@ LIBRARIES = ("torch", "openmm", "numpy", "scipy", "mdtraj", "deeptime", "POT", "
 
 PARTS = tuple(
     f":/{name}"
-    for name in ("bgbench", "plugins", "datasets", "benchmarks/suites", "pyproject.toml", "constraints.txt")
+    for name in (
+        "bgbench",
+        "plugins",
+        "datasets",
+        "benchmarks/suites",
+        "benchmarks/protocols",
+        "pyproject.toml",
+        "constraints.txt",
+    )
 )
 """What results rest on. Kept records and tables, which runs of several samplers write as they go, are not."""
 

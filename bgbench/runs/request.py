@@ -26,7 +26,8 @@ class RunRequest(Strict):
         sampler: name of a registered sampler.
         suite: `name@version`, `name` alone for its latest version, or the path of a suite's YAML file.
         estimator: name of a registered estimator; default: the sampler's own.
-        protocol: name of a protocol; default: the suite's.
+        protocol: `name@version`, `name` alone for its latest version, or the path of a protocol's YAML file;
+            default: the suite's.
         budget: energy evaluations of each cell; default: the suite's.
         seeds: seeds of each system; default: the suite's.
         first_seed: the first of these consecutive seeds; default: 0.

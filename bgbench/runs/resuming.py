@@ -7,14 +7,16 @@ from typing import Any
 
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.runs.planning import cells_of, with_inputs
 from bgbench.runs.request import RunRequest
-from bgbench.runs.runfolder import NO_INPUTS, Inputs, Plan, new_plan
+from bgbench.runs.runfolder import LATER, NO_INPUTS, Inputs, Plan, new_plan
 
-NOT_COMPARED = frozenset({"schema_version", "id", "created", "cells"})
+NOT_COMPARED = frozenset({"schema_version", "id", "created", "cells", "sources"})
 """Fields of a plan that are not compared themselves: `id` follows from the other fields and from library
-versions, whose change is only a notice; `created` is a date; of `cells` every field is compared."""
+versions, whose change is only a notice; `created` is a date; `sources` say where to get what is compared by
+its hash; of `cells` every field is compared."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ def refuse_another_plan(path: Path, plan: Plan, request: RunRequest) -> None:
         BgbenchError: naming the first field in which they differ, and both values.
     """
     suite = load_suite(request.suite) if request.suite else load_suite(plan.suite, path)
+    named = request.protocol or ""
+    protocol = get_protocol(named) if named else get_protocol(plan.protocol, path)
     complete = completed(request, plan)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
-    cells = cells_of(complete, suite, systems)
+    cells = cells_of(complete, suite, protocol, systems)
     today = new_plan(cells, suite.sha256, complete.tracking_uri or "", plan.inputs)
     for difference in differences(plan, today):
         raise BgbenchError(
@@ -44,7 +48,7 @@ def refuse_another_plan(path: Path, plan: Plan, request: RunRequest) -> None:
         )
     if plan.inputs == NO_INPUTS:
         return
-    for difference in differences(plan, with_inputs(today, suite)):
+    for difference in differences(plan, with_known_inputs(with_inputs(today, suite, protocol), plan.inputs)):
         name, _, key = difference.field.removeprefix("inputs.").partition(".")
         of_what = f" of {key}" if key else ""
         raise BgbenchError(
@@ -52,6 +56,12 @@ def refuse_another_plan(path: Path, plan: Plan, request: RunRequest) -> None:
             f"({_shown(difference.planned)}, now {_shown(difference.requested)}): results would mix; restore "
             "what was there, or start a new run with another --out"
         )
+
+
+def with_known_inputs(plan: Plan, known: Inputs) -> Plan:
+    """The plan without the hashes that an older plan's inputs do not know."""
+    unknown = {name: getattr(NO_INPUTS, name) for name in LATER if not getattr(known, name)}
+    return plan.model_copy(update={"inputs": plan.inputs.model_copy(update=unknown)})
 
 
 def completed(request: RunRequest, plan: Plan) -> RunRequest:

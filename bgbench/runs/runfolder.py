@@ -6,29 +6,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
 from bgbench.evaluation.cell import Cell
-from bgbench.evaluation.suites import load_suite
+from bgbench.evaluation.protocols import get_protocol, protocol_copy
+from bgbench.evaluation.suites import load_suite, suite_copy
 from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
 from bgbench.runs.stores import SUFFIX, AbstractStore, Curve, FileStore, FolderStore, write_run_file
+
+LATER = ("protocol_sha256", "code")
+"""Fields of `Inputs` that plans of the first version of bgbench do not have."""
 
 
 class Inputs(Strict):
     """What determines the results besides the cells.
 
-    Hashes of the references by system and of the sampler's weights, and `distribution version` of the
+    Hashes of the references by system, of the sampler's weights, of the protocol's file and of the source
+    files of all plugins that have a part in the numbers, by package; and `distribution version` of the
     plugins by kind.
+
+    Plans of the first version of bgbench have no hash of protocol and code: what is empty is not known.
     """
 
     references: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""
     plugins: dict[str, str] = Field(default_factory=dict)
+    protocol_sha256: str = ""
+    code: dict[str, str] = Field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What ids are hashes of. Plans that know nothing of protocol and code keep the ids that they had."""
+        return {name: value for name, value in self.model_dump().items() if value or name not in LATER}
 
 
 NO_INPUTS = Inputs()
@@ -38,7 +51,8 @@ NO_INPUTS = Inputs()
 class Plan(Strict):
     """Everything a run will do, written to `run.json` before the first cell starts.
 
-    `id` is a hash of the cells, the inputs and the versions of the libraries.
+    `id` is a hash of the cells, the inputs and the versions of the libraries. `sources` says where the
+    distributions of the plugins were installed from, by kind, see `source_of`.
     """
 
     schema_version: Literal[1] = 1
@@ -53,6 +67,7 @@ class Plan(Strict):
     created: str
     tracking_uri: str = ""
     inputs: Inputs = NO_INPUTS
+    sources: dict[str, str] = Field(default_factory=dict)
 
     def record_id(self, cell: Cell, made_with: Mapping[str, str] | None = None) -> str:
         """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it.
@@ -60,7 +75,7 @@ class Plan(Strict):
         `made_with` are the versions of bgbench and its libraries; those of now by default.
         """
         inputs = {
-            **self.inputs.model_dump(exclude={"references"}),
+            **{name: value for name, value in self.inputs.identity().items() if name != "references"},
             "suite": self.suite_sha256,
             "reference": self.inputs.references.get(cell.system, ""),
         }
@@ -74,7 +89,7 @@ class Plan(Strict):
 
 def plan_id(cells: Sequence[Cell], suite_sha256: str, inputs: Inputs, made_with: Mapping[str, str]) -> str:
     """A hash of what determines a run: its suite, its inputs, the versions that compute it, its cells."""
-    parts = [suite_sha256, inputs.model_dump(), dict(made_with)]
+    parts = [suite_sha256, inputs.identity(), dict(made_with)]
     return digest([*parts, *(cell.sha256 for cell in cells)])
 
 
@@ -118,8 +133,10 @@ class RunFolder:
         self._store = store or FolderStore(path)
 
     @classmethod
-    def create(cls, path: Path, plan: Plan, suite: Path | None = None) -> "RunFolder":
-        """Start a run in `path`, with a copy of its suite file beside the plan.
+    def create(
+        cls, path: Path, plan: Plan, suite: Path | None = None, protocol: Path | None = None
+    ) -> "RunFolder":
+        """Start a run in `path`, with copies of its suite and protocol files beside the plan.
 
         Raises:
             BgbenchError: if the folder holds a run already or cannot be written.
@@ -128,9 +145,11 @@ class RunFolder:
             raise BgbenchError(
                 f"{path} holds a run already; add --resume to go on with it, or choose another --out"
             )
-        if suite is not None:
-            with atomic_file(path / f"{plan.suite}.yaml") as stream:
-                stream.write(suite.read_bytes())
+        copies = {suite_copy(path, plan.suite): suite, protocol_copy(path, plan.protocol): protocol}
+        for copy, file in copies.items():
+            if file is not None:
+                with atomic_file(copy) as stream:
+                    stream.write(file.read_bytes())
         write_json(path / "run.json", plan)
         return cls(path, plan)
 
@@ -214,9 +233,15 @@ class RunFolder:
         """Write plan, records and curve to one file `NAME.jsonl`, replacing what stood there at once.
 
         Raises:
-            BgbenchError: for a damaged record, for a suite that is not a registered one (the file does not
-                hold it), or if the file cannot be written.
+            BgbenchError: for a damaged record, for a suite or protocol that is not a registered one (the file
+                does not hold them), or if the file cannot be written.
         """
+        known = self.plan.inputs.protocol_sha256
+        if known and get_protocol(self.plan.protocol).sha256 != known:
+            raise BgbenchError(
+                f"{self.path} ran another {self.plan.protocol} than the registered one; a run in one file "
+                "does not hold its protocol, so keep the folder"
+            )
         if load_suite(self.plan.suite).sha256 != self.plan.suite_sha256:
             raise BgbenchError(
                 f"{self.path} ran another {self.plan.suite} than the registered one; a run in one file does "

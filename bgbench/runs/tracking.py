@@ -16,8 +16,8 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import TrackerPlugin
 from bgbench.core.plugins import plugins
 
-DEFAULT_TRACKER = "mlflow"
-"""For all URIs whose scheme is not the name of a tracker: `sqlite:`, `http:`, `https:`, `file:`."""
+FOLDERS = "mlflow"
+"""The tracker of URIs without a scheme, which are folders."""
 
 
 def main(folder: str, uri: str) -> None:
@@ -45,10 +45,26 @@ def error_of_sending(folder: Path, uri: str, sent: dict[str, int]) -> str:
 
 
 def tracker_for(uri: str) -> TrackerPlugin:
-    """The tracker with the name of the scheme of `uri`, else MLflow: `mine://…` goes to a tracker `mine`."""
+    """The tracker of a URI's scheme: `mine://…` goes to a tracker `mine`, or to one that names the scheme.
+
+    Raises:
+        BgbenchError: for a scheme that no tracker has, naming the known ones.
+
+    >>> tracker_for("sqlite:///runs/mlflow.db").name
+    'mlflow'
+    """
     trackers = plugins().trackers
-    scheme = uri.partition(":")[0]
-    return trackers[scheme if scheme in trackers else DEFAULT_TRACKER]
+    word, colon, _ = uri.partition(":")
+    scheme = word.partition("+")[0]
+    if not colon:
+        return trackers[FOLDERS]
+    schemes = {known: name for name in trackers for known in (name, *trackers[name].schemes)}
+    if scheme not in schemes:
+        raise BgbenchError(
+            f"no tracker for {uri}; known schemes: {', '.join(f'{known}:' for known in sorted(schemes))} "
+            "(see `bgbench list trackers`), or none"
+        )
+    return trackers[schemes[scheme]]
 
 
 @contextmanager

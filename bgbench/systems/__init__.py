@@ -1,9 +1,10 @@
-"""What is sampled: peptides from sequences, analytic systems, and their atoms, bonds, chirality and features.
+"""What is sampled: peptides, analytic systems, those of plugins; their atoms, bonds, chirality and features.
 
 Open `peptides` first: `peptide` makes a `System` from a one-letter sequence, with hydrogens and an extended
 start structure, and needs no network. `residues` lists the 20 residues and checks sequences; `topology` reads
 the sequence and the bonds of a list of named atoms. `analytic` holds systems of one particle whose log Z and
-moments are known in closed form, by which samplers and estimators are tested.
+moments are known in closed form, by which samplers and estimators are tested; they are registered like the
+systems of any plugin. `named` (`find_system`) finds a system by the name that a suite lists, whichever it is.
 
 Most other modules compute properties of conformers, tensors of shape `(n, atoms, 3)` in nm. Read `features`
 first (backbone torsions in rad, and the inputs of TICA, which finds the slowest coordinates), then

@@ -7,7 +7,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -18,9 +17,6 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Reference, System
 
 N_REFERENCE = 10_000
-
-PREFIX = "analytic:"
-"""What names of analytic systems begin with; no sequence of residues has a colon."""
 
 
 class AbstractAnalytic(ABC):
@@ -164,21 +160,12 @@ class Correlated(AbstractAnalytic):
         return torch.randn(n, 3, generator=generator, dtype=torch.float64) @ self.factor.mT
 
 
-KINDS: dict[str, Callable[[], AbstractAnalytic]] = {
+KINDS: dict[str, type[AbstractAnalytic]] = {
     "analytic:harmonic": Harmonic,
     "analytic:double-well": DoubleWell,
     "analytic:torus-mixture": TorusMixture,
     "analytic:correlated": Correlated,
 }
-
-
-def is_analytic(name: str) -> bool:
-    """Whether `name` has the form of an analytic system's name, be it known or not.
-
-    >>> is_analytic("analytic:harmonic"), is_analytic("AA")
-    (True, False)
-    """
-    return name.startswith(PREFIX)
 
 
 def analytic(name: str) -> AbstractAnalytic:

@@ -44,7 +44,7 @@ def dihedral(x: Tensor, quadruples: Tensor) -> Tensor:
 
 
 def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
-    """Quadruples `(residues − 1, 4)` of φ, ψ and ω."""
+    """Quadruples `(residues − 1, 4)` of φ, ψ and ω; of a molecule that is no peptide, those that it has."""
     index = {(atom.residue, atom.name): k for k, atom in enumerate(system.atoms)}
     pairs = range(max(residue for residue, _ in index))
     rows = {
@@ -52,9 +52,16 @@ def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
         "psi": [((i, "N"), (i, "CA"), (i, "C"), (i + 1, "N")) for i in pairs],
         "omega": [((i, "CA"), (i, "C"), (i + 1, "N"), (i + 1, "CA")) for i in pairs],
     }
+    whole = {name: [row for row in quads if all(key in index for key in row)] for name, quads in rows.items()}
     return {
-        name: torch.tensor([[index[key] for key in row] for row in quads]) for name, quads in rows.items()
+        name: torch.tensor([[index[key] for key in row] for row in quads], dtype=torch.long).reshape(-1, 4)
+        for name, quads in whole.items()
     }
+
+
+def has_backbone(system: HasAtoms) -> bool:
+    """Whether a molecule has a φ or ψ at all: water has none."""
+    return any(len(torsion_atoms(system)[name]) for name in ("phi", "psi"))
 
 
 def chi1_atoms(system: HasAtoms) -> Tensor:

@@ -12,7 +12,6 @@ import bgbench
 from bgbench.core.plugins import plugins
 
 ROOT = Path(__file__).parents[2]
-PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
 
 
 @pytest.fixture
@@ -287,35 +286,6 @@ def test_data_verify_checks_the_packaged_references(cli):
     code, printed, _ = cli("data", "verify")
     assert code == 0
     assert all(name in printed for name in ("AA", "DI", "HM", "WS"))
-
-
-def test_a_third_party_plugin_adds_a_sampler_that_runs(suite, tmp_path):
-    """The example distribution, installed into a folder on the path, is found by its entry point."""
-    target = tmp_path / "site"
-    subprocess.run(
-        [*PIP, "--target", str(target), str(ROOT / "tests" / "example_plugin")],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-
-    def call(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "bgbench", *words],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-
-    listed = call("list", "samplers")
-    assert "wobble" in listed.stdout
-    assert "bgbench-example" in listed.stdout
-    ran = call("run", "wobble", "--suite", suite, "--out", str(tmp_path / "run"), "--set", "width=0.01")
-    assert ran.returncode == 0, ran.stderr
-    cells = json.loads(call("show", str(tmp_path / "run"), "--json").stdout)["cells"]
-    assert [cell["status"] for cell in cells] == ["ok", "ok"]
-    assert all(cell["metrics"]["ess"] > 0 for cell in cells)
 
 
 HEAVY = ("torch", "numba", "openmm", "mlflow", "scipy", "numpy", "mdtraj", "distributed", "matplotlib")

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 import torch
 
-from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, Suite, TicaModel, peptide
+from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, TicaModel, peptide
+from bgbench.core.types import Suite
 from bgbench.systems.residues import heavy_atoms
 
 

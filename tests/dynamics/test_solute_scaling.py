@@ -1,6 +1,7 @@
 """Replica exchange with solute scaling: what it scales and moves, and that its lowest rung is the target."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,15 +9,18 @@ import torch
 from scipy.stats import qmc
 
 from bgbench import BgbenchError, peptide
+from bgbench.core.plugins import plugins
 from bgbench.core.resources import data_path
+from bgbench.core.simulation import SimulationSettings
 from bgbench.core.units import kt
-from bgbench.dynamics.engines import ENGINES, SOLUTE_SCALING, SimulationSettings, SoluteScalingEngine
+from bgbench.dynamics.engines import SOLUTE_SCALING, SoluteScalingEngine, find_engine
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.solute_scaling import FLIP_WIDTH, SoluteScaling, TorsionMoves, scale_solute
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.compiled import energy_sweep, pack
 from bgbench.energies.minimise import minimise
 from bgbench.references.providers import find_reference
+from bgbench.references.simulate import Job
 from bgbench.references.store import read_reference
 from bgbench.systems.broken import cis_fractions
 from bgbench.systems.features import chi1_atoms, dihedral, proline_omega_atoms, torsion_atoms, torsions
@@ -229,23 +233,23 @@ def test_settings_are_recorded_under_the_names_that_certificates_have():
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"engine": "md"}, "engine must be one of batched, softened, openmm, got 'md'"),
+        ({"engine": "md"}, "unknown engine 'md'; known: batched, openmm, softened"),
         ({"torsion_moves": -1}, "torsion moves must be 0 or more, got -1"),
         ({"step": float("nan")}, r"step must be 0\.001 or more, got nan"),
         ({"engine": "openmm", "seed": 2_000_001}, "with openmm seed must be 2000000 or less"),
     ],
 )
-def test_settings_that_no_engine_can_have_are_refused(changes, complaint):
+def test_settings_that_no_engine_can_have_are_refused(alanine, changes, complaint):
     with pytest.raises(BgbenchError, match=complaint):
-        SimulationSettings(**changes)
-    assert SimulationSettings(engine="batched", seed=2_000_001).seed == 2_000_001
+        Job(alanine, SimulationSettings(**changes), 400, Path("AA.npz"))
+    assert Job(alanine, SimulationSettings(seed=2_000_001), 400, Path("AA.npz")).settings.seed == 2_000_001
 
 
 @pytest.mark.parametrize("settings", [SOLUTE_SCALING, SimulationSettings()], ids=lambda s: s.engine)
 def test_langevin_dynamics_go_on_from_an_engines_positions(settings, alanine):
     """One temperature, rounds of 1 ps, and the positions the engine was left at."""
     settings = replace(settings, replicas=2, rungs=2, anneal_steps=10)
-    engine = ENGINES[settings.engine](alanine, settings)
+    engine = find_engine(settings)(alanine, settings)
     plain = engine.start_langevin()
     assert np.array_equal(plain.copy_target_positions(), engine.copy_target_positions())
     assert plain.describe()["temperatures"] == [310.0]
@@ -254,19 +258,21 @@ def test_langevin_dynamics_go_on_from_an_engines_positions(settings, alanine):
 
 
 def test_openmm_goes_on_by_itself_for_its_own_dynamics_are_plain(alanine):
-    engine = ENGINES["openmm"](alanine, SimulationSettings(engine="openmm", replicas=1, anneal_steps=0))
+    settings = SimulationSettings(engine="openmm", replicas=1, anneal_steps=0)
+    engine = find_engine(settings)(alanine, settings)
     assert engine.start_langevin() is engine
 
 
 @pytest.mark.parametrize("settings", [SOLUTE_SCALING, SimulationSettings()], ids=lambda s: s.engine)
 def test_states_keep_the_names_that_work_folders_have(settings, alanine):
     """Simulations that an earlier version was stopped in go on."""
-    engine = ENGINES[settings.engine](alanine, replace(settings, replicas=1, rungs=2, anneal_steps=0))
+    engine = find_engine(settings)(alanine, replace(settings, replicas=1, rungs=2, anneal_steps=0))
     names = {"x", "v", "random", "kt", "rounds", "tried", "taken"}
     assert set(engine.freeze()) == names | ({"turned"} if settings.engine == "softened" else set())
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", [*plugins().engines])
 def test_an_engines_own_settings_are_for_it(name):
-    for settings in (ENGINES[name].reference_settings(), ENGINES[name].training_settings()):
+    engine = plugins().engines[name].engine
+    for settings in (engine.reference_settings(), engine.training_settings()):
         assert settings.engine == name

@@ -28,7 +28,7 @@ from bgbench.estimators.weights import (
     resampling_places,
 )
 from bgbench.runs.planning import refuse_second_cut
-from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system, is_analytic
+from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
 from bgbench.testing import WIDTHS, Wide, analytic_task
 
 
@@ -299,5 +299,3 @@ def test_analytic_references_and_unknown_names():
     assert reference.grade == "gold"
     with pytest.raises(BgbenchError, match=r"unknown analytic system .*; known: analytic:harmonic"):
         analytic_system("analytic:nosuch")
-    assert is_analytic("analytic:nosuch")
-    assert not is_analytic("AA")

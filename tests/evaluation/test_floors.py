@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Ensemble, Estimate, Proposal, Reference, TicaModel, peptide
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.floors import FEWEST_EFFECTIVE, SPLITS, FloorKey, Floors, halves
 from bgbench.evaluation.judging import judge
-from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import WITH_FLOOR
 from bgbench.systems.features import tica_features
 
@@ -121,7 +122,7 @@ def test_a_judgement_uses_the_floors_of_its_bench_and_returns_all_of_them(
         assert getattr(again, part) == getattr(first, part)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [*plugins().protocols])
 def test_judgements_hold_floors_and_skills_of_what_they_measure(
     system, reference, estimate, make_bench, protocol
 ):

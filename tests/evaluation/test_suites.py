@@ -49,6 +49,13 @@ def test_quoted_peptides_of_yamls_own_words_are_peptides(write):
             "systems: [AA]\nforcefield: {constraints: hbonds}",
             "constraints: Input should be 'HBonds', 'AllBonds' or 'HAngles'",
         ),
+        (
+            "systems: [AA]\nforcefield: {cutof: 1}",
+            "field 'forcefield.cutof'; did you mean 'forcefield.cut",
+        ),
+        ("systems: [AA]\nbugdet: 3", "unknown field 'bugdet'; did you mean 'budget'?"),
+        ("systems: [AA]\nseeds: yes", "seeds: Input should be a valid integer"),
+        ("systems: [AA]\nbudget: '300'", "budget: Input should be a valid integer"),
         ("systems: [AA]\nforcefield: {nonbonded_method: PME}", "should be 'NoCutoff' or 'CutoffNonPeriodic'"),
     ],
 )

@@ -28,10 +28,11 @@ from bgbench import (
     find_reference,
     peptide,
 )
+from bgbench.core.plugins import plugins
 from bgbench.estimators.handedness import apply_chirality_rule
 from bgbench.estimators.weights import points_at
 from bgbench.evaluation.judging import judge
-from bgbench.evaluation.protocols import PROTOCOLS, get_protocol
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics import names
 from bgbench.metrics.clusters import fit_clusters
 from bgbench.metrics.distances import torus_points
@@ -90,7 +91,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("published", META["metrics"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [*plugins().protocols])
 def test_published_definitions_to_the_digit(published, protocol, system, reference, stored):
     metric, key = PUBLISHED[published]
     options = get_protocol(protocol).options
@@ -525,6 +526,6 @@ def test_clusters_are_those_of_scikit_learn_where_nothing_ties(generator):
 
 def test_the_lists_of_leading_metrics_name_registered_ones():
     registered = {plugin.name for plugin in METRICS}
-    assert set(names.HEADLINE) | set(names.CURVES) | set(names.CHEMICAL) <= registered
+    assert set(names.HEADLINE) | set(names.CURVES) <= registered
     assert set(names.CURVES) <= set(names.RANKED) < set(names.COMPARED) < set(names.HEADLINE)
     assert set(names.WITH_SKILL) < set(names.WITH_FLOOR) == set(DISTANCES)

@@ -133,7 +133,7 @@ def test_a_plan_keeps_the_schema_of_its_file(tmp_path):
     stored = json.loads((folder.path / "run.json").read_text())
     assert list(stored) == [
         "schema_version", "id", "sampler", "suite", "suite_sha256", "estimator", "protocol", "budget",
-        "cells", "created", "tracking_uri", "inputs",
+        "cells", "created", "tracking_uri", "inputs", "sources",
     ]  # fmt: skip
     assert list(stored["cells"][0]) == [
         "sampler", "estimator", "protocol", "suite", "system", "budget", "seed", "temperature", "energy",

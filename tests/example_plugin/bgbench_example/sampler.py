@@ -1,4 +1,4 @@
-"""The smallest useful plugin: Gaussian noise around the start structure, with its exact density."""
+"""The sampler: Gaussian noise around the start structure, with its exact density."""
 
 import math
 from dataclasses import dataclass
@@ -31,16 +31,3 @@ class Wobble(bgbench.AbstractDensitySampler):
         z = (x - task.system.positions.to(x)) / self.width
         constant = 3 * task.system.n_atoms * (math.log(self.width) + 0.5 * math.log(2 * math.pi))
         return -0.5 * z.square().sum((1, 2)) - constant
-
-
-@bgbench.hookimpl
-def bgbench_samplers() -> list[bgbench.SamplerPlugin]:
-    """wobble."""
-    return [
-        bgbench.SamplerPlugin(
-            name="wobble",
-            summary="Gaussian noise around the start structure",
-            build=lambda options: bgbench.parse_options(Wobble, options, owner="wobble"),
-            estimator="snis",
-        )
-    ]

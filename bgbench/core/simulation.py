@@ -1,0 +1,137 @@
+"""The interface of engines that simulate references, and the settings that they are called with."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.errors import BgbenchError
+from bgbench.core.types import System
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """How to simulate references.
+
+    Args:
+        engine: name of a registered engine: `batched`, `softened`, `openmm` or another plugin's.
+        replicas: independent starts.
+        rungs: temperatures of a ladder, or scales of `softened`.
+        high: K, the top of the ladder; of `softened`, the temperature that the scaled terms stand for.
+        step: fs.
+        hydrogen_mass: Da; 0 leaves hydrogens as the force field has them.
+        round_steps: steps between exchanges.
+        rounds_per_frame: rounds between two frames.
+        warm_up: rounds thrown away at the start.
+        anneal_steps: before the warm-up, at 700 K; of `softened`, at the top rung.
+        torsion_moves: tried by each walker and round, `softened` only.
+        seed: of starts, dynamics, moves and exchanges.
+
+    Raises:
+        BgbenchError: for a number that is too small or not finite.
+
+    >>> SimulationSettings(replicas=0)
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: replicas must be 1 or more, got 0
+    """
+
+    engine: str = "batched"
+    replicas: int = 16
+    rungs: int = 6
+    high: float = 700.0
+    step: float = 1.0
+    hydrogen_mass: float = 0.0
+    round_steps: int = 200
+    rounds_per_frame: int = 2
+    warm_up: int = 100
+    anneal_steps: int = 20_000
+    torsion_moves: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}
+        least |= {"hydrogen_mass": 0, "warm_up": 0, "anneal_steps": 0, "torsion_moves": 0, "seed": 0}
+        for name, limit in least.items():
+            if not limit <= getattr(self, name) < math.inf:
+                words = name.replace("_", " ")
+                raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as certificates hold them, where torsion moves are called `turns`."""
+        return {"turns" if name == "torsion_moves" else name: value for name, value in asdict(self).items()}
+
+
+class AbstractEngine(ABC):
+    """Walkers whose positions at the target temperature are the frames.
+
+    An engine starts when it is made, advances by rounds of `settings.round_steps` steps, and can be frozen
+    into arrays, so that a simulation that was stopped goes on where it was. The walkers of one replica may
+    exchange; replicas are independent of each other.
+
+    >>> from bgbench.core.plugins import plugins
+    >>> engine = plugins().engines["batched"].engine
+    >>> engine.count_evaluations(engine.reference_settings(), steps=1000)
+    26000
+    """
+
+    settings: SimulationSettings
+
+    @abstractmethod
+    def __init__(self, system: System, settings: SimulationSettings) -> None:
+        """Start the walkers; the warm-up is the caller's."""
+
+    @staticmethod
+    @abstractmethod
+    def reference_settings() -> SimulationSettings:
+        """This engine's settings for references."""
+
+    @staticmethod
+    @abstractmethod
+    def training_settings() -> SimulationSettings:
+        """This engine's settings for training and validation sets, which are short and broad."""
+
+    @staticmethod
+    @abstractmethod
+    def check_settings(settings: SimulationSettings) -> None:
+        """Raise BgbenchError for settings that only this kind of engine refuses."""
+
+    @staticmethod
+    @abstractmethod
+    def count_evaluations(settings: SimulationSettings, steps: int) -> int:
+        """Energy evaluations of a replica whose walkers take `steps` after their start was annealed."""
+
+    @property
+    @abstractmethod
+    def energy(self) -> AbstractEnergy:
+        """The energy whose ensemble the frames are drawn from."""
+
+    @abstractmethod
+    def advance(self, rounds: int) -> None:
+        """Run this many rounds of dynamics."""
+
+    @abstractmethod
+    def copy_target_positions(self) -> np.ndarray:
+        """`(replicas, atoms, 3)` nm at the target temperature, float32."""
+
+    @abstractmethod
+    def start_langevin(self) -> "AbstractEngine":
+        """Plain Langevin dynamics at the target temperature, going on from this engine's last positions.
+
+        An engine whose own dynamics are plain may return itself, and is then advanced further.
+        """
+
+    @abstractmethod
+    def freeze(self) -> dict[str, np.ndarray]:
+        """Everything needed to go on."""
+
+    @abstractmethod
+    def thaw(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a frozen state."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What the certificate says of the dynamics."""

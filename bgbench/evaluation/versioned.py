@@ -1,0 +1,135 @@
+"""Frozen terms in YAML files: `NAME@VERSION.yaml`, read with OmegaConf into frozen dataclasses."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
+
+from bgbench.core.errors import BgbenchError
+from bgbench.core.files import sha256_file
+from bgbench.core.plugins import Registry
+
+T = TypeVar("T")
+
+IDENTITY = ("name", "version", "sha256")
+"""Fields that the file's name and its hash fill in."""
+
+CACHED = 64
+"""Files whose contents are remembered."""
+
+
+def find_file(name: str, registry: Registry[Path]) -> Path:
+    """The file called `name`: `NAME@VERSION`, `NAME` alone for its latest version, or the path of a file.
+
+    Raises:
+        BgbenchError: for an unknown name, listing the known ones.
+    """
+    if is_path(name):
+        return Path(name)
+    versions = [known for known in registry if known.partition("@")[0] == name]
+    latest = max(versions, key=lambda known: int(known.partition("@")[2]), default=name)
+    return registry[latest]
+
+
+def is_path(name: str) -> bool:
+    """Whether `name` is the path of a YAML file.
+
+    >>> is_path("mine@1.yaml"), is_path("bgbench@1")
+    (True, False)
+    """
+    return name.endswith((".yaml", ".yml"))
+
+
+Prepare = Callable[[dict[str, Any]], dict[str, Any]]
+"""Changes the content of a file before it is checked."""
+
+
+def as_it_is(content: dict[str, Any]) -> dict[str, Any]:
+    """The content."""
+    return content
+
+
+def read_file(path: Path, kind: Callable[..., T], what: str, prepare: Prepare = as_it_is) -> T:
+    """Read one file into the frozen dataclass `kind`, strictly: a number in quotes is no number.
+
+    Args:
+        path: the file, `NAME@VERSION.yaml`.
+        kind: a dataclass with the fields `name`, `version` and `sha256`, which the file must not hold.
+        what: what the file is, for messages: "suite".
+        prepare: changes the content before it is checked.
+
+    Raises:
+        BgbenchError: if it cannot be read, its name lacks a version, or a field is unknown or wrong.
+    """
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0
+    return _read_once(path, changed, kind, what, prepare)
+
+
+@lru_cache(maxsize=CACHED)
+def _read_once(path: Path, changed: int, kind: Callable[..., T], what: str, prepare: Prepare) -> T:
+    del changed
+    match = re.fullmatch(r"(?P<name>[\w.-]+)@(?P<version>[1-9]\d*)", path.stem)
+    if match is None:
+        raise BgbenchError(f"{path} is not named like a {what}: call it name@1.yaml")
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        _refuse_unknown(content, kind)
+        identity = {"name": match["name"], "version": int(match["version"]), "sha256": sha256_file(path)}
+        text = json.dumps({**prepare(content), **identity})
+        adapter: TypeAdapter[T] = TypeAdapter(kind)  # type: ignore[arg-type]
+        return adapter.validate_json(text, strict=True)
+    except (
+        OSError,
+        OmegaConfBaseException,
+        YAMLError,
+        ValidationError,
+        TypeError,
+        ValueError,
+        BgbenchError,
+    ) as error:
+        raise BgbenchError(f"{path} is not a {what}: {_first_line(error)}") from error
+
+
+def _refuse_unknown(content: Any, kind: Any) -> None:
+    """Raise ValueError for a field that the file, or a part of it, must not have."""
+    if not isinstance(content, Mapping):
+        raise ValueError("it must map fields to values, as `budget: 1000` does")
+    for name in IDENTITY:
+        if name in content:
+            raise ValueError(f"it must not say its {name}, which is that of the file")
+    _refuse_unknown_fields(content, kind, IDENTITY)
+
+
+def _refuse_unknown_fields(
+    content: Mapping[str, Any], kind: Any, hidden: Sequence[str] = (), path: str = ""
+) -> None:
+    known, hints = [field.name for field in fields(kind) if field.name not in hidden], get_type_hints(kind)
+    for name, value in content.items():
+        if name not in known:
+            nearest = get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean '{path}{nearest[0]}'? Known" if nearest else "; known"
+            words = ", ".join(f"{path}{field}" for field in sorted(known))
+            raise ValueError(f"unknown field '{path}{name}'{hint}: {words}")
+        if isinstance(value, Mapping) and is_dataclass(hints[name]):
+            _refuse_unknown_fields(value, hints[name], path=f"{path}{name}.")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        return f"{field}: {message}" if field else message
+    return str(error).splitlines()[0]

@@ -1,0 +1,46 @@
+"""Systems by the names that suites list: registered ones, whose names have a colon, and peptides."""
+
+from bgbench.core.plugins import build_system, plugins
+from bgbench.core.types import ForceFieldSpec, System
+from bgbench.systems.peptides import peptide
+
+
+def is_registered(name: str) -> bool:
+    """Whether `name` has the form of a registered system's name, be it known or not.
+
+    >>> is_registered("analytic:harmonic"), is_registered("AA")
+    (True, False)
+    """
+    return ":" in name
+
+
+def has_own_reference(name: str) -> bool:
+    """Whether a system comes with its reference, so that nothing is stored and its temperature is fixed.
+
+    Raises:
+        BgbenchError: for a name of that form that is not registered.
+
+    >>> has_own_reference("analytic:harmonic"), has_own_reference("AA")
+    (True, False)
+    """
+    return is_registered(name) and plugins().systems[name].reference is not None
+
+
+def find_system(name: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> System:
+    """The system called `name`: a registered one, or the peptide of that sequence.
+
+    Args:
+        name: as a suite lists it.
+        temperature: in K; systems with a reference of their own have their own.
+        forcefield: of peptides; None: the default. Registered systems have their own.
+
+    Raises:
+        BgbenchError: for a name that is neither registered nor a sequence.
+
+    >>> find_system("AA", 300.0).temperature, find_system("analytic:harmonic", 300.0).temperature
+    (300.0, 310.0)
+    """
+    if not is_registered(name):
+        return peptide(name, temperature, forcefield)
+    system = build_system(name)
+    return system if has_own_reference(name) else system.at(temperature)
