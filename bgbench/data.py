@@ -7,6 +7,7 @@ not.
 """
 
 from bgbench.core.hookspecs import EnginePlugin
+from bgbench.core.options import refuse_unknown_word
 from bgbench.core.resources import data_path
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import tuned_card
@@ -41,6 +42,7 @@ __all__ = [
     "read_frames",
     "read_training_frames",
     "refuse_impossible",
+    "refuse_unknown_word",
     "sequence_of",
     "training_sequence",
     "tuned_card",

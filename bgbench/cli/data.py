@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import parse_settings
+from bgbench.core.options import describe_known, parse_settings
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def fetch_(
     from bgbench.references.published import PINNED, Source, import_published
 
     if data_set != "many-peptides-md":
-        raise BgbenchError(f"unknown data set '{data_set}'; known: many-peptides-md")
+        raise BgbenchError(f"unknown data set '{data_set}'{describe_known(data_set, ['many-peptides-md'])}")
     wanted = load_suite(suite)
     source, refused = Source(folder, revision or PINNED), list[str]()
     for name in wanted.systems:

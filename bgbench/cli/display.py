@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.options import describe_known
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def print_listing(kind: str, console: Console) -> None:
             origin = registry.origin(name)
             table.add_row(name, summary(registry[name]), origin.distribution, origin.version)
     else:
-        raise BgbenchError(f"cannot list '{kind}'; lists: {', '.join(registries)}, plugins")
+        raise BgbenchError(f"cannot list '{kind}'{describe_known(kind, [*registries, 'plugins'])}")
     console.print(table)
 
 

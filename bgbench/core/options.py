@@ -304,6 +304,23 @@ def _look_up(text: str, choices: Mapping[str, Any]) -> Any:
     return choices[text]
 
 
+def describe_known(word: str, known: Iterable[str], what: str = "known") -> str:
+    """The end of a message about an unknown word: the nearest known one, if any is near, and all of them.
+
+    Args:
+        word: the unknown word.
+        known: the known ones.
+        what: what these are, as the list of them begins.
+
+    >>> describe_known("prse", ("prose", "verse")), describe_known("x", ())
+    ("; did you mean 'prose'? Known: prose, verse", '; known: none')
+    """
+    words = list(known)
+    hint = _suggest(word, words)
+    what = what.capitalize() if hint else what
+    return f"{hint or '; '}{what}: {', '.join(words) or 'none'}"
+
+
 def _suggest(word: str, known: Iterable[str], form: str = "{}") -> str:
     """The nearest of the `known` words as a question, or nothing."""
     nearest = get_close_matches(word, list(known), n=1)

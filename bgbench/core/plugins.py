@@ -35,7 +35,7 @@ from bgbench.core.hookspecs import (
     SystemPlugin,
     TrackerPlugin,
 )
-from bgbench.core.options import refuse_unknown_word
+from bgbench.core.options import describe_known, refuse_unknown_word
 from bgbench.core.types import Card, Reference, System
 
 T = TypeVar("T")
@@ -98,10 +98,10 @@ class Registry(Generic[T]):
         if name in self._disputed:
             raise BgbenchError(self._disputed[name])
         if name not in self._entries:
-            known = ", ".join(self) or "none"
             broken = "".join(f"; not loaded: {reason}" for reason in self._broken.values())
             raise BgbenchError(
-                f"unknown {self.kind} '{name}'; known: {known} (see `bgbench list {self.plural}`){broken}"
+                f"unknown {self.kind} '{name}'{describe_known(name, self)} "
+                f"(see `bgbench list {self.plural}`){broken}"
             )
         return self._entries[name][0]
 

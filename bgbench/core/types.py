@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.options import refuse_unknown_word
 
 NonbondedMethod = Literal["NoCutoff", "CutoffNonPeriodic"]
 """How non-bonded terms are cut, in OpenMM's words. A molecule in implicit solvent has no periodic box."""
@@ -72,9 +73,10 @@ class ForceFieldSpec:
             raise BgbenchError(
                 f"force field '{self.name}' needs a tuple of OpenMM force-field files, got {self.files!r}"
             )
-        check_word(f"force field '{self.name}': nonbonded_method", self.nonbonded_method, NonbondedMethod)
+        owner = f"force field '{self.name}'"
+        refuse_unknown_word(f"{owner}: nonbonded_method", self.nonbonded_method, get_args(NonbondedMethod))
         if self.constraints is not None:
-            check_word(f"force field '{self.name}': constraints", self.constraints, Constraints)
+            refuse_unknown_word(f"{owner}: constraints", self.constraints, get_args(Constraints))
         if not 0.0 < self.cutoff < math.inf:
             raise BgbenchError(f"force field '{self.name}': cutoff must be positive, got {self.cutoff} nm")
 
@@ -450,10 +452,3 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
     if not fits:
         wanted = ", ".join("·" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
-
-
-def check_word(what: str, word: str, words: Any) -> None:
-    """Raise BgbenchError unless `word` is one of the `Literal` type `words`, listing them after `what`."""
-    known = get_args(words)
-    if word not in known:
-        raise BgbenchError(f"{what} must be one of {', '.join(known)}, got {word!r}")

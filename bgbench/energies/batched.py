@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numba
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy
-from bgbench.core.types import System, check_word
+from bgbench.core.options import refuse_unknown_word
+from bgbench.core.types import System
 from bgbench.core.units import kt
 from bgbench.energies.compiled import energy_sweep, force_sweep, pack, spread
 from bgbench.energies.eager import EagerEngine
@@ -41,7 +42,7 @@ class BatchedEnergy(AbstractEnergy):
 
     def __init__(self, system: System, engine: EngineName = "auto") -> None:
         super().__init__(system)
-        check_word("engine", engine, EngineName)
+        refuse_unknown_word("engine", engine, get_args(EngineName))
         self.parameters = read_parameters(openmm_system(system))
         self._kt = kt(system.temperature)
         self._engine = engine

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -16,6 +15,7 @@ from yaml import YAMLError
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
+from bgbench.core.options import describe_known
 from bgbench.core.plugins import Registry
 
 T = TypeVar("T")
@@ -118,10 +118,8 @@ def _refuse_unknown_fields(
     known, hints = [field.name for field in fields(kind) if field.name not in hidden], get_type_hints(kind)
     for name, value in content.items():
         if name not in known:
-            nearest = get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean '{path}{nearest[0]}'? Known" if nearest else "; known"
-            words = ", ".join(f"{path}{field}" for field in sorted(known))
-            raise ValueError(f"unknown field '{path}{name}'{hint}: {words}")
+            fields_here = [f"{path}{field}" for field in sorted(known)]
+            raise ValueError(f"unknown field '{path}{name}'{describe_known(f'{path}{name}', fields_here)}")
         if isinstance(value, Mapping) and is_dataclass(hints[name]):
             _refuse_unknown_fields(value, hints[name], path=f"{path}{name}.")
 

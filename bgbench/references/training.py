@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.options import describe_known
 from bgbench.core.resources import data_path
 from bgbench.systems.residues import ONE_TO_THREE
 
@@ -35,7 +36,7 @@ def held_out(*parts: str) -> frozenset[str]:
     lists: Any = OmegaConf.load(data_path("sequences.yaml"))
     unknown = sorted(set(parts) - set(PARTS))
     if unknown:
-        raise BgbenchError(f"unknown list '{unknown[0]}' of sequences; known: {', '.join(PARTS)}")
+        raise BgbenchError(f"unknown list '{unknown[0]}' of sequences{describe_known(unknown[0], PARTS)}")
     names_of_parts = [names for part in parts or PARTS for names in lists[part].values()]
     return frozenset(str(name) for names in names_of_parts for name in names)
 

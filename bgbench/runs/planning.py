@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.options import describe_known
 from bgbench.core.plugins import Origin, build_estimator, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
@@ -70,7 +71,8 @@ def systems_of(request: RunRequest, suite: Suite) -> tuple[str, ...]:
     """
     unknown = sorted(set(request.only) - set(suite.systems))
     if unknown:
-        raise BgbenchError(f"--only {', '.join(unknown)}: not in {suite.id} ({', '.join(suite.systems)})")
+        end = describe_known(unknown[0], suite.systems, "its systems")
+        raise BgbenchError(f"--only {', '.join(unknown)}: not in {suite.id}{end}")
     return tuple(name for name in suite.systems if not request.only or name in request.only)
 
 

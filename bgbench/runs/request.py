@@ -10,7 +10,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict
-from bgbench.core.options import refuse_unknown_prefixes, select_prefixed, select_sampler_options
+from bgbench.core.options import (
+    describe_known,
+    refuse_unknown_prefixes,
+    select_prefixed,
+    select_sampler_options,
+)
 
 DEFAULT_SUITE = "dipeptides-mini@1"
 
@@ -198,5 +203,5 @@ def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     if name == "cluster":
-        return f"unknown cluster '{first['input']}'; known: slurm"
+        return f"unknown cluster '{first['input']}'{describe_known(str(first['input']), ['slurm'])}"
     return f"{name}={first['input']!r} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.errors import BgbenchError
+from bgbench.core.options import describe_known
 from bgbench.core.types import Reference, System
 
 N_REFERENCE = 10_000
@@ -175,7 +176,7 @@ def analytic(name: str) -> AbstractAnalytic:
         BgbenchError: for an unknown name, listing the known ones.
     """
     if name not in KINDS:
-        raise BgbenchError(f"unknown analytic system '{name}'; known: {', '.join(KINDS)}")
+        raise BgbenchError(f"unknown analytic system '{name}'{describe_known(name, KINDS)}")
     return KINDS[name]()
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Prose, Tokens
 
@@ -31,8 +32,7 @@ class FastPath:
     """
 
     def __init__(self, flow: Prose, path: str) -> None:
-        if path not in PATHS:
-            raise bgbench.BgbenchError(f"prose: path must be one of {', '.join(PATHS)}, got '{path}'")
+        bgbench.data.refuse_unknown_word("prose: path", path, PATHS)
         self.flow, self.path = flow, path
         self._compiled: Pass | None = _compiled(flow) if path == "compile" else None
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+import bgbench.data
 from bgbench_tbg.flow import (
     TRACES,
     Divergence,
@@ -57,8 +58,7 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         trace: str = "exact",
         card: bgbench.Card | None = None,
     ) -> None:
-        if trace not in TRACES:
-            raise bgbench.BgbenchError(f"trace must be one of {', '.join(TRACES)}, got '{trace}'")
+        bgbench.data.refuse_unknown_word("trace", trace, TRACES)
         self.field = field.eval().requires_grad_(False)
         self.solver, self.trace = solver or Solver(), trace
         self.exact = trace == "exact"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 import bgbench
+import bgbench.data
 
 Optimizer = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
@@ -59,8 +60,8 @@ class AbstractRecipe(ABC):
         """Names that `config` may have."""
 
     def __post_init__(self) -> None:
-        _refuse_unknown("config", self.config, self.sizes)
-        _refuse_unknown("optimizer", self.optimizer, OPTIMIZERS)
+        bgbench.data.refuse_unknown_word("config", self.config, self.sizes)
+        bgbench.data.refuse_unknown_word("optimizer", self.optimizer, OPTIMIZERS)
         for name in ("steps", "batch", "save_every", "validate_every", "accumulate", "devices"):
             if getattr(self, name) < 1:
                 raise bgbench.BgbenchError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -90,8 +91,3 @@ class AbstractRecipe(ABC):
             BgbenchError: for an unknown option or value.
         """
         return bgbench.parse_options(cls, options, owner="bgbench train")
-
-
-def _refuse_unknown(name: str, value: str, known: Collection[str]) -> None:
-    if value not in known:
-        raise bgbench.BgbenchError(f"{name} must be one of {', '.join(known)}, got '{value}'")
