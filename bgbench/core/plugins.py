@@ -10,8 +10,14 @@ from typing import Any, Generic, TypeVar, get_args
 import pluggy
 
 from bgbench.core import hookspecs
-from bgbench.core.abstract import AbstractDensitySampler, AbstractEnergy, AbstractSampler, Measure
-from bgbench.core.errors import BgbenchError
+from bgbench.core.abstract import (
+    AbstractDensitySampler,
+    AbstractEnergy,
+    AbstractEstimator,
+    AbstractSampler,
+    Measure,
+)
+from bgbench.core.errors import BgbenchError, describe_failure
 from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.core.options import refuse_unknown_word
 from bgbench.core.types import Card, System
@@ -188,6 +194,43 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def call_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of a plugin that is not a hook.
+
+    Args:
+        origin: of the plugin.
+        what: what the call does, as it begins the message: "building 'mine'".
+        function: the function.
+        arguments: its arguments.
+
+    Raises:
+        BgbenchError: as the plugin raised it; or naming the plugin and the line, for any other exception.
+    """
+    try:
+        return function(*arguments)
+    except BgbenchError:
+        raise
+    except Exception as error:
+        raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
+
+
+def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
+    """Build a registered estimator, and check that it is one.
+
+    Args:
+        name: its name, as `bgbench list estimators` prints it.
+        options: the words of `--set estimator.NAME=VALUE`.
+
+    Raises:
+        BgbenchError: for an unknown estimator or option, and for a plugin that raises or builds none.
+    """
+    origin = plugins().estimators.origin(name)
+    estimator: object = call_plugin(origin, f"building '{name}'", plugins().estimators[name].build, options)
+    if not isinstance(estimator, AbstractEstimator):
+        raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
+    return estimator
+
+
 def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     """Build a registered sampler, and check that it is one.
 
@@ -196,20 +239,21 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
         options: the words of `--set NAME=VALUE`.
 
     Raises:
-        BgbenchError: for an unknown sampler or option, and for a plugin that builds something else than a
-            sampler, or one whose `card` or `measure` is not of its kind.
+        BgbenchError: for an unknown sampler or option, and for a plugin that raises, that builds something
+            else than a sampler, or one whose `card` or `measure` is not of its kind.
 
     >>> build_sampler("prior", {"width": "0.01"}).card.name
     'prior'
     """
-    sampler: object = plugins().samplers[name].build(options)
     origin = plugins().samplers.origin(name)
+    sampler: object = call_plugin(origin, f"building '{name}'", plugins().samplers[name].build, options)
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
-    if not isinstance(sampler.card, Card):
+    card: object = call_plugin(origin, f"the card of '{name}'", lambda: sampler.card)
+    if not isinstance(card, Card):
         raise BgbenchError(
             f"{origin}: the card of '{name}' must be a bgbench.Card (an attribute or a property), got "
-            f"{sampler.card!r}"
+            f"{card!r}"
         )
     if isinstance(sampler, AbstractDensitySampler):
         refuse_unknown_word(f"{origin}: {type(sampler).__name__}.measure", sampler.measure, get_args(Measure))
@@ -218,6 +262,9 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
 
 def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     """The energy of a system, computed by a registered backend. Nothing meters or limits it.
+
+    It is for training, analysis and notebooks. A sampler asks `task.oracle`: evaluations that it makes here
+    while it samples are noticed, and end its cell.
 
     Args:
         system: the system.
@@ -234,4 +281,7 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     >>> bgbench.energy(system, backend="batched").energy(system.positions[None]).shape
     torch.Size([1])
     """
-    return plugins().energies[backend].build(system)
+    origin = plugins().energies.origin(backend)
+    target = call_plugin(origin, f"building '{backend}'", plugins().energies[backend].build, system)
+    target.is_target = True
+    return target

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -194,7 +195,8 @@ class Proposal:
     Tensors of another device are moved to the CPU: a sampler computes where it likes.
 
     Raises:
-        ValueError: if a tensor has another shape.
+        TypeError: for anything but a tensor, such as a NumPy array.
+        ValueError: if a tensor has another shape, or is not of float32 or float64.
 
     >>> Proposal(torch.zeros(5, 23, 3), log_q=torch.zeros(5)).n_samples
     5
@@ -205,10 +207,12 @@ class Proposal:
     u: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_floats("x", self.x)
         check_shape("x", self.x, (None, None, 3))
         for name in ("log_q", "u"):
             value = getattr(self, name)
             if value is not None:
+                check_floats(name, value)
                 check_shape(name, value, (self.n_samples,))
         for name in ("x", "log_q", "u"):
             value = getattr(self, name)
@@ -225,7 +229,8 @@ class Ensemble:
     """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned.
 
     Raises:
-        ValueError: if a tensor has another shape, or a weight is NaN.
+        TypeError: for anything but a tensor, such as a NumPy array.
+        ValueError: if a tensor has another shape, is not of float32 or float64, or a weight is NaN.
 
     >>> ensemble = Ensemble(torch.zeros(2, 23, 3), torch.zeros(2), torch.tensor([0.0, -torch.inf]))
     >>> ensemble.weights.tolist()
@@ -237,6 +242,8 @@ class Ensemble:
     log_w: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("x", "u", "log_w"):
+            check_floats(name, getattr(self, name))
         check_shape("x", self.x, (None, None, 3))
         check_shape("u", self.u, (self.n_samples,))
         check_shape("log_w", self.log_w, (self.n_samples,))
@@ -450,6 +457,39 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
     if not fits:
         wanted = ", ".join("·" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
+
+
+def check_floats(name: str, value: object) -> None:
+    """Refuse anything but a tensor of float32 or float64.
+
+    Raises:
+        TypeError: for what is no tensor, saying what it is.
+        ValueError: for another dtype. Half precision has no digits for bond lengths and energies.
+    """
+    if not isinstance(value, Tensor):
+        advice = f"write torch.from_numpy({name})" if isinstance(value, np.ndarray) else "give a tensor"
+        raise TypeError(f"{name} must be a torch.Tensor, got {describe_kind(value)}; {advice}")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} must be of float32 or float64, got {str(value.dtype).removeprefix('torch.')}, which has "
+            f"no digits for nm and kT; write {name}.float() or compute it in more digits"
+        )
+
+
+def describe_kind(value: object) -> str:
+    """What a value is, for the message that refuses it.
+
+    >>> describe_kind(None), describe_kind((1, 2)), describe_kind(torch.zeros(2))
+    ('None', 'a tuple', 'a float32 tensor')
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor"
+    if isinstance(value, np.ndarray):
+        return "a NumPy array"
+    word = type(value).__name__
+    return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"
 
 
 def check_word(what: str, word: str, words: Any) -> None:

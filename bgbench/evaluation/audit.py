@@ -23,6 +23,7 @@ from bgbench.core.abstract import (
     Task,
     refuse_unsupported,
 )
+from bgbench.core.calls import call_draw, call_log_prob, call_sample
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
@@ -116,10 +117,10 @@ def summarise(checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def check_round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
-    """The largest |log_prob(x) − log_q| of draws x, nats per atom; NaN for draws without `log_q`."""
-    proposal = sampler.draw(task, DRAWS)
+    """The largest |log_prob(x) − log_q| of draws x, nats per atom."""
+    proposal = call_draw(sampler, task, DRAWS)
     with torch.no_grad():
-        again = sampler.log_prob(task, proposal.x).cpu()
+        again = call_log_prob(sampler, task, proposal.x)
     gap = math.nan if proposal.log_q is None else float((again - proposal.log_q).abs().max())
     name = f"round trip, {task.conventions.com}"
     note = f"{DRAWS} draws of {task.system.name}, nats per atom"
@@ -133,7 +134,7 @@ def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> list[Check]:
     """
     if not isinstance(sampler, Invertible):
         return []
-    latent, x = sampler.latent, sampler.draw(task, 1).x
+    latent, x = sampler.latent, call_draw(sampler, task, 1).x
     _, claimed = latent(task, x)
 
     def flat(points: Tensor) -> Tensor:
@@ -219,7 +220,7 @@ class _NoEnergy(AbstractEnergy):
 
 def _draw(sampler: AbstractDensitySampler, task: Task) -> tuple[Tensor, Tensor]:
     """x and log_q of `FRAGMENT_DRAWS` draws."""
-    proposal = sampler.sample(task, FRAGMENT_DRAWS)
+    proposal = call_sample(sampler, task, FRAGMENT_DRAWS)
     if proposal.log_q is None:
         raise ValueError(f"{type(sampler).__name__} returned no log_q")
     return proposal.x.double(), proposal.log_q.double()

@@ -5,7 +5,7 @@ from typing import Any
 
 from bgbench.core.abstract import AbstractSampler
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import Registry, build_sampler, plugins
+from bgbench.core.plugins import Registry, build_estimator, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
@@ -98,7 +98,7 @@ def with_inputs(plan: Plan, suite: Suite) -> Plan:
     """
     cell = plan.cells[0]
     refuse_second_cut(cell)
-    plugins().estimators[cell.estimator].build(cell.estimator_options)
+    build_estimator(cell.estimator, cell.estimator_options)
     plugins().energies[cell.energy]
     sampler = build_sampler(cell.sampler, cell.options)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
