@@ -16,11 +16,19 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from bgbench.core.calls import call_draw
 from bgbench.core.counting import evaluating
 from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported
 from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
-from bgbench.core.types import Card, Ensemble, Proposal, Reference, System, Tuning, check_shape
+from bgbench.core.types import (
+    Card,
+    Ensemble,
+    Proposal,
+    Reference,
+    System,
+    Tuning,
+    check_proposal,
+    check_shape,
+)
 
 Measure = Literal["cartesian", "shape", "internal"]
 """What a density is over, see `AbstractDensitySampler`."""
@@ -370,7 +378,7 @@ class AbstractDensitySampler(AbstractSampler):
         most = self.batch_size(task.system)
         for start in range(0, n_samples, most):
             n = min(most, n_samples - start)
-            yield call_draw(self, task, n)
+            yield check_proposal(self.draw(task, n), f"{type(self).__name__}.draw", n)
             task.progress(n)
 
     def sample(self, task: Task, n_samples: int) -> Proposal:
@@ -379,6 +387,8 @@ class AbstractDensitySampler(AbstractSampler):
         if not parts:
             return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
         log_q = [part.log_q for part in parts if part.log_q is not None]
+        if len(log_q) < len(parts):
+            raise BrokenContract(f"{type(self).__name__}.draw returned no log_q; return Proposal(x, log_q)")
         return Proposal(torch.cat([part.x for part in parts]), torch.cat(log_q))
 
 

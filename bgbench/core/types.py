@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, BrokenContract
 
 NonbondedMethod = Literal["NoCutoff", "CutoffNonPeriodic"]
 """How non-bonded terms are cut, in OpenMM's words. A molecule in implicit solvent has no periodic box."""
@@ -387,6 +387,9 @@ class Card:
     `training_evaluations` counts energy evaluations spent on training data; `training_hours` is
     hardware-hours; both are declared, never measured by bgbench.
 
+    Raises:
+        BgbenchError: for a value of another kind, or a number below zero.
+
     >>> Card("mine", training_sequences=("AA",), training_evaluations=10_000).n_parameters
     0
     """
@@ -398,6 +401,19 @@ class Card:
     n_parameters: int = 0
     weights_sha256: str = ""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        sequences = self.training_sequences
+        if not isinstance(sequences, tuple) or not all(isinstance(name, str) for name in sequences):
+            raise BgbenchError(f"card: training_sequences must be a tuple of sequences, got {sequences!r}")
+        for name in ("name", "weights_sha256", "notes"):
+            if not isinstance(getattr(self, name), str):
+                raise BgbenchError(f"card: {name} must be text, got {getattr(self, name)!r}")
+        for name, kind in (("training_evaluations", int), ("training_hours", float), ("n_parameters", int)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, kind)) or not 0 <= value < math.inf:
+                word = "whole number" if kind is int else "number"
+                raise BgbenchError(f"card: {name} must be a {word} from 0 on, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -474,6 +490,21 @@ def check_floats(name: str, value: object) -> None:
             f"{name} must be of float32 or float64, got {str(value.dtype).removeprefix('torch.')}, which has "
             f"no digits for nm and kT; write {name}.float() or compute it in more digits"
         )
+
+
+def check_proposal(value: object, source: str, n: int) -> Proposal:
+    """The value, as what it must be: a `Proposal` of at most `n` conformers.
+
+    Raises:
+        BrokenContract: for anything else, naming its `source`.
+    """
+    if not isinstance(value, Proposal):
+        raise BrokenContract(
+            f"{source} returned {describe_kind(value)}; return bgbench.Proposal(x), x: (n, atoms, 3) nm"
+        )
+    if value.n_samples > n:
+        raise BrokenContract(f"{source} returned {value.n_samples} conformers, {n} were asked for")
+    return value
 
 
 def describe_kind(value: object) -> str:

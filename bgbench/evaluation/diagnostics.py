@@ -55,12 +55,7 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
         **audit_for_record(sampler, bench.system),
         **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
     }
-    warnings = [
-        *warn_of_length(sampler.card, bench.system.name),
-        *warn_of_chirality(estimate.diagnostics.get("handedness", {})),
-    ]
-    if warnings:
-        findings["warnings"] = warnings
+    findings |= attempt("warnings", lambda: list_warnings(sampler, bench.system.name, estimate))
     energy = attempt("openmm_difference", lambda: compare_with_openmm(bench, estimate))
     if failures:
         findings["failed_diagnostics"] = failures
@@ -103,6 +98,15 @@ def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
         return {}
     judge = OpenMMEnergy(bench.system, "Reference")
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
+
+
+def list_warnings(sampler: AbstractSampler, sequence: str, estimate: Estimate) -> dict[str, list[str]]:
+    """`warnings`: a sentence for each thing that a reader of the record should know; else {}."""
+    sentences = [
+        *warn_of_length(sampler.card, sequence),
+        *warn_of_chirality(estimate.diagnostics.get("handedness", {})),
+    ]
+    return {"warnings": sentences} if sentences else {}
 
 
 def warn_of_length(card: Card, sequence: str) -> list[str]:
