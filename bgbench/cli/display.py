@@ -306,10 +306,6 @@ def print_doctor(console: Console) -> None:
     report = provenance()
     host = report["host"]
     console.print(f"bgbench {report['bgbench']}, Python {report['python']}, {host['system']}")
-    if os.name != "posix":
-        console.print(
-            "bgbench runs on Linux and macOS only: it locks files and limits processes as POSIX does"
-        )
     console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}")
     omp = os.environ.get("OMP_NUM_THREADS", "unset")
     console.print(f"torch threads {host['torch_threads']}, OMP_NUM_THREADS {omp}")

@@ -21,7 +21,7 @@ from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
 from bgbench.cli.runs import RunDir
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, refuse_other_systems
 from bgbench.core.options import parse_settings
 
 app = typer.Typer(
@@ -302,6 +302,7 @@ def main() -> None:
 def guarded(command: Callable[..., Any]) -> int:
     """Call a typer app and return its exit code."""
     try:
+        refuse_other_systems()
         result = command(standalone_mode=False)
     except BgbenchError as error:
         err.print(f"bgbench: {error}", soft_wrap=True)

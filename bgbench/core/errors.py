@@ -1,5 +1,6 @@
 """What ends a run or a cell, by what to do about it."""
 
+import os
 import traceback
 from pathlib import Path
 
@@ -51,6 +52,19 @@ class BrokenContract(Exception):
 
 class NonFinite(Exception):
     """Nothing usable came out: every energy, density or weight was infinite or NaN."""
+
+
+def refuse_other_systems(name: str = os.name) -> None:
+    """Raise BgbenchError where the operating system is not a POSIX one.
+
+    bgbench locks files, limits processes and ends groups of them as POSIX does.
+
+    >>> refuse_other_systems("nt")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: bgbench runs on Linux and macOS only; on Windows, use it inside WSL
+    """
+    if name != "posix":
+        raise BgbenchError("bgbench runs on Linux and macOS only; on Windows, use it inside WSL")
 
 
 def describe_failure(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError, describe_failure
+from bgbench.core.errors import BgbenchError, describe_failure, refuse_other_systems
 from bgbench.core.hookspecs import EnergyPlugin, EstimatorPlugin, MetricPlugin, SamplerPlugin, TrackerPlugin
 from bgbench.core.options import refuse_unknown_word
 from bgbench.core.types import Card, System
@@ -159,8 +159,10 @@ def plugins() -> Plugins:
     """The installed plugins, loaded on the first call; bgbench's own entries come first.
 
     Raises:
-        BgbenchError: naming the plugin, if one cannot be imported or does not keep the contract.
+        BgbenchError: naming the plugin, if one cannot be imported or does not keep the contract; and where
+            the operating system is neither Linux nor macOS.
     """
+    refuse_other_systems()
     loaded = Plugins()
     points = entry_points(group=GROUP)
     for point in sorted(points, key=lambda point: (point.name != "core", point.name)):
