@@ -99,7 +99,10 @@ def once(k):
 once(1)
 before = state()
 once(2)
-refuse_changes(before, state())
+after = state()
+if {workers}:  # Dask draws from Python's generator, as its users may expect
+    before.pop("random")
+refuse_changes(before, after)
 """
     run_python(code, tmp_path)
 
