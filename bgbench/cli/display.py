@@ -4,7 +4,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,8 @@ def print_run(path: Path, records: "Sequence[Record]", console: Console) -> None
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    for line in [*failures(records), *reweighted(records), *own_references(path, records)]:
+    remarks = [*failures(records), *doubts(records), *reweighted(records), *own_references(path, records)]
+    for line in remarks:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
@@ -62,6 +63,41 @@ def failures(records: "Iterable[Record]") -> list[str]:
     return [
         f"{record.cell.name}: {record.status}: {record.error}" for record in records if record.status != "ok"
     ]
+
+
+def doubts(records: "Iterable[Record]") -> list[str]:
+    """A line for each cell whose density did not pass its audit, and for each of its warnings and failed
+    diagnostics."""
+    lines = []
+    for record in records:
+        name, found = record.cell.name, record.diagnostics
+        density = found.get("density", {})
+        if not density.get("verified", True):
+            lines.append(
+                f"{name}: density not verified ({reason_of(density)}): do not trust its weights; see "
+                f"`bgbench audit {record.cell.sampler}`"
+            )
+        lines += [f"{name}: {text}" for text in found.get("warnings", [])]
+        failed = found.get("failed_diagnostics", {})
+        lines += [f"{name}: the diagnostic '{part}' failed: {text}" for part, text in failed.items()]
+    return lines
+
+
+def reason_of(density: Mapping[str, Any]) -> str:
+    """Why an audit did not pass, in a few words: what it raised, or the first check that failed.
+
+    >>> check = {"name": "round trip, gaussian", "value": 0.2, "limit": 0.001, "note": "of 32 draws"}
+    >>> reason_of({"verified": False, "checks": {"round trip, gaussian": check}})
+    'round trip, gaussian: 0.2, the limit is 0.001'
+    """
+    if "error" in density:
+        return str(density["error"])
+    for name, check in density.get("checks", {}).items():
+        value, limit = check.get("value"), check.get("limit")
+        if value is None or limit is None or not value <= limit:
+            shown = "no number" if value is None else f"{value:.2g}"
+            return f"{name}: {shown}, the limit is {limit or 0:g}"
+    return "no check passed"
 
 
 def reweighted(records: "Iterable[Record]") -> list[str]:
@@ -102,12 +138,18 @@ def table_of(records: "Sequence[Record]") -> tuple[list[str], list[list[str]]]:
         "system", "seed", "status", *(heading(name) for name in names), "evaluations", "reference grade",
     ]  # fmt: skip
     rows = [
-        [record.cell.system, str(record.cell.seed), record.status]
+        [record.cell.system, str(record.cell.seed), status_of(record)]
         + [_cell_text(record, name) for name in names]
         + [f"{record.budget.used:,}", str(record.reference.get("grade", "–"))]
         for record in records
     ]
     return heads, rows
+
+
+def status_of(record: "Record") -> str:
+    """The status, with a mark where the density is not verified: a line below the table says why."""
+    verified = record.diagnostics.get("density", {}).get("verified", True)
+    return record.status if verified else f"{record.status}, not verified"
 
 
 def print_comparison(comparison: "Comparison", console: Console) -> None:
@@ -280,10 +322,6 @@ def print_doctor(console: Console) -> None:
     report = provenance()
     host = report["host"]
     console.print(f"bgbench {report['bgbench']}, Python {report['python']}, {host['system']}")
-    if os.name != "posix":
-        console.print(
-            "bgbench runs on Linux and macOS only: it locks files and limits processes as POSIX does"
-        )
     console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}")
     omp = os.environ.get("OMP_NUM_THREADS", "unset")
     console.print(f"torch threads {host['torch_threads']}, OMP_NUM_THREADS {omp}")

@@ -21,7 +21,7 @@ from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
 from bgbench.cli.runs import RunDir
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, refuse_other_systems
 from bgbench.core.options import parse_settings
 
 app = typer.Typer(
@@ -203,15 +203,16 @@ def train(
     settings: Options = None,
 ) -> None:
     """Train a sampler, with the sampler's own training options (--set)."""
-    from bgbench.core.plugins import plugins
+    from bgbench.core.plugins import call_plugin, plugins
 
-    plugin = plugins().samplers[sampler]
+    plugin, origin = plugins().samplers[sampler], plugins().samplers.origin(sampler)
     if plugin.train is None:
         raise BgbenchError(f"sampler '{sampler}' has nothing to train; see `bgbench list samplers`")
     options = parse_settings(settings)
     if config:
         options["config"] = config
-    out.print(f"trained: {plugin.train(options)}")
+    weights = call_plugin(origin, f"training '{sampler}'", plugin.train, options)
+    out.print(f"trained: {weights}", soft_wrap=True)
 
 
 weights_app = typer.Typer(help="Convert published weights.", no_args_is_help=True)
@@ -225,14 +226,15 @@ def import_(
     target: Annotated[Path | None, typer.Option("--out", help="default: FILE-bgbench.safetensors")] = None,
 ) -> None:
     """Convert a published state dict into weights that the sampler reads. Every key and shape is checked."""
-    from bgbench.core.plugins import plugins
+    from bgbench.core.plugins import call_plugin, plugins
 
-    plugin = plugins().samplers[sampler]
+    plugin, origin = plugins().samplers[sampler], plugins().samplers.origin(sampler)
     if plugin.import_weights is None:
         raise BgbenchError(f"sampler '{sampler}' cannot import weights")
     if not source.is_file():
         raise BgbenchError(f"{source} does not exist; give a .pth or .safetensors file")
-    path = plugin.import_weights(source, target or source.with_name(f"{source.stem}-bgbench.safetensors"))
+    place = target or source.with_name(f"{source.stem}-bgbench.safetensors")
+    path = call_plugin(origin, f"importing weights for '{sampler}'", plugin.import_weights, source, place)
     out.print(f"imported: {path}; use it with `bgbench run {sampler} --set weights={path}`", soft_wrap=True)
 
 
@@ -249,14 +251,17 @@ def audit(
     """
     from bgbench.cli.display import print_audit
     from bgbench.core.abstract import AbstractDensitySampler
-    from bgbench.core.plugins import build_sampler
+    from bgbench.core.plugins import build_sampler, call_plugin, plugins
     from bgbench.evaluation.audit import audit as audit_density
     from bgbench.systems.peptides import peptide
 
     instance = build_sampler(sampler, parse_settings(settings))
     if not isinstance(instance, AbstractDensitySampler):
         raise BgbenchError(f"sampler '{sampler}' has no density to audit")
-    checks = audit_density(instance, peptide(system), seed)
+    origin = plugins().samplers.origin(sampler)
+    checks = call_plugin(
+        origin, f"'{sampler}', while it was audited,", audit_density, instance, peptide(system), seed
+    )
     print_audit(checks, out)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
@@ -309,6 +314,7 @@ def main() -> None:
 def guarded(command: Callable[..., Any]) -> int:
     """Call a typer app and return its exit code."""
     try:
+        refuse_other_systems()
         result = command(standalone_mode=False)
     except BgbenchError as error:
         err.print(f"bgbench: {error}", soft_wrap=True)

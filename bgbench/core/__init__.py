@@ -4,9 +4,10 @@ Open `types` first. It holds the frozen values that travel between stages: `Syst
 structure, temperature, force field), `Proposal` (the conformers that a sampler returns), `Ensemble`
 (conformers with weights) and `Reference` (the conformers that count as the truth). Then read `abstract`, the
 interfaces of samplers, energies and estimators with the values that they exchange (`Task`, `Estimate`,
-`MetricCase`), `simulation`, the interface of engines that simulate references, and
-`hookspecs`, the whole contract of plugins on one page. `plugins` finds what is installed,
-and its function `energy` builds the energy of a system from the name of a backend.
+`MetricCase`), `simulation`, the interface of engines that simulate references, and `hookspecs`, the whole
+contract of plugins on one page. `plugins` finds what is installed, and its function `energy` builds the
+energy of a system from the name of a backend. `calls` is how the core calls a sampler: what comes back is
+checked and moved. `counting` counts evaluations of the target, so that those made past the meter are noticed.
 
 The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
 ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates

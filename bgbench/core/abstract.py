@@ -7,7 +7,7 @@ does. What a sampler can do beyond its interface is said by the capabilities it 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,19 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from bgbench.core.counting import evaluating
 from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported
 from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
-from bgbench.core.types import Card, Ensemble, Proposal, Reference, System, Tuning, check_shape
+from bgbench.core.types import (
+    Card,
+    Ensemble,
+    Proposal,
+    Reference,
+    System,
+    Tuning,
+    check_proposal,
+    check_shape,
+)
 
 Measure = Literal["cartesian", "shape", "internal"]
 """What a density is over, see `AbstractDensitySampler`."""
@@ -57,6 +67,9 @@ class AbstractEnergy(ABC):
     is_truth = False
     """Whether other energies are checked against this one."""
 
+    is_target = False
+    """Set by `bgbench.energy`: an evaluation is one of the target, and counts."""
+
     def __init__(self, system: System) -> None:
         self.system = system
 
@@ -85,7 +98,8 @@ class AbstractEnergy(ABC):
         x = self._checked(x)
         if x.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(x, self)
-        return self._finite(self._energy(x.detach()))
+        with self._counted(x):
+            return self._finite(self._energy(x.detach()))
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
         """Energies `(n,)` in kT and forces `(n, atoms, 3)` in kT/nm of `x (n, atoms, 3)` in nm.
@@ -93,9 +107,14 @@ class AbstractEnergy(ABC):
         Raises:
             ValueError: if x has another shape.
         """
-        u, force = self._energy_and_force(self._checked(x).detach())
+        x = self._checked(x)
+        with self._counted(x):
+            u, force = self._energy_and_force(x.detach())
         bad = ~torch.isfinite(u) | ~torch.isfinite(force).all(-1).all(-1)
         return self._finite(u), force.masked_fill(bad[:, None, None], 0.0)
+
+    def _counted(self, x: Tensor) -> AbstractContextManager[None]:
+        return evaluating(int(x.shape[0])) if self.is_target else nullcontext()
 
     def _checked(self, x: Any) -> Tensor:
         x = torch.as_tensor(x)
@@ -369,7 +388,7 @@ class AbstractDensitySampler(AbstractSampler):
         most = self.batch_size(task.system)
         for start in range(0, n_samples, most):
             n = min(most, n_samples - start)
-            yield self.draw(task, n)
+            yield check_proposal(self.draw(task, n), f"{type(self).__name__}.draw", n)
             task.progress(n)
 
     def sample(self, task: Task, n_samples: int) -> Proposal:
@@ -378,6 +397,8 @@ class AbstractDensitySampler(AbstractSampler):
         if not parts:
             return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
         log_q = [part.log_q for part in parts if part.log_q is not None]
+        if len(log_q) < len(parts):
+            raise BrokenContract(f"{type(self).__name__}.draw returned no log_q; return Proposal(x, log_q)")
         return Proposal(torch.cat([part.x for part in parts]), torch.cat(log_q))
 
 

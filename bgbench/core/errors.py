@@ -1,5 +1,9 @@
 """What ends a run or a cell, by what to do about it."""
 
+import os
+import traceback
+from pathlib import Path
+
 
 class BgbenchError(Exception):
     """Something that the user can put right: the message says what was wrong and what to do next.
@@ -48,3 +52,31 @@ class BrokenContract(Exception):
 
 class NonFinite(Exception):
     """Nothing usable came out: every energy, density or weight was infinite or NaN."""
+
+
+def refuse_other_systems(name: str = os.name) -> None:
+    """Raise BgbenchError where the operating system is not a POSIX one.
+
+    bgbench locks files, limits processes and ends groups of them as POSIX does.
+
+    >>> refuse_other_systems("nt")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: bgbench runs on Linux and macOS only; on Windows, use it inside WSL
+    """
+    if name != "posix":
+        raise BgbenchError("bgbench runs on Linux and macOS only; on Windows, use it inside WSL")
+
+
+def describe_failure(error: BaseException) -> str:
+    """An exception of somebody else's code in one line: its kind, its message, and where it was raised.
+
+    >>> try:
+    ...     {}["weights"]
+    ... except KeyError as error:
+    ...     print(describe_failure(error).partition(" (")[0])
+    KeyError: 'weights'
+    """
+    text = " ".join(str(error).split())
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{message} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else message

@@ -27,7 +27,13 @@ def finite_or_none(value: Any) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """The same value in JSON's terms: numbers, strings, lists, dicts; non-finite numbers become None."""
+    """The same value in JSON's terms: numbers, strings, lists, dicts; non-finite numbers become None.
+
+    Arrays become lists, and what JSON has no word for becomes its text.
+
+    >>> plain({"share": (0.5, float("nan")), "model": Path("a.pt")})
+    {'share': [0.5, None], 'model': 'a.pt'}
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -36,7 +42,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return finite_or_none(value)
-    return plain(value.tolist())
+    as_list = getattr(value, "tolist", None)
+    return str(value) if as_list is None else plain(as_list())
 
 
 def digest(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +20,7 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, describe_failure, refuse_other_systems
 from bgbench.core.hookspecs import (
     PLAIN_NAME,
     SCHEME,
@@ -219,7 +218,7 @@ class Plugins:
         except BgbenchError as error:
             raise BgbenchError(f"{hook}: {_in_one_line(error)}") from error
         except Exception as error:
-            raise BgbenchError(f"{hook} raised {_describe(error)}; update or uninstall it") from error
+            raise BgbenchError(f"{hook} raised {describe_failure(error)}; update or uninstall it") from error
         if isinstance(returned, (str, bytes)) or not isinstance(returned, (list, tuple)):
             raise BgbenchError(f"{hook} must return a list of {kind.__name__}, got {returned!r}")
         for entry in returned:
@@ -250,7 +249,11 @@ def plugins() -> Plugins:
     """The installed plugins, loaded on the first call; bgbench's own entries come first.
 
     A plugin with a mistake is left out, with a line in `broken`.
+
+    Raises:
+        BgbenchError: where the operating system is neither Linux nor macOS.
     """
+    refuse_other_systems()
     loaded = Plugins()
     points = entry_points(group=GROUP)
     for point in sorted(points, key=lambda point: (point.name != "core", point.name)):
@@ -279,7 +282,7 @@ def _import(load: Callable[[], Any], origin: Origin) -> Any:
         raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
     except (Exception, SystemExit) as error:
         raise BgbenchError(
-            f"{origin} could not be imported: {_describe(error)}; update or uninstall it"
+            f"{origin} could not be imported: {describe_failure(error)}; update or uninstall it"
         ) from error
 
 
@@ -287,25 +290,25 @@ def _in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _describe(error: BaseException) -> str:
-    """What was raised and where, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {_in_one_line(error)} ({Path(last.filename).name}, line {last.lineno})"
+def call_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of a plugin that is not a hook.
 
-
-def _build(origin: Origin, what: str, build: Callable[[], object]) -> object:
-    """What a plugin's `build` returns.
+    Args:
+        origin: of the plugin.
+        what: what the call does, as it begins the message: "building 'mine'".
+        function: the function.
+        arguments: its arguments.
 
     Raises:
-        BgbenchError: naming the plugin, if it raises anything but a BgbenchError, such as a refused option,
-            or a lack of memory.
+        BgbenchError: as the plugin raised it; or naming the plugin and the line, for any other exception but
+            a lack of memory.
     """
     try:
-        return build()
+        return function(*arguments)
     except (BgbenchError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise BgbenchError(f"{origin}: building {what} raised {_describe(error)}") from error
+        raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
 
 
 def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
@@ -316,17 +319,17 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
         options: the words of `--set NAME=VALUE`.
 
     Raises:
-        BgbenchError: for an unknown sampler or option, and for a plugin that builds something else than a
-            sampler, or one whose `card` or `measure` is not of its kind.
+        BgbenchError: for an unknown sampler or option, and for a plugin that raises, that builds something
+            else than a sampler, or one whose `card` or `measure` is not of its kind.
 
     >>> build_sampler("prior", {"width": "0.01"}).card.name
     'prior'
     """
     plugin, origin = plugins().samplers[name], plugins().samplers.origin(name)
-    sampler = _build(origin, f"sampler '{name}'", lambda: plugin.build(options))
+    sampler: object = call_plugin(origin, f"building sampler '{name}'", plugin.build, options)
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
-    card = _build(origin, f"the card of '{name}'", lambda: sampler.card)
+    card: object = call_plugin(origin, f"the card of '{name}'", lambda: sampler.card)
     if not isinstance(card, Card):
         raise BgbenchError(
             f"{origin}: the card of '{name}' must be a bgbench.Card (an attribute or a property), got "
@@ -351,7 +354,7 @@ def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
     'SNIS'
     """
     plugin, origin = plugins().estimators[name], plugins().estimators.origin(name)
-    estimator = _build(origin, f"estimator '{name}'", lambda: plugin.build(options))
+    estimator = call_plugin(origin, f"building estimator '{name}'", plugin.build, options)
     if not isinstance(estimator, AbstractEstimator):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
     return estimator
@@ -370,7 +373,7 @@ def build_system(name: str) -> System:
     1
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
-    system = _build(origin, f"system '{name}'", plugin.build)
+    system = call_plugin(origin, f"building system '{name}'", plugin.build)
     if not isinstance(system, System):
         raise BgbenchError(f"{origin}: building '{name}' must give a bgbench.System, got {system!r}")
     if system.name != name:
@@ -392,7 +395,7 @@ def build_reference(name: str) -> Reference:
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
     make: Callable[[], object] = plugin.reference or (lambda: None)
-    made = _build(origin, f"the reference of '{name}'", make)
+    made = call_plugin(origin, f"making the reference of '{name}'", make)
     if not isinstance(made, Reference):
         raise BgbenchError(f"{origin}: the reference of '{name}' must be a bgbench.Reference, got {made!r}")
     n_atoms = build_system(name).n_atoms
@@ -405,6 +408,9 @@ def build_reference(name: str) -> Reference:
 
 def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     """The energy of a system, computed by a registered backend. Nothing meters or limits it.
+
+    It is for training, analysis and notebooks. A sampler asks `task.oracle`: evaluations that it makes here
+    while it samples are noticed, and end its cell.
 
     Args:
         system: the system.
@@ -422,7 +428,8 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     torch.Size([1])
     """
     plugin, origin = plugins().energies[backend], plugins().energies.origin(backend)
-    built = _build(origin, f"energy '{backend}' of {system.name}", lambda: plugin.build(system))
+    built: object = call_plugin(origin, f"building energy '{backend}' of {system.name}", plugin.build, system)
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
+    built.is_target = True
     return built

@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, BrokenContract
 from bgbench.core.options import refuse_unknown_word
 
 NonbondedMethod = Literal["NoCutoff", "CutoffNonPeriodic"]
@@ -196,7 +197,8 @@ class Proposal:
     Tensors of another device are moved to the CPU: a sampler computes where it likes.
 
     Raises:
-        ValueError: if a tensor has another shape.
+        TypeError: for anything but a tensor, such as a NumPy array.
+        ValueError: if a tensor has another shape, or is not of float32 or float64.
 
     >>> Proposal(torch.zeros(5, 23, 3), log_q=torch.zeros(5)).n_samples
     5
@@ -207,10 +209,12 @@ class Proposal:
     u: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_floats("x", self.x)
         check_shape("x", self.x, (None, None, 3))
         for name in ("log_q", "u"):
             value = getattr(self, name)
             if value is not None:
+                check_floats(name, value)
                 check_shape(name, value, (self.n_samples,))
         for name in ("x", "log_q", "u"):
             value = getattr(self, name)
@@ -227,7 +231,8 @@ class Ensemble:
     """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned.
 
     Raises:
-        ValueError: if a tensor has another shape, or a weight is NaN.
+        TypeError: for anything but a tensor, such as a NumPy array.
+        ValueError: if a tensor has another shape, is not of float32 or float64, or a weight is NaN.
 
     >>> ensemble = Ensemble(torch.zeros(2, 23, 3), torch.zeros(2), torch.tensor([0.0, -torch.inf]))
     >>> ensemble.weights.tolist()
@@ -239,6 +244,8 @@ class Ensemble:
     log_w: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("x", "u", "log_w"):
+            check_floats(name, getattr(self, name))
         check_shape("x", self.x, (None, None, 3))
         check_shape("u", self.u, (self.n_samples,))
         check_shape("log_w", self.log_w, (self.n_samples,))
@@ -382,6 +389,9 @@ class Card:
     `training_evaluations` counts energy evaluations spent on training data; `training_hours` is
     hardware-hours; both are declared, never measured by bgbench.
 
+    Raises:
+        BgbenchError: for a value of another kind, or a number below zero.
+
     >>> Card("mine", training_sequences=("AA",), training_evaluations=10_000).n_parameters
     0
     """
@@ -393,6 +403,19 @@ class Card:
     n_parameters: int = 0
     weights_sha256: str = ""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        sequences = self.training_sequences
+        if not isinstance(sequences, tuple) or not all(isinstance(name, str) for name in sequences):
+            raise BgbenchError(f"card: training_sequences must be a tuple of sequences, got {sequences!r}")
+        for name in ("name", "weights_sha256", "notes"):
+            if not isinstance(getattr(self, name), str):
+                raise BgbenchError(f"card: {name} must be text, got {getattr(self, name)!r}")
+        for name, kind in (("training_evaluations", int), ("training_hours", float), ("n_parameters", int)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, kind)) or not 0 <= value < math.inf:
+                word = "whole number" if kind is int else "number"
+                raise BgbenchError(f"card: {name} must be a {word} from 0 on, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -452,3 +475,51 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
     if not fits:
         wanted = ", ".join("·" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
+
+
+def check_floats(name: str, value: object) -> None:
+    """Refuse anything but a tensor of float32 or float64.
+
+    Raises:
+        TypeError: for what is no tensor, saying what it is.
+        ValueError: for another dtype. Half precision has no digits for bond lengths and energies.
+    """
+    if not isinstance(value, Tensor):
+        advice = f"write torch.from_numpy({name})" if isinstance(value, np.ndarray) else "give a tensor"
+        raise TypeError(f"{name} must be a torch.Tensor, got {describe_kind(value)}; {advice}")
+    if value.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{name} must be of float32 or float64, got {str(value.dtype).removeprefix('torch.')}, which has "
+            f"no digits for nm and kT; write {name}.float() or compute it in more digits"
+        )
+
+
+def check_proposal(value: object, source: str, n: int) -> Proposal:
+    """The value, as what it must be: a `Proposal` of at most `n` conformers.
+
+    Raises:
+        BrokenContract: for anything else, naming its `source`.
+    """
+    if not isinstance(value, Proposal):
+        raise BrokenContract(
+            f"{source} returned {describe_kind(value)}; return bgbench.Proposal(x), x: (n, atoms, 3) nm"
+        )
+    if value.n_samples > n:
+        raise BrokenContract(f"{source} returned {value.n_samples} conformers, {n} were asked for")
+    return value
+
+
+def describe_kind(value: object) -> str:
+    """What a value is, for the message that refuses it.
+
+    >>> describe_kind(None), describe_kind((1, 2)), describe_kind(torch.zeros(2))
+    ('None', 'a tuple', 'a float32 tensor')
+    """
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor"
+    if isinstance(value, np.ndarray):
+        return "a NumPy array"
+    word = type(value).__name__
+    return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"

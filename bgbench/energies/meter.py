@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy, AbstractOracle
 from bgbench.core.errors import BgbenchError, BudgetExhausted
+from bgbench.core.types import check_shape
 
 PHASES = ("tune", "sample", "refine")
 NETWORK_CALLS = ("drawn", "log_density", "gradient")
@@ -43,6 +44,7 @@ class MeteredEnergy(AbstractOracle):
         return self.limit - self.used
 
     def energy(self, x: Tensor) -> Tensor:
+        x = self._conformers(x)
         start = self._reserve(int(x.shape[0]))
         u = self._inner.energy(x)
         self._count_nonfinite(u)
@@ -50,6 +52,7 @@ class MeteredEnergy(AbstractOracle):
         return u
 
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self._conformers(x)
         start = self._reserve(int(x.shape[0]))
         u, force = self._inner.energy_and_force(x)
         self._count_nonfinite(u)
@@ -78,6 +81,15 @@ class MeteredEnergy(AbstractOracle):
     def describe(self) -> dict[str, Any]:
         """The backend that ran."""
         return dict(self._inner.describe())
+
+    def _conformers(self, x: Any) -> Tensor:
+        """x as a tensor `(n, atoms, 3)`; another shape raises ValueError before anything is charged."""
+        x = torch.as_tensor(x)
+        shape, n_atoms = tuple(x.shape), self._inner.system.n_atoms
+        if shape == (n_atoms, 3):
+            raise ValueError(f"x has shape {shape}, expected (n, {n_atoms}, 3): one conformer is x[None]")
+        check_shape("x", x, (None, n_atoms, 3))
+        return x
 
     def _reserve(self, n: int) -> float:
         if n < 0:

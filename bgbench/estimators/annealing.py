@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, Task
 from bgbench.core.errors import NonFinite
-from bgbench.estimators.densities import has_fixed_centre, log_q_and_score, outside_target
+from bgbench.estimators.densities import explain_no_weight, has_fixed_centre, log_q_and_score, outside_target
 from bgbench.estimators.langevin import TARGET_ACCEPTANCE, LangevinStep, adapt_size, initial_size
 from bgbench.estimators.schedule import conditional_ess
 from bgbench.estimators.weights import FEWEST_GROUPS, Scheme, ess, points_at, resampling_places, sum_by_group
@@ -82,7 +82,8 @@ class Annealing:
         self.particles = replace(p, log_w=p.log_w + increment)
         self.t = t
         if not bool(torch.isfinite(self.particles.log_w).any()):
-            raise NonFinite(f"none of {len(p.x)} particles has a finite weight at t = {t:.3g}")
+            reason = explain_no_weight(self.task, p.x, p.u, p.log_q)
+            raise NonFinite(f"none of {len(p.x)} particles has a finite weight at t = {t:.3g}: {reason}")
         self.history[-1]["ess"] = ess(self.particles.log_w)
 
     def resample(self, threshold: float) -> None:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
+from bgbench.core.calls import call_log_prob, call_sample
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Proposal
 from bgbench.estimators.handedness import HandednessOption
-from bgbench.systems.chirality import is_wrong
+from bgbench.systems.chirality import is_mirrored, is_wrong
 
 
 def require_density(sampler: AbstractSampler) -> AbstractDensitySampler:
@@ -34,7 +35,7 @@ def draw_with_density(sampler: AbstractDensitySampler, task: Task, n: int) -> tu
     Raises:
         BgbenchError: if the sampler returns no log_q.
     """
-    proposal = sampler.sample(task, n)
+    proposal = call_sample(sampler, task, n)
     if proposal.log_q is None:
         raise BgbenchError(f"{type(sampler).__name__} returned no log_q, which importance weights need")
     return proposal, proposal.log_q
@@ -54,6 +55,20 @@ def outside_target(task: Task, x: Tensor) -> Tensor:
     return is_wrong(task.system, x)
 
 
+def explain_no_weight(task: Task, x: Tensor, u: Tensor, log_q: Tensor) -> str:
+    """Why none of the conformers `x (n, atoms, 3)` with these `u (n,)` and `log_q (n,)` has a weight."""
+    outside = outside_target(task, x)
+    counts = {
+        "an energy that is not finite": int((~torch.isfinite(u)).sum()),
+        "a log_q that is not finite": int((~torch.isfinite(log_q)).sum()),
+        "wrong chirality": int(outside.sum()),
+    }
+    reason = ", ".join(f"{count} have {what}" for what, count in counts.items() if count)
+    if bool(outside.any()) and (mirrored := int(is_mirrored(task.system, x).sum())):
+        reason += f"; {mirrored} are whole mirror images, which --set estimator.handedness=flip turns over"
+    return reason
+
+
 def has_fixed_centre(sampler: AbstractDensitySampler) -> bool:
     """Whether the centre of mass is divided out of the density, and so is no degree of freedom."""
     return sampler.measure != "cartesian"
@@ -71,9 +86,9 @@ def log_q_and_score(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> t
     for part in x.split(sampler.chunk):
         with torch.enable_grad():
             at = part.detach().clone().requires_grad_()
-            log_q = sampler.log_prob(task, at)
+            log_q = call_log_prob(sampler, task, at)
             (gradient,) = torch.autograd.grad(log_q.sum(), at)
-        values.append(log_q.detach().cpu())
+        values.append(log_q.detach())
         gradients.append(gradient.to(x))
     task.oracle.count("gradient", len(x), time.perf_counter() - started)
     return torch.cat(values), torch.cat(gradients)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
+from bgbench.core.calls import call_sample
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import parse_options
 from bgbench.core.types import Ensemble
@@ -33,7 +34,7 @@ class MCMC(AbstractEstimator):
         return parse_options(cls, options, owner="estimator mcmc", prefix="estimator")
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
-        proposal = sampler.sample(task, min(task.n_samples, task.oracle.remaining))
+        proposal = call_sample(sampler, task, min(task.n_samples, task.oracle.remaining))
         if proposal.u is None:
             raise BgbenchError(
                 f"{type(sampler).__name__} returned no energies: it makes no trajectory; use --estimator none"

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
-from bgbench.core.errors import NonFinite
+from bgbench.core.calls import call_sample
+from bgbench.core.errors import BudgetExhausted, NonFinite
 from bgbench.core.options import parse_options
 from bgbench.core.types import Ensemble
 from bgbench.estimators.handedness import apply_chirality_rule
@@ -25,7 +26,13 @@ class Plain(AbstractEstimator):
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         n = min(task.n_samples, task.oracle.remaining)
-        proposal, rates = apply_chirality_rule(task.system, sampler.sample(task, n), "zero")
+        proposal, rates = apply_chirality_rule(task.system, call_sample(sampler, task, n), "zero")
+        if proposal.u is None and proposal.n_samples > task.oracle.remaining:
+            raise BudgetExhausted(
+                f"sampling left {task.oracle.remaining} evaluations, and the energies of the "
+                f"{proposal.n_samples} conformers take one each; return energies that are known already, as "
+                "Proposal(x, u=u), or spend less"
+            )
         u = task.oracle.energy(proposal.x) if proposal.u is None else proposal.u
         if not bool(u.isfinite().any()):
             raise NonFinite(f"none of {len(u)} samples has a finite energy")

@@ -15,6 +15,7 @@ from bgbench.estimators.controls import mean_energy, virial
 from bgbench.estimators.densities import (
     degrees_of_freedom,
     draw_with_density,
+    explain_no_weight,
     outside_target,
     override_handedness,
     require_density,
@@ -81,7 +82,8 @@ class SNIS(AbstractEstimator):
         log_w = torch.where(torch.isfinite(log_w), log_w, -torch.inf)
         log_w = log_w.masked_fill(outside_target(task, proposal.x), -torch.inf)
         if not bool(torch.isfinite(log_w).any()):
-            raise NonFinite(f"none of {len(u)} samples has a finite weight")
+            reason = explain_no_weight(task, proposal.x, u, log_q)
+            raise NonFinite(f"none of {len(u)} samples has a finite weight: {reason}")
         cut = self.options.cut
         ensemble = Ensemble(proposal.x, u, cut_weights(log_w, cut))
         diagnostics = {

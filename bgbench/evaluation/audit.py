@@ -32,6 +32,7 @@ from bgbench.core.abstract import (
     Task,
     refuse_unsupported,
 )
+from bgbench.core.calls import call_draw, call_log_prob, call_sample
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
@@ -164,11 +165,10 @@ def summarise(checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def check_round_trip(sampler: AbstractDensitySampler, task: Task) -> Check:
-    """The largest |log_prob(x) − log_q| of draws x, nats per atom; NaN for draws without `log_q`."""
-    proposal = sampler.draw(task, DRAWS)
+    """The largest |log_prob(x) − log_q| of draws x, nats per atom."""
+    x, log_q = call_draw(sampler, task, DRAWS)
     with torch.no_grad():
-        again = sampler.log_prob(task, proposal.x).cpu()
-    gap = math.nan if proposal.log_q is None else float((again - proposal.log_q).abs().max())
+        gap = float((call_log_prob(sampler, task, x) - log_q).abs().max())
     name = f"round trip, {task.conventions.com}"
     note = f"{DRAWS} draws of {task.system.name}, nats per atom"
     return Check(name, gap / task.system.n_atoms, ROUND_TRIP, note)
@@ -217,7 +217,7 @@ def _largest_of(name: str, deviations: Mapping[str, float], note: str) -> Check:
 def _positions(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Tensor:
     """Draws `(n, atoms, 3)` nm on the CPU."""
     sizes = _batches(n_draws, sampler.batch_size(task.system))
-    return torch.cat([sampler.draw(task, size).x.cpu() for size in sizes])
+    return torch.cat([call_draw(sampler, task, size)[0] for size in sizes])
 
 
 def _log_prob(sampler: AbstractDensitySampler, task: Task) -> Callable[[Tensor], Tensor]:
@@ -225,7 +225,7 @@ def _log_prob(sampler: AbstractDensitySampler, task: Task) -> Callable[[Tensor],
 
     def log_prob(x: Tensor) -> Tensor:
         sizes = _batches(len(x), sampler.batch_size(task.system))
-        return torch.cat([sampler.log_prob(task, batch).cpu() for batch in x.split(sizes)])
+        return torch.cat([call_log_prob(sampler, task, batch) for batch in x.split(sizes)])
 
     return log_prob
 
@@ -235,15 +235,11 @@ def _batches(total: int, size: int) -> list[int]:
     return [min(size, total - start) for start in range(0, total, size)]
 
 
-def _listed(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.1f}" for name, value in values.items())
-
-
 def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> Check:
     """|claimed − exact| log-determinant of data → noise at one draw, nats per atom."""
     if not isinstance(sampler, Invertible):
         raise TypeError(f"{type(sampler).__name__} is not Invertible")
-    latent, x = sampler.latent, sampler.draw(task, 1).x
+    latent, (x, _) = sampler.latent, call_draw(sampler, task, 1)
     _, claimed = latent(task, x)
 
     def flat(points: Tensor) -> Tensor:
@@ -334,7 +330,7 @@ class _NoEnergy(AbstractEnergy):
 
 def _draw(sampler: AbstractDensitySampler, task: Task) -> tuple[Tensor, Tensor]:
     """x and log_q of `FRAGMENT_DRAWS` draws."""
-    proposal = sampler.sample(task, FRAGMENT_DRAWS)
+    proposal = call_sample(sampler, task, FRAGMENT_DRAWS)
     if proposal.log_q is None:
         raise ValueError(f"{type(sampler).__name__} returned no log_q")
     return proposal.x.double(), proposal.log_q.double()

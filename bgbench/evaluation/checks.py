@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import Estimate, Task
 from bgbench.core.errors import BrokenContract, NonFinite
-from bgbench.core.types import Ensemble
+from bgbench.core.types import Ensemble, Proposal, System
 from bgbench.energies.spotcheck import fraction_of_false_energies
 from bgbench.evaluation.bench import Bench
 from bgbench.systems.bonds import has_broken_bonds
@@ -23,43 +23,68 @@ def round_positions(estimate: Estimate, start: Tensor) -> Estimate:
     Raises:
         NonFinite: if no conformer has finite positions.
     """
-    ensemble = estimate.ensemble
-    x = ensemble.x.float()
+    ensemble, proposal = estimate.ensemble, estimate.proposal
+    x = _moved(ensemble.x).float()
     bad = ~torch.isfinite(x).flatten(1).all(1)
     if bool(bad.all()):
         raise NonFinite(f"none of {len(x)} conformers has finite positions")
     rounded = Ensemble(
         x=torch.where(bad[:, None, None], start.float(), x),
-        u=ensemble.u.masked_fill(bad, torch.inf),
-        log_w=ensemble.log_w.masked_fill(bad, -torch.inf),
+        u=_moved(ensemble.u).masked_fill(bad, torch.inf),
+        log_w=_moved(ensemble.log_w).masked_fill(bad, -torch.inf),
     )
-    proposal, uncut = estimate.proposal, estimate.log_w_uncut
+    log_q, uncut = proposal.log_q, estimate.log_w_uncut
     count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
     return replace(
         estimate,
         ensemble=rounded,
-        proposal=replace(proposal, x=rounded.x) if len(proposal.x) == len(x) else proposal,
+        proposal=Proposal(
+            x=rounded.x if len(proposal.x) == len(x) else _moved(proposal.x),
+            log_q=None if log_q is None else _moved(log_q),
+            u=None if proposal.u is None else _moved(proposal.u),
+        ),
         diagnostics={**estimate.diagnostics, **count},
-        log_w_uncut=None if uncut is None else uncut.masked_fill(bad, -torch.inf),
+        group=None if estimate.group is None else _moved(estimate.group),
+        log_w_uncut=None if uncut is None else _moved(uncut).masked_fill(bad, -torch.inf),
     )
 
 
+def _moved(value: Tensor) -> Tensor:
+    """A tensor on the CPU, without gradients, whatever the estimator computed it with."""
+    return value.detach().cpu()
+
+
 def refuse_other_system(estimate: Estimate, bench: Bench) -> None:
-    """Raise BrokenContract for samples of another system.
+    """Raise BrokenContract for samples of another system, or in another unit.
 
     Those are samples with another number of atoms, or samples in which every conformer has broken bonds by
-    this system's topology, while some are whole by that of another system of the suite.
+    this system's topology, while some are whole by that of another system of the suite, or in Å.
     """
     system, x = bench.system, estimate.ensemble.x
     if x.shape[1] != system.n_atoms:
         raise BrokenContract(f"the sampler gave {x.shape[1]} atoms, {system.name} has {system.n_atoms}")
-    if not system.bonds or not bool(has_broken_bonds(system.bonds, system.positions, x).all()):
+    if not system.bonds or not all_broken(system, x):
         return
+    refuse_angstrom(system, x)
     for name in bench.suite.systems:
         other = peptide(name, system.temperature, system.forcefield)
         alike = name != system.name and other.n_atoms == system.n_atoms
-        if alike and not bool(has_broken_bonds(other.bonds, other.positions, x).all()):
+        if alike and not all_broken(other, x):
             raise BrokenContract(f"the sampler gave conformers of {name}, {system.name} was asked for")
+
+
+def all_broken(system: System, x: Tensor) -> bool:
+    """Whether every conformer of `x (n, atoms, 3)` has a broken bond by the system's topology."""
+    return bool(has_broken_bonds(system.bonds, system.positions, x).all())
+
+
+def refuse_angstrom(system: System, x: Tensor) -> None:
+    """Raise BrokenContract where conformers `x (n, atoms, 3)` are whole once they are divided by ten."""
+    if not all_broken(system, x / 10):
+        raise BrokenContract(
+            f"the sampler gave bonds of {system.name} that are ten times too long: its positions are in Å; "
+            "divide them by 10, positions are in nm"
+        )
 
 
 def refuse_false_energies(estimate: Estimate, bench: Bench) -> None:
@@ -67,6 +92,15 @@ def refuse_false_energies(estimate: Estimate, bench: Bench) -> None:
     fraction = fraction_of_false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
     if fraction > 0.5:
         raise BrokenContract(f"{fraction:.0%} of the energies looked at are not those of their conformers")
+
+
+def refuse_unmetered(made: int, charged: int) -> None:
+    """Raise BrokenContract if more energies of the target were evaluated than were charged."""
+    if made > charged:
+        raise BrokenContract(
+            f"the sampler evaluated {made} energies and was charged for {charged}: it must ask task.oracle, "
+            "not bgbench.energy, or charge an engine of its own with task.oracle.charge"
+        )
 
 
 def refuse_too_few_frames(estimate: Estimate, task: Task) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
+from bgbench.core.calls import call_log_prob
 from bgbench.core.types import Card, Reference
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
@@ -22,6 +23,9 @@ from bgbench.metrics.sides import evenly
 
 FORWARD_FRAMES = 512
 """Reference frames that −log q is taken over, at most."""
+
+MOST = 0.5
+"""Fraction of draws above which their wrong chirality is a warning."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,11 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
             failures[name] = f"{type(error).__name__}: {error}"
             return {}
 
-    findings = {
+    findings: dict[str, Any] = {
         **audit_for_record(sampler, bench.system, task.n_samples),
         **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
-        **warn_of_length(sampler.card, bench.system.name),
     }
+    findings |= attempt("warnings", lambda: list_warnings(sampler, bench.system.name, estimate))
     energy = attempt("openmm_difference", lambda: compare_with_openmm(bench, estimate))
     if failures:
         findings["failed_diagnostics"] = failures
@@ -74,7 +78,7 @@ def look_forward(sampler: AbstractSampler, task: Task, reference: Reference) -> 
     index = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
     with torch.no_grad():
         batches = reference.x[index].double().split(sampler.batch_size(task.system))
-        parts = [sampler.log_prob(task, x).cpu() for x in batches]
+        parts = [call_log_prob(sampler, task, x) for x in batches]
     log_q = torch.cat(parts).double()
     log_w = -reference.u[index].double() - log_q
     log_ess = 2 * math.log(len(index)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
@@ -96,14 +100,36 @@ def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
 
 
-def warn_of_length(card: Card, sequence: str) -> dict[str, list[str]]:
-    """`warnings`: a sentence where the peptide is longer than any that the sampler was trained on; else {}.
+def list_warnings(sampler: AbstractSampler, sequence: str, estimate: Estimate) -> dict[str, list[str]]:
+    """`warnings`: a sentence for each thing that a reader of the record should know; else {}."""
+    sentences = [
+        *warn_of_length(sampler.card, sequence),
+        *warn_of_chirality(estimate.diagnostics.get("handedness", {})),
+    ]
+    return {"warnings": sentences} if sentences else {}
+
+
+def warn_of_length(card: Card, sequence: str) -> list[str]:
+    """A sentence where the peptide is longer than any that the sampler was trained on.
 
     >>> warn_of_length(Card("mine", training_sequences=("AA",)), "AAA")
-    {'warnings': ['AAA has 3 residues, the longest training peptide 2: extrapolated']}
+    ['AAA has 3 residues, the longest training peptide 2: extrapolated']
     """
     longest = max((len(name) for name in card.training_sequences), default=0)
     if not 0 < longest < len(sequence) or ":" in sequence:
-        return {}
-    text = f"{sequence} has {len(sequence)} residues, the longest training peptide {longest}: extrapolated"
-    return {"warnings": [text]}
+        return []
+    return [f"{sequence} has {len(sequence)} residues, the longest training peptide {longest}: extrapolated"]
+
+
+def warn_of_chirality(rates: Mapping[str, Any]) -> list[str]:
+    """A sentence where most draws have wrong chirality, from the rates of `apply_chirality_rule`.
+
+    >>> warn_of_chirality({"wrong_hand": 1.0, "mirrored": 1.0})
+    ['100% of the draws have wrong chirality (D-residues); 100% are whole mirror images']
+    """
+    wrong, mirrored = rates.get("wrong_hand", 0.0), rates.get("mirrored", 0.0)
+    if wrong <= MOST:
+        return []
+    return [
+        f"{wrong:.0%} of the draws have wrong chirality (D-residues); {mirrored:.0%} are whole mirror images"
+    ]

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
+from bgbench.core.counting import count_evaluations
 from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card, Reference
 from bgbench.evaluation.bench import Bench, generator
@@ -13,6 +14,7 @@ from bgbench.evaluation.checks import (
     refuse_false_energies,
     refuse_other_system,
     refuse_too_few_frames,
+    refuse_unmetered,
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
@@ -55,8 +57,8 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         Unsupported: if the sampler cannot sample this system.
         BudgetExhausted: if it asks for more energies than the budget has.
         NonFinite: if none of its conformers has finite positions.
-        BrokenContract: if it changed something global, printed, or gave samples or energies that are not this
-            system's.
+        BrokenContract: if it changed something global, printed, evaluated energies past the meter, or gave
+            samples or energies that are not this system's.
         BgbenchError: if the ensemble cannot be judged.
     """
     cell = bench.cell
@@ -74,8 +76,9 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         bench.energy.prepare(cell.budget)
 
     with stages("sampling"):
-        with contained():
+        with contained(), count_evaluations() as made:
             raw = estimator.estimate(sampler, task)
+        refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
         estimate = round_positions(raw, bench.system.positions)
         refuse_too_few_frames(estimate, task)

@@ -148,12 +148,13 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     """Error of every run against evaluations (left) and seconds (right), a row a metric, as PNG.
 
     Raises:
-        BgbenchError: for runs that cannot share a table (`refuse_unlike`).
+        BgbenchError: for runs that cannot share a table (`refuse_unlike`), or a metric that none of them has.
     """
     if len(folders) > 1:
         refuse_unlike(folders)
     curves = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
     figure = Figure(figsize=(7.5, 2.6 * len(metrics)), layout="constrained")
+    _refuse_unknown(curves, metrics)
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row")
     for row, metric in zip(panels, metrics, strict=True):
         for ax, axis in zip(row, ("evaluations", "seconds"), strict=True):
@@ -163,7 +164,8 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
                 ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
             ax.set_xscale("log")
             ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.set_yscale("log")
+            # Zeros, as of a metric that a sampler meets exactly, have no logarithm.
+            ax.set_yscale("log" if any(y > 0 for line in ax.lines for y in line.get_ydata()) else "linear")
             ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
         _draw_floor(row[0], curves, metric)
         unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
@@ -173,6 +175,17 @@ def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path
     with atomic_file(path) as stream:
         figure.savefig(stream, dpi=120, format="png")
     return path
+
+
+def _refuse_unknown(curves: Mapping[str, Sequence[Point]], metrics: Sequence[str]) -> None:
+    """Raise BgbenchError for a metric without a value in any run, naming those that there are."""
+    known = {name for points in curves.values() for point in points for name in point.metrics}
+    for metric in metrics:
+        if metric not in known:
+            raise BgbenchError(
+                f"no cell of these runs has a {metric}; choose with --metric one of "
+                f"{', '.join(sorted(known)) or 'none: no cell has finished well'}"
+            )
 
 
 def _draw_floor(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str) -> None:

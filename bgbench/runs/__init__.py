@@ -3,8 +3,9 @@
 A run is one sampler on all systems and seeds of a suite. Open `request` first (`RunRequest`, what a user can
 ask for), then `planning` (`resolve` makes it a `Plan`: every cell, and the hashes of all inputs), `cells`
 (`execute` runs one cell into its `Record`, failed or not), `records` (what a record and its arrays hold) and
-`runfolder` (`RunFolder`, the run on disk). `stores` reads and writes its files, `estimates` reads the
-estimate of a finished cell back, and `resuming` compares a resumed run with its plan.
+`runfolder` (`RunFolder`, the run on disk). `shapes` describes the open fields of a record, `stores` reads and
+writes its files, `estimates` reads the estimate of a finished cell back, and `resuming` compares a resumed
+run with its plan.
 
 Where cells run: `placement` chooses an executor, whose interface is in `executors` beside the one for this
 process; `dask` uses the workers that `clusters` starts. Each Dask worker watches a process: `subprocesses` is

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported
-from bgbench.core.files import atomic_file, write_json
+from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
@@ -21,9 +21,13 @@ from bgbench.runs.process import peak_memory
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Budget, Ending, Record, Status, write_arrays
 from bgbench.runs.runfolder import RunFolder
+from bgbench.runs.shapes import DiagnosticsShape
 from bgbench.runs.shared_floors import read_floors, write_floors
 
 SILENT = Watch()
+
+RESERVED = frozenset(DiagnosticsShape.__annotations__)
+"""Diagnostics that bgbench itself writes."""
 
 
 def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
@@ -83,18 +87,20 @@ def record_failure(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
 def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> dict[str, Any]:
     """The fields of a record whose cell ended well, its arrays written."""
     judgement, estimate = outcome.judgement, outcome.estimate
+    # An estimator's own entries are its own affair; those that bgbench writes itself it cannot set.
+    own = {name: value for name, value in estimate.diagnostics.items() if name not in RESERVED}
     return {
         "status": "ok",
         "metrics": judgement.metrics,
         "floors": judgement.floors,
         "skills": judgement.skills,
         "diagnostics": {
-            **estimate.diagnostics,
+            **own,
             **judgement.diagnostics,
             **outcome.diagnostics.findings,
             "unused": bench.oracle.remaining,
         },
-        "energy": dict(outcome.energy),
+        "energy": plain(outcome.energy),
         "seconds": dict(outcome.seconds),
         "arrays": write_arrays(
             folder.arrays_path(cell), estimate.ensemble, estimate.proposal, estimate.group

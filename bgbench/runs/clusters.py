@@ -26,6 +26,19 @@ PATIENCE = 60
 """Seconds to wait for a scheduler and its first worker."""
 
 
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Take away the log handlers that Dask's schedulers and workers add in this process and leave behind."""
+    loggers = [logging.getLogger(f"distributed.{part}") for part in ("scheduler", "worker")]
+    before = [list(logger.handlers) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            for handler in set(logger.handlers) - set(handlers):
+                logger.removeHandler(handler)
+
+
 def local(n_workers: int) -> Cluster:
     """A Dask cluster in this process: `n_workers` workers with one slot each.
 
@@ -36,6 +49,7 @@ def local(n_workers: int) -> Cluster:
     def cluster(_: Path) -> Iterator[Client]:
         quiet = {"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}
         with (
+            handlers_restored(),
             dask.config.set(quiet),
             LocalCluster(
                 n_workers=n_workers,

@@ -6,7 +6,7 @@ array file; the JSON holds the hash of the arrays.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ValidationError, field_validator
@@ -16,6 +16,14 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict, atomic_file, finite_or_none, plain, sha256_file
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.cell import Cell
+from bgbench.runs.shapes import (
+    CardShape,
+    DiagnosticsShape,
+    EnergyShape,
+    ProvenanceShape,
+    ReferenceShape,
+    shaped,
+)
 
 Status = Literal["ok", "budget_exhausted", "nonfinite", "timeout", "out_of_memory", "crash", "unsupported"]
 
@@ -56,14 +64,14 @@ class Record(Strict):
     metrics: dict[str, float | None] = {}
     floors: dict[str, float | None] = {}
     skills: dict[str, float | None] = {}
-    diagnostics: dict[str, Any] = {}
+    diagnostics: Annotated[dict[str, Any], shaped(DiagnosticsShape)] = {}
     budget: Budget
-    reference: dict[str, Any] = {}
-    card: dict[str, Any] = {}
-    energy: dict[str, Any] = {}
+    reference: Annotated[dict[str, Any], shaped(ReferenceShape)] = {}
+    card: Annotated[dict[str, Any], shaped(CardShape)] = {}
+    energy: Annotated[dict[str, Any], shaped(EnergyShape)] = {}
     leakage: Literal["unseen", "similar", "seen", "unknown"] = "unknown"
     seconds: dict[str, float] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Annotated[dict[str, Any], shaped(ProvenanceShape)] = {}
     arrays: Arrays | None = None
 
     @property
@@ -73,13 +81,15 @@ class Record(Strict):
 
     @field_validator("metrics", "floors", "skills", mode="before")
     @classmethod
-    def _no_nan(cls, values: Mapping[str, Any]) -> dict[str, float | None]:
-        return {name: finite_or_none(value) for name, value in values.items()}
+    def _no_nan(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {name: finite_or_none(v) if isinstance(v, float) else v for name, v in values.items()}
 
     @field_validator("diagnostics", mode="before")
     @classmethod
-    def _plain_diagnostics(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        return plain(values)
+    def _plain_diagnostics(cls, values: Any) -> Any:
+        return plain(values) if isinstance(values, Mapping) else values
 
 
 def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal, group: Tensor | None = None) -> Arrays:

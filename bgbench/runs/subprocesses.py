@@ -83,7 +83,7 @@ class CellProcess:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
         self._reports = -1
-        self._selector = selectors.DefaultSelector()
+        self._selector: selectors.BaseSelector
         self._buffer = b""
         self._stage = ""
 
@@ -119,7 +119,7 @@ class CellProcess:
             if self._process.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._process.stdin.close()
-            self._selector.unregister(self._reports)
+            self._selector.close()
             os.close(self._reports)
             stack_path(self._folder, self._process.pid).unlink(missing_ok=True)
             self._process = None
@@ -201,6 +201,7 @@ class CellProcess:
             raise BgbenchError(f"cannot start a worker for {self._folder}: {error}") from error
         finally:
             os.close(theirs)
+        self._selector = selectors.DefaultSelector()
         self._selector.register(self._reports, selectors.EVENT_READ)
         return process
 

@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import bgbench
+from bgbench.cli.display import doubts, status_of
+from bgbench.core.errors import refuse_other_systems
 from bgbench.core.plugins import plugins
 
 ROOT = Path(__file__).parents[2]
@@ -425,3 +428,32 @@ def test_doctor_calls_nothing_optional_that_bgbench_needs(cli, monkeypatch):
     (line,) = [line for line in printed.splitlines() if line.startswith("optional")]
     assert "dask_jobqueue (for bgbench run --cluster slurm)" in line
     assert "distributed" not in line
+
+
+def test_another_operating_system_is_refused_in_one_line(cli, monkeypatch):
+    monkeypatch.setattr("bgbench.cli.main.refuse_other_systems", lambda: refuse_other_systems("nt"))
+    assert cli("list", "samplers") == (
+        2,
+        "",
+        "bgbench: bgbench runs on Linux and macOS only; on Windows, use it inside WSL\n",
+    )
+
+
+def test_a_density_that_is_not_verified_is_marked_where_people_look():
+    """The audit failed in one cell; the other has a warning, and a diagnostic that failed."""
+    check = {"name": "round trip", "value": 0.2, "limit": 0.001, "note": "of 32 draws"}
+    cells = [
+        {"density": {"verified": False, "checks": {"round trip": check}}},
+        {"warnings": ["extrapolated"], "failed_diagnostics": {"forward": "RuntimeError: no"}},
+    ]
+    records = [
+        SimpleNamespace(status="ok", diagnostics=cell, cell=SimpleNamespace(name=f"AA-s{k}", sampler="mine"))
+        for k, cell in enumerate(cells)
+    ]
+    assert [status_of(record) for record in records] == ["ok, not verified", "ok"]
+    assert doubts(records) == [
+        "AA-s0: density not verified (round trip: 0.2, the limit is 0.001): do not trust its weights; see "
+        "`bgbench audit mine`",
+        "AA-s1: extrapolated",
+        "AA-s1: the diagnostic 'forward' failed: RuntimeError: no",
+    ]

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -154,3 +155,34 @@ def test_a_checkout_is_dirty_by_what_results_rest_on_alone(tmp_path):
     assert _git(package)["dirty"] is False
     (package / "more.py").write_text("")
     assert _git(package)["dirty"] is True
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("metrics", "many", "metrics: Input should be an object"),
+        ("metrics", {"ess": []}, "metrics.ess: Input should be a valid number"),
+        ("provenance", {"host": "here"}, "provenance: Value error, host: Input should be"),
+        ("diagnostics", {"warnings": "text"}, "diagnostics: Value error, warnings: Input should be"),
+        ("diagnostics", {"density": {"checks": {"a": 1}}}, "density.checks.a: Input should be"),
+        ("energy", {"openmm_difference": "small"}, "energy: Value error, openmm_difference: Input should"),
+        ("reference", {"reweighted": {"from": 300.0}}, "reference: Value error, reweighted.ess: Field req"),
+    ],
+)
+def test_a_record_with_a_field_of_another_kind_is_refused_by_its_name(
+    tmp_path, make_cell, field, value, complaint
+):
+    record = Record(id="1", cell=make_cell(), status="ok", budget=Budget(limit=1, used=1))
+    path = tmp_path / "AA-s0.json"
+    path.write_text(json.dumps({**record.model_dump(mode="json"), field: value}))
+    with pytest.raises(BgbenchError, match=re.escape(complaint)):
+        read_record(path)
+
+
+def test_what_an_estimator_of_others_reports_does_not_end_its_cell(make_cell):
+    """Entries that bgbench does not know may hold anything: JSON keeps the text of what has no word for."""
+    own = {"model": object, "names": {"a"}, "share": float("nan"), "handedness": 3, "smc": "two"}
+    record = Record(id="1", cell=make_cell(), status="ok", budget=Budget(limit=1, used=1), diagnostics=own)
+    assert record.diagnostics["names"] == "{'a'}"
+    assert record.diagnostics["share"] is None
+    assert record.diagnostics["handedness"] == 3

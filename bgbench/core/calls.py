@@ -1,0 +1,57 @@
+"""Calls of a sampler by the core: what comes back is checked, and moved to where the core computes.
+
+A sampler computes on any device, with or without gradients. What it returns is on the CPU from here on, and
+without gradients; a value of another kind, dtype or length is refused in a sentence that says what to return.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
+from bgbench.core.errors import BrokenContract
+from bgbench.core.types import Proposal, check_proposal, describe_kind
+
+
+def call_sample(sampler: AbstractSampler, task: Task, n: int) -> Proposal:
+    """`sampler.sample(task, n)`, at most `n` conformers without gradients.
+
+    Raises:
+        BrokenContract: for anything but a `Proposal`, or for more than `n` conformers.
+    """
+    proposal = check_proposal(sampler.sample(task, n), f"{type(sampler).__name__}.sample", n)
+    return Proposal(
+        x=proposal.x.detach(),
+        log_q=None if proposal.log_q is None else proposal.log_q.detach(),
+        u=None if proposal.u is None else proposal.u.detach(),
+    )
+
+
+def call_draw(sampler: AbstractDensitySampler, task: Task, n: int) -> tuple[Tensor, Tensor]:
+    """`x (n, atoms, 3)` nm and `log_q (n,)` of `sampler.draw(task, n)`, without gradients.
+
+    Raises:
+        BrokenContract: for anything but a `Proposal` with `log_q`, or for more than `n` conformers.
+    """
+    name = f"{type(sampler).__name__}.draw"
+    proposal = check_proposal(sampler.draw(task, n), name, n)
+    if proposal.log_q is None:
+        raise BrokenContract(f"{name} returned no log_q; return Proposal(x, log_q)")
+    return proposal.x.detach(), proposal.log_q.detach()
+
+
+def call_log_prob(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Tensor:
+    """`sampler.log_prob(task, x)` `(n,)` of `x (n, atoms, 3)` nm, on the CPU; differentiable where x is.
+
+    Raises:
+        BrokenContract: for anything but a tensor of floats with one number a conformer.
+    """
+    value: Any = sampler.log_prob(task, x)
+    shape = f"a tensor ({len(x)},) of float32 or float64"
+    name = f"{type(sampler).__name__}.log_prob"
+    if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+        raise BrokenContract(f"{name} returned {describe_kind(value)}; return {shape}")
+    if tuple(value.shape) != (len(x),):
+        raise BrokenContract(f"{name} returned shape {tuple(value.shape)}; return {shape}")
+    return value.cpu()

@@ -1,0 +1,157 @@
+"""What the author of a sampler gets to read for a slip: one sentence that says what to write instead."""
+
+import pytest
+import torch
+
+import bgbench
+from bgbench import Proposal
+from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import Origin, plugins
+
+
+def shaken(task, n):
+    """A little beside the start structure, bonds whole."""
+    noise = torch.randn(n, task.system.n_atoms, 3, generator=task.generator, dtype=torch.float64)
+    return task.system.positions + 0.001 * noise
+
+
+def density(task, x):
+    return torch.distributions.Normal(task.system.positions, 0.001).log_prob(x).sum((1, 2))
+
+
+class Slip(bgbench.AbstractSampler):
+    def __init__(self, slip):
+        self.slip = slip
+
+    def sample(self, task, n_samples):
+        return self.slip(task, shaken(task, n_samples))
+
+
+class DensitySlip(bgbench.AbstractDensitySampler):
+    def __init__(self, slip, log_prob=density):
+        self.slip, self._log_prob = slip, log_prob
+
+    def draw(self, task, n_samples):
+        x = shaken(task, n_samples)
+        return self.slip(x, density(task, x))
+
+    def log_prob(self, task, x):
+        return self._log_prob(task, x)
+
+
+@pytest.fixture
+def run(own_references, tmp_path):
+    """Runs a sampler on the made-up reference of AA: its record."""
+    suite = tmp_path / "one@1.yaml"
+    suite.write_text("systems: [AA]\nenergy: batched\nbudget: 24\nseeds: 1\n")
+
+    def run(build, estimator):
+        plugin = bgbench.SamplerPlugin("slip", "for tests", build=build, estimator=estimator)
+        plugins().samplers.add("slip", plugin, Origin("theirs", "their-dist", "1"))
+        try:
+            return bgbench.run(
+                "slip", suite=str(suite), out=tmp_path / "run", workers=0, tracking_uri="none"
+            ).records[0]
+        finally:
+            del plugins().samplers._entries["slip"]
+
+    return run
+
+
+def unmetered(task, x):
+    bgbench.energy(task.system).energy(x)
+    return Proposal(x)
+
+
+def spent(task, x):
+    task.oracle.energy(x)
+    return Proposal(x)
+
+
+def one_conformer(task, x):
+    try:
+        task.oracle.energy(x[0])
+    finally:
+        assert task.oracle.remaining == 24
+
+
+@pytest.mark.parametrize(
+    ("slip", "sentence"),
+    [
+        (lambda task, x: x, "Slip.sample returned a float64 tensor; return bgbench.Proposal(x)"),
+        (lambda task, x: None, "Slip.sample returned None; return"),
+        (lambda task, x: Proposal(x.numpy()), "x must be a torch.Tensor, got a NumPy array"),
+        (lambda task, x: Proposal(x.half()), "x must be of float32 or float64, got float16"),
+        (lambda task, x: Proposal(torch.cat([x, x])), "returned 48 conformers, 24 were asked for"),
+        (lambda task, x: Proposal(10 * x), "its positions are in Å; divide them by 10"),
+        (unmetered, "evaluated 48 energies and was charged for 24: it must ask task.oracle"),
+        (spent, "sampling left 0 evaluations, and the energies of the 24 conformers take one each"),
+        (one_conformer, "x has shape (23, 3), expected (n, 23, 3): one conformer is x[None]"),
+    ],
+)
+def test_a_slip_in_sample_is_one_sentence(run, slip, sentence):
+    record = run(lambda options: Slip(slip), "none")
+    assert record.status in ("crash", "budget_exhausted")
+    assert sentence in record.error
+    assert "\n" not in record.error
+
+
+@pytest.mark.parametrize(
+    ("slip", "sentence"),
+    [
+        (lambda x, log_q: (x, log_q), "DensitySlip.draw returned a tuple; return"),
+        (lambda x, log_q: Proposal(x), "DensitySlip.draw returned no log_q; return Proposal(x, log_q)"),
+        (lambda x, log_q: Proposal(x, log_q.numpy()), "log_q must be a torch.Tensor, got a NumPy array"),
+        (
+            lambda x, log_q: Proposal(-x, log_q),
+            "24 have wrong chirality; 24 are whole mirror images, which --set estimator.handedness=flip",
+        ),
+    ],
+)
+@pytest.mark.parametrize("estimator", ["snis", "smc-ula"])
+def test_a_slip_in_draw_is_one_sentence(run, slip, sentence, estimator):
+    assert sentence in run(lambda options: DensitySlip(slip), estimator).error
+
+
+def test_densities_that_are_no_number_are_named_where_no_weight_is_left(run):
+    record = run(lambda options: DensitySlip(lambda x, log_q: Proposal(x, log_q * torch.nan)), "snis")
+    assert "24 have a log_q that is not finite" in record.error
+
+
+def test_gradients_end_where_the_sampler_does(run):
+    """A draw that requires gradients is judged like any other."""
+    record = run(lambda options: DensitySlip(lambda x, log_q: Proposal(x.requires_grad_(), log_q)), "none")
+    assert record.status == "ok"
+    assert record.metrics["torus_w2"] > 0
+
+
+@pytest.mark.parametrize(
+    ("log_prob", "sentence"),
+    [
+        (lambda task, x: density(task, x).numpy(), "DensitySlip.log_prob returned a NumPy array; return a"),
+        (lambda task, x: density(task, x).sum(), "DensitySlip.log_prob returned shape (); return a tensor"),
+    ],
+)
+def test_a_slip_in_log_prob_is_in_the_diagnostics(run, log_prob, sentence):
+    record = run(lambda options: DensitySlip(Proposal, log_prob), "snis")
+    assert record.status == "ok"
+    assert sentence in record.diagnostics["failed_diagnostics"]["forward"]
+
+
+def test_mirror_images_that_are_judged_are_a_warning(run):
+    record = run(lambda options: Slip(lambda task, x: Proposal(-x)), "none")
+    assert record.status == "ok"
+    (warning,) = record.diagnostics["warnings"]
+    assert warning.startswith("100% of the draws have wrong chirality")
+
+
+def test_a_plugin_that_raises_while_it_is_built_is_one_line_with_the_place(run):
+    def build(options):
+        raise KeyError("weights\nfor AA")
+
+    with pytest.raises(BgbenchError) as caught:
+        run(build, "none")
+    message = str(caught.value)
+    assert message.startswith("plugin theirs of their-dist: building 'slip' raised KeyError: ")
+    assert "(test_mistakes.py, line " in message
+    assert "\n" not in message
