@@ -33,7 +33,7 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
     """none, snis, smc-ula, smc-mala, self-improve, mcmc."""
     paper = "arXiv 2508.18175"
     return [
-        EstimatorPlugin("none", "the proposal as it is", Plain.build),
+        EstimatorPlugin("none", "the proposal as it is", Plain.build, weighted=False),
         EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.build),
         *(
             EstimatorPlugin(
@@ -52,7 +52,7 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
             paper,
             in_order=False,
         ),
-        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build),
+        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build, weighted=False),
     ]
 
 

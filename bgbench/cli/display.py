@@ -112,25 +112,32 @@ def table_of(records: "Sequence[Record]") -> tuple[list[str], list[list[str]]]:
 
 def print_comparison(comparison: "Comparison", console: Console) -> None:
     """Print one metric: a row for each sampler, then a line for each pair."""
-    from bgbench.reports.headings import ARROWS
+    from bgbench.reports.headings import heading
 
-    arrow = ARROWS[comparison.better]
-    console.print(f"{comparison.metric} {arrow} over {len(comparison.systems)} systems, 95 % intervals")
+    floor = "" if comparison.floor is None else f", noise floor {comparison.floor:.3g}"
+    console.print(
+        f"{heading(comparison.metric)} over {len(comparison.systems)} systems, 95 % intervals{floor}",
+        soft_wrap=True,
+    )
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("sampler", "mean", "interval", "median", "rank"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
     for name in comparison.best_first():
-        interval, rank = comparison.intervals[name], comparison.rank(name)
+        interval, rank = comparison.intervals.get(name), comparison.rank(name)
+        if interval is None:
+            table.add_row(name, "–", "–", "–", rank)
+            continue
         ends = interval.ends("{:.3g}".format, " … ") or "–"
         table.add_row(name, f"{interval.mean:.3g}", ends, f"{interval.median:.3g}", rank)
     console.print(table)
     for sentence in comparison.notes:
         console.print(f"  {sentence}", soft_wrap=True)
+    unit = f" {comparison.unit}" if comparison.unit else ""
     for pair in comparison.pairs:
         ends = pair.difference.ends("{:+.3g}".format, " … ")
         console.print(
-            f"  {pair.first} − {pair.second}: {pair.difference.mean:+.3g}{f' ({ends})' if ends else ''}, "
-            f"Wilcoxon p {pair.p:.2g} after Holm",
+            f"  {pair.first} − {pair.second}: {pair.difference.mean:+.3g}{unit}{f' ({ends})' if ends else ''}"
+            + ("" if pair.p is None else f", Wilcoxon p {pair.p:.2g} after Holm"),
             soft_wrap=True,
         )
 
@@ -287,6 +294,8 @@ def print_doctor(console: Console) -> None:
 
 
 def _cell_text(record: "Record", name: str) -> str:
-    value, floor = record.metrics.get(name), record.floors.get(name)
+    from bgbench.reports.headings import value_of
+
+    value, floor = value_of(record, name), record.floors.get(name)
     number = "–" if value is None else f"{value:.3g}"
     return number if floor is None else f"{number} [{floor:.2g}]"

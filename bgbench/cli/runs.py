@@ -50,14 +50,20 @@ def compare_(
 ) -> None:
     """Compare runs: means with 95 % intervals, ranges of ranks, paired tests with Holm's correction."""
     from bgbench.cli.display import print_comparison
-    from bgbench.reports.compare import compare, draw_comparison
+    from bgbench.reports.comparability import caveats, comparability_of
+    from bgbench.reports.compare import compare, draw_comparison, labels
     from bgbench.runs.runfolder import RunFolder
 
     runs = [RunFolder.open(folder) for folder in folders]
     names = metric or list(COMPARED)
     comparisons = [compare(runs, name) for name in names]
+    out.print(comparability_of(runs[0]).title, soft_wrap=True)
     for comparison in comparisons:
         print_comparison(comparison, out)
+    sentences = [sentence for item in comparisons for sentence in (item.ranking, item.untested) if sentence]
+    sentences += caveats(dict(zip(labels(runs), runs, strict=True)))
+    for sentence in dict.fromkeys(sentences):
+        out.print(f"  {sentence}", soft_wrap=True)
     print_break_even(runs, names)
     out.print(f"figure: {draw_comparison(comparisons, figure)}", soft_wrap=True)
 

@@ -121,6 +121,8 @@ class EstimatorPlugin:
         citation: what to cite.
         in_order: whether its first points are what a smaller budget would have bought. Error-against-cost
             curves are drawn for such estimators alone.
+        weighted: whether it gives points weights. Where all weights are equal, ESS says nothing: tables show
+            a dash, and nobody is ranked by it.
 
     >>> import bgbench
     >>> from bgbench.estimators.plain import Plain
@@ -133,6 +135,7 @@ class EstimatorPlugin:
     build: Callable[[Mapping[str, str]], AbstractEstimator]
     citation: str = ""
     in_order: bool = True
+    weighted: bool = True
 
 
 @dataclass(frozen=True)

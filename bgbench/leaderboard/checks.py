@@ -16,13 +16,13 @@ from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
 from bgbench.metrics.names import WITH_FLOOR
+from bgbench.reports.headings import means_something
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
 from bgbench.runs.stores import first_fault
 
 FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = (*WITH_FLOOR, "energy_w1")
-UNWEIGHTED = ("none", "mcmc")
 
 
 def publishable(files: EntryFiles) -> Iterator[Problem]:
@@ -182,7 +182,7 @@ def _out_of_range(record: Record) -> Iterator[str]:
     if any(value < 0.0 for value in floors):
         yield "a floor below zero"
     ess = record.metrics.get("ess") or 0.0
-    if record.cell.estimator in UNWEIGHTED and abs(ess - 1.0) > 1e-9:
+    if not means_something("ess", record.cell.estimator) and abs(ess - 1.0) > 1e-9:
         # Points of equal weight are all effective, by definition.
         yield f"{record.cell.estimator} gives no weights, and ess is {ess:g}"
 

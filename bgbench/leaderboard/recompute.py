@@ -14,7 +14,6 @@ from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.leaderboard.archives import read_archive
-from bgbench.leaderboard.checks import UNWEIGHTED
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
@@ -25,6 +24,7 @@ from bgbench.leaderboard.rules import (
     METRIC_RELATIVE,
     WEIGHT_TOLERANCE,
 )
+from bgbench.reports.headings import means_something
 from bgbench.reports.replay import agree, find_differences, same_platform
 from bgbench.runs.estimates import estimate_of
 from bgbench.runs.process import limited
@@ -124,7 +124,7 @@ def weights(
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
     some = np.isfinite(log_w)
-    if record.cell.estimator in UNWEIGHTED:
+    if not means_something("ess", record.cell.estimator):
         if np.ptp(log_w[some]) > WEIGHT_TOLERANCE:
             yield Problem("weights", where, f"{record.cell.estimator} gives equal weights, these differ")
         return

@@ -24,6 +24,9 @@ CHEMICAL = ("ess", "energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weigh
 ANALYTIC = ("ess", "energy_w2")
 """What systems without atoms are judged by: they have no torsions."""
 
+OF_WEIGHTS = ("ess", "ess_after_cut", "ess_truncated", "max_weight_share", "pareto_k")
+"""What says nothing where all weights are equal, as those of a walk."""
+
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights")
 """Metrics with a noise floor: all distances to the reference."""
 

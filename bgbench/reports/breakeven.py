@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bgbench.core.plugins import plugins
+from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.compare import labels
 from bgbench.reports.curves import Point, curve
 from bgbench.runs.runfolder import RunFolder
@@ -75,8 +76,10 @@ def break_even(folders: Sequence[RunFolder], metric: str) -> list[BreakEven]:
         is not better.
 
     Raises:
-        BgbenchError: if a curve is damaged, or the arrays for it are missing.
+        BgbenchError: for runs that cannot share a table, if a curve is damaged, or the arrays for it are
+            missing.
     """
+    refuse_unlike(folders)
     known = plugins().metrics
     runs = list(zip(labels(folders), folders, map(training_hours, folders), strict=True))
     trained = [run for run in runs if run[2]]
