@@ -52,7 +52,10 @@ def print_run(path: Path, records: "Sequence[Record]", console: Console) -> None
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    for line in [*failures(records), *reweighted(records), *own_references(path, records)]:
+    from bgbench.reports.verdict import sentences_on
+
+    own = own_references(path, records)
+    for line in [*sentences_on(records, path), *failures(records), *reweighted(records), *own]:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
 
@@ -96,13 +99,17 @@ def own_references(path: Path, records: "Sequence[Record]") -> list[str]:
 def table_of(records: "Sequence[Record]") -> tuple[list[str], list[list[str]]]:
     """The column heads, and a row of text for each record."""
     from bgbench.reports.headings import heading, headline
+    from bgbench.reports.verdict import mean_skill, skill_of
 
     names = headline(records)
+    has_skill = mean_skill(records) is not None
     heads = [
-        "system", "seed", "status", *(heading(name) for name in names), "evaluations", "reference grade",
+        "system", "seed", "status", *(["skill ↑"] if has_skill else []), *(heading(name) for name in names),
+        "evaluations", "reference grade",
     ]  # fmt: skip
     rows = [
         [record.cell.system, str(record.cell.seed), record.status]
+        + ([_number(skill_of(record))] if has_skill else [])
         + [_cell_text(record, name) for name in names]
         + [f"{record.budget.used:,}", str(record.reference.get("grade", "–"))]
         for record in records
@@ -158,7 +165,7 @@ def print_curve(label: str, points: "Sequence[Point]", metrics: Sequence[str], c
 def _with_floor(value: float | None, floor: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3g}" if floor is None else f"{value:.3g} [{floor:.2g}]"
+    return _number(value) if floor is None else f"{_number(value)} [{floor:.2g}]"
 
 
 def print_audit(checks: "Sequence[Check]", console: Console) -> None:
@@ -297,5 +304,8 @@ def _cell_text(record: "Record", name: str) -> str:
     from bgbench.reports.headings import value_of
 
     value, floor = value_of(record, name), record.floors.get(name)
-    number = "–" if value is None else f"{value:.3g}"
-    return number if floor is None else f"{number} [{floor:.2g}]"
+    return _number(value) if floor is None else f"{_number(value)} [{floor:.2g}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

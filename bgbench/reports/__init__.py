@@ -8,8 +8,9 @@ evaluations, from its stored arrays) and `breakeven` (after how many systems a t
 training).
 
 `replay` recomputes every metric from the stored arrays and lists what differs from the records. `figures`
-draws the pictures of a cell, `axes` labels their logarithmic axes, `headings` says how tables show a metric, and `page` (`write_report`)
-combines all this in one HTML file. `agreement` stands alone: it compares two references of a system.
+draws the pictures of a cell, `axes` labels their logarithmic axes, `headings` says how tables show a metric,
+`verdict` what a run's numbers say and what to do next, and `page` (`write_report`) combines all this in one
+HTML file. `agreement` stands alone: it compares two references of a system.
 
 How a table or verdict is printed is in the room `cli`; what is published, and trusted, is in `leaderboard`.
 """

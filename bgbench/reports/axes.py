@@ -53,6 +53,7 @@ def log_ticks(low: float, high: float) -> list[float]:
             for step in range(max(1, (last - first) // MOST_TICKS), 0, -1)
         ),
         (range(first, last + 1), (1, 2, 5)),
+        (range(first, last + 1), (1, 2, 3, 5)),
         (range(first, last + 1), tuple(range(1, 10))),
     ]
     for powers, digits in ladders:
