@@ -31,6 +31,7 @@ from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.suites import load_suite
 from bgbench.metrics.names import CURVES
+from bgbench.reports.comparability import comparability_of
 from bgbench.reports.curves import curve, draw_curves, mean_point, stored_curve
 from bgbench.runs.runfolder import Plan, RunFolder, new_plan
 from bgbench.runs.shared_floors import FOLDER as FLOORS
@@ -150,10 +151,16 @@ def share_floors(out: Path) -> None:
 
 
 def common_terms(plan: Plan) -> dict[str, Any]:
-    """What runs must have in common for their seeds to be one run's."""
-    terms = plan.model_dump(exclude={"id", "created", "tracking_uri", "cells"})
-    cell = plan.cells[0].model_dump(exclude={"system", "seed"})
-    return {**terms, **cell, "systems": sorted({cell.system for cell in plan.cells})}
+    """What runs must have in common for their seeds to be one run's, besides what makes them comparable."""
+    cell = plan.cells[0]
+    return {
+        "sampler": plan.sampler,
+        "estimator": plan.estimator,
+        "options": cell.options,
+        "estimator_options": cell.estimator_options,
+        "inputs": plan.inputs.model_dump(exclude={"references"}),
+        "systems": sorted({cell.system for cell in plan.cells}),
+    }
 
 
 def seeds_are_missing(args: argparse.Namespace, name: str) -> bool:
@@ -185,7 +192,9 @@ def add_seeds(source: Path, kept: Path) -> None:
     """
     fresh, before = RunFolder.open(source), RunFolder.open(kept / f"{source.name}{SUFFIX}")
     terms = [common_terms(run.plan) for run in (before, fresh)]
-    unlike = [name for name, value in terms[0].items() if value != terms[1][name]]
+    values = [comparability_of(run) for run in (before, fresh)]
+    unlike = values[0].differences(values[1], "it", "these")
+    unlike += [name for name, value in terms[0].items() if value != terms[1][name]]
     if any(run.missing(retry_failed=True) for run in (before, fresh)):
         unlike.append("cells that failed or are missing")
     if {cell.name for cell in before.plan.cells} & {cell.name for cell in fresh.plan.cells}:

@@ -17,6 +17,7 @@ from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import CURVES, HEADLINE, RANKED
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
+from bgbench.reports.headings import value_of
 from bgbench.reports.statistics import Interval
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.stores import SUFFIX
@@ -25,7 +26,6 @@ ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
 CAPTION = "<!-- curves -->", "<!-- /curves -->"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
-UNWEIGHTED = ("none", "mcmc")
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
 
 
@@ -63,7 +63,7 @@ def systems_table(runs: list[RunFolder]) -> str:
         for system in dict.fromkeys(cell.system for cell in run.plan.cells):
             records = [record for record in all_records if record.cell.system == system]
             values = [
-                mean_text([r.metrics.get(m) for r in records], records[0].floors.get(m)) for m in HEADLINE
+                mean_text([value_of(r, m) for r in records], records[0].floors.get(m)) for m in HEADLINE
             ]
             lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *values))
     return "\n".join(lines)
@@ -86,10 +86,8 @@ def comparison_table(runs: list[RunFolder]) -> str:
     name_of_ess = "ess_after_cut" if get_protocol(runs[0].plan.protocol).cut != "none" else "ess"
     comparisons, weights = [compare(runs, metric) for metric in RANKED], compare(runs, name_of_ess)
     lines = [row("sampler", name_of_ess, *RANKED), "|" + "---|" * (len(RANKED) + 2)]
-    for name, run in zip(labels(runs), runs, strict=True):
-        ess = weights.intervals[name]
-        weighted = run.plan.estimator not in UNWEIGHTED
-        cells = [with_interval(ess) if weighted else "–"]
+    for name in labels(runs):
+        cells = [with_interval(weights.intervals[name]) if name in weights.intervals else "–"]
         for item in comparisons:
             rank = f", rank {item.rank(name)}" if name in item.ranks else ""
             cells.append(with_interval(item.intervals[name]) + rank)

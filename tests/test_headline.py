@@ -56,7 +56,10 @@ def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"budget": 300}, "budget"), ({"options": {"variant": "mode-deleted"}}, "options")],
+    [
+        ({"budget": 300}, "the budget is 200 evaluations in it and 300"),
+        ({"options": {"variant": "mode-deleted"}}, "options"),
+    ],
 )
 def test_seeds_of_another_run_are_refused(headline, tmp_path, changes, named):
     kept = tmp_path / "kept"

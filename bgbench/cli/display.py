@@ -52,7 +52,10 @@ def print_run(path: Path, records: "Sequence[Record]", console: Console) -> None
         "each distance is followed by its noise floor in brackets; ↑ higher is better, ↓ lower",
         soft_wrap=True,
     )
-    remarks = [*failures(records), *doubts(records), *reweighted(records), *own_references(path, records)]
+    from bgbench.reports.verdict import sentences_on
+
+    own = own_references(path, records)
+    remarks = [*sentences_on(records, path), *failures(records), *doubts(records), *reweighted(records), *own]
     for line in remarks:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
@@ -66,21 +69,26 @@ def failures(records: "Iterable[Record]") -> list[str]:
 
 
 def doubts(records: "Iterable[Record]") -> list[str]:
-    """A line for each cell whose density did not pass its audit, and for each of its warnings and failed
-    diagnostics."""
+    """A line for each reason for which densities did not pass their audit, and for each warning and failed
+    diagnostic."""
+    unverified: dict[tuple[str, str], list[str]] = {}
     lines = []
     for record in records:
-        name, found = record.cell.name, record.diagnostics
-        density = found.get("density", {})
+        name, diagnostics = record.cell.name, record.diagnostics
+        density = diagnostics.get("density", {})
         if not density.get("verified", True):
-            lines.append(
-                f"{name}: density not verified ({reason_of(density)}): do not trust its weights; see "
-                f"`bgbench audit {record.cell.sampler}`"
-            )
-        lines += [f"{name}: {text}" for text in found.get("warnings", [])]
-        failed = found.get("failed_diagnostics", {})
+            unverified.setdefault((record.cell.sampler, reason_of(density)), []).append(name)
+        lines += [f"{name}: {text}" for text in diagnostics.get("warnings", [])]
+        failed = diagnostics.get("failed_diagnostics", {})
         lines += [f"{name}: the diagnostic '{part}' failed: {text}" for part, text in failed.items()]
-    return lines
+    return [
+        *(
+            f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: density not "
+            f"verified ({reason}): do not trust the weights; see `bgbench audit {sampler}`"
+            for (sampler, reason), names in unverified.items()
+        ),
+        *lines,
+    ]
 
 
 def reason_of(density: Mapping[str, Any]) -> str:
@@ -132,13 +140,17 @@ def own_references(path: Path, records: "Sequence[Record]") -> list[str]:
 def table_of(records: "Sequence[Record]") -> tuple[list[str], list[list[str]]]:
     """The column heads, and a row of text for each record."""
     from bgbench.reports.headings import heading, headline
+    from bgbench.reports.verdict import mean_skill, skill_of
 
     names = headline(records)
+    has_skill = mean_skill(records) is not None
     heads = [
-        "system", "seed", "status", *(heading(name) for name in names), "evaluations", "reference grade",
+        "system", "seed", "status", *(["skill ↑"] if has_skill else []), *(heading(name) for name in names),
+        "evaluations", "reference grade",
     ]  # fmt: skip
     rows = [
         [record.cell.system, str(record.cell.seed), status_of(record)]
+        + ([_number(skill_of(record))] if has_skill else [])
         + [_cell_text(record, name) for name in names]
         + [f"{record.budget.used:,}", str(record.reference.get("grade", "–"))]
         for record in records
@@ -154,25 +166,32 @@ def status_of(record: "Record") -> str:
 
 def print_comparison(comparison: "Comparison", console: Console) -> None:
     """Print one metric: a row for each sampler, then a line for each pair."""
-    from bgbench.reports.headings import ARROWS
+    from bgbench.reports.headings import heading
 
-    arrow = ARROWS[comparison.better]
-    console.print(f"{comparison.metric} {arrow} over {len(comparison.systems)} systems, 95 % intervals")
+    floor = "" if comparison.floor is None else f", noise floor {comparison.floor:.3g}"
+    console.print(
+        f"{heading(comparison.metric)} over {len(comparison.systems)} systems, 95 % intervals{floor}",
+        soft_wrap=True,
+    )
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("sampler", "mean", "interval", "median", "rank"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
     for name in comparison.best_first():
-        interval, rank = comparison.intervals[name], comparison.rank(name)
+        interval, rank = comparison.intervals.get(name), comparison.rank(name)
+        if interval is None:
+            table.add_row(name, "–", "–", "–", rank)
+            continue
         ends = interval.ends("{:.3g}".format, " … ") or "–"
         table.add_row(name, f"{interval.mean:.3g}", ends, f"{interval.median:.3g}", rank)
     console.print(table)
     for sentence in comparison.notes:
         console.print(f"  {sentence}", soft_wrap=True)
+    unit = f" {comparison.unit}" if comparison.unit else ""
     for pair in comparison.pairs:
         ends = pair.difference.ends("{:+.3g}".format, " … ")
         console.print(
-            f"  {pair.first} − {pair.second}: {pair.difference.mean:+.3g}{f' ({ends})' if ends else ''}, "
-            f"Wilcoxon p {pair.p:.2g} after Holm",
+            f"  {pair.first} − {pair.second}: {pair.difference.mean:+.3g}{unit}{f' ({ends})' if ends else ''}"
+            + ("" if pair.p is None else f", Wilcoxon p {pair.p:.2g} after Holm"),
             soft_wrap=True,
         )
 
@@ -193,7 +212,7 @@ def print_curve(label: str, points: "Sequence[Point]", metrics: Sequence[str], c
 def _with_floor(value: float | None, floor: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:.3g}" if floor is None else f"{value:.3g} [{floor:.2g}]"
+    return _number(value) if floor is None else f"{_number(value)} [{floor:.2g}]"
 
 
 def print_audit(checks: "Sequence[Check]", console: Console) -> None:
@@ -343,6 +362,11 @@ def print_doctor(console: Console) -> None:
 
 
 def _cell_text(record: "Record", name: str) -> str:
-    value, floor = record.metrics.get(name), record.floors.get(name)
-    number = "–" if value is None else f"{value:.3g}"
-    return number if floor is None else f"{number} [{floor:.2g}]"
+    from bgbench.reports.headings import value_of
+
+    value, floor = value_of(record, name), record.floors.get(name)
+    return _number(value) if floor is None else f"{_number(value)} [{floor:.2g}]"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

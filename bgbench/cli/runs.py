@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False)
 
 RunDir = Annotated[Path, typer.Argument(help="a run folder")]
 LikeRuns = Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")]
@@ -52,25 +53,33 @@ def compare_(
     """Compare runs: means with 95 % intervals, ranges of ranks, paired tests with Holm's correction."""
     from bgbench.cli.display import print_comparison
     from bgbench.evaluation.protocols import get_protocol
-    from bgbench.reports.compare import compare, draw_comparison
+    from bgbench.reports.comparability import caveats, comparability_of
+    from bgbench.reports.compare import compare, draw_comparison, labels
     from bgbench.runs.runfolder import RunFolder
 
     runs = [RunFolder.open(folder) for folder in folders]
     names = metric or list(get_protocol(runs[0].plan.protocol, runs[0].path).headline)
     comparisons = [compare(runs, name) for name in names]
+    out.print(comparability_of(runs[0]).title, soft_wrap=True)
     for comparison in comparisons:
         print_comparison(comparison, out)
+    sentences = [sentence for item in comparisons for sentence in (item.ranking, item.untested) if sentence]
+    sentences += caveats(dict(zip(labels(runs), runs, strict=True)))
+    for sentence in dict.fromkeys(sentences):
+        out.print(f"  {sentence}", soft_wrap=True)
     print_break_even(runs, names)
     out.print(f"figure: {draw_comparison(comparisons, figure)}", soft_wrap=True)
 
 
 def print_break_even(runs: "list[RunFolder]", metrics: list[str]) -> None:
     """A line for each pair of a trained and an untrained sampler; none where no sampler was trained."""
+    from bgbench.cli.progress import steps
     from bgbench.reports.breakeven import break_even
 
     metric = CURVES[0] if CURVES[0] in metrics else metrics[-1]
     try:
-        pairs = break_even(runs, metric)
+        with steps(err, "scoring for break-even", quiet=False) as begin:
+            pairs = break_even(runs, metric, begin)
     except BgbenchError as error:
         out.print(f"  no break-even numbers: {error}", soft_wrap=True)
         return
@@ -91,16 +100,18 @@ def curve(
 
 
 def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bool) -> None:
-    """Draw the curves of runs and, unless quiet, print them."""
+    """Draw the curves of runs and, unless quiet, show how far that is and print them."""
     from bgbench.cli.display import print_curve
+    from bgbench.cli.progress import steps
     from bgbench.reports.compare import labels
     from bgbench.reports.curves import curve as points_of
-    from bgbench.reports.curves import draw_curves
+    from bgbench.reports.curves import draw_curves, steps_of
     from bgbench.runs.runfolder import RunFolder
 
     names = metrics or list(CURVES)
     runs = [RunFolder.open(folder) for folder in folders]
-    path = draw_curves(runs, names, figure)
+    with steps(err, "scoring", quiet, sum(map(steps_of, runs))) as begin:
+        path = draw_curves(runs, names, figure, begin)
     if quiet:
         return
     for label, run in zip(labels(runs), runs, strict=True):
@@ -114,10 +125,14 @@ def report(
     target: Annotated[Path, typer.Option("--out", help="file of the page")] = Path("report.html"),
 ) -> None:
     """Write one self-contained HTML page of runs: tables, figures, evaluations by phase, provenance."""
+    from bgbench.cli.progress import steps
+    from bgbench.reports.curves import steps_of
     from bgbench.reports.page import write_report
     from bgbench.runs.runfolder import RunFolder
 
-    page = write_report([RunFolder.open(folder) for folder in folders], target)
+    runs = [RunFolder.open(folder) for folder in folders]
+    with steps(err, "scoring", quiet=False, total=sum(map(steps_of, runs))) as begin:
+        page = write_report(runs, target, begin)
     out.print(f"report: {page}", soft_wrap=True)
 
 

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bgbench.core.plugins import plugins
-from bgbench.leaderboard.checks import weights_of
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
+from bgbench.reports.headings import value_of
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.distributions import UNPUBLISHED
 
@@ -52,7 +52,6 @@ def summary(row: TableRow) -> list[dict[str, str]]:
         }
         for name in SHOWN
         if (interval := row.intervals.get(name)) is not None
-        and not (name == "ess" and weights_of(row.files.plan.estimator) == "equal")
     ]
 
 
@@ -155,11 +154,10 @@ def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, A
             reference = reference or next((record.reference for record in finished), {})
             cells = []
             for name in SHOWN:
-                values = [r.metrics[name] for r in finished if r.metrics.get(name) is not None]
+                values = [value for r in finished if (value := value_of(r, name)) is not None]
                 whole = len(values) == len({c.seed for c in row.files.plan.cells})
-                mean = sum(v for v in values if v is not None) / len(values) if values and whole else None
-                spread = [v for v in values if v is not None]
-                seeds = f"{number(min(spread))} to {number(max(spread))}" if mean is not None else ""
+                mean = sum(values) / len(values) if values and whole else None
+                seeds = f"{number(min(values))} to {number(max(values))}" if mean is not None else ""
                 cells.append(
                     {"value": number(mean), "sort": "" if mean is None else repr(mean), "interval": seeds}
                 )

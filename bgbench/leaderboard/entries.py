@@ -13,6 +13,7 @@ from bgbench.core.files import Strict, sha256_file
 from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.problems import refuse
+from bgbench.reports.comparability import Comparability, not_verified
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
 
@@ -91,12 +92,14 @@ class EntryFiles:
         return self.verdict.tier if self.verdict is not None and sound else "reported"
 
     @cached_property
-    def exact(self) -> bool:
-        """Whether every density was verified: the others are biased, and share no table."""
-        return all(
-            record.exact and record.diagnostics.get("density", {}).get("verified", True)
-            for record in self.records
-        )
+    def comparability(self) -> Comparability:
+        """What entries of one table share, by the suites that the board knows."""
+        return Comparability.of(self.plan, self.records)
+
+    @cached_property
+    def verified(self) -> bool:
+        """Whether the density passed its audit in every cell, also of a sampler that claims none."""
+        return not not_verified(self.records)
 
     @cached_property
     def missing(self) -> list[tuple[str, str]]:

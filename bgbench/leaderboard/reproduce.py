@@ -15,6 +15,7 @@ from bgbench.leaderboard.ledger import LEDGER, RECORDS, file_name, publication, 
 from bgbench.leaderboard.problems import Problem, Refused, refuse
 from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
+from bgbench.reports.comparability import comparability_of
 from bgbench.reports.replay import replay, verify
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -70,7 +71,9 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
 def refuse_unlike(files: EntryFiles, again: RunFolder) -> None:
     """Raise Refused unless the run is of the same things, on other seeds, and later."""
     mine, theirs = again.plan, files.plan
-    for field in ("sampler", "suite", "suite_sha256", "estimator", "protocol", "budget"):
+    for sentence in comparability_of(again).differences(files.comparability, "the run", "the submission"):
+        raise refuse("reproduction", again.path.name, sentence)
+    for field in ("sampler", "estimator"):
         if getattr(mine, field) != getattr(theirs, field):
             raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
     for field in ("references", "weights_sha256", "plugins"):

@@ -1,12 +1,12 @@
-"""Entries grouped into tables, one for each (suite, protocol, budget), and ranked.
+"""Entries grouped into tables by what makes them comparable (`Comparability`), and ranked.
 
 Only complete entries are ranked: a cell that is missing or failed takes its entry out of the ranks, not out
 of the table. Controls are never ranked. Densities that are not verified have tables of their own.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from bgbench.leaderboard.costs import Costs, Untrained, costs_of, paid_back, poi
 from bgbench.leaderboard.entries import EntryFiles, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.reports.breakeven import Payback
+from bgbench.reports.comparability import Comparability
 from bgbench.reports.curves import Point
+from bgbench.reports.headings import means_something
 from bgbench.reports.statistics import Interval, interval, rank_intervals
 
 WORST = ("seen", "unknown", "similar", "unseen")
@@ -24,23 +26,57 @@ WORST = ("seen", "unknown", "similar", "unseen")
 
 @dataclass(frozen=True)
 class Key:
-    """What entries of one table share. `exact`: every density verified, or none claimed."""
+    """What entries of one table share.
 
-    suite: str
-    protocol: str
-    budget: int
-    exact: bool
+    Attributes:
+        terms: what makes runs comparable.
+        verified: whether every density passed its audit, or none was claimed.
+        number: 1, or which of several tables of one suite, protocol and budget it is.
+        apart: why its entries stand in no earlier one of these tables, in words.
+    """
+
+    terms: Comparability
+    verified: bool
+    number: int = 1
+    apart: str = ""
+
+    @property
+    def suite(self) -> str:
+        return self.terms.suite
+
+    @property
+    def protocol(self) -> str:
+        return self.terms.protocol
+
+    @property
+    def budget(self) -> int:
+        return self.terms.budget
+
+    @property
+    def exact(self) -> bool:
+        """Whether weights are those of the target: log q is exact, and its audit found nothing wrong."""
+        return self.verified and self.terms.log_q == "exact"
+
+    @property
+    def kind(self) -> str:
+        """What is said of the density; empty where it is exact."""
+        if self.terms.log_q != "exact":
+            return "log q estimated"
+        return "" if self.verified else "density not verified"
 
     @property
     def slug(self) -> str:
-        words = [self.suite, self.protocol, str(self.budget)] + ([] if self.exact else ["not-verified"])
+        words = [self.suite, self.protocol, str(self.budget)]
+        words += [self.kind.removeprefix("density ").replace(" ", "-")] if self.kind else []
+        words += [str(self.number)] if self.number > 1 else []
         return "-".join(words).replace("@", "-")
 
     @property
     def title(self) -> str:
-        return f"{self.suite} · {self.protocol} · {self.budget:,} evaluations" + (
-            "" if self.exact else " · density not verified"
-        )
+        words = [self.suite, self.protocol, f"{self.budget:,} evaluations"]
+        words += [self.kind] if self.kind else []
+        words += [f"table {self.number}"] if self.number > 1 else []
+        return " · ".join(words)
 
 
 @dataclass(frozen=True)
@@ -81,10 +117,29 @@ def tables_of(entries: Sequence[EntryFiles]) -> list[Table]:
     """The tables, those with most entries first."""
     groups: dict[Key, list[EntryFiles]] = {}
     for files in entries:
-        plan = files.plan
-        groups.setdefault(Key(plan.suite, plan.protocol, plan.budget, files.exact), []).append(files)
+        groups.setdefault(_key_of(files, groups), []).append(files)
     tables = [_table(key, group) for key, group in groups.items()]
-    return sorted(tables, key=lambda t: (not t.key.exact, -t.key.budget, t.key.suite, t.key.protocol))
+    return sorted(
+        tables, key=lambda t: (not t.key.exact, -t.key.budget, t.key.suite, t.key.protocol, t.key.number)
+    )
+
+
+def _key_of(files: EntryFiles, groups: Mapping[Key, Sequence[EntryFiles]]) -> Key:
+    """The first key with whose entries all this one is comparable, or a new one that says what differs."""
+    fresh = Key(files.comparability, files.verified)
+    alike = [key for key in groups if replace(key, number=1).slug == fresh.slug]
+    apart = ""
+    for key in alike:
+        # What was not recorded differs from nothing, so that likeness is asked of every member.
+        reasons = [
+            sentence
+            for terms in dict.fromkeys(member.comparability for member in groups[key])
+            for sentence in terms.differences(fresh.terms, f"table {key.number}", "this one")
+        ]
+        if not reasons:
+            return key
+        apart = apart or "; ".join(reasons)
+    return replace(fresh, number=len(alike) + 1, apart=apart)
 
 
 def _table(key: Key, entries: list[EntryFiles]) -> Table:
@@ -129,7 +184,11 @@ def _row(
     return TableRow(
         files=files,
         label=label(files),
-        intervals={name: interval(values(files, name)) for name in SHOWN if has(files, name)},
+        intervals={
+            name: interval(values(files, name))
+            for name in SHOWN
+            if has(files, name) and means_something(name, files.plan.estimator)
+        },
         ranks=ranks,
         floors=floors,
         costs=costs,

@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
-from bgbench.leaderboard.checks import weights_of
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
@@ -16,7 +15,7 @@ from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.metrics.names import CURVES
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
-from bgbench.reports.headings import ARROWS
+from bgbench.reports.headings import ARROWS, means_something, value_of
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.records import Record
 
@@ -87,7 +86,6 @@ def _row(
     row: TableRow, table: Table, scales: dict[str, Scale | None], styles: dict[str, int]
 ) -> dict[str, Any]:
     files, costs = row.files, row.costs
-    weighted = weights_of(files.plan.estimator) != "equal"
     planned = len(files.plan.cells)
     best = min(row.ranks.values(), default=None)
     return {
@@ -100,7 +98,7 @@ def _row(
         "marker": marker(styles.get(row.name, 0)),
         "ranked": row.ranked,
         "best": best,
-        "cells": [_cell(row, name, scales.get(name), weighted, table) for name in SHOWN],
+        "cells": [_cell(row, name, scales.get(name), table) for name in SHOWN],
         "leakage": row.leakage,
         "evaluations": _sortable(costs.evaluations, count(costs.evaluations)),
         "seconds": _sortable(costs.seconds, number(costs.seconds)),
@@ -115,10 +113,11 @@ def _row(
     }
 
 
-def _cell(row: TableRow, name: str, across: Scale | None, weighted: bool, table: Table) -> dict[str, Any]:
+def _cell(row: TableRow, name: str, across: Scale | None, table: Table) -> dict[str, Any]:
     interval = row.intervals.get(name)
-    if interval is None or (name == "ess" and not weighted):
-        why = "no weights" if name == "ess" and interval is not None else "not every cell has it"
+    if interval is None:
+        weighted = means_something(name, row.files.plan.estimator)
+        why = "not every cell has it" if weighted else "no weights"
         return {"value": "–", "sort": "", "interval": "", "rank": "", "bar": "", "first": False, "why": why}
     rank = row.ranks.get(name)
     bar = interval_bar(interval, table.floors.get(name), across) if across else Markup("")
@@ -228,7 +227,7 @@ def _with_floor(record: Record | None, name: str) -> dict[str, str]:
     if record is None or record.status != "ok":
         return {"text": "–", "floor": ""}
     floor = record.floors.get(name)
-    return {"text": number(record.metrics.get(name)), "floor": "" if floor is None else number(floor)}
+    return {"text": number(value_of(record, name)), "floor": "" if floor is None else number(floor)}
 
 
 def dots_view(files: EntryFiles) -> list[Markup]:

@@ -18,6 +18,9 @@ CURVES = ("torus_w2", "energy_w2")
 DIVERGENCES = ("torus_jsd", "tica_jsd")
 """Distances that are squares already: noise adds to them, not to their squares."""
 
+OF_WEIGHTS = ("ess", "ess_after_cut", "ess_truncated", "max_weight_share", "pareto_k")
+"""What says nothing where all weights are equal, as those of a walk."""
+
 WITH_FLOOR = ("energy_w2", "torus_w2", "tica_w2", *DIVERGENCES, "mode_weights")
 """Metrics of bgbench with a noise floor: all distances to the reference."""
 

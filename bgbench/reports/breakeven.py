@@ -6,12 +6,13 @@ there s seconds after a system was begun, the other one s'. Break-even is T/(s' 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bgbench.core.plugins import plugins
+from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.compare import labels
-from bgbench.reports.curves import Point, curve
+from bgbench.reports.curves import Point, curve, silent
 from bgbench.runs.runfolder import RunFolder
 
 
@@ -63,30 +64,35 @@ class BreakEven:
         return f"{training} are paid back after {systems:,.0f} systems{sooner}"
 
 
-def break_even(folders: Sequence[RunFolder], metric: str) -> list[BreakEven]:
+def break_even(
+    folders: Sequence[RunFolder], metric: str, progress: Callable[[str], None] = silent
+) -> list[BreakEven]:
     """Every run whose card declares training against every run whose card declares none and is not a control.
 
     Args:
         folders: runs that can share a table.
         metric: the error by which they are compared.
+        progress: hears which cell is being scored where a curve is not stored yet.
 
     Returns:
         One value a pair; none for pairs whose curves lack the metric, none at all for a metric of which lower
         is not better.
 
     Raises:
-        BgbenchError: if a curve is damaged, or the arrays for it are missing.
+        BgbenchError: for runs that cannot share a table, if a curve is damaged, or the arrays for it are
+            missing.
     """
+    refuse_unlike(folders)
     known = plugins().metrics
     runs = list(zip(labels(folders), folders, map(training_hours, folders), strict=True))
     trained = [run for run in runs if run[2]]
     untrained = [run for run in runs if not run[2] and not is_control(run[1])]
     if not trained or not untrained or (metric in known and known[metric].better != "lower"):
         return []
-    others = [(other, curve(folder)) for other, folder, _ in untrained]
+    others = [(other, curve(folder, progress)) for other, folder, _ in untrained]
     return [
         BreakEven(name, other, metric, hours, back)
-        for name, mine, hours in [(name, curve(folder), hours) for name, folder, hours in trained]
+        for name, mine, hours in [(name, curve(folder, progress), hours) for name, folder, hours in trained]
         for other, theirs in others
         if (back := systems_until(hours, mine, theirs, metric)) is not None
     ]

@@ -1,6 +1,6 @@
 """Several runs side by side: intervals, ranks with ties, paired tests. Unlike runs are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,9 +13,13 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
+from bgbench.reports.axes import set_scale
+from bgbench.reports.comparability import refuse_unlike
+from bgbench.reports.headings import means_something, unit_of
 from bgbench.reports.statistics import (
     FEWEST_VALUES,
     Interval,
+    can_reject,
     difference,
     holm,
     interval,
@@ -23,6 +27,7 @@ from bgbench.reports.statistics import (
     rank_text,
     wilcoxon,
 )
+from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 
 Values = dict[str, list[float]]
@@ -31,31 +36,48 @@ Values = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two samplers: interval of the difference of their means, and Holm-adjusted p."""
+    """Two samplers: the difference of their means in the metric's unit, and Holm-adjusted p of both paired.
+
+    `p` is None where no test of so few systems and so many pairs could say anything.
+    """
 
     first: str
     second: str
     difference: Interval
-    p: float
+    p: float | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric over all runs: intervals, rank ranges, pairs; `systems` that every run finished.
+    """One metric over all runs: intervals, rank ranges and pairs, over systems that every run finished.
 
-    Ranks and pairs are of what the protocol ranks by (`Protocol.ranked`), intervals of the metric itself.
-    `lacking`: planned systems of a run that have no number in it (failed, infinite, still to be run) but have
-    one in another. Such a run has no rank: systems it could not do are out of everybody's mean. Nor has one
-    with too few values for an interval (`too_few`).
+    Attributes:
+        metric: its name.
+        better: `lower` or `higher`.
+        unit: of means and differences; empty if it has none.
+        names: all runs.
+        systems: those that every run finished.
+        intervals: by run, of the metric; without runs of which it says nothing (`headings.means_something`).
+        ranks: by run, of what the protocol ranks by (`Protocol.score_for_ranking`).
+        pairs: of runs that could be ranked.
+        lacking: planned systems of a run that have no number in it (failed, infinite, still to be run) but
+            have one in another. Such a run has no rank: systems it could not do are out of everybody's mean.
+            Nor has one with too few values for an interval (`too_few`).
+        ranking: what ranks are by, in words, where it is not the metric itself; else empty.
+        floor: the noise floor, mean over the systems; None for a metric without one.
     """
 
     metric: str
     better: str
+    unit: str
+    names: tuple[str, ...]
     systems: tuple[str, ...]
     intervals: dict[str, Interval]
     ranks: dict[str, tuple[int, int]]
     pairs: tuple[Pair, ...]
     lacking: dict[str, tuple[str, ...]]
+    ranking: str = ""
+    floor: float | None = None
 
     def rank(self, name: str) -> str:
         """A run's range of ranks in words; a dash for one that is not ranked."""
@@ -78,11 +100,27 @@ class Comparison:
                 f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_VALUES} values "
                 "(systems × seeds) or more"
             )
+        if meaningless := [name for name in self.names if name not in self.intervals]:
+            sentences.append(
+                f"{', '.join(meaningless)}: all points have the same weight, and {self.metric} says nothing"
+            )
         return sentences
+
+    @property
+    def untested(self) -> str:
+        """Why pairs have no p; empty if they have."""
+        if not self.pairs or self.pairs[0].p is not None:
+            return ""
+        pairs, systems = _count(len(self.pairs), "pair"), _count(len(self.systems), "system")
+        return f"no paired tests: with {pairs} over {systems}, p cannot fall below .05"
 
     def best_first(self) -> list[str]:
         """The runs in the order of their ranks, those without one last."""
-        return sorted(self.intervals, key=lambda name: self.ranks.get(name, (len(self.intervals) + 1,)))
+        return sorted(self.names, key=lambda name: self.ranks.get(name, (len(self.names) + 1,)))
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def labels(folders: Sequence[RunFolder]) -> list[str]:
@@ -118,61 +156,6 @@ def _own_ending(path: Path, name: str, names: Sequence[str], paths: Sequence[Pat
     return str(Path(*path.parts[-length:]))
 
 
-def refuse_unlike(folders: Sequence[RunFolder]) -> None:
-    """Raise BgbenchError unless all runs can share a table.
-
-    They share protocol, suite version, budget, temperature, the reference of every system, and whether log q
-    is exact.
-    """
-    if len(folders) < 2:
-        raise BgbenchError("compare needs two runs or more")
-    for field in ("protocol", "suite", "suite_sha256", "budget"):
-        values = {getattr(folder.plan, field): folder.path for folder in folders}
-        if len(values) > 1:
-            shown = "; ".join(f"{path}: {value}" for value, path in values.items())
-            raise BgbenchError(f"these runs cannot share a table, their {field} differs: {shown}")
-    kelvin = {folder.plan.cells[0].temperature: folder.path for folder in folders}
-    if len(kelvin) > 1:
-        shown = "; ".join(f"{path}: {value:g} K" for value, path in kelvin.items())
-        raise BgbenchError(f"these runs cannot share a table, their temperature differs: {shown}")
-    refuse_other_references(folders)
-    biased = [folder.path for folder in folders if not all(record.exact for record in folder.records())]
-    if 0 < len(biased) < len(folders):
-        raise BgbenchError(
-            f"log q is an estimate in {', '.join(map(str, biased))}: compare such runs with each other only"
-        )
-
-
-def refuse_other_references(folders: Sequence[RunFolder]) -> None:
-    """Raise BgbenchError if runs were judged on different references, naming the systems."""
-    hashes = [references_of(folder) for folder in folders]
-    systems = [
-        name
-        for name in dict.fromkeys(name for known in hashes for name in known)
-        if len({known[name] for known in hashes if name in known}) > 1
-    ]
-    if systems:
-        shown = "; ".join(
-            f"{folder.path}: {known[systems[0]][:12]}"
-            for folder, known in zip(folders, hashes, strict=True)
-            if systems[0] in known
-        )
-        raise BgbenchError(
-            f"these runs cannot share a table, their references of {', '.join(systems)} differ "
-            f"({systems[0]} in {shown}); run them again on the same references"
-        )
-
-
-def references_of(folder: RunFolder) -> dict[str, str]:
-    """sha256 of the reference of each system: the plan's, or what the records of an older run name."""
-    judged_on = {
-        record.cell.system: str(record.reference["sha256"])
-        for record in folder.records()
-        if record.reference.get("sha256")
-    }
-    return {**judged_on, **folder.plan.inputs.references}
-
-
 def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     """Compare runs on one metric, over the systems that all of them finished.
 
@@ -183,43 +166,84 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     Raises:
         BgbenchError: for runs that cannot be compared, or a metric that no common system has.
     """
+    if len(folders) < 2:
+        raise BgbenchError("compare needs two runs or more")
     refuse_unlike(folders)
     names = labels(folders)
-    values = [_values(folder, metric) for folder in folders]
-    systems = tuple(name for name in values[0] if all(name in other for other in values))
-    if not systems:
-        raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
-    tables = {name: _table(own, systems) for name, own in zip(names, values, strict=True)}
-    lacking = {
-        name: _lacking(folder, own, values) for name, folder, own in zip(names, folders, values, strict=True)
-    }
-    ranked = {
-        name: _table(_values(folder, metric, ranked=True), systems)
+    runs = {
+        name: folder
         for name, folder in zip(names, folders, strict=True)
-        if not lacking[name]
+        if means_something(metric, folder.plan.estimator)
     }
+    values = {name: _values(folder, metric) for name, folder in runs.items()}
+    systems = _common(values)
+    if runs and not systems:
+        raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
+    tables = {name: _table(own, systems) for name, own in values.items()}
+    lacking = {name: _lacking(folder, values[name], values) for name, folder in runs.items()}
+    whole = {name: folder for name, folder in runs.items() if not lacking[name]}
+    scores = {name: _table(_values(folder, metric, ranked=True), systems) for name, folder in whole.items()}
     registry = plugins().metrics
     better = registry[metric].better if metric in registry else "lower"
-    couples = list(combinations(ranked, 2))
-    adjusted = holm([wilcoxon(ranked[a], ranked[b]) for a, b in couples])
     return Comparison(
         metric=metric,
         better=better,
+        unit=unit_of(metric),
+        names=tuple(names),
         systems=systems,
         intervals={name: interval(table) for name, table in tables.items()},
-        ranks=rank_intervals(ranked, better),
-        pairs=tuple(
-            Pair(a, b, difference(ranked[a], ranked[b]), p)
-            for (a, b), p in zip(couples, adjusted, strict=True)
-        ),
+        ranks=rank_intervals(scores, better),
+        pairs=_pairs({name: tables[name] for name in whole}),
         lacking={name: systems for name, systems in lacking.items() if systems},
+        ranking=_rule_of_ranks(folders[0].plan.protocol, tables, scores),
+        floor=_floor([record for run in runs.values() for record in run.records()], metric, systems),
     )
 
 
-def _lacking(folder: RunFolder, own: Values, values: Sequence[Values]) -> tuple[str, ...]:
+def _rule_of_ranks(protocol: str, tables: Mapping[str, np.ndarray], scores: Mapping[str, np.ndarray]) -> str:
+    """A sentence if the `scores` that runs are ranked by are not the `tables` of the metric."""
+    if all(np.array_equal(tables[name], score, equal_nan=True) for name, score in scores.items()):
+        return ""
+    return (
+        f"means and differences are of the metric; {protocol} ranks distances by their excess over the noise "
+        "floor of as many exact draws as each sampler has effective points"
+    )
+
+
+def _common(values: Mapping[str, Values]) -> tuple[str, ...]:
+    """The systems that every run has, in the order of the first."""
+    first = next(iter(values.values()), {})
+    return tuple(name for name in first if all(name in other for other in values.values()))
+
+
+def _pairs(tables: Mapping[str, np.ndarray]) -> tuple[Pair, ...]:
+    """Every two runs, from `tables (systems, seeds)`."""
+    couples = list(combinations(tables, 2))
+    systems = len(next(iter(tables.values()), ()))
+    p_values: list[float | None] = [None] * len(couples)
+    if couples and can_reject(systems, len(couples)):
+        p_values = [*holm([wilcoxon(tables[a], tables[b]) for a, b in couples])]
+    return tuple(
+        Pair(a, b, difference(tables[a], tables[b]), p) for (a, b), p in zip(couples, p_values, strict=True)
+    )
+
+
+def _floor(records: Sequence[Record], metric: str, systems: Sequence[str]) -> float | None:
+    """Mean over systems of the noise floor; None unless every system has one."""
+    floors: dict[str, list[float]] = {}
+    for record in records:
+        if (floor := record.floors.get(metric)) is not None:
+            floors.setdefault(record.cell.system, []).append(floor)
+    if not systems or any(name not in floors for name in systems):
+        return None
+    return float(np.mean([np.mean(floors[name]) for name in systems]))
+
+
+def _lacking(folder: RunFolder, own: Values, values: Mapping[str, Values]) -> tuple[str, ...]:
     """Systems planned in a run without a number there, of which some run has one."""
     planned = dict.fromkeys(cell.system for cell in folder.plan.cells)
-    return tuple(name for name in planned if name not in own and any(name in other for other in values))
+    others = values.values()
+    return tuple(name for name in planned if name not in own and any(name in other for other in others))
 
 
 def _values(folder: RunFolder, metric: str, *, ranked: bool = False) -> Values:
@@ -244,16 +268,32 @@ def _table(values: dict[str, list[float]], systems: Sequence[str]) -> np.ndarray
 
 
 def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> Path:
-    """Intervals of every sampler, one panel a metric, as PNG."""
-    figure = Figure(figsize=(3.2 * len(comparisons), 2.6), layout="constrained")
+    """Intervals of every sampler, one panel a metric, as PNG; dotted: the noise floor.
+
+    Axes are logarithmic where numbers span more than a decade, so that the worst does not squash the others.
+    """
+    rows = max(len(item.names) for item in comparisons)
+    figure = Figure(figsize=(3.2 * len(comparisons), 1.2 + 0.3 * rows), layout="constrained")
     for ax, item in zip(figure.subplots(1, len(comparisons), squeeze=False)[0], comparisons, strict=True):
-        for row, bar in enumerate(item.intervals.values()):
+        shown = [item.floor]
+        for row, name in enumerate(item.names):
+            if name not in item.intervals:
+                beside_axis = ax.get_yaxis_transform()
+                ax.text(0.02, row, "equal weights", transform=beside_axis, va="center", fontsize=7)
+                continue
+            bar = item.intervals[name]
             if bar.low is not None and bar.high is not None:
                 ax.plot([bar.low, bar.high], [row, row], color="#4c4c4c", linewidth=2)
             ax.plot([bar.mean], [row], "o", color="#c8441b")
-        ax.set_yticks(range(len(item.intervals)), list(item.intervals))
-        ax.set_xlabel(f"{item.metric} ({item.better} is better)")
-        ax.invert_yaxis()
+            shown += [bar.low, bar.mean, bar.high]
+        if item.floor is not None:
+            ax.axvline(item.floor, color="black", linestyle=":", label="noise floor")
+            ax.legend(frameon=False, fontsize=7)
+        ax.set_yticks(range(len(item.names)), list(item.names))
+        ax.set_ylim(len(item.names) - 0.5, -0.5)
+        unit = f" ({item.unit})" if item.unit else ""
+        ax.set_xlabel(f"{item.metric}{unit}, {item.better} is better")
+        set_scale(ax, "x", [value for value in shown if value is not None])
     FigureCanvasAgg(figure)
     with atomic_file(path) as stream:
         figure.savefig(stream, dpi=120, format="png")

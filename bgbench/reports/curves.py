@@ -5,9 +5,10 @@ smaller budget would have bought (a walk's frames lie evenly over its budget). E
 cost the whole budget (`EstimatorPlugin.in_order`) have the last point only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
@@ -25,7 +25,10 @@ from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import judge
-from bgbench.reports.compare import labels, refuse_unlike
+from bgbench.reports.axes import set_log
+from bgbench.reports.comparability import refuse_unlike
+from bgbench.reports.compare import labels
+from bgbench.reports.headings import unit_of
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -48,30 +51,59 @@ class Point:
     floors: dict[str, float]
 
 
+def silent(step: str) -> None:
+    """Tells nobody what is being computed."""
+
+
 def checkpoints(budget: int) -> list[int]:
     """100, 1,000 … below the budget, and the budget."""
     powers = [10**k for k in range(2, 12)]
     return [b for b in powers if FEWEST <= b < budget] + [budget]
 
 
-def curve(folder: RunFolder) -> list[Point]:
+def curve(folder: RunFolder, progress: Callable[[str], None] = silent) -> list[Point]:
     """The points of a run over the cells that ended well; stored with the run, and computed once.
 
     A run that cannot be written to has a curve all the same, which is not stored.
+
+    Args:
+        folder: of the run.
+        progress: hears which cell is being scored, `steps_of(folder)` times.
 
     Raises:
         BgbenchError: if the stored curve or a record is damaged, arrays that are needed are missing, or the
             reference at hand is not the recorded one.
     """
-    records = [record for record in folder.records() if record.status == "ok"]
-    stored = folder.read_curve()
-    if stored is not None and stored.records == [record.id for record in records]:
+    records, stored = _finished(folder), _stored(folder)
+    if stored is not None:
         return [Point(**point.model_dump()) for point in stored.points]
-    points = measured(folder, records)
+    points = measured(folder, records, progress)
     if points:
         with suppress(BgbenchError):
             folder.write_curve(stored_curve(records, points))
     return points
+
+
+def steps_of(folder: RunFolder) -> int:
+    """How many scores `curve` has to compute; 0 where the curve is stored.
+
+    Raises:
+        BgbenchError: if the stored curve or a record is damaged.
+    """
+    if _stored(folder) is not None:
+        return 0
+    return len(_finished(folder)) * len(checkpoints(folder.plan.budget))
+
+
+def _finished(folder: RunFolder) -> list[Record]:
+    return [record for record in folder.records() if record.status == "ok"]
+
+
+def _stored(folder: RunFolder) -> Curve | None:
+    """The curve that is stored with a run, if it is of its records."""
+    stored = folder.read_curve()
+    is_current = stored is not None and stored.records == [record.id for record in _finished(folder)]
+    return stored if is_current else None
 
 
 def stored_curve(records: Sequence[Record], points: Sequence[Point]) -> Curve:
@@ -81,15 +113,21 @@ def stored_curve(records: Sequence[Record], points: Sequence[Point]) -> Curve:
     )
 
 
-def measured(folder: RunFolder, records: Sequence[Record]) -> list[Point]:
+def measured(
+    folder: RunFolder, records: Sequence[Record], progress: Callable[[str], None] = silent
+) -> list[Point]:
     """The points of finished cells from their arrays, whatever `curve.json` holds."""
     if not records:
         return []
     floors: dict[FloorKey, Scores] = {}
-    return [
-        mean_point([_score(folder, record, b, floors) for record in records])
-        for b in checkpoints(folder.plan.budget)
-    ]
+    points = []
+    for evaluations in checkpoints(folder.plan.budget):
+        scores = []
+        for record in records:
+            progress(f"{record.cell.sampler} {record.cell.name} at {evaluations:,}")
+            scores.append(_score(folder, record, evaluations, floors))
+        points.append(mean_point(scores))
+    return points
 
 
 def _score(folder: RunFolder, record: Record, evaluations: int, floors: dict[FloorKey, Scores]) -> Point:
@@ -144,31 +182,33 @@ def mean_point(points: Sequence[Point], counts: Sequence[int] | None = None) -> 
     )
 
 
-def draw_curves(folders: Sequence[RunFolder], metrics: Sequence[str], path: Path) -> Path:
+def draw_curves(
+    folders: Sequence[RunFolder],
+    metrics: Sequence[str],
+    path: Path,
+    progress: Callable[[str], None] = silent,
+) -> Path:
     """Error of every run against evaluations (left) and seconds (right), a row a metric, as PNG.
+
+    Args:
+        folders: runs that can share a table.
+        metrics: the errors to draw.
+        path: of the figure.
+        progress: hears which cell is being scored.
 
     Raises:
         BgbenchError: for runs that cannot share a table (`refuse_unlike`), or a metric that none of them has.
     """
-    if len(folders) > 1:
-        refuse_unlike(folders)
-    curves = dict(zip(labels(folders), [curve(folder) for folder in folders], strict=True))
+    refuse_unlike(folders)
+    curves = {name: curve(folder, progress) for name, folder in zip(labels(folders), folders, strict=True)}
     figure = Figure(figsize=(7.5, 2.6 * len(metrics)), layout="constrained")
     _refuse_unknown(curves, metrics)
     panels = figure.subplots(len(metrics), 2, squeeze=False, sharey="row")
     for row, metric in zip(panels, metrics, strict=True):
         for ax, axis in zip(row, ("evaluations", "seconds"), strict=True):
-            for name, points in curves.items():
-                shown = [point for point in points if metric in point.metrics]
-                xs = [getattr(point, axis) for point in shown]
-                ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
-            ax.set_xscale("log")
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            # Zeros, as of a metric that a sampler meets exactly, have no logarithm.
-            ax.set_yscale("log" if any(y > 0 for line in ax.lines for y in line.get_ydata()) else "linear")
-            ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
+            _draw_lines(ax, curves, metric, axis)
         _draw_floor(row[0], curves, metric)
-        unit = plugins().metrics[metric].unit if metric in plugins().metrics else ""
+        unit = unit_of(metric)
         row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
     FigureCanvasAgg(figure)
@@ -188,9 +228,20 @@ def _refuse_unknown(curves: Mapping[str, Sequence[Point]], metrics: Sequence[str
             )
 
 
+def _draw_lines(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str, axis: str) -> None:
+    """A line a run, with a logarithmic axis below that is as wide as they are."""
+    for name, points in curves.items():
+        shown = [point for point in points if metric in point.metrics]
+        xs = [getattr(point, axis) for point in shown]
+        ax.plot(xs, [point.metrics[metric] for point in shown], "o-", label=name, markersize=4)
+    set_log(ax, "x", [getattr(point, axis) for points in curves.values() for point in points])
+    ax.set_xlabel("energy evaluations" if axis == "evaluations" else "seconds of sampling")
+
+
 def _draw_floor(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str) -> None:
-    """The noise floor at each number of frames, dotted."""
+    """The noise floor at each number of frames, dotted, and a logarithmic axis of all that is drawn."""
     points = next((p for p in curves.values() if p and metric in p[0].floors), [])
-    ax.plot(
-        [p.evaluations for p in points], [p.floors.get(metric, np.nan) for p in points], "k:", label="floor"
-    )
+    floors = [p.floors.get(metric, np.nan) for p in points]
+    ax.plot([p.evaluations for p in points], floors, "k:", label="floor")
+    scores = [p.metrics[metric] for p in chain(*curves.values()) if metric in p.metrics]
+    set_log(ax, "y", [*scores, *floors])

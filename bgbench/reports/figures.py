@@ -1,6 +1,6 @@
 """Pictures of a cell: the sampler beside the reference, as PNG in the run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,15 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from bgbench.core.files import atomic_file
 from bgbench.core.types import Ensemble, Reference, System
+from bgbench.estimators.weights import effective_points
 from bgbench.evaluation.suites import load_suite
+from bgbench.metrics.sides import equally_weighted
 from bgbench.references.providers import find_reference
+from bgbench.reports.axes import set_log
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -21,6 +25,22 @@ from bgbench.systems.features import tica_features, torsion_atoms, torsions
 from bgbench.systems.named import find_system
 
 REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
+
+HIGHEST = 8.0
+"""kT above the reference's most populated bin up to which maps are coloured; bins beyond stay white."""
+
+CAPTIONS = {
+    "ramachandran": "Backbone angles. Every valley of the reference should be there, as deep; white is "
+    "hardly ever visited. A few scattered bins mean that few points carry the weight.",
+    "tica": "The slowest motions of the reference. A valley that is missing is a state never visited.",
+    "energy": "The weighted sampler should lie on the reference. Unweighted draws far to the right are "
+    "strained; those at the right end are clashes.",
+    "free-energy": "Where the bars of sampler and reference do not meet, states have wrong populations.",
+    "weights": "Level: weights are even, and more draws help. Falling along the dotted line: one weight is "
+    "all, and more draws help little.",
+    "smc": "ESS should stay well above zero, acceptance between .2 and .9, and ancestors many to the end.",
+}
+"""What to look for in each kind of figure."""
 
 
 def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
@@ -77,8 +97,9 @@ def weight_diagnostics(against_n: Mapping[str, float], metrics: Mapping[str, flo
     sizes = [int(n) for n in against_n]
     ax.plot(sizes, list(against_n.values()), "o-", color=SAMPLER)
     ax.plot(sizes, [1 / n for n in sizes], ":", color="black", label="1 / n: one weight is all")
-    ax.set(xscale="log", yscale="log", xlabel="n, draws in their order", ylabel="ESS / n, all weights")
-    ax.set_ylim(0.5 / sizes[-1], 1.5)
+    ax.set(xlabel="n, draws in their order", ylabel="ESS / n, all weights")
+    set_log(ax, "x", sizes)
+    set_log(ax, "y", [1.0, 1 / sizes[-1], *against_n.values()])
     ax.legend(frameon=False, fontsize=8)
     known = ("pareto_k", "max_weight_share", "unique_fraction", "ess_after_cut")
     values = [f"{name} {value:.3g}" for name in known if (value := metrics.get(name)) is not None]
@@ -97,7 +118,7 @@ def annealing(diagnostics: Mapping[str, Any]) -> Figure:
             ax.plot(steps, [history[name][k - 1] for k in steps], ".-", label=name, markersize=3)
         ax.set(ylabel=" and ".join(names), xlabel="increment of t")
     panels[1].legend(frameon=False, fontsize=8)
-    panels[3].set_yscale("log")
+    set_log(panels[3], "y", [n for n in history["ancestors"] if n is not None])
     size, steps = diagnostics["particles"], diagnostics["steps"]
     panels[0].set_title(f"{size:,} particles, {steps} evaluations each", fontsize=8)
     times, scheme = diagnostics["resamplings"], diagnostics["resampling"]
@@ -136,18 +157,16 @@ def n_ramachandran(system: System) -> int:
 def ramachandran(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
     """Weighted φ/ψ densities, one row for each (φ, ψ) pair; degrees."""
     ours, truth = torsions(system, ensemble.x), torsions(system, reference.x)
-    rows = n_ramachandran(system)
-    figure, panels = sheet(7.2, 3.4 * rows, rows, 2, same_y=True)
-    axes = panels.reshape(rows, 2)
-    weights = ensemble.weights.numpy()
-    for row in range(rows):
-        _angles(axes[row, 0], truth.phi[:, row], truth.psi[:, row], None)
-        _angles(axes[row, 1], ours.phi[:, row], ours.psi[:, row], weights)
-        axes[row, 0].set_ylabel(f"ψ{row + 1} (°)")
-        for ax in axes[row]:
-            ax.set_xlabel(f"φ{row + 1} (°)")
-    axes[0, 0].set_title(f"reference ({reference.grade})")
-    axes[0, 1].set_title("sampler, weighted")
+    box = np.array([[-180.0, 180.0], [-180.0, 180.0]])
+    pairs = [
+        (_in_degrees(truth.phi[:, k], truth.psi[:, k]), _in_degrees(ours.phi[:, k], ours.psi[:, k]))
+        for k in range(n_ramachandran(system))
+    ]
+    figure, axes = maps(pairs, [box] * len(pairs), ensemble, reference.grade)
+    for row, panels in enumerate(axes):
+        panels[0].set_ylabel(f"ψ{row + 1} (°)")
+        for ax in panels:
+            ax.set(xlabel=f"φ{row + 1} (°)", xticks=(-120, 0, 120), yticks=(-120, 0, 120))
     return figure
 
 
@@ -161,12 +180,56 @@ def tica(system: System, ensemble: Ensemble, reference: Reference) -> Figure:
     low, high = truth.min(0), truth.max(0)
     margin = 0.15 * (high - low)
     box = np.stack([low - margin, high + margin], axis=1)
-    figure, (left, right) = sheet(7.2, 3.4, 1, 2, same_y=True)
-    _density(left, truth, None, box)
-    _density(right, ours, ensemble.weights.numpy(), box)
-    left.set(title=f"reference ({reference.grade})", xlabel="TIC 1", ylabel="TIC 2")
-    right.set(title="sampler, weighted", xlabel="TIC 1")
+    figure, (panels,) = maps([(truth, ours)], [box], ensemble, reference.grade)
+    panels[0].set_ylabel("TIC 2")
+    for ax in panels:
+        ax.set_xlabel("TIC 1")
     return figure
+
+
+def maps(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    boxes: Sequence[np.ndarray],
+    ensemble: Ensemble,
+    grade: str,
+) -> tuple[Figure, np.ndarray]:
+    """Maps of −log density in kT, a row a pair: reference, unweighted sampler, weighted sampler.
+
+    All panels of a row have one scale, whose zero is the reference's most populated bin. Where all weights
+    are equal, the weighted map is left out.
+
+    Args:
+        pairs: of each row, points `(n, 2)` of the reference and of the sampler.
+        boxes: of each row, the ends of both coordinates, `(2, 2)`.
+        ensemble: the sampler's, for its weights.
+        grade: of the reference.
+
+    Returns:
+        The figure, and its panels `(rows, columns)`.
+    """
+    titles = [f"reference ({grade})", "sampler"]
+    weights: list[np.ndarray | None] = [None]
+    if not equally_weighted(ensemble):
+        n_eff, n = effective_points(ensemble), ensemble.n_samples
+        titles = [titles[0], "sampler, unweighted", f"weighted: {n_eff:,.0f} of {n:,} count"]
+        weights.append(ensemble.weights.numpy())
+    columns, rows = len(titles), len(pairs)
+    # Few points in many bins would all look as populated as the deepest valley.
+    bins = int(np.clip(np.sqrt(ensemble.n_samples / 2), 18, 72))
+    width = 1.9 + 2.9 * columns
+    figure, panels = sheet(width, 0.65 + 2.9 * rows, rows, columns, right=1.1, same_y=True)
+    axes = panels.reshape(rows, columns)
+    for row, ((truth, ours), box) in enumerate(zip(pairs, boxes, strict=True)):
+        densities = [_density(truth, None, box, bins), *(_density(ours, w, box, bins) for w in weights)]
+        for ax, density in zip(axes[row], densities, strict=True):
+            image = _draw_density(ax, density, densities[0].max(), box)
+        axes[row, 0].tick_params(labelleft=True)
+        place = axes[row, -1].get_position()
+        bar = figure.add_axes((place.x1 + 0.12 / width, place.y0, 0.12 / width, place.height))
+        figure.colorbar(image, cax=bar, label="−log density (kT)")
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title, fontsize=9)
+    return figure, axes
 
 
 def energies(ensemble: Ensemble, reference: Reference) -> Figure:
@@ -192,15 +255,24 @@ def energies(ensemble: Ensemble, reference: Reference) -> Figure:
 
 
 def sheet(
-    width: float, height: float, rows: int = 1, columns: int = 1, *, top: float = 0.65, same_y: bool = False
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    top: float = 0.65,
+    right: float = 0.15,
+    same_y: bool = False,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of so many inches and its axes, row by row, below `top` inches for titles.
+
+    `right` is the margin beside them, in inches.
 
     The margins are fixed: to find them matplotlib would draw every figure twice, beside busy workers.
     """
     figure = Figure(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=same_y)
-    left, right, bottom = 0.7, 0.15, 0.5
+    left, bottom = 0.85, 0.5
     beside, below = 0.5 if same_y else 0.8, 0.5
     wide = (width - left - right - beside * (columns - 1)) / columns
     tall = (height - top - bottom - below * (rows - 1)) / rows
@@ -211,27 +283,32 @@ def sheet(
     return figure, axes.flatten()
 
 
-def _angles(ax: Axes, phi: torch.Tensor, psi: torch.Tensor, weights: np.ndarray | None) -> None:
-    points = np.rad2deg(torch.stack([phi, psi], dim=1).numpy())
-    _density(ax, points, weights, np.array([[-180.0, 180.0], [-180.0, 180.0]]))
+def _in_degrees(phi: torch.Tensor, psi: torch.Tensor) -> np.ndarray:
+    """`(n, 2)` degrees."""
+    return np.rad2deg(torch.stack([phi, psi], dim=1).numpy())
 
 
-def _density(ax: Axes, points: np.ndarray, weights: np.ndarray | None, box: np.ndarray) -> None:
-    edges = [np.linspace(low, high, 73) for low, high in box]
+def _density(points: np.ndarray, weights: np.ndarray | None, box: np.ndarray, bins: int) -> np.ndarray:
+    """Density `(bins, bins)` of `points (n, 2)`, rows along the second axis; those outside count too."""
+    edges = [np.linspace(low, high, bins + 1) for low, high in box]
     x, y = points.T
-    counts, x_edges, y_edges = np.histogram2d(x, y, bins=edges, weights=weights, density=True)
+    counts, _, _ = np.histogram2d(x, y, bins=edges, weights=weights)
+    total = len(points) if weights is None else weights.sum()
+    return np.asarray(counts.T / total)
+
+
+def _draw_density(ax: Axes, density: np.ndarray, highest: float, box: np.ndarray) -> AxesImage:
+    """−log of the density's ratio to `highest`, up to HIGHEST; what is rarer stays white."""
     with np.errstate(divide="ignore"):
-        free_energy = -np.log(counts.T)
-    shifted = free_energy - np.min(free_energy, initial=np.inf, where=np.isfinite(free_energy))
-    image = np.ma.masked_invalid(np.where(counts.T > 0, np.clip(shifted, 0.0, 8.0), np.nan))
-    ax.imshow(
-        image,
+        free_energy = -np.log(density / highest)
+    return ax.imshow(
+        np.ma.masked_greater(free_energy, HIGHEST),
         cmap="viridis",
         vmin=0.0,
-        vmax=8.0,
+        vmax=HIGHEST,
         origin="lower",
         aspect="auto",
-        extent=(x_edges[0], x_edges[-1], y_edges[0], y_edges[-1]),
+        extent=(*box[0], *box[1]),
         interpolation="nearest",
     )
 

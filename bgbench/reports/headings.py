@@ -1,8 +1,9 @@
-"""Headings of tables: a metric with its unit and which way is better, and the metrics that lead."""
+"""What tables show: a metric's heading with its unit and which way is better, its value, and which lead."""
 
 from collections.abc import Sequence
 
 from bgbench.core.plugins import plugins
+from bgbench.metrics.names import OF_WEIGHTS
 from bgbench.runs.records import Record
 
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
@@ -24,3 +25,26 @@ def headline(records: Sequence[Record]) -> list[str]:
         seen.update(dict.fromkeys(record.metrics))
     known = plugins().metrics
     return [name for name in seen if name in known] or list(seen)[:8]
+
+
+def unit_of(name: str) -> str:
+    """A metric's unit; empty if it has none or is not registered."""
+    metrics = plugins().metrics
+    return metrics[name].unit if name in metrics else ""
+
+
+def means_something(name: str, estimator: str) -> bool:
+    """Whether a metric says anything of runs with this estimator: ESS says nothing of equal weights.
+
+    An estimator that is not installed is taken to give weights.
+
+    >>> means_something("ess", "snis"), means_something("ess", "mcmc"), means_something("torus_w2", "mcmc")
+    (True, False, True)
+    """
+    estimators = plugins().estimators
+    return name not in OF_WEIGHTS or estimator not in estimators or estimators[estimator].weights != "equal"
+
+
+def value_of(record: Record, name: str) -> float | None:
+    """A record's metric as tables show it; None where it has none, or where it says nothing."""
+    return record.metrics.get(name) if means_something(name, record.cell.estimator) else None

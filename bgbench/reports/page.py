@@ -3,7 +3,7 @@
 import base64
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,23 @@ from bgbench.core.resources import site_path
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import CURVES
 from bgbench.reports.breakeven import break_even
-from bgbench.reports.compare import compare, labels, refuse_unlike
-from bgbench.reports.curves import draw_curves
-from bgbench.reports.headings import heading, headline
+from bgbench.reports.comparability import caveats, refuse_unlike
+from bgbench.reports.compare import compare, labels
+from bgbench.reports.curves import draw_curves, silent
+from bgbench.reports.figures import CAPTIONS
+from bgbench.reports.headings import heading, headline, means_something, value_of
+from bgbench.reports.verdict import mean_skill, sentences_on, skill_of
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 
 
-def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
+def write_report(folders: Sequence[RunFolder], path: Path, progress: Callable[[str], None] = silent) -> Path:
     """Write the page of these runs to `path`.
+
+    Args:
+        folders: of the runs.
+        path: of the page.
+        progress: hears which cell is being scored for the curves, where they are not stored yet.
 
     Raises:
         BgbenchError: if a record is damaged, a folder named twice, or `path` cannot be written.
@@ -33,13 +41,17 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> Path:
         _run(number, name, folder) for number, (name, folder) in enumerate(zip(names, folders, strict=True))
     ]
     title = "bgbench report: " + ", ".join(dict.fromkeys(folder.plan.sampler for folder in folders))
-    page = _environment().get_template("report.html.j2").render(title=title, runs=runs, **_together(folders))
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(title=title, runs=runs, **_together(folders, progress))
+    )
     with atomic_file(path) as stream:
         stream.write(page.encode())
     return path
 
 
-def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
+def _together(folders: Sequence[RunFolder], progress: Callable[[str], None] = silent) -> dict[str, Any]:
     """What runs of the same suite, protocol and budget are shown in together: curves, ranks, break-even."""
     finished = [folder for folder in folders if any(record.status == "ok" for record in folder.records())]
     apart = ""
@@ -51,8 +63,9 @@ def _together(folders: Sequence[RunFolder]) -> dict[str, Any]:
     several = finished if len(finished) > 1 else []
     return {
         "apart": apart,
-        "curves": _curves(finished) if finished else "",
+        "curves": _curves(finished, progress) if finished else "",
         "comparisons": [_comparison(several, name) for name in _common(several)] if several else [],
+        "caveats": caveats(dict(zip(labels(several), several, strict=True))),
         "break_even": [item.sentence for item in (break_even(several, CURVES[0]) if several else [])],
     }
 
@@ -67,30 +80,32 @@ def _common(folders: Sequence[RunFolder]) -> list[str]:
 
 def _comparison(folders: Sequence[RunFolder], metric: str) -> dict[str, Any]:
     comparison = compare(folders, metric)
+    intervals = {name: comparison.intervals.get(name) for name in comparison.best_first()}
     rows = [
         {
             "sampler": name,
-            "mean": f"{interval.mean:.3g}",
-            "interval": interval.ends("{:.3g}".format) or "–",
+            "mean": _text(interval.mean if interval else None),
+            "interval": (interval.ends("{:.3g}".format) if interval else "") or "–",
             "rank": comparison.rank(name),
         }
-        for name, interval in ((name, comparison.intervals[name]) for name in comparison.best_first())
+        for name, interval in intervals.items()
     ]
     return {
         "metric": heading(metric),
+        "floor": "" if comparison.floor is None else _text(comparison.floor),
         "systems": len(comparison.systems),
         "rows": rows,
         "notes": comparison.notes,
     }
 
 
-def _curves(folders: Sequence[RunFolder]) -> str:
+def _curves(folders: Sequence[RunFolder], progress: Callable[[str], None]) -> str:
     """Error against cost as PNG, base64; empty for analytic systems, which have no such metric."""
     names = [name for name in CURVES if all(name in headline(folder.records()) for folder in folders)]
     if not names:
         return ""
     with tempfile.TemporaryDirectory() as folder:
-        path = draw_curves(folders, names, Path(folder) / "curves.png")
+        path = draw_curves(folders, names, Path(folder) / "curves.png", progress)
         return base64.b64encode(path.read_bytes()).decode()
 
 
@@ -101,7 +116,9 @@ def _environment() -> Environment:
 
 def _run(number: int, name: str, folder: RunFolder) -> dict[str, Any]:
     plan, records = folder.plan, folder.records()
-    columns = headline(records)
+    named = headline(records)
+    leading = (*get_protocol(plan.protocol, folder.path).headline, "validity")
+    columns = [name for name in leading if name in named] or named
     missing = [cell.name for cell in folder.missing()]
     summary = f"{len(records)} of {len(plan.cells)} cells done, planned {plan.created}. "
     if missing:
@@ -117,9 +134,43 @@ def _run(number: int, name: str, folder: RunFolder) -> dict[str, Any]:
             ]
         ),
         "summary": summary,
+        "verdict": sentences_on(records, folder.path),
         "columns": [heading(name) for name in columns],
         "rows": [_row(number, folder, record, columns) for record in records],
+        "means": _means([record for record in records if record.status == "ok"], columns),
     }
+
+
+def _means(records: Sequence[Record], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows below the cells: means over them, over their floors, and over what the Gaussian scores."""
+    rows = (
+        ("mean of finished cells", mean_skill(records), lambda record, name: value_of(record, name)),
+        ("exact draws (noise floor)", 1.0, lambda record, name: record.floors.get(name)),
+        (
+            "Gaussian around the start",
+            0.0,
+            lambda record, name: record.diagnostics.get("controls", {}).get(name),
+        ),
+    )
+    means = [
+        (title, skill, [_mean([look_up(record, name) for record in records]) for name in columns])
+        for title, skill, look_up in rows
+    ]
+    return [
+        {"name": title, "skill": _text(skill), "values": [_text(value) for value in values]}
+        for title, skill, values in means
+        if any(value is not None for value in values)
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one is missing: there are no means over some cells."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def _row(number: int, folder: RunFolder, record: Record, columns: Sequence[str]) -> dict[str, Any]:
@@ -130,7 +181,9 @@ def _row(number: int, folder: RunFolder, record: Record, columns: Sequence[str])
         "status": record.status,
         "failed": record.status != "ok",
         "error": record.error,
+        "skill": _text(skill_of(record)),
         "values": [_value(record, name) for name in columns],
+        "metrics": _metrics(record),
         "budget": f"{record.budget.used:,} / {record.budget.limit:,}",
         "grade": record.reference.get("grade", "–"),
         "leakage": record.leakage,
@@ -173,21 +226,33 @@ def _facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _value(record: Record, name: str) -> dict[str, str]:
-    value, floor = record.metrics.get(name), record.floors.get(name)
+    floor = record.floors.get(name)
     if record.status != "ok":
         return {"text": record.status, "floor": ""}
-    return {
-        "text": "–" if value is None else f"{value:.3g}",
-        "floor": "" if floor is None else f"{floor:.2g}",
-    }
+    return {"text": _text(value_of(record, name)), "floor": "" if floor is None else f"{floor:.2g}"}
+
+
+def _metrics(record: Record) -> list[tuple[str, ...]]:
+    """Every metric of a cell: its name, value, noise floor, what the Gaussian scores, and skill."""
+    controls = record.diagnostics.get("controls", {})
+    return [
+        (
+            heading(name),
+            *(_text(scores.get(name)) for scores in (record.metrics, record.floors, controls, record.skills)),
+        )
+        for name in record.metrics
+        if means_something(name, record.cell.estimator)
+    ]
 
 
 def _figures(folder: RunFolder, record: Record) -> list[dict[str, str]]:
     paths = sorted((folder.path / "figures").glob(f"{record.cell.name}-*.png"))
+    kinds = {path.stem.removeprefix(f"{record.cell.name}-"): path for path in paths}
     return [
         {
             "data": base64.b64encode(path.read_bytes()).decode(),
-            "alt": f"{path.stem.rpartition('-')[2]} of {record.cell.system}, sampler beside reference",
+            "alt": f"{kind} of {record.cell.system}, sampler beside reference",
+            "caption": CAPTIONS.get(kind, ""),
         }
-        for path in paths
+        for kind, path in kinds.items()
     ]

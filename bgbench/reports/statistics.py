@@ -25,6 +25,9 @@ distribution enclose its centre with probability 1 − 2^(1−n), which reaches 
 sign test of n differences can reach p < .05, too.
 """
 
+TOLERANCE = 1e-9
+"""Relative difference below which two numbers are equal: it is rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -89,7 +92,7 @@ def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
 
     It needs enough values on both sides.
     """
-    gap = np.nanmean(a, axis=1) - np.nanmean(b, axis=1)
+    gap = _gaps(a, b)
     enough = suffices(a) and suffices(b)
     low, high = _middle(draws(a, seed) - draws(b, seed)) if enough else (None, None)
     return Interval(float(gap.mean()), low, high, float(np.median(gap)))
@@ -101,12 +104,30 @@ def _middle(means: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Differences of the means over seeds, `(systems,)`; 0 where there is nothing but rounding."""
+    mine, theirs = np.nanmean(a, axis=1), np.nanmean(b, axis=1)
+    return np.where(np.isclose(mine, theirs, rtol=TOLERANCE, atol=0.0), 0.0, mine - theirs)
+
+
 def wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p of the signed-rank test on means over seeds, paired by system; 1 if all are equal."""
     from scipy.stats import wilcoxon as signed_rank
 
-    gap = np.nanmean(a, axis=1) - np.nanmean(b, axis=1)
+    gap = _gaps(a, b)
     return 1.0 if not gap.any() else float(signed_rank(gap).pvalue)
+
+
+def can_reject(systems: int, tests: int) -> bool:
+    """Whether signed-rank tests over so many systems, so many of them at once, can come out below 5 % at all.
+
+    The smallest two-sided p over n systems is 2^(1−n), where all differences have one sign; Holm's adjustment
+    multiplies the smallest of m values by m.
+
+    >>> can_reject(6, 1), can_reject(5, 1), can_reject(6, 2), can_reject(30, 435)
+    (True, False, False, True)
+    """
+    return tests * 2.0 ** (1 - systems) <= 1 - LEVEL
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -123,6 +144,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, tuple[int, int]]:
     """Ranks 1… that each sampler takes within 95 % of joint bootstrap draws; overlapping ones are ties.
 
+    Means that differ by rounding alone share a rank.
+
     Args:
         tables: `(systems, seeds)` of each sampler, all over the same systems.
         better: `lower` or `higher`.
@@ -131,17 +154,34 @@ def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, t
         First and last rank of each sampler. A table of fewer than `FEWEST_VALUES` values has none, and takes
         no part in those of the others.
     """
-    from scipy.stats import rankdata
-
     means = {name: draws(values) for name, values in tables.items() if suffices(values)}
     if not means:
         return {}
     table = np.stack(list(means.values()))
-    ranks = rankdata(table if better == "lower" else -table, method="min", axis=0)
+    ranks = tolerant_ranks(table if better == "lower" else -table)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
     edges = zip(low.tolist(), high.tolist(), strict=True)
     return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(means, edges, strict=True)}
+
+
+def tolerant_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks 1… of each column of `values (samplers, draws)`, the lowest first; ties have the best rank.
+
+    Neighbours that differ by `TOLERANCE` or less are ties.
+
+    >>> tolerant_ranks(np.array([[1.0], [0.9999999999999998], [2.0]])).tolist()
+    [[1], [1], [3]]
+    """
+    order = np.argsort(values, axis=0, kind="stable")
+    ascending = np.take_along_axis(values, order, axis=0)
+    places = np.arange(1, len(values) + 1)[:, None]
+    sizes = np.maximum(np.abs(ascending[1:]), np.abs(ascending[:-1]))
+    apart = np.diff(ascending, axis=0) > TOLERANCE * sizes
+    begins = np.vstack([np.ones_like(apart, shape=(1, values.shape[1])), apart])
+    ranks = np.empty(values.shape, dtype=int)
+    np.put_along_axis(ranks, order, np.maximum.accumulate(np.where(begins, places, 1), axis=0), axis=0)
+    return ranks
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:

@@ -13,6 +13,7 @@ from bgbench.leaderboard.ledger import read_ledger
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.reproduce import fresh_seed, gap, reproduce
 from bgbench.leaderboard.tables import tables_of
+from bgbench.runs.runfolder import Inputs
 
 ROOT_BOARD = "leaderboard"
 
@@ -182,6 +183,27 @@ def test_unverified_densities_have_a_table_of_their_own(published):
     assert first.key.exact
     assert not second.key.exact
     assert "not verified" in second.key.title
+
+
+def test_entries_judged_on_different_references_share_no_table(published):
+    """A reference that was made anew put entries of both into one table, with ranks."""
+    from dataclasses import replace
+
+    verse, prior = (open_entry(published / "records" / name) for name in ("verse", "prior"))
+    inputs = prior.plan.inputs.model_copy(
+        update={"references": {**prior.plan.inputs.references, "GS": "e" * 64}}
+    )
+    other = replace(prior, plan=prior.plan.model_copy(update={"inputs": inputs}))
+    unknown = prior.plan.model_copy(update={"inputs": Inputs()})
+    old = replace(prior, plan=unknown, records=(), curve=None)
+    for entries in ([old, verse, other], [verse, other, old]):
+        first, second = tables_of(entries)
+        assert {row.name for row in first.rows} == {"verse", "prior"}
+        assert [row.name for row in second.rows] == ["prior"]
+        assert second.key.slug == f"{first.key.slug}-2"
+        assert second.key.title == f"{first.key.title} · table 2"
+        assert second.key.apart.startswith("the reference of GS is ")
+        assert first.key.apart == ""
 
 
 def test_ranks_are_ranges_and_ties_overlap(published):

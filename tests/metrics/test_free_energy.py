@@ -13,7 +13,8 @@ from bgbench.cli.main import app, guarded
 from bgbench.core.types import Reference
 from bgbench.metrics.free_energy import basins, difference, free_energies
 from bgbench.references.reweight import reweight_reference
-from bgbench.reports.compare import labels, refuse_unlike
+from bgbench.reports.comparability import refuse_unlike
+from bgbench.reports.compare import labels
 from bgbench.runs.runfolder import RunFolder, new_plan
 
 
@@ -144,5 +145,5 @@ def test_runs_of_one_sampler_are_told_apart_by_their_estimators(tmp_path, make_c
     assert labels([runs[0], runs[3]]) == ["prose (a)", "prose (d)"]
     hot = RunFolder(tmp_path / "e", new_plan([make_cell(temperature=350.0)], "0"))
     cold = RunFolder(tmp_path / "f", new_plan([make_cell()], "0"))
-    with pytest.raises(BgbenchError, match=r"temperature differs: .*350 K"):
+    with pytest.raises(BgbenchError, match=r"the temperature is 350 K in .* and 310 K in"):
         refuse_unlike([hot, cold])

@@ -96,11 +96,12 @@ def runs(monkeypatch):
         "prior": points((0.1, 0.05)),
     }
 
-    def curve(folder):
+    def curve(folder, progress):
         found = curves[folder.plan.sampler]
         return [Point(p.evaluations, p.seconds, {"torus_w2": p.metrics["d"]}, {}) for p in found]
 
     monkeypatch.setattr(breakeven, "curve", curve)
+    monkeypatch.setattr(breakeven, "refuse_unlike", lambda folders: None)
     return {name: run(name, hours=1.0 if name == "verse" else 0.0) for name in curves}
 
 
@@ -137,7 +138,8 @@ def test_compare_prints_a_line_a_pair(runs, capsys):
 
 def test_the_report_says_the_same(runs, monkeypatch):
     monkeypatch.setattr(pages, "refuse_unlike", lambda folders: None)
-    monkeypatch.setattr(pages, "_curves", lambda folders: "a picture")
+    monkeypatch.setattr(pages, "_curves", lambda folders, progress: "a picture")
+    monkeypatch.setattr(pages, "caveats", lambda runs: [])
     monkeypatch.setattr(pages, "_common", lambda folders: [])
     together = pages._together([runs["verse"], runs["md"]])
     page = pages._environment().get_template("report.html.j2").render(title="", runs=[], **together)

@@ -1,14 +1,16 @@
 """Error against cost, from stored samples alone."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import bgbench
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.reports.curves import checkpoints, curve, draw_curves, first_part
+from bgbench.reports.curves import checkpoints, curve, draw_curves, first_part, steps_of
 from bgbench.reports.figures import draw_cell
 from bgbench.runs.estimates import read_estimate
 from bgbench.runs.runfolder import RunFolder, new_plan
@@ -51,6 +53,26 @@ def test_a_cell_that_asked_for_no_energy_has_its_last_point_at_once(run):
     assert first.metrics == last.metrics
 
 
+def test_progress_hears_every_score_and_none_of_a_stored_curve(run, cli, tmp_path, monkeypatch):
+    """`curve` and `report` were silent for minutes the first time."""
+    folder, heard = run(), []
+    assert steps_of(folder) == 4, "two cells, at 100 and at 110 evaluations"
+    curve(folder, heard.append)
+    assert heard == [f"reference {name}-s0 at {n}" for n in (100, 110) for name in ("AA", "GS")]
+    assert steps_of(folder) == 0
+    heard.clear()
+    curve(folder, heard.append)
+    assert heard == []
+    for command, option in (("curve", "--figure"), ("report", "--out")):
+        (folder.path / "curve.json").unlink()
+        terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
+        monkeypatch.setattr("bgbench.cli.runs.err", terminal)
+        assert cli(command, folder.path, option, tmp_path / command)[0] == 0
+        shown = terminal.file.getvalue()
+        assert "scoring reference GS-s0 at 110" in shown, command
+        assert "4/4" in shown or "3/4" in shown, command
+
+
 def test_the_first_part_keeps_the_order(run):
     folder = run()
     whole = read_estimate(folder, folder.records()[0])
@@ -73,7 +95,7 @@ def test_a_curve_is_kept_until_the_records_change(run):
 
 def test_the_figure_refuses_unlike_runs(run, tmp_path):
     folders = [run("a"), run("b", budget=105)]
-    with pytest.raises(BgbenchError, match="budget differs"):
+    with pytest.raises(BgbenchError, match=r"the budget is 110 evaluations in .* and 105 evaluations in "):
         draw_curves(folders, ["torus_w2"], tmp_path / "c.png")
     assert draw_curves(folders[:1], ["torus_w2"], tmp_path / "c.png").stat().st_size > 5000
 

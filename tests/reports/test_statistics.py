@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from bgbench import BgbenchError
 from bgbench.cli.main import app, guarded
@@ -15,11 +16,13 @@ from bgbench.reports.curves import draw_curves
 from bgbench.reports.statistics import (
     FEWEST_VALUES,
     LEVEL,
+    can_reject,
     difference,
     draws,
     holm,
     interval,
     rank_intervals,
+    tolerant_ranks,
     wilcoxon,
 )
 from bgbench.runs.records import Budget, Record
@@ -124,6 +127,32 @@ def test_intervals_over_few_systems_cover_the_mean_over_these(rng):
         assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200), (systems, seeds)
 
 
+def test_rounding_breaks_no_tie(rng):
+    """.9999999999999998 against itself had ranks 1 and 2."""
+    one = np.full((6, 3), 0.9999999999999998)
+    assert rank_intervals({"a": one, "b": np.ones((6, 3)), "c": 2 * one}, "lower") == {
+        "a": (1, 1),
+        "b": (1, 1),
+        "c": (3, 3),
+    }
+    assert wilcoxon(one, np.ones((6, 3))) == 1.0
+    assert difference(one, np.ones((6, 3))).mean == 0.0
+    values = rng.standard_normal((5, 7))
+    values[3], values[4, :4] = values[1] * (1 + 1e-13), values[0, :4]
+    exact = rankdata(np.round(values, 9), method="min", axis=0)
+    np.testing.assert_array_equal(tolerant_ranks(values), exact)
+    assert tolerant_ranks(np.array([[1.0], [1.0 + 1e-6]])).tolist() == [[1], [2]]
+
+
+def test_tests_are_made_where_they_can_say_something():
+    """The smallest p of n systems, all differences of one sign, against what `can_reject` says."""
+    for n in range(2, 12):
+        smallest = wilcoxon(np.arange(1.0, n + 1)[:, None], np.zeros((n, 1)))
+        for pairs in (1, 3, 15):
+            adjusted = holm([smallest, *[1.0] * (pairs - 1)])[0]
+            assert (adjusted <= 1 - LEVEL) == can_reject(n, pairs), (n, pairs)
+
+
 def test_equal_samplers_tie(rng):
     tables = {name: rng.standard_normal((10, 3)) for name in "abc"}
     ranks = rank_intervals(tables, "lower")
@@ -176,13 +205,13 @@ def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, cap
     assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
     assert found.lacking == {}, "HM was never asked of the second"
     other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)
-    with pytest.raises(BgbenchError, match="their budget differs"):
+    with pytest.raises(BgbenchError, match=r"the budget is .* and 7 evaluations in .*other; run one of them"):
         compare([one, other], "torus_w2")
     protocol = run_of(tmp_path / "paper", make_cell, {"AA": 0.1}, sampler="remd", protocol="paper@1")
-    with pytest.raises(BgbenchError, match="their protocol differs"):
+    with pytest.raises(BgbenchError, match=r"the protocol is bgbench@1 in .* and paper@1 in"):
         compare([one, protocol], "torus_w2")
-    with pytest.raises(BgbenchError, match="no system has 'ess'"):
-        compare([one, two], "ess")
+    with pytest.raises(BgbenchError, match="no system has 'validity'"):
+        compare([one, two], "validity")
     words = [
         "compare",
         str(one.path),
@@ -217,7 +246,7 @@ def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path
         record = Record.model_validate_json(path.read_text())
         told = {"density": {"verified": False, "checks": {"exact": {}}}}
         write_json(path, record.model_copy(update={"diagnostics": told}))
-    with pytest.raises(BgbenchError, match=r"log q is an estimate in .*tbg: compare such"):
+    with pytest.raises(BgbenchError, match=r"the log q is exact in .*md and an estimate in .*tbg"):
         compare([exact, two], "torus_w2")
     assert compare([one, two], "torus_w2").systems == ("AA", "DI")
 
@@ -234,7 +263,9 @@ def test_runs_of_one_cell_have_a_mean_and_nothing_more(tmp_path, make_cell, caps
     printed = capsys.readouterr().out
     assert "0.8 …" not in printed
     assert "md, prose: an interval and a rank need 6 values (systems × seeds) or more" in printed
-    assert "md − prose: -0.1, Wilcoxon" in printed
+    assert "md − prose: -0.1 rad\n" in printed
+    assert "Wilcoxon" not in printed
+    assert "no paired tests: with 1 pair over 1 system, p cannot fall below .05" in printed
     section = pages._comparison([one, two], "torus_w2")
     assert [(row["mean"], row["interval"], row["rank"]) for row in section["rows"]] == [
         ("0.8", "–", "–"),
@@ -288,7 +319,7 @@ def test_runs_judged_on_different_references_share_no_table(tmp_path, make_cell,
     )
     same = run_of(tmp_path / "same", make_cell, values, hashes, sampler="remd")
     assert compare([one, same], "torus_w2").systems == EASY
-    match = r"their references of DI, WS differ \(DI in .*one: aaaaaaaaaaaa; .*two: bbbbbbbbbbbb\)"
+    match = r"the references of DI, WS differ: the reference of DI is a{12} in .*one and b{12} in .*two"
     with pytest.raises(BgbenchError, match=match):
         compare([one, two], "torus_w2")
     with pytest.raises(BgbenchError, match=match):
@@ -299,9 +330,7 @@ def test_runs_judged_on_different_references_share_no_table(tmp_path, make_cell,
         assert "references of DI, WS differ" in err
     target = tmp_path / "report.html"
     assert cli("report", one.path, two.path, "--out", target)[0] == 0
-    assert (
-        "Shown one by one: these runs cannot share a table, their references of DI, WS" in target.read_text()
-    )
+    assert "Shown one by one: these runs cannot share a table: the references of DI, WS" in target.read_text()
 
 
 def test_references_of_an_older_run_are_those_of_its_records(tmp_path, make_cell):
@@ -313,5 +342,5 @@ def test_references_of_an_older_run_are_those_of_its_records(tmp_path, make_cell
     for path in old.path.glob("cells/*.json"):
         record = Record.model_validate_json(path.read_text())
         write_json(path, record.model_copy(update={"reference": {"sha256": "d" * 64}}))
-    with pytest.raises(BgbenchError, match="their references of AA, DI"):
+    with pytest.raises(BgbenchError, match=r"the references of AA, DI, .* differ"):
         compare([new, old], "torus_w2")
