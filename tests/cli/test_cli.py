@@ -452,7 +452,7 @@ def test_a_density_that_is_not_verified_is_marked_where_people_look():
     ]
     assert [status_of(record) for record in records] == ["ok, not verified", "ok"]
     assert doubts(records) == [
-        "AA-s0: density not verified (round trip: 0.2, the limit is 0.001): do not trust its weights; see "
+        "AA-s0: density not verified (round trip: 0.2, the limit is 0.001): do not trust the weights; see "
         "`bgbench audit mine`",
         "AA-s1: extrapolated",
         "AA-s1: the diagnostic 'forward' failed: RuntimeError: no",

@@ -27,6 +27,7 @@ from bgbench.estimators.weights import (
     resample,
     resampling_places,
 )
+from bgbench.evaluation.protocols import get_protocol
 from bgbench.runs.planning import refuse_second_cut
 from bgbench.systems.analytic import KINDS, analytic, analytic_reference, analytic_system
 from bgbench.testing import WIDTHS, Wide, analytic_task
@@ -214,12 +215,13 @@ def test_a_cut_is_named_and_the_uncut_estimate_stands_beside_it(cut):
 
 
 def test_weights_are_cut_once(make_cell):
-    refuse_second_cut(make_cell(protocol="paper@1"))
-    refuse_second_cut(make_cell(protocol="bgbench@1", estimator_options={"cut": "drop"}))
+    published, ours = get_protocol("paper@1"), get_protocol("bgbench@1")
+    refuse_second_cut(make_cell(protocol="paper@1"), published)
+    refuse_second_cut(make_cell(protocol="bgbench@1", estimator_options={"cut": "drop"}), ours)
     with pytest.raises(
         BgbenchError, match=r"paper@1 cuts the weights itself \('drop'\); leave out estimator.cut"
     ):
-        refuse_second_cut(make_cell(protocol="paper@1", estimator_options={"cut": "truncate"}))
+        refuse_second_cut(make_cell(protocol="paper@1", estimator_options={"cut": "truncate"}), published)
 
 
 def test_pareto_smoothing_mends_the_mean_of_a_heavy_tail():

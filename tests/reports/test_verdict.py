@@ -63,14 +63,14 @@ def test_a_cell_that_failed_has_no_skill(run, cli):
     assert "the mean here is 0.9" in printed
 
 
-def test_weights_on_few_points_and_failed_audits_are_said(run, cli):
+def test_weights_on_few_points_and_densities_not_verified_are_shown(run, cli):
     diagnostics = {"effective_points": 1.3, "density": {"verified": False}}
     folder = run(0.9, diagnostics, "snis")
     lines = sentences_on(folder.records(), folder.path)
     assert lines[1].startswith("fewer than 100 effective points in AA-s0, DI-s0: a few weights decide")
-    assert lines[2].startswith("the audit of the density failed in AA-s0, DI-s0: the weights may be biased")
     _, printed, _ = cli("show", folder.path)
     assert all(line in printed for line in lines)
+    assert "AA-s0, DI-s0: density not verified (" in printed
 
 
 def test_a_walk_has_no_weights_to_warn_of(run):
