@@ -197,6 +197,16 @@ def list_(
 
 
 @app.command()
+def options(
+    name: Annotated[str, typer.Argument(help="a sampler, an estimator, or slurm")],
+) -> None:
+    """List the options of `--set`, with what they mean and what holds without them."""
+    from bgbench.cli.display import print_options
+
+    print_options(name, out)
+
+
+@app.command()
 def train(
     sampler: Annotated[str, typer.Argument(help="a sampler that can be trained")],
     config: Annotated[str | None, typer.Option(help="a named configuration of the sampler")] = None,
