@@ -146,7 +146,8 @@ class EstimatorPlugin:
         citation: what to cite.
         in_order: whether its first points are what a smaller budget would have bought. Error-against-cost
             curves are drawn for such estimators alone.
-        options: the dataclass that `build` reads its words into, so that `bgbench options NAME` can list them.
+        options: the dataclass that `build` reads its words into, so that `bgbench options NAME` can list
+            them.
         weights: what its weights are: `equal`, `importance` (log w = −u − log q up to a constant) or `other`.
             The leaderboard checks the first two, and shows no ESS of equal weights.
 
