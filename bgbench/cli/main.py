@@ -81,7 +81,8 @@ def run(
     budget: Annotated[
         int | None,
         typer.Option(
-            help="energy evaluations of each cell, that is of each system and seed; default: the suite's"
+            help="energy evaluations of each cell, that is of each system and seed; default: the suite's, "
+            "1,000 in dipeptides-mini (`bgbench list suites`)"
         ),
     ] = None,
     seeds: Annotated[
