@@ -82,7 +82,7 @@ def run(
         int | None,
         typer.Option(
             help="energy evaluations of each cell, that is of each system and seed; default: the suite's, "
-            "1,000 in dipeptides-mini (`bgbench list suites`)"
+            "10,000 in dipeptides-mini (`bgbench list suites`)"
         ),
     ] = None,
     seeds: Annotated[
