@@ -2,9 +2,11 @@ import dataclasses
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, TicaModel, peptide
 from bgbench.core.types import Suite
+from bgbench.systems.features import dihedral
 from bgbench.systems.residues import heavy_atoms
 
 
@@ -82,3 +84,32 @@ def test_building_is_deterministic_and_leaves_pythons_generator_alone():
     assert random.getstate() == before
     second = build_peptide.__wrapped__("GS", ForceFieldSpec().files)
     assert (first.positions == second.positions).all()
+
+
+@pytest.mark.parametrize("name", ["AA", "PF", "WKH"])
+def test_turning_about_a_rotatable_bond_changes_its_torsion_and_no_bond(name):
+    system = peptide(name)
+    x, rings = system.positions, ("PRO", "PHE", "TRP", "HIS")
+    lengths = torch.stack([(x[i] - x[j]).norm() for i, j in system.bonds])
+    assert system.rotatable_bonds
+    for bond in system.rotatable_bonds:
+        _, a, b, _ = bond.torsion
+        matrix = Rotation.from_rotvec(
+            0.7 * torch.nn.functional.normalize(x[b] - x[a], dim=0).numpy()
+        ).as_matrix()
+        y = x.clone()
+        y[list(bond.moved)] = (x[list(bond.moved)] - x[b]) @ torch.from_numpy(matrix).T.to(x) + x[b]
+        torsion = torch.tensor([bond.torsion])
+        change = dihedral(y[None], torsion) - dihedral(x[None], torsion)
+        assert torch.allclose(torch.sin(change - 0.7), torch.zeros(1, 1).double(), atol=1e-5)
+        assert torch.allclose(
+            torch.stack([(y[i] - y[j]).norm() for i, j in system.bonds]), lengths, atol=1e-6
+        )
+        assert 2 * len(bond.moved) <= system.n_atoms
+    ring = {(atom.residue_name, atom.name) for atom in system.atoms if atom.residue_name in rings}
+    turning = {
+        (system.atoms[k].residue_name, system.atoms[k].name)
+        for b in system.rotatable_bonds
+        for k in b.torsion[1:3]
+    }
+    assert not {("PHE", "CE1"), ("TRP", "CE2"), ("HIS", "CE1"), ("PRO", "CD")} & ring & turning
