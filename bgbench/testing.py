@@ -162,9 +162,10 @@ class DensitySamplerLaws(SamplerLaws):
         with torch.no_grad():
             ahead, behind = sampler.log_prob(task, x + step), sampler.log_prob(task, x - step)
         expected = float((ahead - behind).double().sum()) / 2
-        found = float((gradient * step).sum())
+        analytic = float((gradient * step).sum())
         _demand(
-            abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}"
+            abs(analytic - expected) <= 0.05 * abs(expected) + 0.02,
+            f"gradient {analytic}, difference {expected}",
         )
 
     def test_density_passes_the_audit(self, sampler: AbstractDensitySampler) -> None:
@@ -219,6 +220,6 @@ def _demand_refusal(name: str, build: Callable[[Mapping[str, str]], object]) -> 
         )
 
 
-def _demand(kept: bool, complaint: str) -> None:
-    if not kept:
+def _demand(holds: bool, complaint: str) -> None:
+    if not holds:
         raise AssertionError(complaint)
