@@ -14,7 +14,7 @@ import torch
 
 import bgbench
 from bgbench.references.training import held_out, links
-from bgbench_training.values import share
+from bgbench_training.values import ess_fraction
 from bgbench_verse.molecule import batch_molecules, build_molecule
 from bgbench_verse.sampling import sample_conformers
 from bgbench_verse.weights import TrainedVerse, load
@@ -41,7 +41,7 @@ def unseen(trained: TrainedVerse) -> dict[int, list[str]]:
 
 
 def fractions(trained: TrainedVerse, sequence: str) -> dict[str, float]:
-    """ESS of all draws and without the top 0.2 %, and the share that is broken."""
+    """ESS of all draws and without the top 0.2 %, and the fraction that is broken."""
     system = bgbench.peptide(sequence)
     molecule = build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
     generator = torch.Generator().manual_seed(0)
@@ -51,8 +51,8 @@ def fractions(trained: TrainedVerse, sequence: str) -> dict[str, float]:
     log_w = -u - log_q.double()
     log_w_cut = log_w.sort().values[: DRAWS - math.ceil(0.002 * DRAWS)]
     return {
-        "ess": share(log_w),
-        "cut": share(log_w_cut),
+        "ess": ess_fraction(log_w),
+        "cut": ess_fraction(log_w_cut),
         "broken": float((u > u.min() + BROKEN).double().mean()),
     }
 

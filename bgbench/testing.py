@@ -48,7 +48,7 @@ WIDTHS = {
     "analytic:torus-mixture": (1.8, 1.8, 0.6),
     "analytic:correlated": (0.35, 0.35, 0.3),
 }
-"""Of a normal that covers each analytic system, nm."""
+"""Standard deviations, in nm, of a normal density that covers each analytic system: for `Wide`."""
 
 
 def analytic_task(name: str, budget: int, seed: int = 0) -> Task:

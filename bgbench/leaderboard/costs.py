@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.folders import CURVE
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
 from bgbench.reports.curves import Point
@@ -40,9 +40,9 @@ def points_of(files: EntryFiles) -> list[Point]:
     try:
         stored = Curve.model_validate(files.curve)
     except ValidationError as error:
-        raise refuse("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
+        raise refusal("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
     if stored.records != [record.id for record in files.records if record.status == "ok"]:
-        raise refuse("curve", CURVE, "is of other records than these")
+        raise refusal("curve", CURVE, "is of other records than these")
     return [Point(**point.model_dump()) for point in stored.points]
 
 

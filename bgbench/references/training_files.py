@@ -90,8 +90,8 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
         raise BgbenchError(f"{where} holds positions that are not finite; make or fetch it again")
     x = x[:: -(-len(x) // MOST_FRAMES)]
     i, j = torch.tensor(template_bonds(tuple(atoms))).T
-    usual = torch.tensor([RADII.get(atom.element, RADII["C"]) for atom in atoms]).to(x)
-    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (usual[i] + usual[j])
+    covalent = torch.tensor([RADII.get(atom.element, RADII["C"]) for atom in atoms]).to(x)
+    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (covalent[i] + covalent[j])
     middle = float(ratio.median())
     if not 1 / STRETCH < middle < STRETCH and float(ratio.std()) < 0.3 * middle:
         unit = "; they look like Å: divide them by 10" if 8 < middle < 12 else ""
@@ -102,6 +102,6 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
             f"{where}: {broken:.1%} of the frames have bonds of impossible length; the atoms may be in "
             "another order than listed"
         )
-    mirrored = float(is_wrong(_Atoms(atoms), x).double().mean())
-    if mirrored > MOST_IMPOSSIBLE:
-        raise BgbenchError(f"{where}: {mirrored:.1%} of the frames hold D-residues, as mirror images do")
+    wrong = float(is_wrong(_Atoms(atoms), x).double().mean())
+    if wrong > MOST_IMPOSSIBLE:
+        raise BgbenchError(f"{where}: {wrong:.1%} of the frames hold D-residues, as mirror images do")

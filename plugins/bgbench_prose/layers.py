@@ -99,12 +99,12 @@ class Layer(AbstractLayer):
 
     def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         scale, shift, *_ = m
-        return normed(h, scale, shift)
+        return normalise(h, scale, shift)
 
     def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
         _, _, gate1, scale2, shift2, gate2 = m
         h = torch.addcmul(h, gate1, v)
-        first, second = times(self.swish_in, normed(h, scale2, shift2)).chunk(2, dim=-1)
+        first, second = times(self.swish_in, normalise(h, scale2, shift2)).chunk(2, dim=-1)
         return torch.addcmul(h, gate2, times(self.swish_out, first * F.silu(second)))
 
 
@@ -138,8 +138,8 @@ def times(linear: nn.Linear, x: Tensor) -> Tensor:
     return torch.addmm(linear.bias[:, None], linear.weight, columns).t()[:, None]
 
 
-def normed(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm without parameters, then the adaptive scale and shift."""
+def normalise(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Apply a layer norm without parameters, then the adaptive scale and shift."""
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
 
 

@@ -13,7 +13,7 @@ from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
 from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.loop import TrainingData, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -54,6 +54,6 @@ def train(options: Mapping[str, str]) -> Path:
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     flow = module.averaged
     if module.global_rank == 0:
-        lessons = Lessons(data.names, data.n_frames, before)
-        save(path, flow, card(recipe, lessons, flow.n_parameters(), curves))
+        source = TrainingData(data.names, data.n_frames, before)
+        save(path, flow, card(recipe, source, flow.n_parameters(), curves))
     return path

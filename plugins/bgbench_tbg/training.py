@@ -16,7 +16,7 @@ from bgbench_tbg.recipe import SIZES, TBGRecipe
 from bgbench_tbg.validation import FlowMatchingValidation
 from bgbench_tbg.weights import load, save
 from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.loop import TrainingData, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -62,6 +62,6 @@ def train(options: Mapping[str, str]) -> Path:
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     field = module.averaged
     if module.global_rank == 0:
-        lessons = Lessons(data.names, data.n_frames, before)
-        save(path, field, card(recipe, lessons, field.n_parameters(), curves))
+        source = TrainingData(data.names, data.n_frames, before)
+        save(path, field, card(recipe, source, field.n_parameters(), curves))
     return path

@@ -74,29 +74,29 @@ def quieten() -> None:
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What a network was taught with: sequences, number of frames, the card of the weights it began from."""
+class TrainingData:
+    """What a network was trained on: sequences, number of frames, the card of the weights it began from."""
 
     names: Sequence[str]
     n_frames: int
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
-def spent(recipe: AbstractRecipe) -> int:
+def count_evaluations(recipe: AbstractRecipe) -> int:
     """Energy evaluations that the training files of local simulations and draws cost."""
     return sum(
         bgbench.data.evaluations_of(path) for folder in recipe.folders for path in folder.glob("*.npz")
     )
 
 
-def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
-    """What the weights were trained on and how; what they had learnt before counts as theirs."""
-    before = lessons.before
+def card(recipe: AbstractRecipe, data: TrainingData, n_parameters: int, curves: Curves) -> dict[str, Any]:
+    """What the weights were trained on and how; the training of the weights that it began from is added."""
+    before = data.before
     return {
         "name": recipe.config,
-        "training_sequences": sorted({*lessons.names, *before.get("training_sequences", ())}),
-        "training_frames": lessons.n_frames,
-        "training_evaluations": spent(recipe) + int(before.get("training_evaluations", 0)),
+        "training_sequences": sorted({*data.names, *before.get("training_sequences", ())}),
+        "training_frames": data.n_frames,
+        "training_evaluations": count_evaluations(recipe) + int(before.get("training_evaluations", 0)),
         "n_parameters": n_parameters,
         **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
         "first_loss": curves.curve[0][1] if curves.curve else None,

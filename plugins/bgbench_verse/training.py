@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.loop import TrainingData, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.batches import PeptideBatches
 from bgbench_verse.density import log_density
@@ -87,7 +87,7 @@ def train(options: Mapping[str, str]) -> Path:
     if module.global_rank == 0:
         names = sorted({peptide.name for peptide in data.peptides})
         n_frames = sum(len(peptide.x) for peptide in data.peptides)
-        lessons = Lessons(names, n_frames, start.card if start else {})
-        new_card = card(recipe, lessons, module.network.n_parameters(), curves)
+        source = TrainingData(names, n_frames, start.card if start else {})
+        new_card = card(recipe, source, module.network.n_parameters(), curves)
         save(path, TrainedVerse(module.averaged, data.vocabulary, data.table, new_card))
     return path
