@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -75,9 +76,16 @@ class Untrained:
     points: Sequence[Point]
 
 
+class PaidBack(NamedTuple):
+    """The name of an untrained entry, and when training is paid back against it."""
+
+    other: str
+    payback: Payback
+
+
 def paid_back(
     hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
-) -> tuple[str, Payback] | None:
+) -> PaidBack | None:
     """The untrained entry against which training is paid back soonest, and when that is.
 
     It is `never` only where it is so against all of them.
@@ -97,8 +105,8 @@ def paid_back(
     for other in others:
         back = systems_until(hours, mine, other.points, metric)
         if back is not None:
-            paybacks.append((other.name, back))
-    return min(paybacks, key=lambda item: _soonest(item[1]), default=None)
+            paybacks.append(PaidBack(other.name, back))
+    return min(paybacks, key=lambda item: _soonest(item.payback), default=None)
 
 
 def _soonest(back: Payback) -> tuple[int, float]:

@@ -12,7 +12,7 @@ from bgbench_prose.network import Prose, log_prior
 from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
-from bgbench_training.curves import Curves
+from bgbench_training.curves import CheckpointKeys, Curves
 from bgbench_training.loop import TrainingData, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
@@ -49,7 +49,7 @@ def train(options: Mapping[str, str]) -> Path:
         start = load(Path(recipe.start))
         module.start_from(start.network)
         before = start.card
-    curves = Curves(recipe, look, ("Losses", "curve"))
+    curves = Curves(recipe, look, CheckpointKeys(callback="Losses"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     flow = module.averaged

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from bgbench_training.curves import Curves
+from bgbench_training.curves import CheckpointKeys, Curves
 from bgbench_training.loop import TrainingData, card, fit, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.batches import PeptideBatches
@@ -81,7 +81,7 @@ def train(options: Mapping[str, str]) -> Path:
         module = LikelihoodTraining(recipe, data)
     if start is not None:
         module.start_from(start.net)
-    curves = Curves(recipe, validation.evaluate if validation else None, ("Curves", "loss"))
+    curves = Curves(recipe, validation.evaluate if validation else None, CheckpointKeys(curve="loss"))
     fit(module, recipe, curves)
     path = Path(recipe.out) / f"{recipe.config}.safetensors"
     if module.global_rank == 0:

@@ -13,7 +13,7 @@ from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import reference_path
 from bgbench.references.store import read_reference
-from bgbench.reports.agreement import Gap, both, gaps
+from bgbench.reports.agreement import Gap, measure_gaps, read_pair
 
 
 def test_a_made_up_reference_lies_above_the_floors(own_references, cli):
@@ -41,7 +41,7 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
                 whole.system, whole.x[mask], whole.u[mask], whole.replica[mask], whole.certificate, whole.tica
             )
         )
-    distances = gaps(system, (parts[0], parts[1]), get_protocol("bgbench@1"))
+    distances = measure_gaps(system, parts[0], parts[1], get_protocol("bgbench@1"))
     assert {gap.metric for gap in distances} >= {"energy_w2", "torus_w2", "tica_w2"}
     assert all(gap.value < 2 * max(gap.floors) for gap in distances)
     assert all(
@@ -102,7 +102,7 @@ def test_the_folder_given_comes_first(own_references, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(data_path("references") / "AA.npz", other)
-    first, second = both(system, other)
+    first, second = read_pair(system, other)
     assert first.n_samples == 10_000
     assert second.n_samples == 120
     assert not torch.equal(first.x[0], second.x[0])
