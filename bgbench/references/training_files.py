@@ -32,7 +32,17 @@ class _Atoms:
 
 @dataclass(frozen=True, eq=False)
 class TrainingFrames:
-    """Frames `x (n, atoms, 3)` nm of the peptide `sequence`, in the order of `atoms`."""
+    """Frames of one peptide.
+
+    Attributes:
+        sequence: in one-letter codes.
+        atoms: in the order of the frames.
+        x: frames `(n, atoms, 3)` in nm.
+
+    >>> atoms = (Atom(0, "GLY", "N", "N"), Atom(0, "GLY", "CA", "C"))
+    >>> TrainingFrames("G", atoms, torch.zeros(5, 2, 3)).x.shape
+    torch.Size([5, 2, 3])
+    """
 
     sequence: str
     atoms: tuple[Atom, ...]
@@ -41,6 +51,12 @@ class TrainingFrames:
 
 def training_sequence(path: Path) -> str:
     """The peptide that a training file holds, by its atoms, whatever the file is called.
+
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        The sequence in one-letter codes.
 
     Raises:
         BgbenchError: if the file is damaged, or named after another peptide.
@@ -62,9 +78,19 @@ def training_sequence(path: Path) -> str:
 def read_training_frames(path: Path) -> TrainingFrames:
     """Read a training file.
 
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        Its frames, with their peptide.
+
     Raises:
         BgbenchError: if the file is damaged, named after another peptide, or holds frames that are impossible
             (`refuse_impossible`).
+
+    >>> from bgbench.core.resources import data_path
+    >>> read_training_frames(data_path("references", "AA.npz")).sequence
+    'AA'
     """
     sequence = training_sequence(path)
     atoms, x = read_frames(path)
@@ -83,6 +109,12 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
     Raises:
         BgbenchError: if there are no frames, or more than MOST_IMPOSSIBLE of them have a number that is not
             finite, a bond of impossible length or a D-residue.
+
+    >>> from bgbench import peptide
+    >>> system = peptide("AA")
+    >>> refuse_impossible(system.atoms, system.positions[None][:0], "frames.npz")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: frames.npz holds no frames; make or fetch it again
     """
     if not len(x):
         raise BgbenchError(f"{where} holds no frames; make or fetch it again")
