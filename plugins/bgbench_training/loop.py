@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 import bgbench
 import bgbench.data
 from bgbench_training.curves import Curves
-from bgbench_training.module import AbstractTraining
+from bgbench_training.module import AbstractTraining, Net
 from bgbench_training.recipe import AbstractRecipe
 
 
@@ -107,3 +107,30 @@ def card(recipe: AbstractRecipe, data: TrainingData, n_parameters: int, curves: 
         "git": bgbench.data.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }
+
+
+def fit_and_save(
+    module: AbstractTraining[Net],
+    recipe: AbstractRecipe,
+    curves: Curves,
+    data: TrainingData,
+    save: Callable[[Path, Net, Mapping[str, Any]], None],
+) -> Path:
+    """Train, or go on from the last checkpoint, and write the averaged weights.
+
+    Args:
+        module: in training.
+        recipe: says how, and where.
+        curves: the callback that looks at it.
+        data: what it is trained on, for the card.
+        save: writes a network and its card to a path; it is called by the first process alone.
+
+    Returns:
+        The path of the weights.
+    """
+    fit(module, recipe, curves)
+    path = Path(recipe.out) / f"{recipe.config}.safetensors"
+    if module.global_rank == 0:
+        n_parameters = sum(parameter.numel() for parameter in module.network.parameters())
+        save(path, module.averaged, card(recipe, data, n_parameters, curves))
+    return path

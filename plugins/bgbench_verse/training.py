@@ -12,12 +12,13 @@ does not dominate.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_training.curves import CheckpointKeys, Curves
-from bgbench_training.loop import TrainingData, card, fit, seeded
+from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.batches import PeptideBatches
 from bgbench_verse.density import log_density
@@ -82,12 +83,11 @@ def train(options: Mapping[str, str]) -> Path:
     if start is not None:
         module.start_from(start.net)
     curves = Curves(recipe, validation.evaluate if validation else None, CheckpointKeys(curve="loss"))
-    fit(module, recipe, curves)
-    path = Path(recipe.out) / f"{recipe.config}.safetensors"
-    if module.global_rank == 0:
-        names = sorted({peptide.name for peptide in data.peptides})
-        n_frames = sum(len(peptide.x) for peptide in data.peptides)
-        source = TrainingData(names, n_frames, start.card if start else {})
-        new_card = card(recipe, source, module.network.n_parameters(), curves)
-        save(path, TrainedVerse(module.averaged, data.vocabulary, data.table, new_card))
-    return path
+    names = sorted({peptide.name for peptide in data.peptides})
+    n_frames = sum(len(peptide.x) for peptide in data.peptides)
+    source = TrainingData(names, n_frames, start.card if start else {})
+
+    def save_all(path: Path, network: Verse, card: Mapping[str, Any]) -> None:
+        save(path, TrainedVerse(network, data.vocabulary, data.table, card))
+
+    return fit_and_save(module, recipe, curves, source, save_all)

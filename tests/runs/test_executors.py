@@ -28,6 +28,7 @@ from bgbench.runs.placement import executor_for
 from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder, new_plan
 from bgbench.runs.subprocesses import CellProcess, Limits, environment
+from bgbench.runs.throttle import Throttle
 from bgbench.runs.worker import Reports
 
 HOSTILE = {
@@ -192,6 +193,19 @@ def test_progress_is_reported_seldom_and_whole():
     assert messages[0] == {"advanced": 3}
     assert messages[-1]["done"] == "cell"
     assert len(messages) < 100
+
+
+def test_a_throttle_passes_on_every_number_once():
+    sums = []
+    throttle = Throttle(sums.append, every=3600.0)
+    for n in (3, 4, 5):
+        throttle.add(n)
+    assert sums == [3], "the first at once, the others not yet"
+    assert throttle.take() == 9
+    throttle.add(1)
+    throttle.flush()
+    assert sums == [3, 1]
+    assert throttle.take() == 0
 
 
 def test_in_process_samplers_are_put_back_in_their_place(make_folder):
