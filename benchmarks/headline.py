@@ -171,18 +171,18 @@ def seeds_are_missing(args: argparse.Namespace, name: str) -> bool:
     """
     if not args.first_seed:
         return True
-    kept = KEPT / key_of_arguments(args).name / f"{name}{SUFFIX}"
-    if not kept.is_file():
-        raise SystemExit(f"{kept} is not there to add seeds to; begin without --first-seed")
+    archive = KEPT / key_of_arguments(args).name / f"{name}{SUFFIX}"
+    if not archive.is_file():
+        raise SystemExit(f"{archive} is not there to add seeds to; begin without --first-seed")
     wanted = set(range(args.first_seed, args.first_seed + args.seeds))
-    present = wanted & {cell.seed for cell in RunFolder.open(kept).plan.cells}
+    present = wanted & {cell.seed for cell in RunFolder.open(archive).plan.cells}
     if present and present != wanted:
         missing = sorted(wanted - present)
-        raise SystemExit(f"{kept} has seeds {sorted(present)} already; ask for {missing} alone")
+        raise SystemExit(f"{archive} has seeds {sorted(present)} already; ask for {missing} alone")
     return not present
 
 
-def add_seeds(source: Path, kept: Path) -> None:
+def add_seeds(source: Path, archive: Path) -> None:
     """Add the seeds of the run folder `source` to the run of its name in `kept`: plan, records, curve.
 
     The kept file is replaced at once: whatever stops this, it is the old one or the new one.
@@ -190,7 +190,7 @@ def add_seeds(source: Path, kept: Path) -> None:
     Raises:
         SystemExit: unless both ended well and differ in nothing but their seeds.
     """
-    fresh, before = RunFolder.open(source), RunFolder.open(kept / f"{source.name}{SUFFIX}")
+    fresh, before = RunFolder.open(source), RunFolder.open(archive / f"{source.name}{SUFFIX}")
     terms = [common_terms(run.plan) for run in (before, fresh)]
     values = [comparability_of(run) for run in (before, fresh)]
     unlike = values[0].differences(values[1], "it", "these")
@@ -209,7 +209,7 @@ def add_seeds(source: Path, kept: Path) -> None:
         key=lambda record: (systems.index(record.cell.system), record.cell.seed),
     )
     plan = new_plan([record.cell for record in records], before.plan.suite_sha256, "", before.plan.inputs)
-    write_run_file(kept / f"{source.name}{SUFFIX}", plan, records, stored_curve(records, points))
+    write_run_file(archive / f"{source.name}{SUFFIX}", plan, records, stored_curve(records, points))
 
 
 def refuse_other_systems(args: argparse.Namespace) -> None:
@@ -217,9 +217,9 @@ def refuse_other_systems(args: argparse.Namespace) -> None:
     wanted = key_of_arguments(args)
     place = KEPT / wanted.name
     for run in open_runs(place):
-        kept = key_of_plan(run.plan)
-        if kept.only != wanted.only:
-            named = [" ".join(key.only) or "the whole suite" for key in (kept, wanted)]
+        present = key_of_plan(run.plan)
+        if present.only != wanted.only:
+            named = [" ".join(key.only) or "the whole suite" for key in (present, wanted)]
             raise SystemExit(f"{run.path} is of {named[0]}, not of {named[1]}; move {place} away first")
 
 

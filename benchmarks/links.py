@@ -14,7 +14,7 @@ import torch
 
 import bgbench
 from bgbench.references.training import held_out, links
-from bgbench_training.values import share
+from bgbench_training.values import ess_fraction
 from bgbench_verse.molecule import batch_molecules, build_molecule
 from bgbench_verse.sampling import sample_conformers
 from bgbench_verse.weights import TrainedVerse, load
@@ -40,8 +40,8 @@ def unseen(trained: TrainedVerse) -> dict[int, list[str]]:
     return chosen
 
 
-def drawn(trained: TrainedVerse, sequence: str) -> dict[str, float]:
-    """ESS of all draws and without the top 0.2 %, and the share that is broken."""
+def fractions(trained: TrainedVerse, sequence: str) -> dict[str, float]:
+    """ESS of all draws and without the top 0.2 %, and the fraction that is broken."""
     system = bgbench.peptide(sequence)
     molecule = build_molecule(system.atoms, system.bonds, trained.vocabulary, trained.table)
     generator = torch.Generator().manual_seed(0)
@@ -49,10 +49,10 @@ def drawn(trained: TrainedVerse, sequence: str) -> dict[str, float]:
         x, log_q = sample_conformers(trained.net, batch_molecules([molecule]), DRAWS, generator)
     u = bgbench.energy(system, "batched").energy(x[:, molecule.zmatrix.step_of_atom].double())
     log_w = -u - log_q.double()
-    kept = log_w.sort().values[: DRAWS - math.ceil(0.002 * DRAWS)]
+    log_w_cut = log_w.sort().values[: DRAWS - math.ceil(0.002 * DRAWS)]
     return {
-        "ess": share(log_w),
-        "cut": share(kept),
+        "ess": ess_fraction(log_w),
+        "cut": ess_fraction(log_w_cut),
         "broken": float((u > u.min() + BROKEN).double().mean()),
     }
 
@@ -79,7 +79,13 @@ def main() -> None:
     rows = []
     for length, sequences in unseen(trained).items():
         for sequence in sequences:
-            rows.append({"length": length, "missing": len(links(sequence) - met), **drawn(trained, sequence)})
+            rows.append(
+                {
+                    "length": length,
+                    "missing": len(links(sequence) - met),
+                    **fractions(trained, sequence),
+                }
+            )
             print(sequence, rows[-1], flush=True)
     text = f"# Verse on {len(rows)} peptides of no list\n\n    python benchmarks/links.py\n\n"
     text += f"Weights `{trained.sha256[:12]}…`, {DRAWS:,} draws each, all weights. {table.__doc__}\n\n"

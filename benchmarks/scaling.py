@@ -26,8 +26,8 @@ def read(folder: Path) -> dict[str, Any]:
     with safe_open(weights, "pt") as stream:
         card = json.loads(stream.metadata()["card"])
     callbacks = torch.load(folder / "last.ckpt", weights_only=True)["callbacks"]
-    (kept,) = [state for state in callbacks.values() if "looks" in state]
-    curve = kept.get("curve") or kept["loss"]
+    (looks,) = [state for state in callbacks.values() if "looks" in state]
+    curve = looks.get("curve") or looks["loss"]
     return {
         "name": card["name"],
         "parameters": card["n_parameters"],

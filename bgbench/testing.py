@@ -34,9 +34,33 @@ from bgbench.evaluation.audit import audit
 from bgbench.systems.analytic import AnalyticEnergy, analytic_system
 from bgbench.systems.peptides import peptide
 
+__all__ = [
+    "WIDTHS",
+    "DensitySamplerLaws",
+    "EstimatorPluginLaws",
+    "SamplerLaws",
+    "SamplerPluginLaws",
+    "Wide",
+    "analytic_task",
+    "peptide_task",
+]
+
 
 def peptide_task(sequence: str = "AA", budget: int = 400, seed: int = 0, n_samples: int = 50) -> Task:
-    """A small metered task on a real peptide."""
+    """Make a small metered task on a real peptide.
+
+    Args:
+        sequence: of the peptide, in one-letter codes.
+        budget: energy evaluations.
+        seed: of the task's generator.
+        n_samples: how many conformers are scored.
+
+    Returns:
+        The task, with the batched energy.
+
+    >>> peptide_task("GG", budget=10).oracle.remaining
+    10
+    """
     system = peptide(sequence)
     oracle = MeteredEnergy(BatchedEnergy(system), budget)
     return Task(system, oracle, torch.Generator().manual_seed(seed), n_samples)
@@ -48,18 +72,44 @@ WIDTHS = {
     "analytic:torus-mixture": (1.8, 1.8, 0.6),
     "analytic:correlated": (0.35, 0.35, 0.3),
 }
-"""Of a normal that covers each analytic system, nm."""
+"""Standard deviations, in nm, of a normal density that covers each analytic system: for `Wide`."""
 
 
 def analytic_task(name: str, budget: int, seed: int = 0) -> Task:
-    """A metered task on a system with known answers, at most 100 frames of it scored."""
+    """Make a metered task on a system with known answers; at most 100 conformers are scored.
+
+    Args:
+        name: of the system, `analytic:harmonic`, `analytic:double-well`, `analytic:torus-mixture` or
+            `analytic:correlated`.
+        budget: energy evaluations.
+        seed: of the task's generator.
+
+    Returns:
+        The task.
+
+    Raises:
+        BgbenchError: for another name.
+
+    >>> analytic_task("analytic:harmonic", budget=10).system.n_atoms
+    1
+    """
     system = analytic_system(name)
     oracle = MeteredEnergy(AnalyticEnergy(system), budget)
     return Task(system, oracle, torch.Generator().manual_seed(seed), min(budget, 100))
 
 
 class Wide(AbstractDensitySampler):
-    """A normal over one particle, to judge estimators by; `bias` makes its log q deliberately wrong."""
+    """A normal over one particle, to judge estimators by; `bias` makes its log q deliberately wrong.
+
+    Args:
+        widths: standard deviations of x, y and z in nm, such as those of `WIDTHS`.
+        bias: what is added to log q for each standard deviation of x; 0 for an exact density.
+
+    >>> task = analytic_task("analytic:harmonic", budget=10)
+    >>> proposal = Wide(WIDTHS["analytic:harmonic"]).sample(task, 5)
+    >>> proposal.x.shape, proposal.log_q.shape
+    (torch.Size([5, 1, 3]), torch.Size([5]))
+    """
 
     def __init__(self, widths: Sequence[float], bias: float = 0.0) -> None:
         self.widths, self.bias = torch.tensor(widths, dtype=torch.float64), bias
@@ -81,6 +131,9 @@ class SamplerLaws:
     """Every sampler: right shapes, right numbers, within budget, reproducible, leaves globals alone.
 
     Needs a fixture `sampler`.
+
+    >>> from bgbench.core.plugins import build_sampler
+    >>> SamplerLaws().test_is_reproducible_and_follows_its_generator(build_sampler("prior", {}))
     """
 
     n_samples = 20
@@ -133,7 +186,11 @@ class SamplerLaws:
 
 
 class DensitySamplerLaws(SamplerLaws):
-    """Samplers with a density: `draw` and `log_prob` are one function, smooth, and free of the centre."""
+    """Samplers with a density: `draw` and `log_prob` are one function, smooth, and free of the centre.
+
+    >>> from bgbench.core.plugins import build_sampler
+    >>> DensitySamplerLaws().test_draw_and_log_prob_agree(build_sampler("prior", {}))
+    """
 
     tolerance = 1e-3
 
@@ -162,9 +219,10 @@ class DensitySamplerLaws(SamplerLaws):
         with torch.no_grad():
             ahead, behind = sampler.log_prob(task, x + step), sampler.log_prob(task, x - step)
         expected = float((ahead - behind).double().sum()) / 2
-        found = float((gradient * step).sum())
+        analytic = float((gradient * step).sum())
         _demand(
-            abs(found - expected) <= 0.05 * abs(expected) + 0.02, f"gradient {found}, difference {expected}"
+            abs(analytic - expected) <= 0.05 * abs(expected) + 0.02,
+            f"gradient {analytic}, difference {expected}",
         )
 
     def test_density_passes_the_audit(self, sampler: AbstractDensitySampler) -> None:
@@ -182,6 +240,9 @@ class SamplerPluginLaws:
     """Every sampler as it is registered: it refuses options that it does not have.
 
     Needs a fixture `plugin`, the `bgbench.SamplerPlugin` that the hook returns.
+
+    >>> from bgbench.core.plugins import plugins
+    >>> SamplerPluginLaws().test_refuses_an_unknown_option(plugins().samplers["prior"])
     """
 
     def test_refuses_an_unknown_option(self, plugin: SamplerPlugin) -> None:
@@ -193,6 +254,9 @@ class EstimatorPluginLaws:
     """Every estimator as it is registered: it refuses options that it does not have.
 
     Needs a fixture `plugin`, the `bgbench.EstimatorPlugin` that the hook returns.
+
+    >>> from bgbench.core.plugins import plugins
+    >>> EstimatorPluginLaws().test_refuses_an_unknown_option(plugins().estimators["snis"])
     """
 
     def test_refuses_an_unknown_option(self, plugin: EstimatorPlugin) -> None:
@@ -219,6 +283,6 @@ def _demand_refusal(name: str, build: Callable[[Mapping[str, str]], object]) -> 
         )
 
 
-def _demand(kept: bool, complaint: str) -> None:
-    if not kept:
+def _demand(holds: bool, complaint: str) -> None:
+    if not holds:
         raise AssertionError(complaint)

@@ -203,11 +203,13 @@ def analytic_suite(tmp_path_factory):
 
 def same_result(record):
     """A record without times and memory, and without the state of a checkout that is being edited."""
-    told = record.model_dump(mode="json", exclude={"seconds": True, "provenance": {"peak_memory_mb", "git"}})
-    for kinds in told["budget"]["ledger"].values():
+    content = record.model_dump(
+        mode="json", exclude={"seconds": True, "provenance": {"peak_memory_mb", "git"}}
+    )
+    for kinds in content["budget"]["ledger"].values():
         for row in kinds.values():
             row.pop("seconds")
-    return told
+    return content
 
 
 @pytest.fixture(scope="session")

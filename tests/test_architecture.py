@@ -45,20 +45,20 @@ def parse(path: Path) -> ast.Module:
 
 def imports(tree: ast.Module) -> list[str]:
     """Dotted names of every import anywhere in the file, `from a import b` as a.b."""
-    found = []
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         if isinstance(node, ast.ImportFrom):
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def crossings(path: Path) -> list[tuple[str, str]]:
     """What a file of the core imports of other rooms and of doors: the room and the dotted name."""
     parts = [name.split(".") for name in imports(parse(path))]
-    found = [(words[1], ".".join(words)) for words in parts if words[0] == "bgbench" and len(words) > 1]
-    return [(room, name) for room, name in found if room != unit(path)]
+    names = [(words[1], ".".join(words)) for words in parts if words[0] == "bgbench" and len(words) > 1]
+    return [(room, name) for room, name in names if room != unit(path)]
 
 
 def test_the_house_has_twelve_rooms_and_its_doors():

@@ -67,15 +67,15 @@ def refuse_what_run_refuses(line, folder):
     """Raise BgbenchError, or fail, for words with which `bgbench run` does not start; suites of one's own are
     written to `folder`."""
     words = shlex.split(line, comments=True)
-    told = {word: value for word, value in pairwise(words) if word.startswith("--")}
-    suite = told.get("--suite", "dipeptides-mini")
+    options = {word: value for word, value in pairwise(words) if word.startswith("--")}
+    suite = options.get("--suite", "dipeptides-mini")
     if suite.endswith(".yaml"):
         (folder / suite).write_text("systems: [AA]\nenergy: openmm\nbudget: 100\nseeds: 1\n")
         suite = str(folder / suite)
     load_suite(suite)
     assert "--resume" not in words or "--out" in words, line
-    asked = parse_settings([value for word, value in pairwise(words) if word == "--set"])
-    Slurm.build(select_prefixed(asked, "cluster"))
+    settings = parse_settings([value for word, value in pairwise(words) if word == "--set"])
+    Slurm.build(select_prefixed(settings, "cluster"))
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("bgbench run ")])
@@ -198,14 +198,14 @@ def test_the_scale_table_is_that_of_the_stored_records(scale):
         ("estimators/verse-smc-ula", 10_000),
     ],
 )
-def test_points_of_array_files_are_told_by_records(run, points, scale):
+def test_points_of_array_files_are_counted_by_records(run, points, scale):
     assert scale.stored_points(RunFolder.open(ROOT / "benchmarks" / run).records()[0]) == points
 
 
 def test_a_record_that_does_not_tell_its_points_gets_a_dash(scale):
     record = RunFolder.open(ROOT / "benchmarks" / "headline" / "tetrapeptides30" / "verse").records()[0]
-    told = {name: value for name, value in record.diagnostics.items() if name != "ess_against_n"}
-    silent = record.model_copy(update={"diagnostics": told})
+    diagnostics = {name: value for name, value in record.diagnostics.items() if name != "ess_against_n"}
+    silent = record.model_copy(update={"diagnostics": diagnostics})
     assert scale.stored_points(silent) is None
     assert scale.gigabytes([record, silent], {"ARIP": 69}) == "–"
     assert scale.gigabytes([record, record], {"ARIP": 69}) == f"{2 * 10_000 * (12 * 69 + 24) / 1e9:.3f}"

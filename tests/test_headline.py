@@ -38,11 +38,11 @@ def run_reference(path, **choices):
 
 def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
     whole = RunFolder.open(run_reference(tmp_path / "whole" / "reference", seeds=3))
-    kept = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), kept)
+    store = tmp_path / "kept"
+    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
     later = run_reference(tmp_path / "later" / "reference", seeds=2, first_seed=1)
-    headline.add_seeds(later, kept)
-    joined = RunFolder.open(kept / "reference")
+    headline.add_seeds(later, store)
+    joined = RunFolder.open(store / "reference")
     assert joined.plan.model_dump(exclude={"created", "tracking_uri"}) == whole.plan.model_dump(
         exclude={"created", "tracking_uri"}
     )
@@ -51,7 +51,7 @@ def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
         assert ours.metrics == pytest.approx(theirs.metrics)
         assert ours.floors == pytest.approx(theirs.floors)
     with pytest.raises(SystemExit, match="seeds that it has"):
-        headline.add_seeds(later, kept)
+        headline.add_seeds(later, store)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
     ],
 )
 def test_seeds_of_another_run_are_refused(headline, tmp_path, changes, named):
-    kept = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), kept)
+    store = tmp_path / "kept"
+    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
     with pytest.raises(SystemExit, match=f"cannot take the seeds of .*: {named}"):
         headline.add_seeds(
-            run_reference(tmp_path / "later" / "reference", seeds=1, first_seed=1, **changes), kept
+            run_reference(tmp_path / "later" / "reference", seeds=1, first_seed=1, **changes), store
         )
 
 
@@ -139,10 +139,10 @@ def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(hea
 def test_a_kept_file_is_the_old_one_or_the_new_one_whatever_stops_adding_seeds(
     headline, tmp_path, monkeypatch
 ):
-    kept = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), kept)
+    store = tmp_path / "kept"
+    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
     later = run_reference(tmp_path / "later" / "reference", seeds=1, first_seed=1)
-    before = (kept / "reference.jsonl").read_bytes()
+    before = (store / "reference.jsonl").read_bytes()
 
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -150,11 +150,11 @@ def test_a_kept_file_is_the_old_one_or_the_new_one_whatever_stops_adding_seeds(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(BgbenchError, match="No space left"):
-            headline.add_seeds(later, kept)
-    assert [path.name for path in kept.iterdir()] == ["reference.jsonl"]
-    assert (kept / "reference.jsonl").read_bytes() == before
-    headline.add_seeds(later, kept)
-    joined = RunFolder.open(kept / "reference")
+            headline.add_seeds(later, store)
+    assert [path.name for path in store.iterdir()] == ["reference.jsonl"]
+    assert (store / "reference.jsonl").read_bytes() == before
+    headline.add_seeds(later, store)
+    joined = RunFolder.open(store / "reference")
     assert [record.cell.name for record in joined.records()] == ["AA-s0", "AA-s1", "DI-s0", "DI-s1"]
 
 

@@ -33,39 +33,39 @@ def case(n: int) -> MetricCase:
     stored = load_file(STORED)
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def points(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         pick = torch.randint(len(stored[name]), (n,), generator=generator)
         noise = 0.01 * torch.randn(n, 70, 3, generator=generator)
         return stored[name][pick] + noise, stored[f"{name}_energy_kT"][pick].double()
 
-    (x, u), (truth, truth_u) = drawn("samples"), drawn("reference")
+    (x, u), (truth, truth_u) = points("samples"), points("reference")
     tica = TicaModel(stored["tica_mean"].double(), stored["tica_projection"].double())
     reference = Reference("ARIP", truth, truth_u, torch.arange(n) % 16, {"grade": "bronze"}, tica)
     estimate = Estimate(Ensemble(x, u, torch.zeros(n, dtype=torch.float64)), Proposal(x))
     return MetricCase(peptide("ARIP"), estimate, reference, n, generator, {"weights": "weighted"})
 
 
-def ours(given: MetricCase) -> dict[str, float]:
+def ours(metric_case: MetricCase) -> dict[str, float]:
     """Every metric of the registry."""
     values: dict[str, float] = {}
     for name in get_protocol("bgbench@1").metrics:
-        values |= plugins().metrics[name].compute(given)
+        values |= plugins().metrics[name].compute(metric_case)
     return values
 
 
-def direct(given: MetricCase) -> dict[str, float]:
+def direct(metric_case: MetricCase) -> dict[str, float]:
     """The same, but transport on whole matrices."""
     values: dict[str, float] = {}
     for name in get_protocol("bgbench@1").metrics:
         if name not in ("torus_w2", "tica_w2"):
-            values |= plugins().metrics[name].compute(given)
-    s = sides(given)
-    a, b = (torus_points(given.system, x).numpy() for x in (s.ours.x, s.x))
+            values |= plugins().metrics[name].compute(metric_case)
+    s = sides(metric_case)
+    a, b = (torus_points(metric_case.system, x).numpy() for x in (s.ours.x, s.x))
     gap = np.abs(a[:, None] - b[None])
     gap = np.minimum(gap, 2 * np.pi - gap)
     values["torus_w2"] = float(ot.emd2([], [], (gap**2).sum(-1), numItermax=10**8)) ** 0.5
     del gap
-    a, b = (tica_points(given.system, given.reference.tica, x).numpy() for x in (s.ours.x, s.x))
+    a, b = (tica_points(metric_case.system, metric_case.reference.tica, x).numpy() for x in (s.ours.x, s.x))
     cost = ot.dist(a, b, metric="sqeuclidean")
     values["tica_w2"] = float(ot.emd2([], [], cost, numItermax=10**8)) ** 0.5
     return values
@@ -93,9 +93,9 @@ def test_whole_metric_set(n):
 
 
 if __name__ == "__main__":
-    given = case(int(sys.argv[2]))
+    metric_case = case(int(sys.argv[2]))
     started = time.process_time()
-    values = {"ours": ours, "direct": direct}[sys.argv[1]](given)
+    values = {"ours": ours, "direct": direct}[sys.argv[1]](metric_case)
     cpu = time.process_time() - started
     peak = peak_memory()
     print(json.dumps({**values, "cpu": cpu, "MB": peak}))

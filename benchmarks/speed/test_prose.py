@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from bgbench import peptide
 from bgbench_prose.decode import invert
-from bgbench_prose.layers import Layer, Modulation, normed
+from bgbench_prose.layers import Layer, Modulation, normalise
 from bgbench_prose.network import Block, Config, Prose, Tokens, tokens
 
 BATCH = 32
@@ -70,7 +70,7 @@ def plain_block(block: Block, z: torch.Tensor, condition: torch.Tensor) -> torch
 def plain_step(layer: Layer, h: torch.Tensor, c: torch.Tensor, keys: list, values: list) -> torch.Tensor:
     """One token through one layer."""
     m: Modulation = layer.modulation(c)
-    v = normed(h, m.scale1, m.shift1)
+    v = normalise(h, m.scale1, m.shift1)
     q, key, value = layer.qkv(layer.norm(v)).chunk(3, dim=-1)
     q, key, value = split(layer, layer.q_norm(q)), split(layer, layer.k_norm(key)), split(layer, value)
     keys[:] = [torch.cat([*keys, key], dim=2)]
@@ -78,7 +78,7 @@ def plain_step(layer: Layer, h: torch.Tensor, c: torch.Tensor, keys: list, value
     attended = F.scaled_dot_product_attention(q, keys[0], values[0])
     v = v + layer.out(attended.transpose(1, 2).flatten(2))
     h = h + m.gate1 * (v + layer.mlp_out(F.gelu(layer.mlp_in(layer.mlp_norm(v)))))
-    first, second = layer.swish_in(normed(h, m.scale2, m.shift2)).chunk(2, dim=-1)
+    first, second = layer.swish_in(normalise(h, m.scale2, m.shift2)).chunk(2, dim=-1)
     return h + m.gate2 * layer.swish_out(first * F.silu(second))
 
 
@@ -95,8 +95,8 @@ def matmul_limit(flow: Prose, n_tokens: int) -> float:
     c = flow.config.channels
     rows = torch.randn(BATCH, c)
     weights = [torch.randn(8 * c, c) for _ in range(3 * flow.config.n_layers)]
-    spent = min(timed(lambda: [weight @ rows.t() for weight in weights])[0] for _ in range(9))
-    rate = len(weights) * 2 * BATCH * c * 8 * c / spent
+    seconds = min(timed(lambda: [weight @ rows.t() for weight in weights])[0] for _ in range(9))
+    rate = len(weights) * 2 * BATCH * c * 8 * c / seconds
     work = 2 * 24 * c * c * BATCH * (n_tokens - 1) * flow.config.n_blocks * flow.config.n_layers
     return work / rate
 

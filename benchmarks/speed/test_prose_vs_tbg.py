@@ -56,16 +56,16 @@ def tbg_seconds(system: System) -> tuple[float, float, float, int]:
     z = torch.randn(1, system.n_atoms, 3)
     z = z - z.mean(1, keepdim=True)
     whole, guess = exact_divergence(field, m), hutchinson_divergence(field, m, torch.ones_like(z))
-    asked = 0
+    evaluations = 0
 
     def velocity(t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        nonlocal asked
-        asked += 1
+        nonlocal evaluations
+        evaluations += 1
         return field(x, t, m)
 
     odeint(velocity, z, torch.tensor([0.0, 1.0]), method="dopri5", rtol=1e-4, atol=1e-4)
     calls = (lambda: whole(z, 0.5)), (lambda: guess(z, 0.5)), (lambda: field(z, torch.tensor(0.5), m))
-    return (*map(seconds, calls), asked)
+    return (*map(seconds, calls), evaluations)
 
 
 @pytest.mark.parametrize("sequence", ["AA", "GGGG"])
@@ -73,17 +73,20 @@ def tbg_seconds(system: System) -> tuple[float, float, float, int]:
 def test_proposals_with_likelihood_a_second(sequence):
     system = peptide(sequence)
     prose = prose_seconds(system)
-    whole, guess, alone, asked = tbg_seconds(system)
+    whole, guess, alone, evaluations = tbg_seconds(system)
     print(
         f"\n{sequence}, {system.n_atoms} atoms, random weights, CPU: Prose {1 / prose:.3g} proposals/s; "
         f"one evaluation of ECNF++ {whole:.2f} s with exact, {guess:.2f} s with stochastic trace"
     )
-    for told, stages in ((f"{STAGES} evaluations", STAGES), (f"dopri5 at 1e-4, {asked}", asked)):
+    for solver, stages in (
+        (f"{STAGES} evaluations", STAGES),
+        (f"dopri5 at 1e-4, {evaluations}", evaluations),
+    ):
         for trace, cost in (("exact", whole), ("stochastic", guess)):
             rate, ratio = 1 / (cost * stages), cost * stages / prose
-            print(f"  {told}, {trace}: ECNF++ {rate:.3g}/s, Prose {ratio:.3g} × as fast; paper: {CLAIM} ×")
+            print(f"  {solver}, {trace}: ECNF++ {rate:.3g}/s, Prose {ratio:.3g} × as fast; paper: {CLAIM} ×")
     nodes = n_initial_nodes()
-    here = asked * alone + nodes * whole
+    here = evaluations * alone + nodes * whole
     print(f"  as this package does it, {nodes} divergences a path: Prose {here / prose:.3g} × as fast")
     assert prose > 0
     assert whole > alone

@@ -35,7 +35,7 @@ def slow_angles(system, x):
 
 @pytest.mark.parametrize("sequence", ["GNFL"])
 def test_effective_samples_a_second(sequence):
-    system, found = peptide(sequence), {}
+    system, rates = peptide(sequence), {}
     for name, settings in SETTINGS.items():
         engine = plugins().engines[name].engine(system, replace(settings, seed=1))
         engine.advance(settings.warm_up)
@@ -47,12 +47,12 @@ def test_effective_samples_a_second(sequence):
         angles = slow_angles(system, torch.from_numpy(np.concatenate(rows)).double())
         chains = split_chains(torch.cat([angles.sin(), angles.cos()], 1), torch.arange(16).repeat(FRAMES))
         samples, rhat = effective_samples(chains).sort().values.tolist(), split_rhat(chains)
-        found[name] = samples[len(samples) // 2] / seconds
+        rates[name] = samples[len(samples) // 2] / seconds
         print(
             f"\n{sequence}, {name}: {seconds:.0f} s, R̂ at most {float(rhat.max()):.2f}, effective "
             f"samples {samples[0]:.0f} at least, {samples[len(samples) // 2]:.0f} median; "
-            f"{found[name]:.2f} a second"
+            f"{rates[name]:.2f} a second"
         )
-    ratio = found["softened"] / found["batched"]
+    ratio = rates["softened"] / rates["batched"]
     print(f"{sequence}: {ratio:.1f} × the effective samples a second")
     assert ratio > 3

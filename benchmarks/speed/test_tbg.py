@@ -109,7 +109,7 @@ def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, 
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
     solver = Solver(steps=STEPS)
     ours, (x, integral) = timed(lambda: integrate_flow(field, z, m, solver, exact_divergence(field, m)))
-    told = f"\n{sequence}, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
+    report = f"\n{sequence}, {channels} channels, {n_layers} layers, batch {batch}: {ours:.2f} s"
     for name, velocity in (
         ("this field", lambda x, t: field(x, t, m)),
         ("as published", published(field, m)),
@@ -117,24 +117,24 @@ def test_exact_log_likelihood_against_one_pass_a_coordinate(sequence, channels, 
         theirs, (same, expected) = timed(lambda v=velocity: integrate_flow(field, z, m, solver, plain(v)))
         assert torch.equal(x, same)
         assert torch.allclose(integral, expected, rtol=1e-3, atol=1e-3)
-        told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
-    print(told)
+        report += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
+    print(report)
 
 
 def together(velocity, z, solver):
     """x and ∫ ∇·v as published: one state `(n, atoms, 3)` and `(n,)`, a trace at every evaluation."""
-    divergence, asked = plain(velocity), 0
+    divergence, evaluations = plain(velocity), 0
 
     def slope(t, state):
-        nonlocal asked
-        asked += 1
+        nonlocal evaluations
+        evaluations += 1
         return velocity(state[0], t.to(z)), divergence(state[0], float(t))
 
     settings = {"method": "dopri5", "rtol": solver.tolerance, "atol": solver.tolerance}
     if solver.steps:
         settings = {"method": "rk4", "options": {"step_size": 1 / solver.steps}}
     x, integral = odeint(slope, (z, torch.zeros(len(z))), torch.tensor([0.0, 1.0]), **settings)
-    return x[-1], integral[-1], asked
+    return x[-1], integral[-1], evaluations
 
 
 @pytest.mark.parametrize(
@@ -160,15 +160,15 @@ def test_whole_log_likelihood_as_published(what, solver):
     z = z - z.mean(1, keepdim=True)
     velocity_and_divergence(field, z, torch.tensor(0.5), m)
     ours, (x, integral) = timed(lambda: integrate_flow(field, z, m, solver, exact_divergence(field, m)))
-    theirs, (_, expected, asked) = timed(lambda: together(published(field, m), z, solver))
+    theirs, (_, expected, evaluations) = timed(lambda: together(published(field, m), z, solver))
     end, true = integrate_flow(
         field, z, m, replace(solver, tolerance=1e-7, nats=0.005), exact_divergence(field, m)
     )
     off, published_off = (float((value - true).abs().max()) for value in (integral, expected))
     print(
-        f"\n{what}, {len(z)} × {system.n_atoms} atoms, {asked} evaluations: ours {ours:.2f} s, as published "
-        f"{theirs:.2f} s, {theirs / ours:.1f} ×; log-density off by {off:.4f} nats, as published by "
-        f"{published_off:.4f}"
+        f"\n{what}, {len(z)} × {system.n_atoms} atoms, {evaluations} evaluations: ours {ours:.2f} s, "
+        f"as published {theirs:.2f} s, {theirs / ours:.1f} ×; log-density off by {off:.4f} nats, "
+        f"as published by {published_off:.4f}"
     )
     assert torch.allclose(x, end, atol=1e-2)
     assert off <= 1.5 * published_off + 0.02, "not a likelihood as good as the one it is timed against"
@@ -208,15 +208,15 @@ def test_one_evaluation_at_published_size_against_one_pass_a_coordinate(channels
     t = torch.tensor(0.5)
     velocity_and_divergence(field, x, t, m)
     ours, (_, divergence) = timed(lambda: velocity_and_divergence(field, x, t, m))
-    told = f"\nAA, {channels} channels, 9 layers, one evaluation: {ours:.2f} s"
+    report = f"\nAA, {channels} channels, 9 layers, one evaluation: {ours:.2f} s"
     for name, velocity in (
         ("this field", lambda x, t: field(x, t, m)),
         ("as published", published(field, m)),
     ):
         theirs, expected = timed(lambda v=velocity: plain(v)(x, 0.5))
         assert torch.allclose(divergence, expected, rtol=1e-3)
-        told += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
-    print(told)
+        report += f"; one pass a coordinate, {name}: {theirs:.2f} s, {theirs / ours:.1f} ×"
+    print(report)
 
 
 def test_a_draw_of_a_tetrapeptide_against_verse():

@@ -46,8 +46,8 @@ def test_peak_memory():
         "exact_transport(cloud(1, 10_000), cloud(2, 10_000), periodic=True)\nprint(peak_memory())"
     )
     folder = __file__.rpartition("/")[0]
-    found = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
-    print(f"peak {float(found.stdout):.0f} MB at 10,000 × 10,000")
-    assert float(found.stdout) < 1500
+    print(f"peak {float(child.stdout):.0f} MB at 10,000 × 10,000")
+    assert float(child.stdout) < 1500

@@ -274,15 +274,15 @@ def compare_(
     """Measure the distances between two references of a system, beside the noise floors of both."""
     from bgbench.core.types import Suite
     from bgbench.evaluation.protocols import get_protocol
-    from bgbench.reports.agreement import MEANING, both, gaps
+    from bgbench.reports.agreement import MEANING, measure_gaps, read_pair
 
     protocol = get_protocol(Suite.protocol)
     for target in targets_of(targets, temperature):
         system = target.system()
-        first, second = both(system, other)
+        first, second = read_pair(system, other)
         described = [f"{r.certificate['engine']}, {r.n_samples} frames, {r.grade}" for r in (first, second)]
         out.print(f"{target.name}: {described[0]} against {described[1]}")
-        for gap in gaps(system, (first, second), protocol):
+        for gap in measure_gaps(system, first, second, protocol):
             out.print(f"  {gap}", soft_wrap=True)
     out.print(MEANING, soft_wrap=True)
 

@@ -82,15 +82,29 @@ class AbstractEnergy(ABC):
         """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm on the device of x."""
 
     def describe(self) -> Mapping[str, Any]:
-        """What ran, for the record: backend, platform, precision, compiler."""
+        """What ran, for the record: backend, platform, precision, compiler.
+
+        Returns:
+            Entries for the record, which JSON can hold.
+        """
         return {"backend": type(self).__name__}
 
     def prepare(self, evaluations: int) -> None:
-        """Do what is done once, such as compiling, before about `evaluations` conformers are evaluated."""
+        """Do what is done once, such as compiling, before about `evaluations` conformers are evaluated.
+
+        Args:
+            evaluations: conformers that will be evaluated, about.
+        """
         del evaluations
 
     def energy(self, x: Any) -> Tensor:
-        """Energies `(n,)` in kT of `x (n, atoms, 3)` in nm; differentiable in x.
+        """Compute energies; differentiable in x.
+
+        Args:
+            x: conformers `(n, atoms, 3)` in nm. A tensor, or what `torch.as_tensor` makes one of.
+
+        Returns:
+            Energies `(n,)` in kT on the device of x; +inf where they are not finite.
 
         Raises:
             ValueError: if x has another shape.
@@ -102,7 +116,14 @@ class AbstractEnergy(ABC):
             return self._finite(self._energy(x.detach()))
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
-        """Energies `(n,)` in kT and forces `(n, atoms, 3)` in kT/nm of `x (n, atoms, 3)` in nm.
+        """Compute energies and forces.
+
+        Args:
+            x: conformers `(n, atoms, 3)` in nm. A tensor, or what `torch.as_tensor` makes one of.
+
+        Returns:
+            Energies `(n,)` in kT and forces −∂u/∂x `(n, atoms, 3)` in kT/nm on the device of x; +inf and 0
+            where either is not finite.
 
         Raises:
             ValueError: if x has another shape.
@@ -158,7 +179,13 @@ class AbstractOracle(ABC):
 
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT; charges n evaluations.
+        """Compute energies; n evaluations are charged.
+
+        Args:
+            x: conformers `(n, atoms, 3)` in nm.
+
+        Returns:
+            Energies `(n,)` in kT; differentiable in x.
 
         Raises:
             BudgetExhausted: if fewer are left; nothing is evaluated or charged then.
@@ -166,7 +193,13 @@ class AbstractOracle(ABC):
 
     @abstractmethod
     def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT and force `(n, atoms, 3)` kT/nm; charges n evaluations.
+        """Compute energies and forces; n evaluations are charged.
+
+        Args:
+            x: conformers `(n, atoms, 3)` in nm.
+
+        Returns:
+            Energies `(n,)` in kT and forces −∂u/∂x `(n, atoms, 3)` in kT/nm.
 
         Raises:
             BudgetExhausted: if fewer are left; nothing is evaluated or charged then.
@@ -175,6 +208,9 @@ class AbstractOracle(ABC):
     @abstractmethod
     def charge(self, n: int) -> None:
         """Charge n evaluations of energy and force that an engine of the sampler's own makes (MD steps).
+
+        Args:
+            n: evaluations, one a conformer.
 
         Raises:
             BudgetExhausted: if fewer are left; nothing is charged then.
@@ -188,11 +224,24 @@ class AbstractOracle(ABC):
             kind: `drawn`, `log_density` or `gradient`.
             n: samples that the network drew or judged.
             seconds: wall time of the calls.
+
+        Raises:
+            ValueError: for another kind.
         """
 
     @abstractmethod
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Book what is spent inside the context under `tune`, `sample` or `refine`."""
+        """Book what is spent inside the context under `tune`, `sample` or `refine`.
+
+        Args:
+            name: `tune`, `sample` or `refine`.
+
+        Returns:
+            A context manager; phases may be nested, and the innermost counts.
+
+        Raises:
+            ValueError: for another name.
+        """
 
 
 def _ignore(_: int) -> None:
@@ -305,6 +354,9 @@ class AbstractSampler(ABC):
     def check_supports(self, system: System) -> None:
         """Return if the sampler can sample the system; every system, unless this method is overridden.
 
+        Args:
+            system: the system that a run asks for.
+
         Raises:
             Unsupported: with the reason, if it cannot.
         """
@@ -369,22 +421,52 @@ class AbstractDensitySampler(AbstractSampler):
 
     @abstractmethod
     def draw(self, task: Task, n_samples: int) -> Proposal:
-        """Draw `x (n, atoms, 3)` nm with its `log_q (n,)`, in one batch."""
+        """Draw conformers with their densities, in one batch.
+
+        Args:
+            task: what to sample, with the generator and the conventions to use.
+            n_samples: how many conformers to draw, at most `batch_size`.
+
+        Returns:
+            `n_samples` conformers `x (n, atoms, 3)` in nm with their `log_q (n,)`.
+        """
 
     @abstractmethod
     def log_prob(self, task: Task, x: Tensor) -> Tensor:
-        """`log_q (n,)` of `x (n, atoms, 3)` nm, differentiable in x.
+        """Compute the log-density of conformers, differentiable in x.
 
         x arrives on the CPU; the result may be on another device.
+
+        Args:
+            task: with the system and the conventions.
+            x: conformers `(n, atoms, 3)` in nm, on the CPU.
+
+        Returns:
+            `log_q (n,)`, of any device.
         """
 
     def batch_size(self, system: System) -> int:
-        """Conformers of `system` in one call of `draw` or `log_prob`; fewer where each needs much memory."""
+        """Say how many conformers go into one call of `draw` or `log_prob`; fewer where memory is short.
+
+        Args:
+            system: the system to sample.
+
+        Returns:
+            `chunk`, unless this method is overridden.
+        """
         del system
         return self.chunk
 
     def stream(self, task: Task, n_samples: int) -> Iterator[Proposal]:
-        """Draw `n_samples` conformers in batches, so that memory does not grow with `n_samples`."""
+        """Draw `n_samples` conformers in batches, so that memory does not grow with `n_samples`.
+
+        Args:
+            task: as for `draw`.
+            n_samples: how many conformers to draw.
+
+        Yields:
+            Proposals of at most `batch_size` conformers, each with its `log_q`.
+        """
         most = self.batch_size(task.system)
         for start in range(0, n_samples, most):
             n = min(most, n_samples - start)
@@ -392,7 +474,18 @@ class AbstractDensitySampler(AbstractSampler):
             task.progress(n)
 
     def sample(self, task: Task, n_samples: int) -> Proposal:
-        """The stream in one piece."""
+        """Draw conformers in batches and join them.
+
+        Args:
+            task: as for `draw`.
+            n_samples: how many conformers to draw.
+
+        Returns:
+            The conformers of `stream` in one proposal.
+
+        Raises:
+            BrokenContract: if `draw` returned no `log_q`.
+        """
         parts = list(self.stream(task, n_samples))
         if not parts:
             return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
@@ -485,6 +578,9 @@ class Tunable(ABC):
             task: with the system, and the generator to use.
             x: equally weighted samples `(n, atoms, 3)` nm.
             tuning: how to learn.
+
+        Returns:
+            The copy.
         """
 
     @abstractmethod
@@ -561,6 +657,9 @@ class AbstractEstimator(ABC):
 
         It is called when a run is planned, before anything is spent.
 
+        Args:
+            sampler: the sampler of the run.
+
         Raises:
             BgbenchError: with what the sampler lacks, such as a density.
         """
@@ -569,6 +668,13 @@ class AbstractEstimator(ABC):
     @abstractmethod
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         """Spend at most `task.oracle.remaining` evaluations.
+
+        Args:
+            sampler: draws the conformers.
+            task: the system, the metered energy and the generator to use.
+
+        Returns:
+            The weighted ensemble, the proposal it came from, and diagnostics.
 
         Raises:
             BgbenchError: if the sampler lacks what the estimator needs, such as a density.

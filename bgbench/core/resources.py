@@ -27,7 +27,17 @@ def protocols_path() -> Path:
 
 
 def data_path(*parts: str) -> Path:
-    """A file or folder under `datasets/`, there or not."""
+    """Give the place of a file or folder under `datasets/`, there or not.
+
+    Args:
+        parts: of its path, below `datasets/`.
+
+    Returns:
+        The path, in an installed wheel as in a checkout.
+
+    >>> data_path("references", "AA.npz").is_file()
+    True
+    """
     return _folder("datasets").joinpath(*parts)
 
 

@@ -61,7 +61,11 @@ class SimulationSettings:
                 raise BgbenchError(f"{words} must be {limit:g} or more, got {getattr(self, name):g}")
 
     def to_record(self) -> dict[str, Any]:
-        """The settings as certificates hold them, where torsion moves are called `turns`."""
+        """Return the settings as certificates hold them, where torsion moves are called `turns`.
+
+        Returns:
+            The settings by name.
+        """
         return {"turns" if name == "torsion_moves" else name: value for name, value in asdict(self).items()}
 
 
@@ -71,6 +75,10 @@ class AbstractEngine(ABC):
     An engine starts when it is made, advances by rounds of `settings.round_steps` steps, and can be frozen
     into arrays, so that a simulation that was stopped goes on where it was. The walkers of one replica may
     exchange; replicas are independent of each other.
+
+    Args:
+        system: what is simulated.
+        settings: as the command line gives them, checked by `check_settings`.
 
     >>> from bgbench.core.plugins import plugins
     >>> engine = plugins().engines["batched"].engine
@@ -87,22 +95,42 @@ class AbstractEngine(ABC):
     @staticmethod
     @abstractmethod
     def reference_settings() -> SimulationSettings:
-        """This engine's settings for references."""
+        """Say how this engine simulates references.
+
+        Returns:
+            The settings.
+        """
 
     @staticmethod
     @abstractmethod
     def training_settings() -> SimulationSettings:
-        """This engine's settings for training and validation sets, which are short and broad."""
+        """Say how this engine simulates training and validation sets, which are short and broad.
+
+        Returns:
+            The settings.
+        """
 
     @staticmethod
     @abstractmethod
     def check_settings(settings: SimulationSettings) -> None:
-        """Raise BgbenchError for settings that only this kind of engine refuses."""
+        """Raise BgbenchError for settings that only this kind of engine refuses.
+
+        Args:
+            settings: of a simulation before it starts.
+        """
 
     @staticmethod
     @abstractmethod
     def count_evaluations(settings: SimulationSettings, steps: int) -> int:
-        """Energy evaluations of a replica whose walkers take `steps` after their start was annealed."""
+        """Count the energy evaluations of a replica after its start was annealed.
+
+        Args:
+            settings: of the simulation.
+            steps: of each walker.
+
+        Returns:
+            Evaluations, one a conformer.
+        """
 
     @property
     @abstractmethod
@@ -111,27 +139,50 @@ class AbstractEngine(ABC):
 
     @abstractmethod
     def advance(self, rounds: int) -> None:
-        """Run this many rounds of dynamics."""
+        """Run rounds of dynamics.
+
+        Args:
+            rounds: how many, of `settings.round_steps` steps each.
+        """
 
     @abstractmethod
     def copy_target_positions(self) -> np.ndarray:
-        """`(replicas, atoms, 3)` nm at the target temperature, float32."""
+        """Copy the positions at the target temperature.
+
+        Returns:
+            `(replicas, atoms, 3)` in nm, float32.
+        """
 
     @abstractmethod
     def start_langevin(self) -> "AbstractEngine":
-        """Plain Langevin dynamics at the target temperature, going on from this engine's last positions.
+        """Start plain Langevin dynamics at the target temperature, from this engine's last positions.
 
         An engine whose own dynamics are plain may return itself, and is then advanced further.
+
+        Returns:
+            The engine that goes on.
         """
 
     @abstractmethod
     def freeze(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on."""
+        """Copy everything needed to go on.
+
+        Returns:
+            Arrays by name.
+        """
 
     @abstractmethod
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a frozen state."""
+        """Go on from a frozen state.
+
+        Args:
+            state: what `freeze` returned.
+        """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What the certificate says of the dynamics."""
+        """Describe the dynamics for the certificate.
+
+        Returns:
+            Entries that JSON can hold.
+        """

@@ -31,7 +31,13 @@ Constraints = Literal["HBonds", "AllBonds", "HAngles"]
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """An atom by residue (counted from 0), residue name, PDB atom name and element symbol.
+    """An atom of a molecule.
+
+    Attributes:
+        residue: number of its residue, counted from 0.
+        residue_name: as in PDB files, `ALA`.
+        name: of the atom, as in PDB files, `CA`.
+        element: symbol, `C`.
 
     >>> Atom(residue=0, residue_name="ALA", name="CA", element="C").name
     'CA'
@@ -177,11 +183,22 @@ class System:
             seen.add(pair)
 
     def at(self, temperature: float) -> "System":
-        """The same system at another temperature (K)."""
+        """The same system at another temperature (K).
+
+        Args:
+            temperature: in K.
+
+        Returns:
+            A copy at that temperature.
+
+        Raises:
+            BgbenchError: if the temperature is not positive.
+        """
         return replace(self, temperature=temperature)
 
     @property
     def n_atoms(self) -> int:
+        """Number of atoms."""
         return int(self.positions.shape[0])
 
     @property
@@ -245,9 +262,14 @@ def _beyond(neighbours: Mapping[int, Sequence[int]], start: int, end: int) -> se
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """What a sampler drew: `x (n, atoms, 3)` nm; where known, `log_q (n,)` and `u (n,)` kT.
+    """What a sampler drew.
 
     Tensors of another device are moved to the CPU: a sampler computes where it likes.
+
+    Attributes:
+        x: conformers `(n, atoms, 3)` in nm.
+        log_q: log-densities `(n,)`; None where the sampler has none.
+        u: energies `(n,)` in kT that the sampler had to compute anyway; None where it had none.
 
     Raises:
         TypeError: for anything but a tensor, such as a NumPy array.
@@ -276,12 +298,18 @@ class Proposal:
 
     @property
     def n_samples(self) -> int:
+        """Number of conformers."""
         return int(self.x.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Weighted conformers: `x (n, atoms, 3)` nm, `u (n,)` kT, unnormalised `log_w (n,)`, aligned.
+    """Weighted conformers.
+
+    Attributes:
+        x: conformers `(n, atoms, 3)` in nm.
+        u: their energies `(n,)` in kT; +inf for impossible ones.
+        log_w: their unnormalised log-weights `(n,)`; -inf for those of no weight.
 
     Raises:
         TypeError: for anything but a tensor, such as a NumPy array.
@@ -307,11 +335,20 @@ class Ensemble:
 
     @classmethod
     def unweighted(cls, x: Tensor, u: Tensor) -> "Ensemble":
-        """Points of equal weight."""
+        """Make an ensemble of equal weights.
+
+        Args:
+            x: conformers `(n, atoms, 3)` in nm.
+            u: their energies `(n,)` in kT.
+
+        Returns:
+            The ensemble.
+        """
         return cls(x, u, torch.zeros(x.shape[0], dtype=torch.float64))
 
     @property
     def n_samples(self) -> int:
+        """Number of conformers."""
         return int(self.x.shape[0])
 
     @property
@@ -320,7 +357,14 @@ class Ensemble:
         return torch.softmax(self.log_w.double(), dim=0)
 
     def take(self, index: Tensor) -> "Ensemble":
-        """The points at `index`, with their weights."""
+        """Select conformers with their weights.
+
+        Args:
+            index: places `(m,)`; one may be there several times.
+
+        Returns:
+            The ensemble of the m conformers.
+        """
         return Ensemble(self.x[index], self.u[index], self.log_w[index])
 
 
@@ -328,8 +372,12 @@ class Ensemble:
 class TicaModel:
     """A fitted time-lagged independent component model; stored with its reference.
 
-    `mean (features,)` and `projection (features, k)`; coordinates are `(f − mean) @ projection`.
+    Coordinates are `(f − mean) @ projection`.
     Method: Pérez-Hernández et al., J. Chem. Phys. 139, 015102 (2013).
+
+    Attributes:
+        mean: of the features, `(features,)`.
+        projection: onto the k slowest components, `(features, k)`.
 
     Raises:
         ValueError: if a tensor has another shape.
@@ -346,7 +394,17 @@ class TicaModel:
         check_shape("tica projection", self.projection, (int(self.mean.shape[0]), None))
 
     def transform(self, features: Tensor) -> Tensor:
-        """`(n, features) → (n, k)`."""
+        """Project features onto the slow components.
+
+        Args:
+            features: `(n, features)`, as `bgbench.systems.features` makes them.
+
+        Returns:
+            Coordinates `(n, k)`.
+
+        Raises:
+            ValueError: if features have another shape.
+        """
         check_shape("features", features, (None, int(self.mean.shape[0])))
         return (features - self.mean) @ self.projection
 
@@ -355,8 +413,14 @@ class TicaModel:
 class Reference:
     """Reference conformers of one system, with where they came from and how good they are.
 
-    `x (n, atoms, 3)` nm, `u (n,)` kT, `replica (n,)` the independent replica of each frame. `certificate` is
-    what the file says of its origin and convergence, `sha256` the file's hash (empty: not from a file).
+    Attributes:
+        system: name of the system.
+        x: conformers `(n, atoms, 3)` in nm.
+        u: their energies `(n,)` in kT.
+        replica: number of the independent replica of each conformer, `(n,)`.
+        certificate: where they came from, and how well they converged.
+        tica: model of the slow coordinates; None without one.
+        sha256: hash of the file; empty for a reference that is of no file.
 
     Raises:
         ValueError: if a tensor has another shape.
@@ -381,6 +445,7 @@ class Reference:
 
     @property
     def n_samples(self) -> int:
+        """Number of conformers."""
         return int(self.x.shape[0])
 
     @property
@@ -439,8 +504,16 @@ class Suite:
 class Card:
     """What a sampler declares of itself: training sequences and cost, weights, size.
 
-    `training_evaluations` counts energy evaluations spent on training data; `training_hours` is
-    hardware-hours; both are declared, never measured by bgbench.
+    Training is declared, never measured by bgbench.
+
+    Attributes:
+        name: what records and tables call the sampler or its weights.
+        training_sequences: one-letter sequences of the peptides it was trained on.
+        training_evaluations: energy evaluations that the training data cost.
+        training_hours: hardware-hours of training.
+        n_parameters: trainable numbers.
+        weights_sha256: hash of the weights file; empty without one.
+        notes: anything else, for people.
 
     Raises:
         BgbenchError: for a value of another kind, or a number below zero.

@@ -70,7 +70,7 @@ def openmm_system(system: System) -> Any:
             f"{system.name} has no energy under {spec.name}: {error}; a residue needs the atoms and bonds "
             "of one of its templates"
         ) from error
-    return made if order == list(range(system.n_atoms)) else reordered(made, np.argsort(order).tolist())
+    return made if order == list(range(system.n_atoms)) else reorder(made, np.argsort(order).tolist())
 
 
 def openmm_topology(system: System, order: Sequence[int] | None = None) -> Any:
@@ -153,8 +153,8 @@ def _siblings(system: System) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def reordered(system: Any, places: Sequence[int]) -> Any:
-    """A copy of an `openmm.System` whose particle k is the old one at `places[k]`.
+def reorder(system: Any, places: Sequence[int]) -> Any:
+    """Copy an `openmm.System` so that particle k is the old one at `places[k]`.
 
     Raises:
         BgbenchError: for virtual sites, or a force whose XML names particles in another way.

@@ -174,13 +174,13 @@ def _nonbonded(force: Any, n: int) -> dict[str, Any]:
         place = a * n - a * (a + 1) // 2 + b - a - 1
         for table in pairs.values():
             table[place] = 0.0
-    kept = (values[:, 0] != 0) | (values[:, 2] != 0) if len(index) else np.zeros(0, bool)
-    q, s, e = values[kept].T if kept.any() else np.zeros((3, 0))
+    nonzero = (values[:, 0] != 0) | (values[:, 2] != 0) if len(index) else np.zeros(0, bool)
+    q, s, e = values[nonzero].T if nonzero.any() else np.zeros((3, 0))
     cut = force.getNonbondedMethod() == force.CutoffNonPeriodic
     rc, eps = force.getCutoffDistance()._value, force.getReactionFieldDielectric()
     return {
         **{f"pair_{name}": table for name, table in pairs.items()},
-        "exceptions": index[kept],
+        "exceptions": index[nonzero],
         "exception_values": np.stack([COULOMB * q, 4 * e * s**12, 4 * e * s**6], axis=1),
         "cutoff": rc if cut else np.inf,
         "reaction_k": (eps - 1) / (2 * eps + 1) / rc**3 if cut else 0.0,
@@ -250,7 +250,7 @@ def _match(pattern: str, expression: str) -> tuple[Any, ...]:
     Raises:
         BgbenchError: if it has another form.
     """
-    found = re.fullmatch(pattern, _bare(expression))
-    if found is None:
+    match = re.fullmatch(pattern, _bare(expression))
+    if match is None:
         raise BgbenchError(f"unknown expression in CustomGBForce: {expression}; use energy: openmm")
-    return tuple(None if text is None else float(text) for text in found.groups())
+    return tuple(None if text is None else float(text) for text in match.groups())

@@ -61,11 +61,11 @@ class Annealing:
         self.history: list[dict[str, Any]] = []
         self._size = 0.0
 
-    def start(self, x: Tensor, u_and_force: tuple[Tensor, Tensor]) -> None:
-        """Place samples `x (n, atoms, 3)` of q at t = 0; energies are `(n,)`, forces `(n, atoms, 3)`."""
+    def start(self, x: Tensor, u: Tensor, force: Tensor) -> None:
+        """Place samples `x (n, atoms, 3)` of q at t = 0; energies `u (n,)`, forces `(n, atoms, 3)`."""
         log_q, score = log_q_and_score(self.sampler, self.task, x)
         log_w = torch.zeros(len(x), dtype=torch.float64).masked_fill(outside_target(self.task, x), -torch.inf)
-        self.particles = Particles(x, *u_and_force, log_q, score, log_w, torch.arange(len(x)))
+        self.particles = Particles(x, u, force, log_q, score, log_w, torch.arange(len(x)))
         if has_fixed_centre(self.sampler):
             score = score - score.mean(1, keepdim=True)
         self._size = initial_size(score, TARGET_ACCEPTANCE[self.kernel])

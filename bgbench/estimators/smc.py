@@ -115,7 +115,7 @@ class SMC(AbstractEstimator):
         rule = "zero" if flip else task.conventions.handedness
         proposal, rates = apply_chirality_rule(task.system, raw, rule)
         run = Annealing(density_sampler, task, self.kernel, self.options.resampling)
-        run.start(proposal.x, task.oracle.energy_and_force(proposal.x))
+        run.start(proposal.x, *task.oracle.energy_and_force(proposal.x))
         with task.oracle.phase("refine"):
             self._anneal(run, steps)
         control = virial(run.particles.x, run.particles.force, degrees_of_freedom(density_sampler, task))

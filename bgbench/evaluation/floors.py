@@ -1,6 +1,6 @@
 """Noise floors and controls: what exact draws of the same number would score, and what the prior scores.
 
-No sampler can be told from exact draws once its distance is down at the floor. A floor is measured between
+A sampler whose distance is at the floor cannot be distinguished from exact draws. A floor is measured between
 two halves of the reference's replicas; a control is the prior, a Gaussian around the start structure. Both
 belong to the reference and not to the sampler, and cost several times what judging a cell does, so that
 `Floors` remembers what has been measured.

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import ARRAYS_BYTES
 
 TYPES: Mapping[str, str] = {"x": "<f4", "u": "<f8", "log_w": "<f8", "log_q": "<f8", "group": "<i4"}
@@ -49,10 +49,10 @@ def read_archive(path: Path, where: str) -> dict[str, np.ndarray]:
             refuse_members(members, where)
             arrays = {m.filename.removesuffix(".npy"): _member(archive, m, where) for m in members}
     except DAMAGE as error:
-        raise refuse("archive", where, f"not a sound npz file: {error}") from error
+        raise refusal("archive", where, f"not a sound npz file: {error}") from error
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
-        raise refuse("archive", where, f"without {', '.join(missing)}")
+        raise refusal("archive", where, f"without {', '.join(missing)}")
     return arrays
 
 
@@ -61,16 +61,16 @@ def refuse_members(members: list[zipfile.ZipInfo], where: str) -> None:
     names = [member.filename for member in members]
     for name in names:
         if name.startswith(("/", "\\")) or ".." in name:
-            raise refuse("path", where, f"the member {name[:60]!r} leads out of the archive")
+            raise refusal("path", where, f"the member {name[:60]!r} leads out of the archive")
         if name not in {f"{known}.npy" for known in TYPES}:
-            raise refuse("archive", where, f"an unknown member {name[:60]!r}")
+            raise refusal("archive", where, f"an unknown member {name[:60]!r}")
     if len(set(names)) < len(names):
-        raise refuse("archive", where, "the same member twice")
+        raise refusal("archive", where, "the same member twice")
     total = sum(member.file_size for member in members)
     if total > ARRAYS_BYTES:
-        raise refuse("size", where, f"unpacks to {total:,} bytes; {ARRAYS_BYTES:,} at most")
+        raise refusal("size", where, f"unpacks to {total:,} bytes; {ARRAYS_BYTES:,} at most")
     if any(member.flag_bits & 1 for member in members):
-        raise refuse("archive", where, "encrypted")
+        raise refusal("archive", where, "encrypted")
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np.ndarray:
@@ -78,20 +78,20 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> np
     with archive.open(member) as stream:
         shape, fortran, kind = _header(stream, where)
         if kind.hasobject or kind.str != TYPES[name] or fortran:
-            raise refuse("archive", where, f"{name} is of type {kind.str}, not {TYPES[name]}")
+            raise refusal("archive", where, f"{name} is of type {kind.str}, not {TYPES[name]}")
         if len(shape) > 3 or any(type(size) is not int or not 0 <= size < 10**9 for size in shape):
-            raise refuse("archive", where, f"{name} has the shape {shape}")
+            raise refusal("archive", where, f"{name} has the shape {shape}")
         size = int(np.prod(shape, dtype=object)) * kind.itemsize
         if size > member.file_size:
-            raise refuse("archive", where, f"{name} claims {size:,} bytes and has {member.file_size:,}")
+            raise refusal("archive", where, f"{name} claims {size:,} bytes and has {member.file_size:,}")
         data = stream.read(size + 1)
     if len(data) != size:
-        raise refuse("archive", where, f"{name} holds {len(data):,} bytes, its shape asks for {size:,}")
+        raise refusal("archive", where, f"{name} holds {len(data):,} bytes, its shape asks for {size:,}")
     return np.frombuffer(data, kind).reshape(shape).copy()
 
 
 def _header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = npy.read_magic(stream)
     if version != (1, 0):
-        raise refuse("archive", where, f"npy version {version}")
+        raise refusal("archive", where, f"npy version {version}")
     return npy.read_array_header_1_0(stream, max_header_size=HEADER)

@@ -19,7 +19,7 @@ from bgbench.leaderboard.ledger import (
     refuse_pending,
     scores_of,
 )
-from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
 from bgbench.leaderboard.rules import SCORE_RELATIVE
 from bgbench.leaderboard.validate import SILENT, validate
@@ -37,9 +37,9 @@ def entry_folders(board: Path) -> list[Path]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in paths:
         if path.is_symlink():
-            raise refuse("link", path.name, "a symbolic link")
+            raise refusal("link", path.name, "a symbolic link")
         if not path.is_dir():
-            raise refuse("layout", path.name, "has no place among the entries")
+            raise refusal("layout", path.name, "has no place among the entries")
     return paths
 
 
@@ -129,7 +129,7 @@ def accept(
         board: the folder with `records/` and `ledger/`.
         why: what changed, for an entry that was published before.
         elsewhere: folder with arrays that the entry does not hold itself.
-        progress: hears which cell is being recomputed.
+        progress: called with the name of the cell being recomputed.
 
     Returns:
         The new event; None if the board holds this very entry with this verdict.
@@ -206,7 +206,7 @@ def validate_board(
         board: the folder with `records/` and `ledger/`.
         base: the board as it was. Entries that are the same there are not recomputed.
         elsewhere: folder with arrays that the entries do not hold themselves.
-        progress: hears which cell is being recomputed.
+        progress: called with the name of the cell being recomputed.
 
     Raises:
         Refused: if the board itself cannot be read.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -21,12 +22,19 @@ MARKERS = (
 )
 
 
+class ChartPoint(NamedTuple):
+    """A point of a chart in the units of its axes, both above zero."""
+
+    x: float
+    y: float
+
+
 @dataclass(frozen=True)
 class Line:
-    """A named series of (x, y) points, all above zero; `style` is its number, None for grey."""
+    """A named series of points; `style` is its number, None for grey."""
 
     name: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[ChartPoint]
     style: int | None
     control: bool = False
 
@@ -37,25 +45,25 @@ def marker(style: int) -> str:
 
 
 def line_chart(
-    lines: Sequence[Line], floor: Sequence[tuple[float, float]], x_label: str, y_label: str, description: str
+    lines: Sequence[Line], floor: Sequence[ChartPoint], x_label: str, y_label: str, description: str
 ) -> Markup:
     """Series on logarithmic axes, the noise floor dotted; empty without points.
 
     Args:
-        lines: the series, of (x, y) points above zero.
-        floor: (x, y) points of the noise floor.
+        lines: the series.
+        floor: the points of the noise floor.
         x_label: below the axis.
         y_label: beside the axis.
         description: for those who cannot see the picture.
     """
     points = [point for line in lines for point in line.points]
-    x = scale((p[0] for p in points), LEFT, WIDTH - RIGHT)
-    y = scale((p[1] for p in [*points, *floor]), HEIGHT - BOTTOM, TOP)
+    x = scale((p.x for p in points), LEFT, WIDTH - RIGHT)
+    y = scale((p.y for p in [*points, *floor]), HEIGHT - BOTTOM, TOP)
     if x is None or y is None:
         return Markup("")
     parts = [_axes(x, y, x_label, y_label)]
     if floor:
-        parts.append(f'<path class="floor" d="{_path([p for p in floor if p[0] <= x.high], x, y)}"/>')
+        parts.append(f'<path class="floor" d="{_path([p for p in floor if p.x <= x.high], x, y)}"/>')
     ordered = sorted(lines, key=lambda line: line.style is not None)
     parts += [_series(line, x, y) for line in ordered if line.points]
     return Markup(
@@ -87,8 +95,8 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> str:
     return "".join(parts)
 
 
-def _path(points: Sequence[tuple[float, float]], x: Scale, y: Scale) -> str:
-    return "M" + "L".join(f"{x(a)},{y(b)}" for a, b in points)
+def _path(points: Sequence[ChartPoint], x: Scale, y: Scale) -> str:
+    return "M" + "L".join(f"{x(p.x)},{y(p.y)}" for p in points)
 
 
 def _series(line: Line, x: Scale, y: Scale) -> str:
@@ -96,9 +104,9 @@ def _series(line: Line, x: Scale, y: Scale) -> str:
     dash = " control" if line.control else ""
     shape = marker(line.style or 0)
     marks = "".join(
-        f'<path class="mark" transform="translate({x(a)},{y(b)})" d="{shape}"><title>{escape(line.name)}: '
-        f"{b:.3g} at {a:,.3g}</title></path>"
-        for a, b in line.points
+        f'<path class="mark" transform="translate({x(p.x)},{y(p.y)})" d="{shape}"><title>{escape(line.name)}'
+        f": {p.y:.3g} at {p.x:,.3g}</title></path>"
+        for p in line.points
     )
     return f'<g class="{kind}{dash}"><path class="line" d="{_path(line.points, x, y)}"/>{marks}</g>'
 

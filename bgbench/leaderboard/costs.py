@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.folders import CURVE
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.reports import curves
 from bgbench.reports.breakeven import Payback, systems_until
 from bgbench.reports.curves import Point
@@ -40,9 +41,9 @@ def points_of(files: EntryFiles) -> list[Point]:
     try:
         stored = Curve.model_validate(files.curve)
     except ValidationError as error:
-        raise refuse("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
+        raise refusal("curve", CURVE, f"is not a curve: {first_fault(error)}") from error
     if stored.records != [record.id for record in files.records if record.status == "ok"]:
-        raise refuse("curve", CURVE, "is of other records than these")
+        raise refusal("curve", CURVE, "is of other records than these")
     return [Point(**point.model_dump()) for point in stored.points]
 
 
@@ -75,9 +76,16 @@ class Untrained:
     points: Sequence[Point]
 
 
+class PaidBack(NamedTuple):
+    """The name of an untrained entry, and when training is paid back against it."""
+
+    other: str
+    payback: Payback
+
+
 def paid_back(
     hours: float, mine: Sequence[Point], others: Sequence[Untrained], metric: str
-) -> tuple[str, Payback] | None:
+) -> PaidBack | None:
     """The untrained entry against which training is paid back soonest, and when that is.
 
     It is `never` only where it is so against all of them.
@@ -97,8 +105,8 @@ def paid_back(
     for other in others:
         back = systems_until(hours, mine, other.points, metric)
         if back is not None:
-            paybacks.append((other.name, back))
-    return min(paybacks, key=lambda item: _soonest(item[1]), default=None)
+            paybacks.append(PaidBack(other.name, back))
+    return min(paybacks, key=lambda item: _soonest(item.payback), default=None)
 
 
 def _soonest(back: Payback) -> tuple[int, float]:

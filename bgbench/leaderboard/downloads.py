@@ -54,10 +54,10 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
         if interval is not None:
             values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
         if name in RANKED:
-            low, high = row.ranks.get(name, (None, None))
+            rank = row.ranks.get(name)
             values |= {
-                f"{name}_rank_low": low,
-                f"{name}_rank_high": high,
+                f"{name}_rank_low": rank and rank.first,
+                f"{name}_rank_high": rank and rank.last,
                 f"{name}_floor": row.floors.get(name),
             }
     return values | {

@@ -12,7 +12,7 @@ from pydantic import Field
 from bgbench.core.files import Strict, sha256_file
 from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.reports.comparability import Comparability, not_verified
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
@@ -140,13 +140,13 @@ def open_entry(folder: Path) -> EntryFiles:
     names = [cell.name for cell in plan.cells]
     for name in names:
         if not CELL.fullmatch(name):
-            raise refuse("path", PLAN, f"the cell {name[:60]!r} cannot be a file name")
+            raise refusal("path", PLAN, f"the cell {name[:60]!r} cannot be a file name")
     if len(set(names)) < len(names) or not names:
-        raise refuse("schema", PLAN, "no cell, or the same cell twice")
+        raise refusal("schema", PLAN, "no cell, or the same cell twice")
     present = sorted(path.name for path in (folder / "cells").glob("*"))
     strays = set(present) - {f"{name}.json" for name in names}
     if strays:
-        raise refuse("layout", f"cells/{min(strays)}", "is not a cell of the plan")
+        raise refusal("layout", f"cells/{min(strays)}", "is not a cell of the plan")
     records = [
         read_model(folder / "cells" / f"{name}.json", Record) for name in names if f"{name}.json" in present
     ]

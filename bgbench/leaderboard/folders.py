@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES, FOLDER_FILES
 
 ENTRY, VERDICT, PLAN, CURVE = "entry.json", "verdict.json", "run.json", "curve.json"
@@ -18,27 +18,29 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 def refuse_layout(folder: Path) -> None:
     """Raise Refused for anything in `folder` that a submission does not have, before any of it is read."""
     if folder.is_symlink() or not folder.is_dir():
-        raise refuse("layout", folder.name, "no such folder")
+        raise refusal("layout", folder.name, "no such folder")
     if not NAME.fullmatch(folder.name):
-        raise refuse("path", folder.name[:60], "entries are named in lower case: letters, digits, . _ -")
+        raise refusal("path", folder.name[:60], "entries are named in lower case: letters, digits, . _ -")
     total = count = 0
     for path, entry in _walk(folder, folder):
         where = path.as_posix()
         kind = entry.stat(follow_symlinks=False)
         if not (stat.S_ISREG(kind.st_mode) or stat.S_ISDIR(kind.st_mode)):
-            raise refuse("link", where, "neither a plain file nor a folder")
+            raise refusal("link", where, "neither a plain file nor a folder")
         if kind.st_nlink > 1 and stat.S_ISREG(kind.st_mode):
-            raise refuse("link", where, "a hard link")
+            raise refusal("link", where, "a hard link")
         if not _known(path, stat.S_ISDIR(kind.st_mode)):
-            raise refuse("layout", where, "has no place in a submission")
+            raise refusal("layout", where, "has no place in a submission")
         total, count = total + kind.st_size, count + 1
         if count > FOLDER_FILES:
-            raise refuse("size", folder.name, f"more than {FOLDER_FILES:,} files")
+            raise refusal("size", folder.name, f"more than {FOLDER_FILES:,} files")
     if total > FOLDER_BYTES:
-        raise refuse("size", folder.name, f"{total:,} bytes; {FOLDER_BYTES:,} at most: publish arrays by URL")
+        raise refusal(
+            "size", folder.name, f"{total:,} bytes; {FOLDER_BYTES:,} at most: publish arrays by URL"
+        )
     for name in (ENTRY, PLAN):
         if not (folder / name).is_file():
-            raise refuse("layout", name, "is missing")
+            raise refusal("layout", name, "is missing")
 
 
 def _walk(folder: Path, root: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:

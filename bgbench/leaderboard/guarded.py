@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import JSON_BYTES, JSON_DEPTH, STRING_LENGTH
 
 MARKUP = re.compile(r"<\s*[a-zA-Z!/?]|javascript\s*:|&#", re.IGNORECASE)
@@ -37,7 +37,7 @@ def read_model(path: Path, model: type[Model]) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise refuse("schema", path.name, f"{where}: {first['msg']}") from error
+        raise refusal("schema", path.name, f"{where}: {first['msg']}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -48,28 +48,28 @@ def read_json(path: Path) -> Any:
     """
     size = path.stat().st_size
     if size > JSON_BYTES:
-        raise refuse("size", path.name, f"{size:,} bytes of JSON; {JSON_BYTES:,} at most")
+        raise refusal("size", path.name, f"{size:,} bytes of JSON; {JSON_BYTES:,} at most")
     name = path.name
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(items)
         if len(values) < len(items):
             twice = Counter(key for key, _ in items).most_common(1)[0][0]
-            raise refuse("duplicate", name, f"the key {twice[:40]!r} stands twice in one object")
+            raise refusal("duplicate", name, f"the key {twice[:40]!r} stands twice in one object")
         return values
 
     def constant(word: str) -> Any:
-        raise refuse("nonfinite", name, f"{word} is not a number")
+        raise refusal("nonfinite", name, f"{word} is not a number")
 
     def integer(word: str) -> int:
         if len(word) > DIGITS:
-            raise refuse("json", name, f"an integer of {len(word):,} digits")
+            raise refusal("json", name, f"an integer of {len(word):,} digits")
         return int(word)
 
     def number(word: str) -> float:
         value = float(word)
         if value in (float("inf"), -float("inf")):
-            raise refuse("nonfinite", name, f"{word[:40]} is beyond every finite number")
+            raise refusal("nonfinite", name, f"{word[:40]} is beyond every finite number")
         return value
 
     try:
@@ -78,9 +78,9 @@ def read_json(path: Path) -> Any:
             text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer, parse_float=number
         )
     except RecursionError as error:
-        raise refuse("json", name, f"nested deeper than {JSON_DEPTH} levels") from error
+        raise refusal("json", name, f"nested deeper than {JSON_DEPTH} levels") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise refuse("json", name, f"not JSON: {error}") from error
+        raise refusal("json", name, f"not JSON: {error}") from error
     refuse_strings(value, name)
     return value
 
@@ -88,7 +88,7 @@ def read_json(path: Path) -> Any:
 def refuse_strings(value: Any, where: str, key: str = "", depth: int = 0) -> None:
     """Raise Refused for a string, key or depth that no file of the board may have."""
     if depth > JSON_DEPTH:
-        raise refuse("json", where, f"nested deeper than {JSON_DEPTH} levels")
+        raise refusal("json", where, f"nested deeper than {JSON_DEPTH} levels")
     if isinstance(value, str):
         refuse_text(value, where, key)
     elif isinstance(value, Mapping):
@@ -103,12 +103,12 @@ def refuse_strings(value: Any, where: str, key: str = "", depth: int = 0) -> Non
 def refuse_text(text: str, where: str, key: str) -> None:
     """Raise Refused for markup, control or direction characters, or a string too long."""
     if len(text) > STRING_LENGTH:
-        raise refuse("size", where, f"{key}: a string of {len(text):,} characters")
+        raise refusal("size", where, f"{key}: a string of {len(text):,} characters")
     markup = (TAGS if key == "error" else MARKUP).search(text)
     if markup:
-        raise refuse("markup", where, f"{key}: {markup[0]!r} looks like markup")
+        raise refusal("markup", where, f"{key}: {markup[0]!r} looks like markup")
     if text.isprintable():
         return
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"), None)
     if odd is not None:
-        raise refuse("markup", where, f"{key}: the control character U+{ord(odd):04X}")
+        raise refusal("markup", where, f"{key}: the control character U+{ord(odd):04X}")

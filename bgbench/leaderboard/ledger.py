@@ -12,7 +12,7 @@ from bgbench.core.files import Strict
 from bgbench.leaderboard.entries import EntryFiles, Tier, digest_of
 from bgbench.leaderboard.folders import NAME
 from bgbench.leaderboard.guarded import read_model
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 
 LEDGER, RECORDS = "ledger", "records"
 PENDING = ".pending"
@@ -65,10 +65,10 @@ def read_ledger(board: Path) -> Ledger:
     events = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_symlink() or not path.is_file():
-            raise refuse("link", f"{LEDGER}/{path.name}", "not a plain file")
+            raise refusal("link", f"{LEDGER}/{path.name}", "not a plain file")
         event = read_model(path, Event)
         if path.name != file_name(event):
-            raise refuse("ledger", f"{LEDGER}/{path.name}", f"holds {file_name(event)}")
+            raise refusal("ledger", f"{LEDGER}/{path.name}", f"holds {file_name(event)}")
         events.append(event)
     return Ledger(events)
 
@@ -77,7 +77,7 @@ def refuse_pending(board: Path) -> None:
     """Raise Refused where a publication was interrupted: entries and ledger may not belong together."""
     if os.path.lexists(board / PENDING):
         text = "a publication was interrupted; `bgbench leaderboard accept` it again, which finishes it"
-        raise refuse("layout", PENDING, text)
+        raise refusal("layout", PENDING, text)
 
 
 def file_name(event: Event) -> str:

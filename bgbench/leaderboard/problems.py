@@ -26,6 +26,6 @@ class Refused(BgbenchError):
         super().__init__(f"refused: {problems[0]}{rest}")
 
 
-def refuse(reason: str, where: str, text: str) -> Refused:
-    """The refusal of one problem, to be raised."""
+def refusal(reason: str, where: str, text: str) -> Refused:
+    """Make the exception for one problem: `raise refusal(…)`."""
     return Refused(Problem(reason, where, text))

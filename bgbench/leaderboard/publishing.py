@@ -23,7 +23,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.leaderboard.folders import refuse_layout
 from bgbench.leaderboard.guarded import read_model
 from bgbench.leaderboard.ledger import LEDGER, PENDING, RECORDS, Event, file_name
-from bgbench.leaderboard.problems import refuse
+from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES
 
 STAGING = ".staging-"
@@ -132,10 +132,10 @@ def _read(name: str, folder: int, most: int) -> bytes:
     handle = _open(name, os.O_NONBLOCK, folder)
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise refuse("link", name, "neither a plain file nor a folder")
+            raise refusal("link", name, "neither a plain file nor a folder")
         data = stream.read(most + 1)
     if len(data) > most:
-        raise refuse("size", name, f"more than {FOLDER_BYTES:,} bytes with the files before it")
+        raise refusal("size", name, f"more than {FOLDER_BYTES:,} bytes with the files before it")
     return data
 
 
@@ -144,7 +144,7 @@ def _open(path: Path | str, flags: int, folder: int | None = None) -> int:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | flags, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise refuse("link", Path(path).name, "became a link while it was copied") from error
+            raise refusal("link", Path(path).name, "became a link while it was copied") from error
         raise
 
 
@@ -162,7 +162,7 @@ def publish(board: Path, staging: Path) -> None:
     """
     for path in (staging / LEDGER).iterdir():
         if (board / LEDGER / path.name).exists():
-            raise refuse("ledger", path.name, "is there already")
+            raise refusal("ledger", path.name, "is there already")
     with in_one_line(board):
         (board / RECORDS).mkdir(exist_ok=True)
         (board / LEDGER).mkdir(exist_ok=True)
@@ -202,13 +202,13 @@ def _renames_left(board: Path) -> list[tuple[Path, Path]]:
     pending = board / PENDING
     for folder in (pending, pending / RECORDS, pending / LEDGER):
         if folder.is_symlink() or not folder.is_dir():
-            raise refuse("layout", PENDING, "is not what an interrupted publication leaves; delete it")
+            raise refusal("layout", PENDING, "is not what an interrupted publication leaves; delete it")
     paths = list((pending / LEDGER).iterdir())
     if not paths:
         return []
     event = read_model(paths[0], Event)
     if [path.name for path in paths] != [file_name(event)]:
-        raise refuse("ledger", PENDING, f"holds another event than {file_name(event)} alone; delete it")
+        raise refusal("ledger", PENDING, f"holds another event than {file_name(event)} alone; delete it")
     entry, place = pending / RECORDS / event.entry, board / RECORDS / event.entry
     renames = []
     if entry.exists():

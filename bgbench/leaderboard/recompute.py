@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -93,15 +93,18 @@ def recompute(
             problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
                 return CellCheck(problems)
-        n, difference, fault = energies(stored, bench, random)
-        if fault:
-            return CellCheck((Problem("energies", where, fault),), n, difference)
+        evaluation = energies(stored, bench, random)
+        if evaluation.fault:
+            problem = Problem("energies", where, evaluation.fault)
+            return CellCheck((problem,), evaluation.evaluated, evaluation.largest)
         try:
             judged = judge(estimate_of(stored, record), bench)
         except BgbenchError as error:
             problem = Problem("metrics", record.cell.name, f"cannot be judged: {error}")
-            return CellCheck((problem,), n, difference)
-        return CellCheck(tuple(metrics(record, judged)), n, difference, judged.measured.scores)
+            return CellCheck((problem,), evaluation.evaluated, evaluation.largest)
+        return CellCheck(
+            tuple(metrics(record, judged)), evaluation.evaluated, evaluation.largest, judged.measured.scores
+        )
 
 
 def shapes(
@@ -174,9 +177,15 @@ def samples(
         )
 
 
-def energies(
-    stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator
-) -> tuple[int, float, str]:
+class EnergyCheck(NamedTuple):
+    """How many energies were evaluated, the largest |Δu| in kT, and a sentence about false ones, or ""."""
+
+    evaluated: int
+    largest: float
+    fault: str
+
+
+def energies(stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator) -> EnergyCheck:
     """Evaluate the energies of a random subset again, half of it drawn by weight.
 
     A stored energy of +inf is right if its point has no weight, or if the true energy is a clash.
@@ -185,9 +194,6 @@ def energies(
         stored: the cell's arrays.
         bench: the cell's system with its energy.
         random: chooses the subset.
-
-    Returns:
-        How many energies were evaluated, the largest |Δu| in kT, and a sentence about false ones, or "".
     """
     x, u, log_w = stored["x"], stored["u"], stored["log_w"]
     weight = np.exp(log_w - log_w.max())
@@ -208,7 +214,7 @@ def energies(
     fault = (
         f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
     )
-    return len(pick), largest, fault if false else ""
+    return EnergyCheck(len(pick), largest, fault if false else "")
 
 
 def metrics(record: Record, judged: Judgement) -> Iterator[Problem]:

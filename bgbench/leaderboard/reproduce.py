@@ -12,7 +12,7 @@ from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import VERDICT
 from bgbench.leaderboard.ledger import LEDGER, RECORDS, file_name, publication, read_ledger
-from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
 from bgbench.leaderboard.rules import RANKED, REPRODUCED_ERRORS
 from bgbench.reports.comparability import comparability_of
@@ -40,7 +40,7 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     refuse_unlike(files, again)
     faults = verify(again) or [str(difference) for difference in replay(again)]
     if faults:
-        raise refuse("reproduction", run.name, faults[0])
+        raise refusal("reproduction", run.name, faults[0])
     records = [record for record in again.records() if record.status == "ok"]
     gaps = {metric: gap(list(files.records), records, metric) for metric in (*RANKED, "ess")}
     errors = {metric: value for metric, value in gaps.items() if value is not None}
@@ -52,14 +52,14 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     if far or not errors:
         raise Refused(*(far or [Problem("reproduction", name, "no metric in common")]))
     if files.verdict is None or files.tier == "reported":
-        raise refuse("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
+        raise refusal("reproduction", name, "recompute it first: `bgbench leaderboard accept`")
     verdict = files.verdict.model_copy(update={"tier": "reproduced", "reproduction": errors})
     seeds = ", ".join(str(seed) for seed in sorted({record.cell.seed for record in records}))
     with staged(board) as staging, locked(board):
         copy = staging / RECORDS / name
         copy_entry(folder, copy)
         if digest_of(copy) != verdict.digest:
-            raise refuse("reproduction", name, "was changed while it was compared; try again")
+            raise refusal("reproduction", name, "was changed while it was compared; try again")
         write_json(copy / VERDICT, verdict)
         number = read_ledger(board).next_number(name)
         event = publication(open_entry(copy), "reproduced", number, f"reproduced on seeds {seeds}")
@@ -72,24 +72,24 @@ def refuse_unlike(files: EntryFiles, again: RunFolder) -> None:
     """Raise Refused unless the run is of the same things, on other seeds, and later."""
     mine, theirs = again.plan, files.plan
     for sentence in comparability_of(again).differences(files.comparability, "the run", "the submission"):
-        raise refuse("reproduction", again.path.name, sentence)
+        raise refusal("reproduction", again.path.name, sentence)
     for field in ("sampler", "estimator"):
         if getattr(mine, field) != getattr(theirs, field):
-            raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
+            raise refusal("reproduction", again.path.name, f"another {field} than the submission's")
     for field in ("references", "weights_sha256", "plugins"):
         if getattr(mine.inputs, field) != getattr(theirs.inputs, field):
-            raise refuse("reproduction", again.path.name, f"another {field} than the submission's")
+            raise refusal("reproduction", again.path.name, f"another {field} than the submission's")
     one, other = mine.cells[0], theirs.cells[0]
     if (one.options, one.estimator_options) != (other.options, other.estimator_options):
-        raise refuse("reproduction", again.path.name, "other options than the submission's")
+        raise refusal("reproduction", again.path.name, "other options than the submission's")
     if {cell.seed for cell in mine.cells} & {cell.seed for cell in theirs.cells}:
-        raise refuse(
+        raise refusal(
             "reproduction", again.path.name, "seeds of the submission; they must be fixed afterwards"
         )
     if {cell.system for cell in mine.cells} != {cell.system for cell in theirs.cells} or again.missing():
-        raise refuse("reproduction", again.path.name, "not every system was run")
+        raise refusal("reproduction", again.path.name, "not every system was run")
     if mine.created < theirs.created:
-        raise refuse("reproduction", again.path.name, "older than the submission")
+        raise refusal("reproduction", again.path.name, "older than the submission")
 
 
 def gap(submitted: list[Record], again: list[Record], metric: str) -> float | None:

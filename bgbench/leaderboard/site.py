@@ -37,7 +37,7 @@ def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None]
         board: the folder with `records/` and `ledger/`.
         out: the folder of the site; an older site there is replaced.
         url: where the site will be, for the feed's links.
-        progress: hears which page is being written.
+        progress: called with the name of the page being written.
 
     Raises:
         Refused: for an entry that cannot be read safely.

@@ -12,7 +12,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file, write_json
 from bgbench.leaderboard.entries import Entry, EntryFiles, Remote, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
-from bgbench.leaderboard.problems import Problem, Refused, refuse
+from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES
 from bgbench.leaderboard.validate import SILENT, validate
 from bgbench.reports.breakeven import is_control
@@ -47,7 +47,7 @@ def submit(
             its sampler is registered as one.
         arrays_url: if given, arrays stay out of the entry: FILE is at `arrays_url/FILE`; if it is "", with
             the authors, who may no longer have all of them.
-        progress: hears which cell is being recomputed.
+        progress: called with the name of the cell being recomputed.
 
     Raises:
         Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
@@ -60,9 +60,9 @@ def submit(
     fields.setdefault("control", is_control(source))
     target = to / name
     if not NAME.fullmatch(name):
-        raise refuse("path", name[:60], "entries are named in lower case: letters, digits, . _ -")
+        raise refusal("path", name[:60], "entries are named in lower case: letters, digits, . _ -")
     if target.exists():
-        raise refuse("layout", str(target), "is there already; choose another --name, or delete it")
+        raise refusal("layout", str(target), "is there already; choose another --name, or delete it")
     try:
         _pack(source, target, fields, arrays_url)
         validate(target, source.path / "arrays", progress=progress).required()
@@ -83,7 +83,7 @@ def refuse_unfinished(run: RunFolder) -> None:
     absent = [cell.name for cell in run.plan.cells if cell.name not in recorded]
     if absent:
         text = f"{len(absent)} of {len(run.plan.cells)} cells never ran ({absent[0]} …); finish with --resume"
-        raise refuse("incomplete", run.path.name, text)
+        raise refusal("incomplete", run.path.name, text)
 
 
 def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: str | None) -> None:
@@ -103,7 +103,7 @@ def _pack(source: RunFolder, target: Path, fields: dict[str, Any], arrays_url: s
         write_json(target / ENTRY, Entry(**{"pin": pin, **fields, "remote": remote}))
     except ValidationError as error:
         first = error.errors()[0]
-        raise refuse("schema", ENTRY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise refusal("schema", ENTRY, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def pin_of(made_by: str, source: str | None) -> str:
@@ -129,7 +129,7 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
             continue
         gone = url == "" and not path.exists()
         if not gone and (not path.is_file() or sha256_file(path) != record.arrays.sha256):
-            raise refuse("hash", f"arrays/{path.name}", "missing, or changed since the run")
+            raise refusal("hash", f"arrays/{path.name}", "missing, or changed since the run")
         size = None if gone else path.stat().st_size
         total += size or 0
         if url is not None:
@@ -137,7 +137,7 @@ def _arrays(source: RunFolder, records: list[Record], target: Path, url: str | N
             remote[record.cell.name] = Remote(url=address, sha256=record.arrays.sha256, size=size)
         elif total > FOLDER_BYTES:
             text = f"over {FOLDER_BYTES:,} bytes of arrays: publish them, give --arrays-url; or --no-arrays"
-            raise refuse("size", source.path.name, text)
+            raise refusal("size", source.path.name, text)
         else:
             shutil.copyfile(path, target / "arrays" / path.name)
     return remote

@@ -12,14 +12,13 @@ import numpy as np
 
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
-from bgbench.leaderboard.costs import Costs, Untrained, costs_of, paid_back, points_of
+from bgbench.leaderboard.costs import Costs, PaidBack, Untrained, costs_of, paid_back, points_of
 from bgbench.leaderboard.entries import EntryFiles, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
-from bgbench.reports.breakeven import Payback
 from bgbench.reports.comparability import Comparability
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import means_something
-from bgbench.reports.statistics import Interval, interval, rank_intervals
+from bgbench.reports.statistics import Interval, RankRange, interval, rank_intervals
 
 WORST = ("seen", "unknown", "similar", "unseen")
 
@@ -86,11 +85,11 @@ class TableRow:
     files: EntryFiles
     label: str
     intervals: dict[str, Interval]
-    ranks: dict[str, tuple[int, int]]
+    ranks: dict[str, RankRange]
     floors: dict[str, float]
     costs: Costs
     points: tuple[Point, ...]
-    back: tuple[str, Payback] | None
+    back: PaidBack | None
     leakage: str
     missing: list[tuple[str, str]]
 
@@ -145,7 +144,7 @@ def _key_of(files: EntryFiles, groups: Mapping[Key, Sequence[EntryFiles]]) -> Ke
 def _table(key: Key, entries: list[EntryFiles]) -> Table:
     ranked = [files for files in entries if not files.missing and not files.entry.control]
     better = {name: plugins().metrics[name].better for name in SHOWN if name in plugins().metrics}
-    ranks: dict[str, dict[str, tuple[int, int]]] = {}
+    ranks: dict[str, dict[str, RankRange]] = {}
     for metric in RANKED:
         tables = {files.name: values(files, metric, ranked=True) for files in ranked if has(files, metric)}
         for name, rank in rank_intervals(tables, better[metric]).items():
@@ -161,15 +160,15 @@ def _table(key: Key, entries: list[EntryFiles]) -> Table:
     return Table(key, ordered, next((row.floors for row in ordered if not row.missing), {}))
 
 
-def _order(row: TableRow) -> tuple[bool, bool, tuple[int, int], float, str]:
-    low, high = row.ranks.get(ORDER, (10**6, 10**6))
+def _order(row: TableRow) -> tuple[bool, bool, RankRange, float, str]:
+    rank = row.ranks.get(ORDER, RankRange(10**6, 10**6))
     mean = row.intervals[ORDER].mean if ORDER in row.intervals else math.inf
-    return row.files.entry.control, bool(row.missing), (low, high), mean, row.name
+    return row.files.entry.control, bool(row.missing), rank, mean, row.name
 
 
 def _row(
     files: EntryFiles,
-    ranks: dict[str, tuple[int, int]],
+    ranks: dict[str, RankRange],
     points: tuple[Point, ...],
     untrained: Sequence[Untrained],
 ) -> TableRow:

@@ -57,7 +57,7 @@ def validate(
         folder: the entry.
         elsewhere: folder with arrays that the entry does not hold itself, downloaded by hand.
         seed: chooses the energies that are evaluated again; by default a number that nobody knows before.
-        progress: hears which cell is being recomputed.
+        progress: called with the name of the cell being recomputed.
 
     Returns:
         The problems of the first stage that has any; without problems the verdict.

@@ -7,13 +7,13 @@ from typing import Any
 from markupsafe import Markup
 
 from bgbench.core.plugins import plugins
-from bgbench.leaderboard.charts import COLOURS, Line, dot_chart, interval_bar, line_chart, marker
+from bgbench.leaderboard.charts import COLOURS, ChartPoint, Line, dot_chart, interval_bar, line_chart, marker
+from bgbench.leaderboard.costs import PaidBack
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.metrics.names import CURVES
-from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import ARROWS, means_something, value_of
 from bgbench.reports.statistics import rank_text
@@ -127,7 +127,7 @@ def _cell(row: TableRow, name: str, across: Scale | None, table: Table) -> dict[
         "interval": interval.ends(number),
         "rank": rank_text(rank),
         "bar": bar,
-        "first": rank is not None and rank[0] == 1,
+        "first": rank is not None and rank.first == 1,
         "why": "",
     }
 
@@ -136,12 +136,12 @@ def _sortable(value: float | None, text: str) -> dict[str, str]:
     return {"sort": "" if value is None else repr(value), "text": text}
 
 
-def _back(soonest: tuple[str, Payback] | None) -> dict[str, str]:
+def _back(soonest: PaidBack | None) -> dict[str, str]:
     if soonest is None:
         return {"sort": "", "text": "–", "against": ""}
-    name, back = soonest
+    back = soonest.payback
     place = f"{number(back.error)} {plugins().metrics[ORDER].unit}".strip()
-    against = f"against {name.split('-')[0]} at {place}"
+    against = f"against {soonest.other.split('-')[0]} at {place}"
     if back.systems is None:
         return {"sort": "", "text": "not known", "against": against}
     if math.isinf(back.systems):
@@ -159,7 +159,7 @@ def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
     measured: Sequence[Point] = next((row.points for row in rows if row.points), ())
     shown = []
     for metric in CURVES:
-        floors = [(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
+        floors = [ChartPoint(float(p.evaluations), p.floors[metric]) for p in measured if metric in p.floors]
         for axis, x_label in AXES:
             lines = [_line(row, metric, axis, styles) for row in rows]
             unit = plugins().metrics[metric].unit
@@ -174,7 +174,7 @@ def curves_view(table: Table, only: str = "") -> list[dict[str, Any]]:
 
 def _line(row: TableRow, metric: str, axis: str, styles: dict[str, int]) -> Line:
     points = [
-        (float(getattr(point, axis)), point.metrics[metric])
+        ChartPoint(float(getattr(point, axis)), point.metrics[metric])
         for point in row.points
         if point.metrics.get(metric, 0.0) > 0 and getattr(point, axis) > 0
     ]

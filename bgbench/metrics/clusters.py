@@ -51,8 +51,8 @@ def initial_centres(points: np.ndarray, n_clusters: int, random_state: np.random
     centres = [random_state.choice(len(points), p=np.full(len(points), 1 / len(points)))]
     nearest = squared_distances(points, points[centres])[0]
     while len(centres) < n_clusters:
-        drawn = random_state.uniform(size=n_candidates) * nearest.sum()
-        candidates = np.searchsorted(np.cumsum(nearest), drawn).clip(max=len(points) - 1)
+        thresholds = random_state.uniform(size=n_candidates) * nearest.sum()
+        candidates = np.searchsorted(np.cumsum(nearest), thresholds).clip(max=len(points) - 1)
         closer = np.minimum(nearest, squared_distances(points, points[candidates]))
         potentials = closer.sum(axis=1)
         best = np.flatnonzero(potentials <= potentials.min() * (1 + TIE))[0]

@@ -63,7 +63,10 @@ def between_sides(compute: Compute) -> Compute:
 def _check_weights(case: MetricCase) -> None:
     log_w = case.estimate.ensemble.log_w
     if bool((log_w == torch.inf).any()):
-        raise BgbenchError(f"{case.system.name}: log_w holds +inf; look at the log_q behind it")
+        raise BgbenchError(
+            f"{case.system.name}: log_w holds +inf, as where log_q is -inf at a sample; check the sampler "
+            "with `bgbench audit`"
+        )
     if not bool(torch.isfinite(log_w).any()):
         raise BgbenchError(f"{case.system.name}: every weight is zero; there is no ensemble to judge")
 

@@ -16,7 +16,13 @@ ADDRESS = re.compile(
 
 @dataclass(frozen=True)
 class HubFile:
-    """A downloaded file: local path, address, the commit that the address stood for, sha256 (hex).
+    """A downloaded file.
+
+    Attributes:
+        path: where it is on this machine.
+        address: that it was fetched by.
+        commit: that the address stood for.
+        sha256: of the file, hex.
 
     >>> HubFile(Path("weights.safetensors"), "hf:owner/name/weights.safetensors@main", "1af9336", "").commit
     '1af9336'
@@ -41,6 +47,12 @@ class HubUnreachable(BgbenchError):
 def is_hub_address(text: str) -> bool:
     """Whether `text` is meant as `hf:owner/name/path[@revision]`.
 
+    Args:
+        text: what a user wrote for a file.
+
+    Returns:
+        True for a text that begins with `hf:`.
+
     >>> is_hub_address("hf:owner/name/weights.safetensors"), is_hub_address("weights.safetensors")
     (True, False)
     """
@@ -51,6 +63,12 @@ def fetch(address: str) -> HubFile:
     """Fetch `hf:[datasets/]owner/name/path[@revision]`, unless it is in the hub's local cache already.
 
     The revision defaults to `main`; the commit it stood for is returned, and belongs in the record.
+
+    Args:
+        address: of the file.
+
+    Returns:
+        The file with its commit and its hash.
 
     Raises:
         BgbenchError: for another form of address, a file the hub lacks, or a wrong checksum.

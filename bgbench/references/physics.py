@@ -52,16 +52,16 @@ def refuse_other_physics(system: System, x: Tensor) -> None:
             "give the whole trajectory"
         )
     energy = mean_bond_energy(system, x)
-    found = f"bonds hold {energy:.2f} kT each on average instead of {USUAL:g}"
+    energies = f"bonds hold {energy:.2f} kT each on average instead of {USUAL:g}"
     if energy > HOTTEST:
         kelvin = system.temperature * energy / USUAL
         raise BgbenchError(
-            f"{found}, as at about {kelvin:.0f} K; frames of {system.temperature:g} K are needed, of this "
+            f"{energies}, as at about {kelvin:.0f} K; frames of {system.temperature:g} K are needed, of this "
             "force field"
         )
     if energy < COLDEST:
         raise BgbenchError(
-            f"{found}, as where bonds are constrained or minimised; frames without constraints are needed"
+            f"{energies}, as where bonds are constrained or minimised; frames without constraints are needed"
         )
     cis = broken_fractions(system, x)["cis"]
     if cis > MOST_CIS:

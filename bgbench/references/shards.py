@@ -23,6 +23,9 @@ def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ..
         pdbs: the archive `PART.tar`.
         part: `train`, `test` or `validation`.
 
+    Returns:
+        Atoms by sequence.
+
     Raises:
         BgbenchError: if the archive is missing or damaged.
 
@@ -65,6 +68,9 @@ def published_frames(shard: Path, topologies: Mapping[str, tuple[Atom, ...]]) ->
     Args:
         shard: an archive `NNNN.tar`.
         topologies: atoms of each peptide (`published_atoms`).
+
+    Returns:
+        `(sequence, x)` of each frame.
 
     Raises:
         BgbenchError: for a damaged shard, an unknown peptide, a wrong number of atoms, NaN.

@@ -104,6 +104,12 @@ def read_reference(path: Path, system: System) -> Reference:
 def read_frames(path: Path) -> tuple[tuple[Atom, ...], Tensor]:
     """Atoms and positions `(n, atoms, 3)` nm of a reference or training file, in the file's order.
 
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        Atoms, and positions `(n, atoms, 3)` in nm, float32.
+
     Raises:
         BgbenchError: if the file is damaged.
 
@@ -143,6 +149,12 @@ def _atoms(arrays: dict[str, np.ndarray]) -> tuple[Atom, ...]:
 def read_energies(path: Path) -> Tensor:
     """Energies `(n,)` kT of the frames of a reference or training file, of their positions before rounding.
 
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        `(n,)` in kT, float64.
+
     Raises:
         BgbenchError: if the file is damaged.
 
@@ -159,6 +171,12 @@ def read_energies(path: Path) -> Tensor:
 
 def evaluations_of(path: Path) -> int:
     """Energy evaluations that a reference or training file cost, as its certificate says.
+
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        Evaluations, one a conformer.
 
     Raises:
         BgbenchError: if the file or its certificate is damaged.

@@ -27,6 +27,9 @@ def held_out(*parts: str) -> frozenset[str]:
     Args:
         parts: `"test"`, `"validation"` or both; without any, both.
 
+    Returns:
+        The sequences.
+
     Raises:
         BgbenchError: for the name of another list.
 

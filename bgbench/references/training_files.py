@@ -32,7 +32,17 @@ class _Atoms:
 
 @dataclass(frozen=True, eq=False)
 class TrainingFrames:
-    """Frames `x (n, atoms, 3)` nm of the peptide `sequence`, in the order of `atoms`."""
+    """Frames of one peptide.
+
+    Attributes:
+        sequence: in one-letter codes.
+        atoms: in the order of the frames.
+        x: frames `(n, atoms, 3)` in nm.
+
+    >>> atoms = (Atom(0, "GLY", "N", "N"), Atom(0, "GLY", "CA", "C"))
+    >>> TrainingFrames("G", atoms, torch.zeros(5, 2, 3)).x.shape
+    torch.Size([5, 2, 3])
+    """
 
     sequence: str
     atoms: tuple[Atom, ...]
@@ -41,6 +51,12 @@ class TrainingFrames:
 
 def training_sequence(path: Path) -> str:
     """The peptide that a training file holds, by its atoms, whatever the file is called.
+
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        The sequence in one-letter codes.
 
     Raises:
         BgbenchError: if the file is damaged, or named after another peptide.
@@ -62,9 +78,19 @@ def training_sequence(path: Path) -> str:
 def read_training_frames(path: Path) -> TrainingFrames:
     """Read a training file.
 
+    Args:
+        path: the file, ending in `.npz`.
+
+    Returns:
+        Its frames, with their peptide.
+
     Raises:
         BgbenchError: if the file is damaged, named after another peptide, or holds frames that are impossible
             (`refuse_impossible`).
+
+    >>> from bgbench.core.resources import data_path
+    >>> read_training_frames(data_path("references", "AA.npz")).sequence
+    'AA'
     """
     sequence = training_sequence(path)
     atoms, x = read_frames(path)
@@ -83,6 +109,12 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
     Raises:
         BgbenchError: if there are no frames, or more than MOST_IMPOSSIBLE of them have a number that is not
             finite, a bond of impossible length or a D-residue.
+
+    >>> from bgbench import peptide
+    >>> system = peptide("AA")
+    >>> refuse_impossible(system.atoms, system.positions[None][:0], "frames.npz")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: frames.npz holds no frames; make or fetch it again
     """
     if not len(x):
         raise BgbenchError(f"{where} holds no frames; make or fetch it again")
@@ -90,8 +122,8 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
         raise BgbenchError(f"{where} holds positions that are not finite; make or fetch it again")
     x = x[:: -(-len(x) // MOST_FRAMES)]
     i, j = torch.tensor(template_bonds(tuple(atoms))).T
-    usual = torch.tensor([RADII.get(atom.element, RADII["C"]) for atom in atoms]).to(x)
-    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (usual[i] + usual[j])
+    covalent = torch.tensor([RADII.get(atom.element, RADII["C"]) for atom in atoms]).to(x)
+    ratio = (x[:, i] - x[:, j]).norm(dim=-1) / (covalent[i] + covalent[j])
     middle = float(ratio.median())
     if not 1 / STRETCH < middle < STRETCH and float(ratio.std()) < 0.3 * middle:
         unit = "; they look like Å: divide them by 10" if 8 < middle < 12 else ""
@@ -102,6 +134,6 @@ def refuse_impossible(atoms: Sequence[Atom], x: Tensor, where: str) -> None:
             f"{where}: {broken:.1%} of the frames have bonds of impossible length; the atoms may be in "
             "another order than listed"
         )
-    mirrored = float(is_wrong(_Atoms(atoms), x).double().mean())
-    if mirrored > MOST_IMPOSSIBLE:
-        raise BgbenchError(f"{where}: {mirrored:.1%} of the frames hold D-residues, as mirror images do")
+    wrong = float(is_wrong(_Atoms(atoms), x).double().mean())
+    if wrong > MOST_IMPOSSIBLE:
+        raise BgbenchError(f"{where}: {wrong:.1%} of the frames hold D-residues, as mirror images do")

@@ -54,8 +54,8 @@ MEANING = (
 """How to read a line of a comparison."""
 
 
-def both(system: System, other: Path | None = None) -> tuple[Reference, Reference]:
-    """The user's own reference and the packaged one, or those of `other` and of the folder in use.
+def read_pair(system: System, other: Path | None = None) -> tuple[Reference, Reference]:
+    """Read the user's own reference and the packaged one, or those of `other` and of the folder in use.
 
     Raises:
         BgbenchError: if either is missing, or they are one and the same.
@@ -74,10 +74,9 @@ def both(system: System, other: Path | None = None) -> tuple[Reference, Referenc
     return first, second
 
 
-def gaps(system: System, pair: tuple[Reference, Reference], protocol: Protocol) -> list[Gap]:
-    """Every distance of the first reference to the second, with both floors; TICs are the second's."""
-    second = pair[1]
-    first = replace(pair[0], tica=second.tica)
+def measure_gaps(system: System, first: Reference, second: Reference, protocol: Protocol) -> list[Gap]:
+    """Measure the distances of the first reference to the second, with both floors; TICs are the second's."""
+    first = replace(first, tica=second.tica)
     n = min(protocol.n_samples, first.n_samples, second.n_samples)
     case = MetricCase(system, equal(first), second, n, torch.Generator().manual_seed(0), protocol.options)
     values = compute_metrics(case, WITH_FLOOR)

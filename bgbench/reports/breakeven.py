@@ -72,7 +72,7 @@ def break_even(
     Args:
         folders: runs that can share a table.
         metric: the error by which they are compared.
-        progress: hears which cell is being scored where a curve is not stored yet.
+        progress: called with the name of the cell being scored where a curve is not stored yet.
 
     Returns:
         One value a pair; none for pairs whose curves lack the metric, none at all for a metric of which lower

@@ -19,6 +19,7 @@ from bgbench.reports.headings import means_something, unit_of
 from bgbench.reports.statistics import (
     FEWEST_VALUES,
     Interval,
+    RankRange,
     can_reject,
     difference,
     holm,
@@ -73,7 +74,7 @@ class Comparison:
     names: tuple[str, ...]
     systems: tuple[str, ...]
     intervals: dict[str, Interval]
-    ranks: dict[str, tuple[int, int]]
+    ranks: dict[str, RankRange]
     pairs: tuple[Pair, ...]
     lacking: dict[str, tuple[str, ...]]
     ranking: str = ""

@@ -68,7 +68,7 @@ def curve(folder: RunFolder, progress: Callable[[str], None] = silent) -> list[P
 
     Args:
         folder: of the run.
-        progress: hears which cell is being scored, `steps_of(folder)` times.
+        progress: called with the name of the cell being scored, `steps_of(folder)` times.
 
     Raises:
         BgbenchError: if the stored curve or a record is damaged, arrays that are needed are missing, or the
@@ -194,7 +194,7 @@ def draw_curves(
         folders: runs that can share a table.
         metrics: the errors to draw.
         path: of the figure.
-        progress: hears which cell is being scored.
+        progress: called with the name of the cell being scored.
 
     Raises:
         BgbenchError: for runs that cannot share a table (`refuse_unlike`), or a metric that none of them has.

@@ -31,7 +31,7 @@ def write_report(folders: Sequence[RunFolder], path: Path, progress: Callable[[s
     Args:
         folders: of the runs.
         path: of the page.
-        progress: hears which cell is being scored for the curves, where they are not stored yet.
+        progress: called with the name of the cell being scored for the curves, where they are not stored yet.
 
     Raises:
         BgbenchError: if a record is damaged, a folder named twice, or `path` cannot be written.

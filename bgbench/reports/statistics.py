@@ -11,6 +11,7 @@ chosen. Below `FEWEST_VALUES` values there are none.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,6 +53,16 @@ class Interval:
         if self.low is None or self.high is None:
             return ""
         return f"{number(self.low)}{between}{number(self.high)}"
+
+
+class RankRange(NamedTuple):
+    """The first and the last of the ranks 1… that a sampler takes; they are equal without a tie."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first}–{self.last}"
 
 
 def suffices(values: np.ndarray) -> bool:
@@ -141,7 +152,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, tuple[int, int]]:
+def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, RankRange]:
     """Ranks 1… that each sampler takes within 95 % of joint bootstrap draws; overlapping ones are ties.
 
     Means that differ by rounding alone share a rank.
@@ -162,7 +173,7 @@ def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, t
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
     edges = zip(low.tolist(), high.tolist(), strict=True)
-    return {name: (math.floor(a), math.ceil(b)) for name, (a, b) in zip(means, edges, strict=True)}
+    return {name: RankRange(math.floor(a), math.ceil(b)) for name, (a, b) in zip(means, edges, strict=True)}
 
 
 def tolerant_ranks(values: np.ndarray) -> np.ndarray:
@@ -184,8 +195,6 @@ def tolerant_ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def rank_text(rank: tuple[int, int] | None) -> str:
+def rank_text(rank: RankRange | None) -> str:
     """`2`, or `2–4` for a tie; empty for None."""
-    if rank is None:
-        return ""
-    return f"{rank[0]}" if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
+    return "" if rank is None else str(rank)

@@ -53,7 +53,7 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
     record = Record(
         id=folder.plan.record_id(cell),
         cell=cell,
-        budget=spent(cell, bench),
+        budget=budget_of(cell, bench),
         provenance={**provenance(), "peak_memory_mb": peak_memory()},
         **{**fields, "seconds": {**fields["seconds"], "total": time.perf_counter() - started}},
     )
@@ -125,7 +125,7 @@ def failure(error: BaseException) -> dict[str, Any]:
     return {"status": status, "error": f"{type(error).__name__}: {error}"}
 
 
-def spent(cell: Cell, bench: Bench | None) -> Budget:
+def budget_of(cell: Cell, bench: Bench | None) -> Budget:
     """What the meter says."""
     if bench is None:
         return Budget(limit=cell.budget, used=0)

@@ -20,6 +20,7 @@ from bgbench.runs.executors import AbstractExecutor, Records
 from bgbench.runs.records import Ending, Record, read_record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.subprocesses import Advanced, CellProcess, Limits
+from bgbench.runs.throttle import Throttle
 
 REPORT_EVERY = 0.2
 """Seconds between two reports of a cell's progress, at least."""
@@ -120,10 +121,10 @@ class CellRunner(WorkerPlugin):
                 correct.
         """
         folder = self._opened()
-        reports = Throttled(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}))
+        report = Throttle(lambda n: self._worker.log_event(name, {"cell": cell.name, "n": n}), REPORT_EVERY)
         with self._busy:
-            ending = self._process.run(cell, lambda _, n: reports.add(n), self._stop)
-        reports.flush()
+            ending = self._process.run(cell, lambda _, n: report.add(n), self._stop)
+        report.flush()
         if ending is None:
             raise CancelledError(f"{cell.name} was stopped")
         record = (
@@ -142,26 +143,6 @@ class CellRunner(WorkerPlugin):
             )
         self._folder = self._folder or RunFolder.open(self._path)
         return self._folder
-
-
-class Throttled:
-    """Adds numbers up and passes them on every REPORT_EVERY seconds; the first, 0, at once."""
-
-    def __init__(self, send: Callable[[int], None]) -> None:
-        self._send = send
-        self._sum = 0
-        self._last = float("-inf")
-
-    def add(self, n: int) -> None:
-        """Count n more."""
-        self._sum += n
-        if time.monotonic() - self._last >= REPORT_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Pass on what is held back."""
-        self._send(self._sum)
-        self._sum, self._last = 0, time.monotonic()
 
 
 def run_here(name: str, cell: dict[str, Any]) -> str:

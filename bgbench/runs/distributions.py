@@ -50,11 +50,11 @@ def source_of(name: str) -> str:
     """
     try:
         text = distribution(name).read_text("direct_url.json")
-        found: dict[str, Any] = json.loads(text) if text else {}
+        origin: dict[str, Any] = json.loads(text) if text else {}
     except (PackageNotFoundError, ValueError):
         return UNPUBLISHED
-    url = str(found.get("url", ""))
-    if vcs := found.get("vcs_info"):
+    url = str(origin.get("url", ""))
+    if vcs := origin.get("vcs_info"):
         return f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
     if url.startswith("file:"):
         return _source_of_folder(Path(unquote(urlparse(url).path)))

@@ -207,7 +207,7 @@ def _metrics(record: Record) -> list[Any]:
 def _prepare_process(uri: str) -> None:
     """Settings of the tracking process, which mirrors to one `uri` and does nothing else.
 
-    MLflow reports home unless told not to. A server that is down should fail soon: two more tries, 20 s a
+    MLflow reports home unless it is forbidden. A server that is down should fail soon: two more tries, 20 s a
     request. What the environment says already, stays.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

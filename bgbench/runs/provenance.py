@@ -29,7 +29,15 @@ PARTS = tuple(
 
 
 def provenance() -> dict[str, Any]:
-    """Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, threads and device now."""
+    """Describe what results made now rest on.
+
+    Returns:
+        Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, threads and device, as
+        records hold them.
+
+    >>> sorted(provenance())
+    ['bgbench', 'git', 'host', 'libraries', 'python']
+    """
     fixed = _fixed()
     now = {
         "torch_threads": torch.get_num_threads(),

@@ -83,7 +83,7 @@ class RunRequest(Strict):
     def from_keywords(cls, sampler: str, **keywords: Any) -> Self:
         """The request for these keywords; those that are `None` count as not given.
 
-        `options` holds the options of everything, told apart as in `--set`: `estimator.NAME` is the
+        `options` holds the options of everything, with prefixes as in `--set`: `estimator.NAME` is the
         estimator's, `cluster.NAME` the cluster's, `temperature` the system's, and others are the sampler's.
 
         Raises:

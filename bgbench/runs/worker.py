@@ -3,11 +3,9 @@
 import ctypes
 import faulthandler
 import json
-import math
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +16,7 @@ from bgbench.runs.cells import execute
 from bgbench.runs.process import limited
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.subprocesses import stack_path
+from bgbench.runs.throttle import Throttle
 
 PR_SET_PDEATHSIG = 1
 
@@ -54,20 +53,18 @@ class Reports:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._advanced = 0
-        self._sent = -math.inf
+        self._progress = Throttle(lambda n: self._write(advanced=n), self.EVERY)
 
     def advanced(self, n: int) -> None:
         """Count `n` more conformers, and report them if the last report is long enough ago."""
-        self._advanced += n
-        if time.monotonic() >= self._sent + self.EVERY:
-            self.send()
-            self._sent = time.monotonic()
+        self._progress.add(n)
 
     def send(self, **message: Any) -> None:
         """Send a message now, with the number of conformers since the last one."""
-        self._stream.write(json.dumps({"advanced": self._advanced, **message}) + "\n")
-        self._advanced = 0
+        self._write(advanced=self._progress.take(), **message)
+
+    def _write(self, **message: Any) -> None:
+        self._stream.write(json.dumps(message) + "\n")
 
 
 def die_with_the_parent(parent: int) -> None:

@@ -104,12 +104,12 @@ class TorusMixture(AbstractAnalytic):
     """Two product von Mises densities (κ = 4) on the first two angles, weights 0.7 and 0.3; third normal."""
 
     centres = torch.tensor([[-1.0, 2.5], [1.0, -0.5]], dtype=torch.float64)
-    shares = torch.tensor([0.7, 0.3], dtype=torch.float64)
+    fractions = torch.tensor([0.7, 0.3], dtype=torch.float64)
     kappa, scale = 4.0, 0.5
 
     def u(self, y: Tensor) -> Tensor:
         gap = y[..., None, :2] - self.centres.to(y)
-        component = self.kappa * torch.cos(gap).sum(-1) + self.shares.log().to(y)
+        component = self.kappa * torch.cos(gap).sum(-1) + self.fractions.log().to(y)
         inside = (y[..., :2].abs() <= math.pi).all(-1)
         u = -torch.logsumexp(component, -1) + 0.5 * (y[..., 2] / self.scale).square()
         return torch.where(inside, u, torch.inf)
@@ -125,19 +125,19 @@ class TorusMixture(AbstractAnalytic):
         values = []
         for axis in range(2):
             parts = torch.exp(self.kappa * torch.cos(grid[:, None] - self.centres[:, axis]))
-            density = (parts / parts.sum(0) * self.shares).sum(1)
+            density = (parts / parts.sum(0) * self.fractions).sum(1)
             values.append(float((density * grid.square()).sum()))
         return torch.tensor([*values, self.scale**2], dtype=torch.float64)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        which = (torch.rand(n, generator=generator, dtype=torch.float64) > self.shares[0]).long()
+        which = (torch.rand(n, generator=generator, dtype=torch.float64) > self.fractions[0]).long()
         grid = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)
         edges = torch.cumsum(torch.exp(self.kappa * torch.cos(grid)), 0)
         at = torch.rand(n, 2, generator=generator, dtype=torch.float64) * edges[-1]
         angles = self.centres[which] + grid[torch.searchsorted(edges, at).clamp_max(len(grid) - 1)]
         wrapped = torch.remainder(angles + math.pi, 2 * math.pi) - math.pi
-        third = self.scale * torch.randn(n, 1, generator=generator, dtype=torch.float64)
-        return torch.cat([wrapped, third], dim=1)
+        normal = self.scale * torch.randn(n, 1, generator=generator, dtype=torch.float64)
+        return torch.cat([wrapped, normal], dim=1)
 
 
 class Correlated(AbstractAnalytic):

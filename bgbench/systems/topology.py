@@ -23,6 +23,12 @@ THREE_TO_ONE = {
 def sequence_of(atoms: Sequence[Atom]) -> str:
     """The one-letter sequence of atoms by the names of their residues, whatever their file is called.
 
+    Args:
+        atoms: in any order.
+
+    Returns:
+        The sequence.
+
     Raises:
         BgbenchError: for a residue that is not one of the 20 standard ones.
 

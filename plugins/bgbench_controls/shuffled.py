@@ -16,16 +16,16 @@ def shuffle_torsions(system: bgbench.System, x: Tensor, generator: torch.Generat
     for residue in range(angles.psi.shape[1]):
         order = torch.randperm(len(x), generator=generator)
         psi = angles.psi[:, residue]
-        x = turned(system, x, (index[residue, "CA"], index[residue, "C"]), psi[order] - psi)
+        x = rotate_about(system, x, (index[residue, "CA"], index[residue, "C"]), psi[order] - psi)
         order = torch.randperm(len(x), generator=generator)
         phi = angles.phi[:, residue]
-        x = turned(system, x, (index[residue + 1, "N"], index[residue + 1, "CA"]), phi[order] - phi)
+        x = rotate_about(system, x, (index[residue + 1, "N"], index[residue + 1, "CA"]), phi[order] - phi)
     return x
 
 
-def turned(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle: Tensor) -> Tensor:
-    """`x` with all beyond `bond` turned about it by `angle (n,)` rad; rings stay."""
-    moved = beyond(system, bond)
+def rotate_about(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle: Tensor) -> Tensor:
+    """Rotate all atoms beyond `bond` about it by `angle (n,)` rad; a bond in a ring leaves `x` as it is."""
+    moved = atoms_beyond(system, bond)
     if bond[0] in moved:
         return x
     axis = torch.nn.functional.normalize(x[:, bond[1]] - x[:, bond[0]], dim=-1)[:, None]
@@ -38,8 +38,8 @@ def turned(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle: Tens
     return x
 
 
-def beyond(system: bgbench.System, bond: tuple[int, int]) -> list[int]:
-    """Atoms reached from the far end of `bond` without crossing it, the far end left out."""
+def atoms_beyond(system: bgbench.System, bond: tuple[int, int]) -> list[int]:
+    """List the atoms reached from the far end of `bond` without crossing it, the far end left out."""
     neighbours: dict[int, list[int]] = {}
     for i, j in system.bonds:
         if {i, j} != set(bond):

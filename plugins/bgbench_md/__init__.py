@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import bgbench
-from bgbench_md.langevin import LangevinMD
+from bgbench_md.langevin import LangevinMD, build_md
 from bgbench_md.tempering import ParallelTempering
 
 
@@ -14,7 +14,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         bgbench.SamplerPlugin(
             name="md",
             summary="OpenMM Langevin dynamics, each step charged",
-            build=lambda options: bgbench.parse_options(LangevinMD, options, owner="md"),
+            build=build_md,
             options=LangevinMD,
             estimator="mcmc",
             citation="Zhang et al., J. Phys. Chem. A 123, 6056 (2019)",

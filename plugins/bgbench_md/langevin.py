@@ -1,6 +1,8 @@
 """Molecular dynamics with OpenMM under the meter: the baseline everyone must beat."""
 
 import math
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,30 +26,30 @@ class LangevinMD(bgbench.AbstractSampler):
 
     card = bgbench.Card("md")
 
-    share: float = 1.0
+    fraction: float = 1.0
     """Fraction of the budget that is spent; the control "short MD" spends a twentieth."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.share <= 1.0:
-            raise bgbench.BgbenchError(f"share must be above 0 and at most 1, got {self.share:g}")
+        if not 0.0 < self.fraction <= 1.0:
+            raise bgbench.BgbenchError(f"fraction must be above 0 and at most 1, got {self.fraction:g}")
 
     def check_supports(self, system: bgbench.System) -> None:
         if not system.forcefield:
             raise bgbench.Unsupported("molecular dynamics needs a force field")
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
-        total = math.ceil(self.share * task.oracle.remaining)
+        total = math.ceil(self.fraction * task.oracle.remaining)
         before = task.oracle.remaining
         with task.oracle.phase("tune"):
             start = bgbench.minimise(task.oracle, task.system.positions, min(MINIMISATION, total // 10))
-        spent = before - task.oracle.remaining
+        relaxation = before - task.oracle.remaining
         n = min(n_samples, before)
         seed = int(torch.randint(1, 2**31 - 1, (1,), generator=task.generator))
         walk = _Walk(task.system, start, seed)
         frames, energies, done = [], [], 0
         try:
             for k in range(n):
-                due = max(0, (k + 1) * total // n - spent)
+                due = max(0, (k + 1) * total // n - relaxation)
                 task.oracle.charge(due - done)
                 x, u = walk.advance(due - done)
                 task.progress(due - done)
@@ -58,6 +60,25 @@ class LangevinMD(bgbench.AbstractSampler):
             walk.core.release()
         x = torch.stack(frames) if frames else torch.zeros(0, task.system.n_atoms, 3)
         return bgbench.Proposal(x, u=torch.tensor(energies, dtype=torch.float64))
+
+
+def build_md(options: Mapping[str, str]) -> LangevinMD:
+    """Build `md`; runs of before 28 November 2026 call its option `fraction` by the name `share`.
+
+    Args:
+        options: the words of `--set NAME=VALUE`.
+
+    Raises:
+        BgbenchError: for an unknown option, a value out of range, or both names at once.
+    """
+    words = dict(options)
+    if "share" in words:
+        if "fraction" in words:
+            raise bgbench.BgbenchError("--set share is the old name of --set fraction; set fraction alone")
+        words["fraction"] = words.pop("share")
+        notice = f"--set share={words['fraction']}: md calls this option fraction now"
+        warnings.warn(notice, FutureWarning, stacklevel=2)
+    return bgbench.parse_options(LangevinMD, words, owner="md")
 
 
 class _Walk:

@@ -23,22 +23,13 @@ class Options:
     """Way through the network; bfloat16 is fast on a GPU and inexact, compile needs torch.compile."""
 
 
-def parse(options: Mapping[str, str]) -> Options:
-    """Read the words of `--set`.
-
-    Raises:
-        BgbenchError: for an unknown option or value.
-    """
-    return bgbench.parse_options(Options, options, owner="prose")
-
-
 def build(options: Mapping[str, str]) -> ProseSampler:
     """Build the sampler with its weights.
 
     Raises:
         BgbenchError: for an unknown option or value; for weights that are missing, damaged or not Prose's.
     """
-    parsed = parse(options)
+    parsed = bgbench.parse_options(Options, options, owner="prose")
     loaded = load_weights(parsed.weights, load, from_published)
     return ProseSampler(loaded.network, parsed.path, loaded.card, loaded.sha256)
 

@@ -21,7 +21,7 @@ class TrainingSet:
 
     def __init__(self, folders: Sequence[Path], config: Config, seed: int) -> None:
         self._config = config
-        self._frames = open_frames(folders, lambda x, random: turned(x / config.scale, random), seed)
+        self._frames = open_frames(folders, lambda x, random: augment(x / config.scale, random), seed)
         self.names, self.n_frames = self._frames.names, self._frames.n_frames
 
     def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tokens]:
@@ -30,8 +30,8 @@ class TrainingSet:
         return x, tokens(atoms, self._config)
 
 
-def turned(x: Tensor, random: np.random.Generator) -> Tensor:
-    """Centred `x (n, atoms, 3)` rotated, its centre of mass moved by N(0, 1/atoms) per axis."""
+def augment(x: Tensor, random: np.random.Generator) -> Tensor:
+    """Rotate centred `x (n, atoms, 3)` and move its centre of mass by N(0, 1/atoms) per axis."""
     n, atoms, _ = x.shape
     shift = torch.from_numpy(random.standard_normal((n, 1, 3)) / np.sqrt(atoms)).float()
     return x @ rotations(random, n) + shift

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_prose import fused
-from bgbench_prose.layers import AbstractLayer
+from bgbench_prose.layers import AbstractLayer, M
 from bgbench_prose.network import Block, Prepared, Prose, Tokens
 
 
@@ -52,14 +52,13 @@ def can_fuse(flow: Prose, z: Tensor) -> bool:
 
 def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) -> tuple[Tensor, Tensor]:
     """One block in token order."""
-    added, modulations = prepared
     x = z.clone()
     log_det = z.new_zeros(z.shape[0])
     layers = list(block.layers)
     for i in range(z.shape[1] - 1):
-        h = (block.proj_in(x[:, i]) + added[:, i])[:, None]
-        for k, layer in enumerate(layers):
-            here = tuple(m[:, i : i + 1] for m in modulations[k])
+        h = (block.proj_in(x[:, i]) + prepared.added[:, i])[:, None]
+        for k, (layer, modulation) in enumerate(zip(layers, prepared.modulations, strict=True)):
+            here = None if modulation is None else modulation.at(i)
             h = _decode_token(layer, h, here, cache[k], i)
         a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
         torch.addcmul(b, z[:, i + 1], torch.exp(a), out=x[:, i + 1])
@@ -67,7 +66,7 @@ def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) ->
     return x, log_det
 
 
-def _decode_token(layer: AbstractLayer, h: Tensor, m: tuple[Tensor, ...], cache: Tensor, i: int) -> Tensor:
+def _decode_token(layer: AbstractLayer[M], h: Tensor, m: M, cache: Tensor, i: int) -> Tensor:
     """Token i, `h (batch, 1, channels)`, through one layer; its key and value join the cache."""
     v = layer.enter(h, m)
     q, k, value = layer.project(v)

@@ -1,13 +1,14 @@
 """Noise → data on a CPU in float32: samples lie last, and numba does all between the matrix products."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bgbench_prose import kernels, products
-from bgbench_prose.layers import AbstractLayer, Layer
+from bgbench_prose.layers import AbstractLayer, Layer, Modulation
 from bgbench_prose.network import Block, Prose, Tokens
 
 SLICE = 64
@@ -62,18 +63,20 @@ class DecoderLayer:
 
     Args:
         layer: the layer, adaptive.
-        m: its modulations, `(1, tokens, channels)` each.
+        m: its modulation, `(1, tokens, channels)` each.
         k: its place in the block, and so in the cache.
 
     Raises:
         TypeError: for a layer that is not adaptive.
     """
 
-    def __init__(self, layer: AbstractLayer, m: tuple[Tensor, ...], k: int) -> None:
-        if not isinstance(layer, Layer):
+    def __init__(self, layer: AbstractLayer[Any], m: Modulation | None, k: int) -> None:
+        if not isinstance(layer, Layer) or m is None:
             raise TypeError(f"compiled decoding is written for adaptive layers, got a {type(layer).__name__}")
         self.k = k
-        self.m = np.stack(arrays(*(value[0] for value in m)))
+        # A token's scale, shift and gate lie together.
+        self.attention_modulation = np.stack(arrays(m.scale1[0], m.shift1[0], m.gate1[0]))
+        self.transition_modulation = np.stack(arrays(m.scale2[0], m.shift2[0], m.gate2[0]))
         self.norm, self.mlp_norm = (arrays(n.weight, n.bias) for n in (layer.norm, layer.mlp_norm))
         self.qk_norms = np.stack(arrays(*layer.q_norm.parameters(), *layer.k_norm.parameters()))
         linears = layer.qkv, layer.out, layer.mlp_in, layer.mlp_out, layer.swish_in, layer.swish_out
@@ -84,7 +87,7 @@ class DecoderLayer:
     def __call__(self, work: Workspace, i: int) -> None:
         """Token i through the layer, `h` of the workspace in and out."""
         a = work.array
-        scale, shift, gate, *_ = self.m[:, i]
+        scale, shift, gate = self.attention_modulation[:, i]
         kernels.norm(a["h"], scale, shift, a["v"])
         self._attention(work, i)
         self._mlp(work)
@@ -111,7 +114,7 @@ class DecoderLayer:
 
     def _transition(self, work: Workspace, i: int) -> None:
         a, t = work.array, work.tensor
-        *_, scale, shift, gate = self.m[:, i]
+        scale, shift, gate = self.transition_modulation[:, i]
         kernels.norm(a["h"], scale, shift, a["n"])
         self.products[4](t["n"], t["swish"])
         kernels.swish(a["swish"])

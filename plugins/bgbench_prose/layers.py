@@ -1,7 +1,8 @@
 """Transformer layers: Prose's adaptive one (arXiv 2508.18175) and TarFlow's plain one (arXiv 2412.06329)."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,18 @@ class Modulation(NamedTuple):
     scale2: Tensor
     shift2: Tensor
     gate2: Tensor
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> "Modulation":
+        """`function` of each tensor."""
+        return Modulation(*map(function, self))
+
+    def at(self, i: int) -> "Modulation":
+        """That of token i alone, `(batch or 1, 1, channels)` each."""
+        return Modulation(*(value[:, i : i + 1] for value in self))
+
+
+M = TypeVar("M", Modulation, None)
+"""A layer's modulation; None for a layer that is not adaptive."""
 
 
 class Adaptive(nn.Module):
@@ -36,7 +49,7 @@ class Adaptive(nn.Module):
         return torch.sigmoid(self.scale(n)), self.shift(n), torch.sigmoid(self.gate(c))
 
 
-class AbstractLayer(nn.Module, ABC):
+class AbstractLayer(nn.Module, ABC, Generic[M]):
     """Causal attention and an MLP; what a layer does before and after them is its own."""
 
     def __init__(self, channels: int, head_dim: int) -> None:
@@ -51,15 +64,15 @@ class AbstractLayer(nn.Module, ABC):
         self.mlp_out = nn.Linear(4 * channels, channels)
 
     @abstractmethod
-    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
+    def modulation(self, c: Tensor) -> M:
         """What this layer needs of the conditioning `c (batch or 1, tokens, channels)`."""
 
     @abstractmethod
-    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def enter(self, h: Tensor, m: M) -> Tensor:
         """What attention and MLP work on."""
 
     @abstractmethod
-    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def leave(self, h: Tensor, v: Tensor, m: M) -> Tensor:
         """The layer's answer, from its input `h` and what attention and MLP made, `v`."""
 
     def project(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,12 +80,12 @@ class AbstractLayer(nn.Module, ABC):
         q, k, value = times(self.qkv, self.norm(v)).chunk(3, dim=-1)
         return self._split(self.q_norm(q)), self._split(self.k_norm(k)), self._split(value)
 
-    def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def finish(self, h: Tensor, v: Tensor, attended: Tensor, m: M) -> Tensor:
         """All that follows attention; `attended (batch, heads, tokens, head_dim)`."""
         v = v + times(self.out, attended.transpose(1, 2).flatten(2))
         return self.leave(h, v + times(self.mlp_out, F.gelu(times(self.mlp_in, self.mlp_norm(v)))), m)
 
-    def forward(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, h: Tensor, m: M) -> Tensor:
         """Causal pass over whole sequences: `h (batch, tokens, channels)`.
 
         Padding sits at the end, so that causal attention alone keeps it out.
@@ -85,7 +98,7 @@ class AbstractLayer(nn.Module, ABC):
         return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
 
 
-class Layer(AbstractLayer):
+class Layer(AbstractLayer[Modulation]):
     """h ← h + gate₁ · Block(AdaLN₁(h)), then h ← h + gate₂ · Transition(AdaLN₂(h))."""
 
     def __init__(self, channels: int, head_dim: int) -> None:
@@ -97,29 +110,26 @@ class Layer(AbstractLayer):
     def modulation(self, c: Tensor) -> Modulation:
         return Modulation(*self.adaptive1(c), *self.adaptive2(c))
 
-    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
-        scale, shift, *_ = m
-        return normed(h, scale, shift)
+    def enter(self, h: Tensor, m: Modulation) -> Tensor:
+        return normalise(h, m.scale1, m.shift1)
 
-    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
-        _, _, gate1, scale2, shift2, gate2 = m
-        h = torch.addcmul(h, gate1, v)
-        first, second = times(self.swish_in, normed(h, scale2, shift2)).chunk(2, dim=-1)
-        return torch.addcmul(h, gate2, times(self.swish_out, first * F.silu(second)))
+    def leave(self, h: Tensor, v: Tensor, m: Modulation) -> Tensor:
+        h = torch.addcmul(h, m.gate1, v)
+        first, second = times(self.swish_in, normalise(h, m.scale2, m.shift2)).chunk(2, dim=-1)
+        return torch.addcmul(h, m.gate2, times(self.swish_out, first * F.silu(second)))
 
 
-class PlainLayer(AbstractLayer):
+class PlainLayer(AbstractLayer[None]):
     """h ← h + Attention(LN(h)), then h ← h + MLP(LN(h)): the conditioning was added to the tokens."""
 
-    def modulation(self, c: Tensor) -> tuple[Tensor, ...]:
+    def modulation(self, c: Tensor) -> None:
         del c
-        return ()
 
-    def enter(self, h: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def enter(self, h: Tensor, m: None) -> Tensor:
         del m
         return h
 
-    def leave(self, h: Tensor, v: Tensor, m: tuple[Tensor, ...]) -> Tensor:
+    def leave(self, h: Tensor, v: Tensor, m: None) -> Tensor:
         del h, m
         return v
 
@@ -138,8 +148,8 @@ def times(linear: nn.Linear, x: Tensor) -> Tensor:
     return torch.addmm(linear.bias[:, None], linear.weight, columns).t()[:, None]
 
 
-def normed(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm without parameters, then the adaptive scale and shift."""
+def normalise(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Apply a layer norm without parameters, then the adaptive scale and shift."""
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), scale)
 
 

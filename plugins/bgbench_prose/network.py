@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bgbench
-from bgbench_prose.layers import AbstractLayer, Layer, PlainLayer, sinusoid
+from bgbench_prose.layers import AbstractLayer, Layer, Modulation, PlainLayer, sinusoid
 from bgbench_prose.permutations import NAMES, PROSE, permutation
 from bgbench_training.modules import ModulesOf
 
@@ -101,8 +102,13 @@ class Conditioning(nn.Module):
         return self.outer(F.gelu(self.inner(joined))) * t.mask[..., None]
 
 
-Prepared = tuple[Tensor, list[tuple[Tensor, ...]]]
-"""What a block needs of a system: rows added to its tokens `(b, tokens, channels)`, and modulations."""
+class Prepared(NamedTuple):
+    """What a block needs of a system: rows added to its tokens `(b, tokens, channels)`, and one modulation a
+    layer, None for layers that are not adaptive.
+    """
+
+    added: Tensor
+    modulations: list[Modulation | None]
 
 
 class Block(nn.Module):
@@ -123,10 +129,10 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear((2 if config.lookahead else 1) * c, c), nn.Linear(c, c)
         kind = PlainLayer if self.additive else Layer
         layers = (kind(c, config.head_dim) for _ in range(config.n_layers))
-        self.layers = ModulesOf[AbstractLayer](AbstractLayer, layers)  # type: ignore[type-abstract]
+        self.layers = ModulesOf[AbstractLayer[Any]](AbstractLayer, layers)  # type: ignore[type-abstract]
 
     def prepare(self, condition: Tensor, order: Tensor) -> Prepared:
-        """What is added to the tokens, and every layer's modulation; `condition` in atom order.
+        """Compute what depends on the system alone; `condition` in atom order.
 
         Raises:
             BgbenchError: for more atoms than there are learned positions.
@@ -139,13 +145,13 @@ class Block(nn.Module):
         modulations = [layer.modulation(c) for layer in self.layers]
         if not self.additive:
             waves = sinusoid(places, c.shape[2], POSITION_BASE).to(c)
-            return self.position_scale * waves[None], modulations
+            return Prepared(self.position_scale * waves[None], modulations)
         if len(places) > self.positions.num_embeddings:
             raise bgbench.BgbenchError(
                 f"{len(places)} atoms, but positions were learned for {self.positions.num_embeddings} only: "
                 "a plain TarFlow does not extrapolate"
             )
-        return c + self.positions(places), modulations
+        return Prepared(c + self.positions(places), modulations)
 
     def forward(self, x: Tensor, condition: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """`x (batch, tokens, 3)` in atom order → z in atom order, and a in token order."""
@@ -154,7 +160,8 @@ class Block(nn.Module):
         x = take(x, order)
         h = self.proj_in(x) + widen(added, len(x))
         for layer, modulation in zip(self.layers, modulations, strict=True):
-            h = layer(h, tuple(widen(m, len(x)) for m in modulation))
+            m = None if modulation is None else modulation.apply(lambda rows: widen(rows, len(x)))
+            h = layer(h, m)
         a, b = F.pad(self.proj_out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
         z = (x - b) * torch.exp(-a)
         return take(z, torch.argsort(order, dim=-1)), a

@@ -32,11 +32,11 @@ _PACKED = WeakTensorKeyDictionary()
 def packed(weight: Tensor) -> np.ndarray:
     """`pack` of a network's weight, remembered while the weight lives and is not written to."""
     state = weight._version, weight.data_ptr()
-    found = _PACKED.get(weight)
-    if found is None or found[0] != state:
-        found = state, pack(weight.detach().numpy())
-        _PACKED[weight] = found
-    panels: np.ndarray = found[1]
+    cached = _PACKED.get(weight)
+    if cached is None or cached[0] != state:
+        cached = state, pack(weight.detach().numpy())
+        _PACKED[weight] = cached
+    panels: np.ndarray = cached[1]
     return panels
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,8 +11,8 @@ from bgbench_prose.network import Prose, log_prior
 from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
-from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.curves import CheckpointKeys, Curves
+from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -37,23 +36,26 @@ class Training(AbstractTraining[Prose]):
 
 
 def train(options: Mapping[str, str]) -> Path:
-    """Train, or go on from the last checkpoint in `out`; returns the packaged weights' path."""
+    """Train, or go on from the last checkpoint in `out`.
+
+    Args:
+        options: See `recipe.Recipe`.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        BgbenchError: for a wrong option, or data that cannot be trained on.
+    """
     recipe = Recipe.build(options)
     config = SIZES[recipe.config]
     data = TrainingSet(recipe.folders, config, recipe.seed)
     look = Validation(Path(recipe.validation), config).look if recipe.validation else None
     with seeded(recipe):
         module = Training(recipe, data)
-    before: Mapping[str, Any] = {}
-    if recipe.start:
-        start = load(Path(recipe.start))
+    start = load(Path(recipe.start)) if recipe.start else None
+    if start is not None:
         module.start_from(start.network)
-        before = start.card
-    curves = Curves(recipe, look, ("Losses", "curve"))
-    fit(module, recipe, curves)
-    path = Path(recipe.out) / f"{recipe.config}.safetensors"
-    flow = module.averaged
-    if module.global_rank == 0:
-        lessons = Lessons(data.names, data.n_frames, before)
-        save(path, flow, card(recipe, lessons, flow.n_parameters(), curves))
-    return path
+    curves = Curves(recipe, look, CheckpointKeys(callback="Losses"))
+    source = TrainingData(data.names, data.n_frames, start.card if start else {})
+    return fit_and_save(module, recipe, curves, source, save)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import bgbench
-from bgbench_prose.data import turned
+from bgbench_prose.data import augment
 from bgbench_prose.network import Prose, Tokens, log_prior
 from bgbench_training.batches import centred
 
@@ -26,7 +26,7 @@ def tuned(teacher: Prose, t: Tokens, x: Tensor, config: TuningConfig) -> Prose:
     """A copy that has learnt from `x (n, atoms, 3)` nm of the one peptide of `t`.
 
     −log q and the distance between the copy's and the teacher's noise, both per dimension. Frames are
-    turned and their centres moved as in training.
+    rotated and their centres moved as in training.
     """
     tuning = config.tuning
     student = copy.deepcopy(teacher).requires_grad_(True)
@@ -35,7 +35,7 @@ def tuned(teacher: Prose, t: Tokens, x: Tensor, config: TuningConfig) -> Prose:
     frames = centred(x.to(next(teacher.parameters()))) / teacher.config.scale
     for _ in range(tuning.steps):
         rows = torch.randint(len(frames), (tuning.batch,), generator=config.generator)
-        batch = turned(frames[rows], random)
+        batch = augment(frames[rows], random)
         z, log_det = student(batch, t)
         with torch.no_grad():
             taught, _ = teacher(batch, t)

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 import bgbench
-from bgbench_prose.data import turned
+from bgbench_prose.data import augment
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, log_prior, tokens
 from bgbench_prose.sampler import log_centre
 from bgbench_training.batches import read_peptide
 from bgbench_training.files import validation_files
-from bgbench_training.values import mean, share
+from bgbench_training.values import ess_fraction, mean
 
 FRAMES, DRAWS, WEIGHED = 64, 512, 2
 
@@ -45,12 +45,12 @@ class Validation:
         """−log q a dimension, in scaled units, as the training loss counts it."""
         peptide = self.peptides[k]
         every = max(1, len(peptide.x) // FRAMES)
-        x = turned(peptide.x[::every] / self._config.scale, np.random.default_rng(k))
+        x = augment(peptide.x[::every] / self._config.scale, np.random.default_rng(k))
         z, log_det = flow(x, tokens([peptide.atoms], self._config))
         return float(-(log_prior(z, 1.0) + log_det).mean()) / (3 * len(peptide.atoms))
 
     def _ess(self, flow: Prose, name: str) -> float:
-        """Kish ESS over `DRAWS` proposals, as a share; no cut."""
+        """Kish ESS over `DRAWS` proposals, as a fraction; no cut."""
         system = bgbench.peptide(name)
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(DRAWS, system.n_atoms, 3, generator=generator)
@@ -58,4 +58,4 @@ class Validation:
         log_q = log_prior(z, 1.0) - log_det
         log_q = log_q - log_centre(x.mean(1), 1 / math.sqrt(system.n_atoms), "gaussian")
         u = bgbench.energy(system, "batched").energy((x * self._config.scale).double())
-        return share(-u - log_q.double())
+        return ess_fraction(-u - log_q.double())

@@ -28,18 +28,13 @@ class Options:
         Solver(self.tolerance)  # raises for a tolerance out of range
 
 
-def parse(options: Mapping[str, str]) -> Options:
-    """Read the words of `--set`.
+def build(options: Mapping[str, str]) -> TBGSampler:
+    """Build the sampler with its weights.
 
     Raises:
-        BgbenchError: for an unknown option or value.
+        BgbenchError: for an unknown option or value; for weights that are missing or damaged.
     """
-    return bgbench.parse_options(Options, options, owner="tbg")
-
-
-def build(options: Mapping[str, str]) -> TBGSampler:
-    """The sampler with its weights."""
-    parsed = parse(options)
+    parsed = bgbench.parse_options(Options, options, owner="tbg")
     loaded = load_weights(parsed.weights, load, from_published)
     card = make_card(loaded.card, "tbg", loaded.network.n_parameters(), loaded.sha256)
     return TBGSampler(loaded.network, Solver(parsed.tolerance), parsed.trace, card)

@@ -6,7 +6,6 @@ those of `bgbench_training`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from bgbench_tbg.recipe import SIZES, TBGRecipe
 from bgbench_tbg.validation import FlowMatchingValidation
 from bgbench_tbg.weights import load, save
 from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
 
@@ -52,16 +51,9 @@ def train(options: Mapping[str, str]) -> Path:
     validation = FlowMatchingValidation(Path(recipe.validation), config) if recipe.validation else None
     with seeded(recipe):
         module = FlowMatchingTraining(recipe, data)
-    before: Mapping[str, Any] = {}
-    if recipe.start:
-        start = load(Path(recipe.start))
+    start = load(Path(recipe.start)) if recipe.start else None
+    if start is not None:
         module.start_from(start.network)
-        before = start.card
     curves = Curves(recipe, validation.evaluate if validation else None)
-    fit(module, recipe, curves)
-    path = Path(recipe.out) / f"{recipe.config}.safetensors"
-    field = module.averaged
-    if module.global_rank == 0:
-        lessons = Lessons(data.names, data.n_frames, before)
-        save(path, field, card(recipe, lessons, field.n_parameters(), curves))
-    return path
+    source = TrainingData(data.names, data.n_frames, start.card if start else {})
+    return fit_and_save(module, recipe, curves, source, save)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 
@@ -13,10 +13,17 @@ Look = Callable[[Any], Mapping[str, float]]
 """Named values of the averaged network on validation peptides."""
 
 
+class CheckpointKeys(NamedTuple):
+    """What checkpoints call the callback and, in its state, the loss curve."""
+
+    callback: str = "Curves"
+    curve: str = "curve"
+
+
 class Curves(lightning.Callback):
     """Moves the average along, keeps the loss curve, prints a line every `every` steps where no bar is shown.
 
-    `names` are the callback's and the curve's in checkpoints. A callback, not a hook of the module: those
+    `keys` are of old checkpoints, too. A callback, not a hook of the module: those
     run after the checkpoint is written.
     """
 
@@ -24,20 +31,20 @@ class Curves(lightning.Callback):
         self,
         recipe: AbstractRecipe,
         look: Look | None,
-        names: tuple[str, str] = ("Curves", "curve"),
+        keys: CheckpointKeys = CheckpointKeys(),
         every: int = 50,
     ) -> None:
         self.recipe, self.every, self.started = recipe, every, time.perf_counter()
         self.curve: list[tuple[int, float]] = []
         self.looks: list[tuple[int, float | None, dict[str, float]]] = []
         self.before = 0.0
-        self._look, self._names = look, names
+        self._look, self._keys = look, keys
         self._sum, self._passes, self._steps = 0.0, 0, 0
 
     @property
     def state_key(self) -> str:
         """The callback's name in checkpoints."""
-        return self._names[0]
+        return self._keys.callback
 
     @property
     def hours(self) -> float:
@@ -77,11 +84,11 @@ class Curves(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far."""
-        return {self._names[1]: self.curve, "looks": self.looks, "hours": self.hours}
+        return {self._keys.curve: self.curve, "looks": self.looks, "hours": self.hours}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curves; looks once were kept without their hour."""
-        self.curve = list(state_dict[self._names[1]])
+        self.curve = list(state_dict[self._keys.curve])
         looks = [tuple(look) for look in state_dict["looks"]]
         self.looks = [(look[0], look[1] if len(look) > 2 else None, look[-1]) for look in looks]
         self.before = float(state_dict["hours"])

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 import bgbench
 import bgbench.data
 from bgbench_training.curves import Curves
-from bgbench_training.module import AbstractTraining
+from bgbench_training.module import AbstractTraining, Net
 from bgbench_training.recipe import AbstractRecipe
 
 
@@ -74,29 +74,29 @@ def quieten() -> None:
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """What a network was taught with: sequences, number of frames, the card of the weights it began from."""
+class TrainingData:
+    """What a network was trained on: sequences, number of frames, the card of the weights it began from."""
 
     names: Sequence[str]
     n_frames: int
     before: Mapping[str, Any] = field(default_factory=dict)
 
 
-def spent(recipe: AbstractRecipe) -> int:
+def count_evaluations(recipe: AbstractRecipe) -> int:
     """Energy evaluations that the training files of local simulations and draws cost."""
     return sum(
         bgbench.data.evaluations_of(path) for folder in recipe.folders for path in folder.glob("*.npz")
     )
 
 
-def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Curves) -> dict[str, Any]:
-    """What the weights were trained on and how; what they had learnt before counts as theirs."""
-    before = lessons.before
+def card(recipe: AbstractRecipe, data: TrainingData, n_parameters: int, curves: Curves) -> dict[str, Any]:
+    """What the weights were trained on and how; the training of the weights that it began from is added."""
+    before = data.before
     return {
         "name": recipe.config,
-        "training_sequences": sorted({*lessons.names, *before.get("training_sequences", ())}),
-        "training_frames": lessons.n_frames,
-        "training_evaluations": spent(recipe) + int(before.get("training_evaluations", 0)),
+        "training_sequences": sorted({*data.names, *before.get("training_sequences", ())}),
+        "training_frames": data.n_frames,
+        "training_evaluations": count_evaluations(recipe) + int(before.get("training_evaluations", 0)),
         "n_parameters": n_parameters,
         **{name: getattr(recipe, name) for name in ("steps", "batch", "lr", "optimizer", "start", "seed")},
         "first_loss": curves.curve[0][1] if curves.curve else None,
@@ -107,3 +107,30 @@ def card(recipe: AbstractRecipe, lessons: Lessons, n_parameters: int, curves: Cu
         "git": bgbench.data.provenance()["git"],
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
     }
+
+
+def fit_and_save(
+    module: AbstractTraining[Net],
+    recipe: AbstractRecipe,
+    curves: Curves,
+    data: TrainingData,
+    save: Callable[[Path, Net, Mapping[str, Any]], None],
+) -> Path:
+    """Train, or go on from the last checkpoint, and write the averaged weights.
+
+    Args:
+        module: in training.
+        recipe: says how, and where.
+        curves: the callback that looks at it.
+        data: what it is trained on, for the card.
+        save: writes a network and its card to a path; it is called by the first process alone.
+
+    Returns:
+        The path of the weights.
+    """
+    fit(module, recipe, curves)
+    path = Path(recipe.out) / f"{recipe.config}.safetensors"
+    if module.global_rank == 0:
+        n_parameters = sum(parameter.numel() for parameter in module.network.parameters())
+        save(path, module.averaged, card(recipe, data, n_parameters, curves))
+    return path

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 
-def turns(q: Tensor) -> Tensor:
-    """Rotations `(n, 3, 3)` of quaternions `q (n, 4)` of any length; uniform if those are normal."""
+def rotation_matrices(q: Tensor) -> Tensor:
+    """Rotation matrices `(n, 3, 3)` of quaternions `q (n, 4)` of any length; uniform if those are normal."""
     w, x, y, z = (q / q.norm(dim=1, keepdim=True)).T
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
@@ -18,4 +18,4 @@ def turns(q: Tensor) -> Tensor:
 
 def rotations(random: np.random.Generator, n: int) -> Tensor:
     """Uniform rotations `(n, 3, 3)`, float32."""
-    return turns(torch.from_numpy(random.standard_normal((n, 4)))).float()
+    return rotation_matrices(torch.from_numpy(random.standard_normal((n, 4)))).float()

@@ -8,7 +8,7 @@ from torch import Tensor
 from bgbench import ess
 
 
-def share(log_w: Tensor) -> float:
+def ess_fraction(log_w: Tensor) -> float:
     """Kish's ESS as a fraction, (Σw)²/(N Σw²); weights that are not finite count as zero."""
     return ess(torch.where(torch.isfinite(log_w), log_w, -torch.inf))
 

@@ -29,18 +29,13 @@ class Options:
     """Weights: a packaged name or a file."""
 
 
-def parse(options: Mapping[str, str]) -> Options:
-    """Read the words of `--set`.
+def build(options: Mapping[str, str]) -> VerseSampler:
+    """Build the sampler with its weights.
 
     Raises:
-        BgbenchError: for an unknown option.
+        BgbenchError: for an unknown option or value; for weights that are missing or damaged.
     """
-    return bgbench.parse_options(Options, options, owner="verse")
-
-
-def build(options: Mapping[str, str]) -> VerseSampler:
-    """The sampler with its weights."""
-    return VerseSampler(weights(parse(options).weights))
+    return VerseSampler(weights(bgbench.parse_options(Options, options, owner="verse").weights))
 
 
 def train_verse(options: Mapping[str, str]) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import bgbench
 import bgbench.data
-from bgbench_training.rotations import turns
+from bgbench_training.rotations import rotation_matrices
 from bgbench_training.weights import make_card
 from bgbench_verse.density import log_density, rotation_volume, to_uniform
 from bgbench_verse.molecule import MoleculeBatch, batch_molecules, build_molecule
@@ -137,4 +137,4 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
 def uniform_rotations(n: int, generator: torch.Generator) -> Tensor:
     """Uniform rotations `(n, 3, 3)`, from normally distributed quaternions."""
-    return turns(torch.randn(n, 4, generator=generator))
+    return rotation_matrices(torch.randn(n, 4, generator=generator))

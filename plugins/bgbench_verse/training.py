@@ -12,12 +12,13 @@ does not dominate.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from bgbench_training.curves import Curves
-from bgbench_training.loop import Lessons, card, fit, seeded
+from bgbench_training.curves import CheckpointKeys, Curves
+from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.batches import PeptideBatches
 from bgbench_verse.density import log_density
@@ -81,13 +82,12 @@ def train(options: Mapping[str, str]) -> Path:
         module = LikelihoodTraining(recipe, data)
     if start is not None:
         module.start_from(start.net)
-    curves = Curves(recipe, validation.evaluate if validation else None, ("Curves", "loss"))
-    fit(module, recipe, curves)
-    path = Path(recipe.out) / f"{recipe.config}.safetensors"
-    if module.global_rank == 0:
-        names = sorted({peptide.name for peptide in data.peptides})
-        n_frames = sum(len(peptide.x) for peptide in data.peptides)
-        lessons = Lessons(names, n_frames, start.card if start else {})
-        new_card = card(recipe, lessons, module.network.n_parameters(), curves)
-        save(path, TrainedVerse(module.averaged, data.vocabulary, data.table, new_card))
-    return path
+    curves = Curves(recipe, validation.evaluate if validation else None, CheckpointKeys(curve="loss"))
+    names = sorted({peptide.name for peptide in data.peptides})
+    n_frames = sum(len(peptide.x) for peptide in data.peptides)
+    source = TrainingData(names, n_frames, start.card if start else {})
+
+    def save_all(path: Path, network: Verse, card: Mapping[str, Any]) -> None:
+        save(path, TrainedVerse(network, data.vocabulary, data.table, card))
+
+    return fit_and_save(module, recipe, curves, source, save_all)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import bgbench
 from bgbench_training.files import validation_files
-from bgbench_training.values import mean, share
+from bgbench_training.values import ess_fraction, mean
 from bgbench_verse.batches import PeptideBatches
 from bgbench_verse.density import log_density
 from bgbench_verse.molecule import Molecule, batch_molecules, build_molecule
@@ -73,7 +73,10 @@ class LikelihoodValidation:
             for peptide in self._peptides[:N_SAMPLED] + self._peptides[-1:]:
                 log_w = _sample_log_weights(net, peptide)
                 cut = log_w.sort().values[: len(log_w) - math.ceil(TOP_FRACTION * len(log_w))]
-                values |= {f"ess_{peptide.name}": share(log_w), f"cut_{peptide.name}": share(cut)}
+                values |= {
+                    f"ess_{peptide.name}": ess_fraction(log_w),
+                    f"cut_{peptide.name}": ess_fraction(cut),
+                }
         return values
 
 

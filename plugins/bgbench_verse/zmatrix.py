@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ def build_zmatrix(elements: Sequence[str], bonds: Sequence[tuple[int, int]]) -> 
     step = {atom: k for k, atom in enumerate(order)}
     earlier = [sorted(step[b] for b in neighbours[atom] if step[b] < k) for k, atom in enumerate(order)]
     bonded = [sorted(step[b] for b in neighbours[atom]) for atom in order]
-    rows = [_references(k, earlier, bonded) for k in range(len(order))]
+    rows = [_place(k, earlier, bonded) for k in range(len(order))]
     parent, angle, dihedral, placement, rank = (torch.tensor(column) for column in zip(*rows, strict=True))
     partner = _prochiral_partners(order, elements, parent)
     return ZMatrix(torch.tensor(order), parent, angle, dihedral, placement, rank, partner)
@@ -154,19 +155,29 @@ def _placing_order(elements: Sequence[str], neighbours: dict[int, list[int]]) ->
     return order
 
 
-def _references(k: int, earlier: list[list[int]], bonded: list[list[int]]) -> tuple[int, int, int, int, int]:
-    """Parent, angle reference, dihedral reference, placement and sibling rank of the atom of step k."""
+class _Row(NamedTuple):
+    """One row of a Z-matrix: the columns of `ZMatrix` that it is made of."""
+
+    parent: int
+    angle_reference: int = 0
+    dihedral_reference: int = 0
+    placement: int = Placement.PROPER
+    sibling_rank: int = 0
+
+
+def _place(k: int, earlier: list[list[int]], bonded: list[list[int]]) -> _Row:
+    """The row of the atom of step k."""
     if k == 0:
-        return 0, 0, 0, Placement.PROPER, 0
+        return _Row(0)
     parent, *ring_neighbours = earlier[k]
     siblings = [b for b in bonded[parent] if b < k]
     if ring_neighbours:
         dihedral = next((b for b in siblings if b != ring_neighbours[0]), 0)
-        return parent, ring_neighbours[0], dihedral, Placement.RING_CLOSURE, len(siblings)
+        return _Row(parent, ring_neighbours[0], dihedral, Placement.RING_CLOSURE, len(siblings))
     if not siblings:
-        return parent, 0, 0, Placement.PROPER, 0
+        return _Row(parent)
     angle = siblings[0]
     if len(siblings) > 1:
-        return parent, angle, siblings[1], Placement.IMPROPER, len(siblings)
+        return _Row(parent, angle, siblings[1], Placement.IMPROPER, len(siblings))
     dihedral = next((b for b in bonded[angle] if b < k and b != parent), 0)
-    return parent, angle, dihedral, Placement.PROPER, len(siblings)
+    return _Row(parent, angle, dihedral, Placement.PROPER, len(siblings))

@@ -253,7 +253,7 @@ def test_lists_name_distribution_and_version(cli, kind):
     assert "0.1.0" in printed
 
 
-def test_what_to_cite_is_told_of_every_sampler(cli, monkeypatch):
+def test_what_to_cite_is_printed_for_every_sampler(cli, monkeypatch):
     """In brackets, which are no markup of the terminal's."""
     monkeypatch.setattr("bgbench.cli.main.out._width", 400)  # COLUMNS is read once, at import
     _, printed, _ = cli("list", "samplers")
@@ -277,11 +277,11 @@ def test_doctor_tells_versions_and_platforms(cli):
 def test_missing_references_are_all_named_and_what_runs_without(cli, tmp_path):
     suite = tmp_path / "some@1.yaml"
     suite.write_text("systems: [YY, AA, GGY]\n")
-    code, _, told = cli("run", "prior", "--suite", suite)
+    code, _, message = cli("run", "prior", "--suite", suite)
     assert code == 2
-    assert "no reference for YY, GGY at 310 K" in told
-    assert "data simulate YY GGY --engine softened" in told
-    assert "--only AA" in told
+    assert "no reference for YY, GGY at 310 K" in message
+    assert "data simulate YY GGY --engine softened" in message
+    assert "--only AA" in message
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import bgbench
+import bgbench.data
+import bgbench.testing
 from bgbench import (
     AbstractDensitySampler,
     AbstractSampler,
@@ -72,30 +74,70 @@ def test_examples_of_the_contract_run(name):
     assert outcome.failed == 0
 
 
-PUBLIC = sorted({*bgbench.__all__} - {"__version__", "hookimpl"})
-"""Public names with a docstring of their own, which a version and the mark of hooks have not."""
+DOORS = (bgbench, bgbench.data, bgbench.testing)
+"""The modules that a plugin may import."""
+
+PUBLIC = sorted(
+    (door.__name__, name)
+    for door in DOORS
+    for name in {*door.__all__} - {"__version__", "hookimpl", "WIDTHS"}
+)
+"""Public names with a docstring of their own, which a version, the mark of hooks and numbers have not."""
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_the_example_of_every_public_name_runs(name):
-    value = getattr(bgbench, name)
+def functions():
+    """Every public function, and every method that a public class defines, but the laws pytest calls."""
+    for door, name in PUBLIC:
+        value = inspect.unwrap(getattr(importlib.import_module(door), name))
+        if inspect.isfunction(value):
+            yield pytest.param(value, id=f"{door}.{name}")
+        for method, member in vars(value).items() if inspect.isclass(value) else ():
+            function = getattr(member, "__func__", member)
+            field = method in getattr(value, "__dataclass_fields__", {})
+            if inspect.isfunction(function) and not method.startswith(("_", "test_")) and not field:
+                yield pytest.param(function, id=f"{door}.{name}.{method}")
+
+
+@pytest.mark.parametrize(("door", "name"), PUBLIC)
+def test_the_example_of_every_public_name_runs(door, name):
+    value = getattr(importlib.import_module(door), name)
     examples = doctest.DocTestFinder(recurse=False).find(
         value, name, globs=vars(importlib.import_module(value.__module__)).copy()
     )
-    assert sum(len(test.examples) for test in examples) > 0, f"bgbench.{name} has no example"
+    assert sum(len(test.examples) for test in examples) > 0, f"{door}.{name} has no example"
     runner = doctest.DocTestRunner(verbose=False)
     for test in examples:
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_function_says_what_it_takes_and_gives(name):
-    value = getattr(bgbench, name)
-    if inspect.isfunction(value):
-        said = inspect.getdoc(value)
-        assert "Args:" in said
-        assert "Returns:" in said
+@pytest.mark.parametrize("function", list(functions()))
+def test_every_public_function_and_method_says_what_it_takes_gives_and_raises(function):
+    text = inspect.getdoc(function) or ""
+    signature = inspect.signature(function)
+    if {*signature.parameters} - {"self", "cls"}:
+        assert "Args:" in text
+    if signature.return_annotation not in (None, "None"):
+        assert "Returns:" in text or "Yields:" in text
+    if "raise " in inspect.getsource(function).replace(text, ""):
+        assert "Raise" in text
+
+
+CLASSES = [
+    (door, name) for door, name in PUBLIC if inspect.isclass(getattr(importlib.import_module(door), name))
+]
+
+
+@pytest.mark.parametrize(("door", "name"), CLASSES)
+def test_every_public_class_says_what_it_is_made_of(door, name):
+    value = getattr(importlib.import_module(door), name)
+    text = value.__doc__
+    own = "__init__" in vars(value) and not issubclass(value, Exception)
+    for field in inspect.signature(value).parameters if own else ():
+        assert f"{field}:" in text, f"{door}.{name} does not say what {field} is"
+    for member, code in vars(value).items():
+        if isinstance(code, property) and not member.startswith("_"):
+            assert code.__doc__, f"{door}.{name}.{member} has no docstring"
 
 
 def test_a_sampler_supports_every_system_unless_it_says_otherwise():

@@ -43,15 +43,15 @@ def test_a_misspelt_hook_is_an_error():
 
 
 def test_a_duplicate_name_names_both_distributions():
-    found = Plugins()
-    found.register(module(bgbench_samplers=lambda: [sampler("x")]), Origin("one", "dist-one", "1"))
+    registry = Plugins()
+    registry.register(module(bgbench_samplers=lambda: [sampler("x")]), Origin("one", "dist-one", "1"))
     with pytest.raises(BgbenchError, match=r"dist-one .* dist-two"):
-        found.register(module(bgbench_samplers=lambda: [sampler("x")]), Origin("two", "dist-two", "1"))
+        registry.register(module(bgbench_samplers=lambda: [sampler("x")]), Origin("two", "dist-two", "1"))
 
 
 def test_shipped_samplers_come_through_the_same_door():
-    found = plugins()
+    registry = plugins()
     for name in ("md", "prose", "prior", "reference"):
-        assert found.samplers.origin(name).distribution == "bgbench"
+        assert registry.samplers.origin(name).distribution == "bgbench"
     with pytest.raises(BgbenchError, match="unknown sampler 'nosuch'; known: "):
-        found.samplers["nosuch"]
+        registry.samplers["nosuch"]

@@ -29,10 +29,10 @@ def test_values_are_frozen_and_check_their_shapes():
 def test_weights_stay_aligned_through_take():
     log_w = torch.tensor([0.0, 1.0, 2.0, -torch.inf])
     ensemble = Ensemble(torch.arange(12.0).reshape(4, 1, 3), torch.arange(4.0), log_w)
-    taken = ensemble.take(torch.tensor([2, 0]))
-    assert taken.u.tolist() == [2.0, 0.0]
-    assert taken.log_w.tolist() == [2.0, 0.0]
-    assert taken.x[:, 0, 0].tolist() == [6.0, 0.0]
+    subset = ensemble.take(torch.tensor([2, 0]))
+    assert subset.u.tolist() == [2.0, 0.0]
+    assert subset.log_w.tolist() == [2.0, 0.0]
+    assert subset.x[:, 0, 0].tolist() == [6.0, 0.0]
     assert ensemble.weights.sum().item() == pytest.approx(1.0)
     assert ensemble.weights[3] == 0.0
 

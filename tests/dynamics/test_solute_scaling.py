@@ -55,8 +55,8 @@ def test_the_bonds_that_torsion_moves_are_about():
     system = peptide("FPI")
     names = [(atom.residue, atom.name) for atom in system.atoms]
     moves = TorsionMoves.of_system(system, BatchedEnergy(system, "compiled").parameters.torsions)
-    found = {frozenset(names[i] for i in axis) for axis in moves.axes.tolist()}
-    assert found == {
+    axes = {frozenset(names[i] for i in axis) for axis in moves.axes.tolist()}
+    assert axes == {
         frozenset(((2, "N"), (2, "CA"))),
         frozenset(((0, "CA"), (0, "C"))), frozenset(((1, "CA"), (1, "C"))),
         frozenset(((0, "CA"), (0, "CB"))), frozenset(((0, "CB"), (0, "CG"))),
@@ -147,9 +147,9 @@ def test_torsion_moves_alone_sample_the_torus_of_a_rigid_molecule(sequence, poin
         x = moves.apply(x, which, moves.rotation_matrices(x, which, angle))
     u = energies(scale_solute(p, moves, 1.0), x) / kt(t)
     expected = shares(system, x, np.exp(u.min() - u), cells)
-    found = shares(system, ladder.walkers.x, np.ones(n), cells)
+    populations = shares(system, ladder.walkers.x, np.ones(n), cells)
     assert (expected > 0.02).sum() >= 3, "one cell would prove nothing"
-    assert np.abs(found - expected).max() < 5 * np.sqrt(0.25 / n) + 0.02
+    assert np.abs(populations - expected).max() < 5 * np.sqrt(0.25 / n) + 0.02
 
 
 def shares(system, x, weights, cells):
@@ -171,10 +171,10 @@ def test_the_lowest_rung_keeps_the_energy_of_the_reference(alanine, seed):
     for _ in range(40):
         engine.advance(4)
         rows.append(energy.energy(torch.from_numpy(engine.copy_target_positions()).double()).numpy())
-    found = np.stack(rows).mean(0)
+    energies = np.stack(rows).mean(0)
     reference = find_reference(alanine).u.numpy()
     expected = reference.mean()
-    assert abs(found.mean() - expected) < 5 * found.std(ddof=1) / np.sqrt(len(found))
+    assert abs(energies.mean() - expected) < 5 * energies.std(ddof=1) / np.sqrt(len(energies))
     assert np.stack(rows).std() == pytest.approx(reference.std(), rel=0.1)
     assert min(engine.describe()["swap_rates"]) > 0.2
     assert min(engine.describe()["turn_rates"]) > 0.05

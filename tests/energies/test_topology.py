@@ -46,8 +46,8 @@ def test_any_order_of_atoms_has_one_energy(sequence, kind, generator, rng):
         places = np.array(sorted(places, key=lambda k: system.atoms[k].residue))
     other = reordered(system, places)
     for energy in (OpenMMEnergy(other, "Reference"), BatchedEnergy(other, "eager")):
-        found, forces = energy.energy_and_force(x[:, places])
-        assert torch.allclose(found, u, atol=1e-8, rtol=0)
+        energies, forces = energy.energy_and_force(x[:, places])
+        assert torch.allclose(energies, u, atol=1e-8, rtol=0)
         assert torch.allclose(forces, force[:, places], atol=1e-6, rtol=1e-9)
 
 

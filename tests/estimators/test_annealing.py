@@ -26,8 +26,8 @@ def annealed(kernel, name, budget, seed=0, **settings):
     """An annealed estimate of an analytic system, its truth, and the pull of its log Z."""
     task = analytic_task(name, budget, seed)
     estimate = SMC(kernel, SMCOptions(**settings)).estimate(Wide(WIDTHS[name]), task)
-    found = estimate.diagnostics
-    return estimate, (found["log_z"] - analytic(name).log_z) / found["log_z_error"], task
+    diagnostics = estimate.diagnostics
+    return estimate, (diagnostics["log_z"] - analytic(name).log_z) / diagnostics["log_z_error"], task
 
 
 def within_chi_square(pulls):
@@ -65,15 +65,15 @@ def test_every_resampling_scheme_gives_the_same_answer(scheme):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_smc_error_shrinks_as_one_over_root_n(kernel):
     name, seeds = "analytic:double-well", 40
-    spread, told = {}, {}
+    spread, reported = {}, {}
     for n in (100, 1600):
         runs = [annealed(kernel, name, 4 * n, seed, steps=4)[0].diagnostics for seed in range(seeds)]
-        errors = np.array([found["log_z"] for found in runs]) - analytic(name).log_z
+        errors = np.array([diagnostics["log_z"] for diagnostics in runs]) - analytic(name).log_z
         spread[n] = float(np.std(errors))
-        told[n] = float(np.median([found["log_z_error"] for found in runs]))
+        reported[n] = float(np.median([diagnostics["log_z_error"] for diagnostics in runs]))
     # The logarithm of a ratio of two standard deviations: an error of 1/√(2 · seeds) each.
     assert abs(math.log(spread[100] / spread[1600] / 4)) < 4 * math.sqrt(2 / (2 * seeds))
-    assert told[100] / told[1600] == pytest.approx(4.0, rel=0.3)
+    assert reported[100] / reported[1600] == pytest.approx(4.0, rel=0.3)
 
 
 def test_unadjusted_steps_are_biased_unless_the_bias_goes_into_the_weights(monkeypatch):
@@ -115,7 +115,7 @@ def test_one_step_is_importance_sampling():
 @pytest.mark.parametrize(
     ("kernel", "budget"), [("ula", 1), ("ula", 7), ("ula", 10_000), ("mala", 7), ("mala", 10**6 - 1)]
 )
-def test_no_budget_is_passed_and_what_is_left_is_told(kernel, budget):
+def test_no_budget_is_passed_and_what_is_left_is_reported(kernel, budget):
     estimate, _, task = annealed(kernel, "analytic:harmonic", budget)
     smc = estimate.diagnostics["smc"]
     assert task.oracle.used == smc["particles"] * smc["steps"] <= budget
@@ -149,15 +149,15 @@ def test_conditional_ess_sets_the_schedule():
     t = step_by_conditional_ess(0.2, log_w, rate, 0.8)
     assert conditional_ess(log_w, (t - 0.2) * rate) == pytest.approx(0.8, abs=1e-6)
     assert step_by_conditional_ess(0.2, log_w, torch.zeros(2000, dtype=torch.float64), 0.8) == 1.0
-    found = annealed("mala", "analytic:double-well", 20_000, schedule="cess", cess=0.95, steps=20)[0]
-    history = found.diagnostics["smc"]["history"]
+    estimate = annealed("mala", "analytic:double-well", 20_000, schedule="cess", cess=0.95, steps=20)[0]
+    history = estimate.diagnostics["smc"]["history"]
     reached = history["t"].index(1.0)
     assert 1 < reached < 19
     assert np.allclose(history["cess"][:reached], 0.95, atol=1e-3)
-    assert abs(found.diagnostics["log_z"] - analytic("analytic:double-well").log_z) < (
-        4 * found.diagnostics["log_z_error"]
+    assert abs(estimate.diagnostics["log_z"] - analytic("analytic:double-well").log_z) < (
+        4 * estimate.diagnostics["log_z_error"]
     )
-    assert found.diagnostics["unused"] == 0
+    assert estimate.diagnostics["unused"] == 0
     too_few = annealed("mala", "analytic:double-well", 300, schedule="cess", cess=0.999, steps=3)[0]
     assert too_few.diagnostics["smc"]["history"]["t"][-1] == 1.0
 
@@ -216,15 +216,15 @@ def test_the_centre_of_mass_is_no_part_of_the_answer(kernel, com):
         oracle = MeteredEnergy(Springs(system), 12_000)
         task = Task(system, oracle, torch.Generator().manual_seed(seed), 100, Conventions(com))
         estimate = SMC(kernel, SMCOptions(steps=6)).estimate(Cloud(), task)
-        found = estimate.diagnostics
+        diagnostics = estimate.diagnostics
         truth = Springs(system).log_z
         if com == "chi":
             truth += math.log(4 * math.pi * 3 * Cloud.width**2 / 4)
-        pulls.append((found["log_z"] - truth) / found["log_z_error"])
-        pulls.append((found["mean_energy"]["value"] - 4.5) / found["mean_energy"]["error"])
+        pulls.append((diagnostics["log_z"] - truth) / diagnostics["log_z_error"])
+        pulls.append((diagnostics["mean_energy"]["value"] - 4.5) / diagnostics["mean_energy"]["error"])
         # Harmonic: u is half its virial, and the control variate leaves nothing to chance.
-        assert found["mean_energy"]["controlled"]["value"] == pytest.approx(4.5, abs=1e-6)
-        assert abs(found["mean_energy"]["virial"]["pull"]) < 4
+        assert diagnostics["mean_energy"]["controlled"]["value"] == pytest.approx(4.5, abs=1e-6)
+        assert abs(diagnostics["mean_energy"]["virial"]["pull"]) < 4
     within_chi_square(pulls)
 
 
@@ -263,11 +263,11 @@ def test_wrong_chirality_has_no_density(alanine):
         task = Task(
             alanine, MeteredEnergy(BatchedEnergy(alanine, "eager"), 40), torch.Generator().manual_seed(0), 10
         )
-        found = SMC("mala", SMCOptions(steps=2, handedness=rule)).estimate(Both(), task)
-        assert found.diagnostics["handedness"]["rule"] == rule
-        assert found.diagnostics["handedness"]["wrong_hand"] == 0.5
-        wrong = is_wrong(alanine, found.ensemble.x)
-        assert float(found.ensemble.weights[wrong].sum()) == 0.0
+        estimate = SMC("mala", SMCOptions(steps=2, handedness=rule)).estimate(Both(), task)
+        assert estimate.diagnostics["handedness"]["rule"] == rule
+        assert estimate.diagnostics["handedness"]["wrong_hand"] == 0.5
+        wrong = is_wrong(alanine, estimate.ensemble.x)
+        assert float(estimate.ensemble.weights[wrong].sum()) == 0.0
         assert rule == "zero" or not bool(wrong.any())
 
 

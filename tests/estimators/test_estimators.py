@@ -49,8 +49,8 @@ def test_snis_recovers_log_z_and_moments(name):
     density, pulls = analytic(name), []
     for seed in range(20):
         estimate = SNIS().estimate(Wide(WIDTHS[name]), analytic_task(name, 4000, seed))
-        found = estimate.diagnostics
-        pulls.append((found["log_z"] - density.log_z) / found["log_z_error"])
+        diagnostics = estimate.diagnostics
+        pulls.append((diagnostics["log_z"] - density.log_z) / diagnostics["log_z_error"])
         w = estimate.ensemble.weights
         y = estimate.ensemble.x[:, 0].square()
         mean = (w[:, None] * y).sum(0)
@@ -74,8 +74,8 @@ def test_snis_error_shrinks_as_one_over_root_n():
 
 def test_a_wrong_log_q_is_seen():
     name = "analytic:harmonic"
-    found = SNIS().estimate(Wide(WIDTHS[name], bias=0.5), analytic_task(name, 4000)).diagnostics
-    assert abs(found["log_z"] - analytic(name).log_z) > 4 * found["log_z_error"]
+    diagnostics = SNIS().estimate(Wide(WIDTHS[name], bias=0.5), analytic_task(name, 4000)).diagnostics
+    assert abs(diagnostics["log_z"] - analytic(name).log_z) > 4 * diagnostics["log_z_error"]
 
 
 @pytest.mark.parametrize("budget", [1, 7, 1000])
@@ -154,8 +154,8 @@ def test_cuts_do_what_they_are_called():
 def test_resampling_is_unbiased_and_stays_in_range(scheme, generator):
     log_w = torch.randn(1000, generator=generator)
     ensemble = Ensemble(torch.arange(3000.0).reshape(1000, 1, 3), torch.arange(1000.0), log_w)
-    drawn = resample(ensemble, 200_000, generator, scheme)
-    counts = torch.bincount(drawn.u.long(), minlength=1000) / 200_000
+    samples = resample(ensemble, 200_000, generator, scheme)
+    counts = torch.bincount(samples.u.long(), minlength=1000) / 200_000
     expected = ensemble.weights
     sigma = (expected * (1 - expected) / 200_000).sqrt()
     assert ((counts - expected).abs() < 5 * sigma + 1e-5).all()
@@ -203,13 +203,13 @@ def test_the_ends_of_the_unit_interval_fall_on_points_of_some_weight():
 def test_a_cut_is_named_and_the_uncut_estimate_stands_beside_it(cut):
     name = "analytic:double-well"
     plain = SNIS().estimate(Wide(WIDTHS[name]), analytic_task(name, 2000))
-    found = SNIS.build({"cut": cut}).estimate(Wide(WIDTHS[name]), analytic_task(name, 2000))
-    assert found.diagnostics["cut"] == cut
-    assert torch.equal(found.log_w_uncut, plain.ensemble.log_w)
-    assert torch.equal(found.ensemble.log_w, cut_weights(plain.ensemble.log_w, cut))
+    estimate = SNIS.build({"cut": cut}).estimate(Wide(WIDTHS[name]), analytic_task(name, 2000))
+    assert estimate.diagnostics["cut"] == cut
+    assert torch.equal(estimate.log_w_uncut, plain.ensemble.log_w)
+    assert torch.equal(estimate.ensemble.log_w, cut_weights(plain.ensemble.log_w, cut))
     for key in ("log_z", "log_z_error", "ess"):
-        assert found.diagnostics["uncut"][key] == plain.diagnostics[key]
-        assert found.diagnostics[key] != plain.diagnostics[key]
+        assert estimate.diagnostics["uncut"][key] == plain.diagnostics[key]
+        assert estimate.diagnostics[key] != plain.diagnostics[key]
     assert plain.log_w_uncut is None
     assert "cut" not in plain.diagnostics
 
@@ -247,8 +247,8 @@ def test_the_virial_controls_the_mean_energy_at_no_charge():
     """Harmonic: u is half its virial, so that nothing is left to chance; and one evaluation is one."""
     name = "analytic:harmonic"
     task = analytic_task(name, 500)
-    found = SNIS.build({"control": "virial"}).estimate(Wide(WIDTHS[name]), task)
-    energy = found.diagnostics["mean_energy"]
+    estimate = SNIS.build({"control": "virial"}).estimate(Wide(WIDTHS[name]), task)
+    energy = estimate.diagnostics["mean_energy"]
     assert task.oracle.used == 500
     assert abs(energy["value"] - 1.5) < 4 * energy["error"]
     assert energy["controlled"]["value"] == pytest.approx(1.5, abs=1e-9)
@@ -268,10 +268,10 @@ def test_the_rule_for_chirality_is_an_option_and_wrong_options_say_so(alanine):
         def log_prob(self, task, x):
             return torch.zeros(len(x))
 
-    for rule, weights in (("zero", [1.0, 0.0]), ("fold", [0.5, 0.5]), ("protocol", [1.0, 0.0])):
+    for rule, expected in (("zero", [1.0, 0.0]), ("fold", [0.5, 0.5]), ("protocol", [1.0, 0.0])):
         task = Task(alanine, MeteredEnergy(bgbench.energy(alanine), 2), torch.Generator(), 2)
-        found = SNIS.build({"handedness": rule}).estimate(Two(), task).ensemble.weights
-        assert torch.allclose(found, torch.tensor(weights, dtype=torch.float64), atol=1e-3)
+        weights = SNIS.build({"handedness": rule}).estimate(Two(), task).ensemble.weights
+        assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64), atol=1e-3)
     with pytest.raises(
         BgbenchError, match=r"estimator\.cut=clip: 'clip' is not one of none, truncate, drop, psis"
     ):

@@ -52,9 +52,9 @@ def test_self_improve_recovers_log_z_and_moments(name):
     pulls, gains = [], []
     for seed in range(20):
         estimate, _, _ = improved(name, 5000, seed)
-        found = estimate.diagnostics
-        pulls.append((found["log_z"] - analytic(name).log_z) / found["log_z_error"])
-        gains.append(found["ess"] / found["self_improve"]["rounds"][0]["ess"])
+        diagnostics = estimate.diagnostics
+        pulls.append((diagnostics["log_z"] - analytic(name).log_z) / diagnostics["log_z_error"])
+        gains.append(diagnostics["ess"] / diagnostics["self_improve"]["rounds"][0]["ess"])
         y = estimate.ensemble.x[:, 0].square()
         for axis, truth in enumerate(analytic(name).second_moments):
             value, error = mean_and_error(y[:, axis], estimate.ensemble.weights, estimate.group)

@@ -25,8 +25,8 @@ class Wrong(Prior):
         self.shift, self.tilt, self.log_det, self.forgetful = shift, tilt, log_det, forgetful
 
     def draw(self, task, n_samples):
-        drawn = super().draw(task, n_samples)
-        return Proposal(drawn.x, drawn.log_q + self.forgetful)
+        proposal = super().draw(task, n_samples)
+        return Proposal(proposal.x, proposal.log_q + self.forgetful)
 
     def log_prob(self, task, x):
         z = (x - task.system.positions.to(x)) / self.width
@@ -73,7 +73,7 @@ def test_a_right_density_passes(peptide):
 
 
 @pytest.mark.parametrize(
-    ("fault", "found"),
+    ("fault", "expected"),
     [
         ({"shift": 1.0}, "normalisation"),
         ({"tilt": 2.0}, "normalisation"),
@@ -82,9 +82,9 @@ def test_a_right_density_passes(peptide):
         ({"forgetful": 0.1}, "round trip, gaussian"),
     ],
 )
-def test_a_wrong_density_is_found_by_its_check(peptide, fault, found):
+def test_a_wrong_density_is_found_by_its_check(peptide, fault, expected):
     failed = [check.name for check in audit(Wrong(**fault), peptide) if not check.passed]
-    assert found in failed
+    assert expected in failed
 
 
 def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide):
@@ -92,9 +92,9 @@ def test_an_estimate_of_log_q_says_so_in_the_record_and_is_not_verified(peptide)
         exact = False
 
     assert audit_for_record(Prior(), peptide, 100)["density"]["verified"]
-    found = audit_for_record(Estimated(), peptide, 100)["density"]
-    assert not found["verified"]
-    assert list(found["checks"]) == ["exact"]
+    density = audit_for_record(Estimated(), peptide, 100)["density"]
+    assert not density["verified"]
+    assert list(density["checks"]) == ["exact"]
 
 
 def test_nan_fails(peptide):
@@ -107,8 +107,8 @@ def test_records_say_what_could_not_be_audited(peptide):
             raise RuntimeError("no density today")
 
     assert audit_for_record(LangevinMD(), peptide, 100) == {}
-    found = audit_for_record(Broken(), peptide, 100)["density"]
-    assert found == {"verified": False, "error": "RuntimeError: no density today"}
+    density = audit_for_record(Broken(), peptide, 100)["density"]
+    assert density == {"verified": False, "error": "RuntimeError: no density today"}
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ class Biased(bgbench.AbstractDensitySampler, bgbench.Invertible):
 
     def draw(self, task, n_samples):
         tries = [self.honest.draw(task, n_samples) for _ in range(self.draws)]
-        best = torch.stack([drawn.log_q for drawn in tries]).argmax(0)
-        x = torch.stack([drawn.x for drawn in tries])[best, torch.arange(n_samples)]
+        best = torch.stack([proposal.log_q for proposal in tries]).argmax(0)
+        x = torch.stack([proposal.x for proposal in tries])[best, torch.arange(n_samples)]
         return Proposal(x, self.log_prob(task, x))
 
     def log_prob(self, task, x):
@@ -199,7 +199,7 @@ class Biased(bgbench.AbstractDensitySampler, bgbench.Invertible):
 
 
 @pytest.mark.parametrize(
-    ("cheat", "found"),
+    ("cheat", "expected"),
     [
         (lambda: Biased(), None),
         (lambda: Biased(lambda log_q, x: log_q + 2 * (x[:, 0] - x[:, -1]).norm(dim=-1)), "map"),
@@ -208,9 +208,9 @@ class Biased(bgbench.AbstractDensitySampler, bgbench.Invertible):
         (lambda: Biased(draws=2), "noise"),
     ],
 )
-def test_a_flow_that_claims_another_density_is_found_by_a_cheap_check(peptide, cheat, found):
+def test_a_flow_that_claims_another_density_is_found_by_a_cheap_check(peptide, cheat, expected):
     failed = [check.name for check in audit_quickly(cheat(), peptide, 256) if not check.passed]
-    assert found in failed if found else not failed
+    assert expected in failed if expected else not failed
 
 
 def test_a_fragment_is_whole_in_itself(peptide):

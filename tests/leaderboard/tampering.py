@@ -50,9 +50,9 @@ def rehash(folder: Path, cell: str = "AA-s0") -> None:
 def arrays(folder: Path, change: Callable[[dict], object], cell: str = "AA-s0") -> None:
     path = folder / "arrays" / f"{cell}.npz"
     with np.load(path) as stored:
-        found = {name: stored[name].copy() for name in stored.files}
-    change(found)
-    np.savez_compressed(path, **found)
+        content = {name: stored[name].copy() for name in stored.files}
+    change(content)
+    np.savez_compressed(path, **content)
     rehash(folder, cell)
 
 
@@ -286,10 +286,10 @@ def another_reference_in_a_record(folder):
 
 @tampering("reference")
 def another_suites_reference(folder):
-    told = json.loads((folder / "run.json").read_text())["inputs"]["references"]
-    edit(folder / "run.json", lambda p: p["inputs"]["references"].update(AA=told["GS"]))
+    hashes = json.loads((folder / "run.json").read_text())["inputs"]["references"]
+    edit(folder / "run.json", lambda p: p["inputs"]["references"].update(AA=hashes["GS"]))
     for seed in range(3):
-        record(folder, lambda r: r["reference"].update(sha256=told["GS"]), f"AA-s{seed}")
+        record(folder, lambda r: r["reference"].update(sha256=hashes["GS"]), f"AA-s{seed}")
 
 
 @tampering("leakage")
@@ -466,8 +466,8 @@ def a_zip_bomb(folder):
             archive.open("x.npy", "w") as stream,
         ):
             header = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
-            told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000, 23, 3), }"
-            stream.write(header + told.ljust(117) + b"\n")
+            description = b"{'descr': '<f4', 'fortran_order': False, 'shape': (4000000, 23, 3), }"
+            stream.write(header + description.ljust(117) + b"\n")
             block = b"\0" * 2**20
             for _ in range(400):
                 stream.write(block)
@@ -479,9 +479,9 @@ def a_zip_bomb(folder):
 def a_header_that_claims_a_terabyte(folder):
     def write(path):
         header = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
-        told = b"{'descr': '<f4', 'fortran_order': False, 'shape': (900000000, 23, 3), }"
+        description = b"{'descr': '<f4', 'fortran_order': False, 'shape': (900000000, 23, 3), }"
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("x.npy", header + told.ljust(117) + b"\n" + b"\0" * 1000)
+            archive.writestr("x.npy", header + description.ljust(117) + b"\n" + b"\0" * 1000)
 
     raw(folder, write)
 

@@ -30,9 +30,9 @@ def edit(path, change):
 
 def test_a_published_board_is_sound(board):
     assert guard(board) == []
-    found = validate_board(board)
-    assert set(found) == {"verse", "prior", "ledger"}
-    assert not any(found.values())
+    report = validate_board(board)
+    assert set(report) == {"verse", "prior", "ledger"}
+    assert not any(report.values())
 
 
 def test_an_entry_cannot_vanish(board):
@@ -97,8 +97,8 @@ def test_a_pull_request_cannot_withdraw_or_reproduce(board, published):
 
 def test_a_pull_request_cannot_say_that_it_was_reproduced(board, published):
     event = json.loads((board / "ledger" / "prior-001.json").read_text())
-    told = {**event, "number": 2, "kind": "changed", "tier": "reproduced"}
-    (board / "ledger" / "prior-002.json").write_text(json.dumps(told))
+    claim = {**event, "number": 2, "kind": "changed", "tier": "reproduced"}
+    (board / "ledger" / "prior-002.json").write_text(json.dumps(claim))
     assert reasons(guard(board, published)) == {"verdict"}
     (board / "ledger" / "prior-002.json").rename(board / "ledger" / "prior-007.json")
     with pytest.raises(Refused, match="holds prior-002"):
@@ -134,7 +134,7 @@ def test_a_withdrawn_entry_stays_in_the_ledger(board, cli):
     assert "has no entry" in err
 
 
-def test_tampering_is_told_by_name_and_exit_code(board, cli):
+def test_tampering_is_reported_by_name_and_exit_code(board, cli):
     edit(board / "records" / "verse" / "cells" / "AA-s0.json", lambda r: r["metrics"].update(ess=0.99))
     code, out, _ = cli("leaderboard", "validate", board)
     assert code == 1

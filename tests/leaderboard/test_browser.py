@@ -49,8 +49,8 @@ def site(clone_entries, published, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with web.chromium() as found:
-        yield found
+    with web.chromium() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,13 @@ def base(request, site, loopback):
 
 @pytest.mark.parametrize("path", [*PAGES, "entries/verse.html"])
 def test_every_kind_of_page_opens_without_a_word_and_asks_nobody_else(browser, base, path):
-    with web.opened(browser) as found:
-        found.page.goto(f"{base}/{path}", wait_until="networkidle")
-        assert found.page.evaluate("document.documentElement.dataset.ready") == "yes"
-        assert found.page.locator("h1").count() == 1
-        assert found.complaints == []
-        assert found.requests
-        assert found.strangers(base) == []
+    with web.opened(browser) as watched:
+        watched.page.goto(f"{base}/{path}", wait_until="networkidle")
+        assert watched.page.evaluate("document.documentElement.dataset.ready") == "yes"
+        assert watched.page.locator("h1").count() == 1
+        assert watched.complaints == []
+        assert watched.requests
+        assert watched.strangers(base) == []
 
 
 def column(page, index):
@@ -84,8 +84,8 @@ def column(page, index):
 
 
 def test_sorting_by_mouse_and_keyboard(browser, base):
-    with web.opened(browser) as found:
-        page = found.page
+    with web.opened(browser) as watched:
+        page = watched.page
         page.goto(f"{base}/{TABLE}")
         head = page.locator("thead th").nth(3)
         head.locator("button").click()
@@ -109,26 +109,26 @@ def test_sorting_by_mouse_and_keyboard(browser, base):
 
 
 def test_filtering(browser, base):
-    with web.opened(browser) as found:
-        page = found.page
+    with web.opened(browser) as watched:
+        page = watched.page
         page.goto(f"{base}/{TABLE}")
-        told = page.locator("[data-filter-count]")
-        assert told.inner_text() == "21 of 21 entries"
+        count = page.locator("[data-filter-count]")
+        assert count.inner_text() == "21 of 21 entries"
         page.get_by_label("Sampler").fill("variant=v1")
-        assert told.inner_text() == "11 of 21 entries"
+        assert count.inner_text() == "11 of 21 entries"
         page.get_by_label("complete only").check()
-        assert told.inner_text() == "10 of 21 entries"
+        assert count.inner_text() == "10 of 21 entries"
         page.get_by_label("Sampler").fill("no such sampler")
-        assert told.inner_text() == "0 of 21 entries"
+        assert count.inner_text() == "0 of 21 entries"
         page.get_by_label("Sampler").fill("")
         page.get_by_label("Tier, at least").select_option("reproduced")
-        assert told.inner_text() == "0 of 21 entries"
-        assert found.complaints == []
+        assert count.inner_text() == "0 of 21 entries"
+        assert watched.complaints == []
 
 
 def test_the_theme_is_chosen_and_kept(browser, loopback):
-    with web.opened(browser, color_scheme="light") as found:
-        page = found.page
+    with web.opened(browser, color_scheme="light") as watched:
+        page = watched.page
         page.goto(f"{loopback}/index.html")
         colour = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(colour)
@@ -149,9 +149,9 @@ def test_the_theme_is_chosen_and_kept(browser, loopback):
 def test_the_systems_theme_is_the_default(browser, site):
     shown = {}
     for scheme in ("light", "dark"):
-        with web.opened(browser, color_scheme=scheme) as found:
-            found.page.goto(f"{site.as_uri()}/index.html")
-            shown[scheme] = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        with web.opened(browser, color_scheme=scheme) as watched:
+            watched.page.goto(f"{site.as_uri()}/index.html")
+            shown[scheme] = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert shown["light"] != shown["dark"]
 
 
@@ -159,8 +159,8 @@ def test_from_the_first_page_to_an_entry_and_its_system(browser, base):
     from playwright.sync_api import expect
 
     # A click returns before the page it leads to is there: what follows one is waited for.
-    with web.opened(browser) as found:
-        page = found.page
+    with web.opened(browser) as watched:
+        page = watched.page
         page.goto(f"{base}/index.html")
         page.get_by_role("link", name="All columns, curves and filters").click()
         expect(page).to_have_url(f"{base}/{TABLE}")
@@ -172,16 +172,16 @@ def test_from_the_first_page_to_an_entry_and_its_system(browser, base):
         page.go_back()
         page.go_back()
         expect(page).to_have_url(f"{base}/{TABLE}")
-        assert found.complaints == []
-        assert found.strangers(base) == []
+        assert watched.complaints == []
+        assert watched.strangers(base) == []
 
 
 def test_downloads(browser, loopback, tmp_path):
-    with web.opened(browser, accept_downloads=True) as found:
-        found.page.goto(f"{loopback}/{TABLE}")
+    with web.opened(browser, accept_downloads=True) as watched:
+        watched.page.goto(f"{loopback}/{TABLE}")
         for name in ("CSV", "JSON"):
-            with found.page.expect_download() as waiting:
-                found.page.locator(".downloads").get_by_role("link", name=name).click()
+            with watched.page.expect_download() as waiting:
+                watched.page.locator(".downloads").get_by_role("link", name=name).click()
             waiting.value.save_as(tmp_path / name)
         assert (tmp_path / "CSV").read_text().startswith("entry,sampler,")
         assert len(json.loads((tmp_path / "JSON").read_text())["entries"]) == 21
@@ -189,9 +189,9 @@ def test_downloads(browser, loopback, tmp_path):
 
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_scrolls_sideways_on_a_phone(browser, site, path):
-    with web.opened(browser, viewport={"width": 390, "height": 800}) as found:
-        found.page.goto(f"{site.as_uri()}/{path}")
-        widths = found.page.evaluate(
+    with web.opened(browser, viewport={"width": 390, "height": 800}) as watched:
+        watched.page.goto(f"{site.as_uri()}/{path}")
+        widths = watched.page.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         assert widths[0] <= widths[1] == 390
@@ -202,39 +202,39 @@ def test_no_page_scrolls_sideways_on_a_phone(browser, site, path):
 def test_axe_finds_no_serious_violation(browser, site, path, scheme):
     from axe_playwright_python.sync_playwright import Axe
 
-    with web.opened(browser, color_scheme=scheme, bypass_csp=True) as found:
-        found.page.goto(f"{site.as_uri()}/{path}")
-        told = Axe().run(found.page).response["violations"]
+    with web.opened(browser, color_scheme=scheme, bypass_csp=True) as watched:
+        watched.page.goto(f"{site.as_uri()}/{path}")
+        violations = Axe().run(watched.page).response["violations"]
         bad = [
             (v["id"], [n["html"][:150] for n in v["nodes"][:3]])
-            for v in told
+            for v in violations
             if v["impact"] in ("serious", "critical")
         ]
         assert bad == []
 
 
 def test_the_keyboard_reaches_the_content_first(browser, site):
-    with web.opened(browser) as found:
-        found.page.goto(f"{site.as_uri()}/index.html")
-        found.page.keyboard.press("Tab")
-        assert found.page.evaluate("document.activeElement.textContent") == "Skip to the content"
-        found.page.keyboard.press("Enter")
-        found.page.keyboard.press("Tab")
-        assert found.page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    with web.opened(browser) as watched:
+        watched.page.goto(f"{site.as_uri()}/index.html")
+        watched.page.keyboard.press("Tab")
+        assert watched.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        watched.page.keyboard.press("Enter")
+        watched.page.keyboard.press("Tab")
+        assert watched.page.evaluate("document.querySelector('main').contains(document.activeElement)")
 
 
 def test_pages_are_whole_without_scripts(browser, site):
-    with web.opened(browser, java_script_enabled=False) as found:
-        found.page.goto(f"{site.as_uri()}/{TABLE}")
-        assert found.page.locator("table.board tbody tr").count() == 21
+    with web.opened(browser, java_script_enabled=False) as watched:
+        watched.page.goto(f"{site.as_uri()}/{TABLE}")
+        assert watched.page.locator("table.board tbody tr").count() == 21
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_screenshots_are_kept(browser, site, width, scheme):
     for path in (*PAGES[:3], "entries/verse.html"):
-        with web.opened(browser, viewport={"width": width, "height": 900}, color_scheme=scheme) as found:
-            found.page.goto(f"{site.as_uri()}/{path}")
+        with web.opened(browser, viewport={"width": width, "height": 900}, color_scheme=scheme) as watched:
+            watched.page.goto(f"{site.as_uri()}/{path}")
             name = f"{path.replace('/', '-').removesuffix('.html')}-{width}-{scheme}.png"
-            found.page.screenshot(path=web.artefacts() / name, full_page=True)
+            watched.page.screenshot(path=web.artefacts() / name, full_page=True)
             assert (web.artefacts() / name).stat().st_size > 10_000

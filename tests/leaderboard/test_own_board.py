@@ -38,8 +38,8 @@ def test_entries_are_recomputed_or_name_the_arrays_that_are_not_here(opened):
         return
     assert opened.plan.suite == "tetrapeptides30@1"
     assert opened.tier == "reported"
-    told = {name: item.sha256 for name, item in opened.entry.remote.items()}
-    assert told == {record.cell.name: record.arrays.sha256 for record in opened.records}
+    hashes = {name: item.sha256 for name, item in opened.entry.remote.items()}
+    assert hashes == {record.cell.name: record.arrays.sha256 for record in opened.records}
 
 
 def test_all_entries_together_are_small():

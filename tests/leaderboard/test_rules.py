@@ -71,12 +71,12 @@ def test_commands_of_the_rules_exist():
 
 def test_published_numbers_are_whole():
     """Every block has three sizes a row and four metrics a size; spot values as printed."""
-    told = yaml.safe_load((ROOT / "leaderboard" / "site" / "published.yaml").read_text())
-    for block in told["blocks"]:
+    published = yaml.safe_load((ROOT / "leaderboard" / "site" / "published.yaml").read_text())
+    for block in published["blocks"]:
         for name, *sizes in block["rows"]:
             assert len(sizes) == 3, name
             assert all(size is None or len(size) == 4 for size in sizes), name
-    first, second = told["blocks"]
+    first, second = published["blocks"]
     assert first["rows"][0] == [
         "Prose",
         [0.191, 0.371, 0.21, None],

@@ -31,15 +31,15 @@ class Links(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.found, self.ids, self.images = [], set(), []
+        self.addresses, self.ids, self.images = [], set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        told = dict(attrs)
-        self.found += [(tag, told[name]) for name in ("href", "src") if told.get(name)]
-        self.ids |= {told["id"]} if "id" in told else set()
+        attributes = dict(attrs)
+        self.addresses += [(tag, attributes[name]) for name in ("href", "src") if attributes.get(name)]
+        self.ids |= {attributes["id"]} if "id" in attributes else set()
         if tag == "img":
-            self.images.append(told.get("alt"))
+            self.images.append(attributes.get("alt"))
 
 
 def pages(site):
@@ -57,7 +57,7 @@ def test_there_is_a_page_for_everything(site):
 
 def test_no_page_names_another_host_but_as_a_link_to_follow(site):
     for path in pages(site):
-        for tag, address in Links(path.read_text()).found:
+        for tag, address in Links(path.read_text()).addresses:
             assert not re.match(r"[a-z]+://|//", address) or tag == "a", f"{path.name}: {tag} {address}"
     for path in site.rglob("*.css"):
         assert "url(" not in path.read_text()
@@ -69,7 +69,7 @@ def test_no_page_names_another_host_but_as_a_link_to_follow(site):
 def test_every_link_leads_somewhere(site):
     for path in pages(site):
         links = Links(path.read_text())
-        for _, address in links.found:
+        for _, address in links.addresses:
             file, _, anchor = address.partition("#")
             if re.match(r"[a-z]+:", address):
                 continue
@@ -81,9 +81,9 @@ def test_every_link_leads_somewhere(site):
 
 def test_pictures_have_words(site):
     text = (site / "entries" / "verse.html").read_text()
-    found = Links(text)
-    assert len(found.images) >= 4
-    assert all(found.images)
+    links = Links(text)
+    assert len(links.images) >= 4
+    assert all(links.images)
     assert all("aria-label" in svg or 'aria-hidden="true"' in svg for svg in re.findall(r"<svg[^>]*>", text))
 
 

@@ -1,4 +1,4 @@
-"""Packing runs: what goes in, what is told, what is refused."""
+"""Packing runs: what goes in, what is reported, what is refused."""
 
 import json
 import shutil
@@ -22,12 +22,12 @@ def run(runs, tmp_path):
 
 
 def test_a_sound_run_is_packed_and_recomputed(packed):
-    found = validate(packed["verse"])
-    assert found.problems == ()
-    assert found.verdict.tier == "recomputed"
-    assert set(found.verdict.cells.values()) == {"recomputed"}
-    assert found.verdict.energies > 6 * 32
-    assert found.verdict.energy_difference < 0.05
+    report = validate(packed["verse"])
+    assert report.problems == ()
+    assert report.verdict.tier == "recomputed"
+    assert set(report.verdict.cells.values()) == {"recomputed"}
+    assert report.verdict.energies > 6 * 32
+    assert report.verdict.energy_difference < 0.05
 
 
 def test_nothing_private_is_packed(runs, packed):
@@ -72,8 +72,8 @@ def test_an_author_is_asked_for(cli, runs, tmp_path):
 
 def test_a_run_that_is_refused_does_not_keep_others_back(cli, runs, tmp_path):
     absent, to = tmp_path / "absent", tmp_path / "to"
-    told = ("--to", to, "--author", "Nobody")
-    code, out, err = cli("leaderboard", "submit", absent, runs["prior"], *told)
+    arguments = ("--to", to, "--author", "Nobody")
+    code, out, err = cli("leaderboard", "submit", absent, runs["prior"], *arguments)
     assert code == 2
     assert f"bgbench: {absent}: " in err
     (folder,) = to.iterdir()

@@ -65,7 +65,7 @@ def test_a_submission_that_is_a_link_is_refused(submission, tmp_path):
 
 
 def test_frames_of_the_reference_are_no_samples(submission):
-    """Copied frames are told by their bits, unless the entry says that it is a control."""
+    """Copied frames are recognised by their bits, unless the entry says that it is a control."""
     from bgbench.evaluation.bench import open_bench
 
     opened = open_entry(submission)

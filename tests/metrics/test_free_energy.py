@@ -19,7 +19,7 @@ from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 def test_differences_of_independent_points_and_of_families(generator):
-    """p = 0.2: ln 4 kT; over 300 repetitions the told errors are those seen."""
+    """p = 0.2: ln 4 kT; over 300 repetitions the reported errors are those seen."""
     pulls = {"points": [], "families": []}
     for _ in range(300):
         inside = torch.rand(500, generator=generator) < 0.2
@@ -28,9 +28,9 @@ def test_differences_of_independent_points_and_of_families(generator):
         pulls["points"].append((value - math.log(4)) / error)
         value, error = difference(inside.repeat(3), even.repeat(3) / 3, torch.arange(500).repeat(3))
         pulls["families"].append((value - math.log(4)) / error)
-    for found in pulls.values():
-        assert abs(np.std(found) - 1) < 4 / math.sqrt(600)
-        assert abs(np.mean(found)) < 4 / math.sqrt(300) + 0.05
+    for values in pulls.values():
+        assert abs(np.std(values) - 1) < 4 / math.sqrt(600)
+        assert abs(np.mean(values)) < 4 / math.sqrt(300) + 0.05
     nowhere = difference(torch.zeros(500, dtype=torch.bool), even, None)
     assert nowhere == (math.inf, math.inf)
 
@@ -43,11 +43,11 @@ def test_a_difference_is_no_surer_than_its_rarer_state(generator):
     for n in range(2, 300):
         assert difference(everywhere[:n], torch.full((n,), 1 / n), None) == (-math.inf, math.inf)
     even = torch.full((10_000,), 1e-4, dtype=torch.float64)
-    for visits, told in ((4, False), (5, True)):
+    for visits, finite in ((4, False), (5, True)):
         inside = torch.arange(10_000) < visits
         value, error = difference(inside, even, None)
         assert value == pytest.approx(math.log((10_000 - visits) / visits))
-        assert math.isfinite(error) is told
+        assert math.isfinite(error) is finite
     walk, block = torch.arange(10_000) < 20, torch.arange(10_000) // 500
     assert difference(walk, even, block)[1] == math.inf, "twenty frames of one visit are one visit"
     log_w = torch.zeros(10_000, dtype=torch.float64)
@@ -59,14 +59,14 @@ def test_the_reference_agrees_with_itself_and_a_missing_state_is_none(alanine, g
     reference = find_reference(alanine)
     pick = torch.randint(reference.n_samples, (4000,), generator=generator)
     ensemble = Ensemble.unweighted(reference.x[pick], reference.u[pick])
-    found = free_energies(alanine, Estimate(ensemble, Proposal(ensemble.x)), reference)
-    assert set(found) == {"phi1", "tica"}
-    for state in found.values():
+    differences = free_energies(alanine, Estimate(ensemble, Proposal(ensemble.x)), reference)
+    assert set(differences) == {"phi1", "tica"}
+    for state in differences.values():
         assert abs(state["pull"]) < 4
         assert 0 < state["error"] < 1
         assert 0 < state["reference_error"] < 1
         assert state["reference"] > 0
-    left = torch.tensor([state["reference"] for state in found.values()])
+    left = torch.tensor([state["reference"] for state in differences.values()])
     assert bool((left > 0).all())
     phi = bgbench.torsions(alanine, ensemble.x).phi[:, 0]
     part = ensemble.take(torch.nonzero(phi < 0)[:, 0])
@@ -92,13 +92,13 @@ def test_reweighting_between_temperatures_is_exact_for_a_harmonic_energy(generat
     certificate = {"grade": "gold"}
     reference = Reference("d", y.reshape(n, -1, 3), u, torch.zeros(n), certificate, sha256="abc")
     hot = reweight_reference(reference, 310.0, system)
-    told = hot.certificate["reweighted"]
+    reweighting = hot.certificate["reweighted"]
     # E[w]²/E[w²] of w = e^(u (1 − ratio)): (2 ratio − 1)^(d/2) / ratio^d.
-    assert told["ess"] == pytest.approx((2 * ratio - 1) ** (d / 2) / ratio**d, rel=0.1)
-    assert abs(float(hot.u.mean()) - d / 2) < 4 * math.sqrt(d / 2 / (told["ess"] * n))
+    assert reweighting["ess"] == pytest.approx((2 * ratio - 1) ** (d / 2) / ratio**d, rel=0.1)
+    assert abs(float(hot.u.mean()) - d / 2) < 4 * math.sqrt(d / 2 / (reweighting["ess"] * n))
     assert torch.allclose(hot.u, 0.5 * ratio * hot.x.square().sum((1, 2)))
-    assert (hot.grade, told["from"]) == ("bronze", 310.0)
-    assert told["distinct_frames"] < n
+    assert (hot.grade, reweighting["from"]) == ("bronze", 310.0)
+    assert reweighting["distinct_frames"] < n
     assert hot.sha256 not in ("", "abc")
     with pytest.raises(
         BgbenchError, match=r"less than 0\.1; simulate it with `bgbench data simulate d --temp"
@@ -110,8 +110,8 @@ def test_a_reference_at_its_own_temperature_comes_first(alanine, own_references,
     with pytest.raises(BgbenchError, match="simulate AA --temperature 350"):
         find_reference(alanine.at(350.0))
     make_reference(own_references / "350K", "AA", temperature=350.0)
-    found = find_reference(alanine.at(350.0))
-    assert "reweighted" not in found.certificate
+    reference = find_reference(alanine.at(350.0))
+    assert "reweighted" not in reference.certificate
 
 
 def test_a_run_at_another_temperature_says_where_its_reference_came_from(tmp_path, capsys):
@@ -133,7 +133,7 @@ def test_a_run_at_another_temperature_says_where_its_reference_came_from(tmp_pat
     assert "the temperature of analytic:harmonic is fixed" in capsys.readouterr().err
 
 
-def test_runs_of_one_sampler_are_told_apart_by_their_estimators(tmp_path, make_cell):
+def test_runs_of_one_sampler_are_labelled_by_their_estimators(tmp_path, make_cell):
     def folder(name, sampler, estimator):
         cell = make_cell(sampler=sampler, estimator=estimator)
         return RunFolder(tmp_path / name, new_plan([cell], "0"))

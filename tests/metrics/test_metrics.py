@@ -120,10 +120,10 @@ def test_a_protocol_that_cuts_weights_reports_the_metrics_without_its_cut(
     log_w[3] = 8.0
     heavy = replace(equal.estimate, ensemble=Ensemble(ensemble.x, ensemble.u, log_w))
     judged = judge(heavy, bench)
-    found = judged.diagnostics["metrics_uncut"]
-    assert set(found) == set(judged.metrics)
-    assert found["torus_w2"] > 1.5 * judged.metrics["torus_w2"]
-    assert found["ess"] == judged.metrics["ess"]
+    uncut = judged.diagnostics["metrics_uncut"]
+    assert set(uncut) == set(judged.metrics)
+    assert uncut["torus_w2"] > 1.5 * judged.metrics["torus_w2"]
+    assert uncut["ess"] == judged.metrics["ess"]
 
 
 def test_tica_features_are_the_published_ones(system, reference, stored):
@@ -213,11 +213,11 @@ def test_torus_distance_grows_with_a_turn_never_above_it_and_wraps(system, refer
 def test_energy_distances_equal_general_transport(system, reference, stored, generator):
     """The one-dimensional route against POT's network simplex on the full cost matrix."""
     u, log_w = stored["samples_energy_kT"], torch.randn(600, generator=generator, dtype=torch.float64)
-    found = COMPUTE["energy_w2"](case_of(system, reference, stored["samples"], u, log_w=log_w))
+    distance = COMPUTE["energy_w2"](case_of(system, reference, stored["samples"], u, log_w=log_w))
     gap = np.abs(u.double().numpy()[:, None] - reference.u.numpy()[None])
     weights, equal = torch.softmax(log_w, 0).numpy(), np.full(600, 1 / 600)
-    assert found["energy_w1"] == pytest.approx(ot.emd2(weights, equal, gap), rel=1e-9)
-    assert found["energy_w2"] == pytest.approx(math.sqrt(ot.emd2(weights, equal, gap**2)), rel=1e-9)
+    assert distance["energy_w1"] == pytest.approx(ot.emd2(weights, equal, gap), rel=1e-9)
+    assert distance["energy_w2"] == pytest.approx(math.sqrt(ot.emd2(weights, equal, gap**2)), rel=1e-9)
 
 
 def test_divergences_equal_scipys(rng):
@@ -250,9 +250,9 @@ def test_resampled_draws_n_equal_points_by_weight_after_the_cut(system, referenc
     seen = {}
     for cut in ("none", "drop"):
         case = case_of(system, reference, x, u, {"weights": "resampled", "cut": cut}, log_w)
-        drawn = [sides(case).ours for _ in range(60)]
-        assert all(side.n_samples == 600 and not side.log_w.any() for side in drawn)
-        seen[cut] = torch.cat([side.u for side in drawn])
+        samples = [sides(case).ours for _ in range(60)]
+        assert all(side.n_samples == 600 and not side.log_w.any() for side in samples)
+        seen[cut] = torch.cat([side.u for side in samples])
     assert set(top) <= set(seen["none"].tolist())
     assert not set(top) & set(seen["drop"].tolist())
     w = torch.softmax(log_w, 0)
@@ -372,10 +372,10 @@ def test_equal_weights_are_worth_all_samples(system, reference, stored):
     x, u = stored["samples"], stored["samples_energy_kT"]
     for constant in (0.0, -800.0, 800.0):
         log_w = torch.full((600,), constant, dtype=torch.float64)
-        found = COMPUTE["ess"](case_of(system, reference, x, u, log_w=log_w))
-        assert found["ess"] == pytest.approx(1.0)
-        assert found["ess_after_cut"] == pytest.approx(1.0)
-        assert found["max_weight_share"] == pytest.approx(1 / 600)
+        value = COMPUTE["ess"](case_of(system, reference, x, u, log_w=log_w))
+        assert value["ess"] == pytest.approx(1.0)
+        assert value["ess_after_cut"] == pytest.approx(1.0)
+        assert value["max_weight_share"] == pytest.approx(1 / 600)
     repeated = COMPUTE["ess"](case_of(system, reference, x[torch.arange(600) % 150], u))
     assert repeated["unique_fraction"] == pytest.approx(0.25)
 
@@ -383,12 +383,12 @@ def test_equal_weights_are_worth_all_samples(system, reference, stored):
 def test_weight_hygiene(system, reference, stored, rng):
     log_w = torch.from_numpy(rng.standard_normal(600))
     case = case_of(system, reference, stored["samples"], stored["samples_energy_kT"], log_w=log_w)
-    found = COMPUTE["ess"](case)
+    values = COMPUTE["ess"](case)
     w = np.exp(log_w.numpy())
-    assert found["ess"] == pytest.approx(w.sum() ** 2 / (w**2).sum() / 600)
-    assert found["max_weight_share"] == pytest.approx(w.max() / w.sum())
-    assert found["unique_fraction"] == 1.0
-    assert found["ess_after_cut"] > found["ess"]
+    assert values["ess"] == pytest.approx(w.sum() ** 2 / (w**2).sum() / 600)
+    assert values["max_weight_share"] == pytest.approx(w.max() / w.sum())
+    assert values["unique_fraction"] == 1.0
+    assert values["ess_after_cut"] > values["ess"]
 
 
 @pytest.mark.parametrize("shape", [0.2, 0.7, 1.2])
@@ -407,19 +407,19 @@ def test_validity_counts_every_kind(system, reference, stored):
     x[1, 4] += 1.0
     u = stored["reference_energy_kT"][:8].clone()
     u[2] = torch.inf
-    found = COMPUTE["validity"](case_of(system, reference, x, u))
-    assert found["validity_wrong_hand"] >= 1 / 8
-    assert found["validity_torn"] == pytest.approx(1 / 8)
-    assert found["validity_nonfinite"] == pytest.approx(1 / 8)
-    assert found["validity"] == pytest.approx(5 / 8)
+    values = COMPUTE["validity"](case_of(system, reference, x, u))
+    assert values["validity_wrong_hand"] >= 1 / 8
+    assert values["validity_torn"] == pytest.approx(1 / 8)
+    assert values["validity_nonfinite"] == pytest.approx(1 / 8)
+    assert values["validity"] == pytest.approx(5 / 8)
 
 
 def test_numbers_that_are_not_finite_are_not_valid(system, reference, stored):
     x, u = stored["reference"][:4].clone(), stored["reference_energy_kT"][:4]
     x[0, 5], x[1, system.atom_index[1, "CA"]] = torch.nan, torch.inf
-    found = COMPUTE["validity"](case_of(system, reference, x, u))
-    assert found["validity"] == pytest.approx(0.5)
-    assert found["validity_nonfinite"] == pytest.approx(0.5)
+    values = COMPUTE["validity"](case_of(system, reference, x, u))
+    assert values["validity"] == pytest.approx(0.5)
+    assert values["validity_nonfinite"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("rule", ["flip", "zero"])
@@ -432,10 +432,10 @@ def test_hands_are_counted_before_their_repair(rule, system, reference, stored):
     proposal, rates = apply_chirality_rule(system, Proposal(x), rule)
     case = case_of(system, reference, proposal.x, u)
     estimate = Estimate(case.estimate.ensemble, proposal, {"handedness": rates})
-    found = COMPUTE["validity"](replace(case, estimate=estimate))
-    assert found["validity_wrong_hand"] == pytest.approx(11 / 40)
-    assert found["validity_unrepairable"] == pytest.approx(1 / 40)
-    assert found["validity"] == pytest.approx(39 / 40 if rule == "flip" else 29 / 40)
+    values = COMPUTE["validity"](replace(case, estimate=estimate))
+    assert values["validity_wrong_hand"] == pytest.approx(11 / 40)
+    assert values["validity_unrepairable"] == pytest.approx(1 / 40)
+    assert values["validity"] == pytest.approx(39 / 40 if rule == "flip" else 29 / 40)
 
 
 def test_a_deleted_mode_is_missed(system, reference):
@@ -445,8 +445,8 @@ def test_a_deleted_mode_is_missed(system, reference):
     pick = torch.nonzero(keep).flatten()
     pick = pick[torch.arange(600) % len(pick)]
     whole = COMPUTE["mode_weights"](case_of(system, reference, reference.x, reference.u))
-    found = COMPUTE["mode_weights"](case_of(system, reference, reference.x[pick], reference.u[pick]))
-    assert found["mode_weights"] > whole["mode_weights"] + 0.05
+    values = COMPUTE["mode_weights"](case_of(system, reference, reference.x[pick], reference.u[pick]))
+    assert values["mode_weights"] > whole["mode_weights"] + 0.05
 
 
 def test_missing_modes_are_counted_by_their_rule(system, reference):
@@ -455,9 +455,9 @@ def test_missing_modes_are_counted_by_their_rule(system, reference):
     for state in labels.unique():
         log_w = torch.where(labels == state, -torch.inf, 0.0).double()
         share = float((labels == state).double().mean())
-        found = COMPUTE["mode_weights"](case_of(system, reference, reference.x, reference.u, log_w=log_w))
-        assert found["mode_weights"] == pytest.approx(share)
-        assert found["modes_missed"] == (1.0 if share >= 0.01 else 0.0)
+        values = COMPUTE["mode_weights"](case_of(system, reference, reference.x, reference.u, log_w=log_w))
+        assert values["mode_weights"] == pytest.approx(share)
+        assert values["modes_missed"] == (1.0 if share >= 0.01 else 0.0)
 
 
 def state_labels(system, reference):

@@ -36,10 +36,10 @@ def test_equals_the_dense_solver(solver, rng, periodic, weighted, n, m, d):
     a, b = 2 * rng.standard_normal((n, d)), 2 * rng.standard_normal((m, d)) + 0.3
     wa = np.exp(1.5 * rng.standard_normal(n)) if weighted else None
     wb = rng.random(m) if weighted else None
-    found = exact_transport(a, b, wa, wb, periodic)
-    assert found.cost == pytest.approx(dense_cost(a, b, wa, wb, periodic), rel=1e-9)
-    assert found.certificate["violation"] < 1e-7
-    assert abs(found.certificate["gap"]) < 1e-9
+    cost = exact_transport(a, b, wa, wb, periodic)
+    assert cost.cost == pytest.approx(dense_cost(a, b, wa, wb, periodic), rel=1e-9)
+    assert cost.certificate["violation"] < 1e-7
+    assert abs(cost.certificate["gap"]) < 1e-9
 
 
 def test_sparse_certificate_is_true(monkeypatch, rng):
@@ -55,7 +55,7 @@ def test_sparse_certificate_is_true(monkeypatch, rng):
 
 
 def test_a_plan_that_cannot_be_proved_is_refused(monkeypatch, rng):
-    """A solver that stops early: its plan costs too much, and nobody is told the cost of it."""
+    """A solver that stops early: its plan costs too much, and its cost is not reported."""
     monkeypatch.setattr(transport, "DENSE", 400)
     true = transport._sparse
 
@@ -110,10 +110,10 @@ def test_copies_of_a_point_are_one_point_of_their_weight(solver, rng):
     few, b = rng.standard_normal((4, 3)), rng.standard_normal((200, 3))
     a = few[rng.integers(0, 4, 300)]
     w = rng.random(300)
-    found = exact_transport(a, b, w)
-    assert found.cost == pytest.approx(dense_cost(a, b, w, None, False), rel=1e-9)
-    assert found.certificate["arcs"] <= 4 * 200
-    assert exact_transport(b, a, None, w).cost == pytest.approx(found.cost, rel=1e-9)
+    cost = exact_transport(a, b, w)
+    assert cost.cost == pytest.approx(dense_cost(a, b, w, None, False), rel=1e-9)
+    assert cost.certificate["arcs"] <= 4 * 200
+    assert exact_transport(b, a, None, w).cost == pytest.approx(cost.cost, rel=1e-9)
     assert exact_transport(np.zeros((5, 2)), np.ones((3, 2))).cost == pytest.approx(2.0)
 
 

@@ -37,9 +37,9 @@ def test_compiled_inverse_equals_the_plain_one(generator, monkeypatch, sequence,
     assert decode.can_fuse(flow, z)
     exact = plain(monkeypatch, copy.deepcopy(flow).double(), z.double(), t)
     rounding = [(a - b).abs().max() for a, b in zip(plain(monkeypatch, flow, z, t), exact, strict=True)]
-    for found, truth, usual in zip(decode.invert(flow, z, t), exact, rounding, strict=True):
+    for result, truth, usual in zip(decode.invert(flow, z, t), exact, rounding, strict=True):
         assert bool(torch.isfinite(truth).all())
-        assert float((found - truth).abs().max()) < 4 * float(usual) + 2e-6
+        assert float((result - truth).abs().max()) < 4 * float(usual) + 2e-6
 
 
 def test_other_flows_take_the_plain_way(generator):

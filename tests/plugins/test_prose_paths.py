@@ -60,8 +60,8 @@ def test_compiled_and_plain_agree(flow):
     x = plain.draw(task(), 8).x
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = fast.log_prob(task(), x)
-    assert torch.allclose(plain.log_prob(task(), x), found, atol=1e-3)
+        log_q = fast.log_prob(task(), x)
+    assert torch.allclose(plain.log_prob(task(), x), log_q, atol=1e-3)
 
 
 def test_where_compiling_fails_the_plain_way_is_taken(flow, monkeypatch):
@@ -72,8 +72,8 @@ def test_where_compiling_fails_the_plain_way_is_taken(flow, monkeypatch):
     monkeypatch.setattr(sampler._fast, "_compiled", broken)
     x = sampler.draw(task(), 4).x
     with pytest.warns(RuntimeWarning, match=r"torch\.compile failed \(RuntimeError\); going on without it"):
-        found = sampler.log_prob(task(), x)
-    assert torch.equal(found, ProseSampler(flow).log_prob(task(), x))
+        log_q = sampler.log_prob(task(), x)
+    assert torch.equal(log_q, ProseSampler(flow).log_prob(task(), x))
     sampler.log_prob(task(), x)
 
 

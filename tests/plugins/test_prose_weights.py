@@ -118,11 +118,11 @@ def hub(state_dict, tmp_path, monkeypatch):
 
 
 def test_hub_weights_are_fetched_pinned_and_hashed(hub, state_dict):
-    found = fetch(f"{ADDRESS}@{COMMIT}")
-    assert found.commit == COMMIT
-    assert found.sha256 == hashlib.sha256(Hub.content).hexdigest()
+    weights = fetch(f"{ADDRESS}@{COMMIT}")
+    assert weights.commit == COMMIT
+    assert weights.sha256 == hashlib.sha256(Hub.content).hexdigest()
     sampler = bgbench_prose.build({"weights": f"{ADDRESS}@{COMMIT}"})
-    assert sampler.card.weights_sha256 == found.sha256
+    assert sampler.card.weights_sha256 == weights.sha256
     assert COMMIT in sampler.card.notes
     for name, value in state_dict[1].state_dict().items():
         assert torch.equal(sampler.flow.state_dict()[name], value)

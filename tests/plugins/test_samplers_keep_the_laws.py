@@ -89,7 +89,7 @@ def test_remd_charges_every_walker_and_its_energies_are_the_frames():
         ("prior", "width=nan", "--set width=nan: 'nan' is not a number"),
         ("prior", "widht=1", r"prior has no option 'widht'; did you mean 'width'\? Its options are width"),
         ("prior", "width=abc", "--set width=abc: 'abc' is not a number"),
-        ("md", "share=2", "--set share must be above 0 and at most 1, got 2"),
+        ("md", "fraction=2", "--set fraction must be above 0 and at most 1, got 2"),
         ("remd", "rungs=1", "--set rungs must be 2 or more, got 1"),
         ("remd", "rung=4", "remd has no option 'rung'; did you mean 'rungs'"),
         (

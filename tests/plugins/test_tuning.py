@@ -48,14 +48,14 @@ def test_the_copy_learns_and_the_sampler_stays(build, read, alanine, tmp_path):
         with torch.no_grad():
             return -float(some.log_prob(task, x).mean())
 
-    found = {}
+    losses = {}
     for k, teacher in enumerate((0.0, 1000.0)):
         copy = sampler.finetuned(task, x, Tuning(steps=20, batch=8, lr=3e-3, teacher=teacher))
         assert task.oracle.ledger["sample"]["gradient"]["calls"] == (k + 1) * 20 * 8
-        found[teacher] = nll(copy)
+        losses[teacher] = nll(copy)
     assert task.oracle.used == 0
-    assert found[0.0] < nll(sampler) - 5
-    assert abs(found[1000.0] - nll(sampler)) < abs(found[0.0] - nll(sampler))
+    assert losses[0.0] < nll(sampler) - 5
+    assert abs(losses[1000.0] - nll(sampler)) < abs(losses[0.0] - nll(sampler))
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
     path = tmp_path / "tuned.safetensors"

@@ -18,9 +18,9 @@ def test_no_training_file_is_of_a_held_out_peptide():
 
 
 def test_validation_files_are_of_validation_peptides():
-    found = {path.stem for path in (DATASETS / "validation").glob("*.npz")}
-    assert found
-    assert found <= held_out("validation")
+    names = {path.stem for path in (DATASETS / "validation").glob("*.npz")}
+    assert names
+    assert names <= held_out("validation")
 
 
 @pytest.mark.parametrize(("length", "megabytes"), [(2, 20), (4, 60)])

@@ -92,7 +92,7 @@ def test_test_and_validation_peptides_are_refused(cli):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["nonesuch", "GG"], "unknown sampler 'nonesuch'"),
         (["md", "GG"], "density"),
@@ -100,10 +100,10 @@ def test_test_and_validation_peptides_are_refused(cli):
         (["verse", "GG", "--frames", "16"], "16 frames are too few to certify; ask for 64 or more"),
     ],
 )
-def test_mistakes_are_one_line(cli, tmp_path, words, told):
+def test_mistakes_are_one_line(cli, tmp_path, words, message):
     code, _, complaint = cli("data", "weigh", *words, "--out", str(tmp_path))
     assert code == 2
-    assert told in complaint
+    assert message in complaint
 
 
 def test_cost_of_a_file_from_before_it_was_written_down(tmp_path, make_reference):
@@ -128,17 +128,17 @@ def test_cost_of_a_file_from_before_it_was_written_down(tmp_path, make_reference
 
 def test_the_command_tells_what_became_of_each_peptide(cli, tmp_path):
     words = ["data", "weigh", "verse", "GG", "--draws", "96", "--frames", "64", "--out", str(tmp_path)]
-    code, told, complaint = cli(*words, "--least", "95.9")
+    code, printed, complaint = cli(*words, "--least", "95.9")
     assert code == 0, complaint
-    assert "effective samples of 96, fewer than 95.9: no file written" in told
-    code, told, complaint = cli(*words, "--least", "1")
+    assert "effective samples of 96, fewer than 95.9: no file written" in printed
+    code, printed, complaint = cli(*words, "--least", "1")
     assert code == 0, complaint
-    assert "GG: " in told
-    assert f"→ {tmp_path / 'GG.npz'}" in told
+    assert "GG: " in printed
+    assert f"→ {tmp_path / 'GG.npz'}" in printed
     assert cli(*words, "--least", "1") == (0, "", "")
 
 
-def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
+def test_too_few_whole_frames_are_reported(monkeypatch, tmp_path):
     def torn(system, x):
         return {"torn": torch.arange(len(x)) < 3}
 
@@ -151,9 +151,9 @@ def test_too_few_whole_frames_are_told(monkeypatch, tmp_path):
 
 def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with steps(screen, "reweighting", False, 3) as told:
+    with steps(screen, "reweighting", False, 3) as advance:
         for name in ("GG", "GS", "SG"):
-            told(name)
+            advance(name)
             time.sleep(0.01)
     shown = screen.file.getvalue()
     assert "reweighting SG" in shown
@@ -161,6 +161,6 @@ def test_a_bar_of_steps_tells_how_many_there_are_and_how_fast():
     assert "3/3" not in shown, "the third is not done while it runs"
     assert "/min" in shown
     silent = Console(file=io.StringIO(), force_terminal=True)
-    with steps(silent, "reweighting", True, 3) as told:
-        told("GG")
+    with steps(silent, "reweighting", True, 3) as advance:
+        advance("GG")
     assert silent.file.getvalue() == ""

@@ -175,7 +175,7 @@ def test_a_suite_is_simulated_with_its_own_force_field_and_temperature(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--replicas", 0), "replicas must be 1 or more, got 0"),
         (("--step", 0, "--ns", 0.1), "step must be 0.001 or more, got 0"),
@@ -195,10 +195,10 @@ def test_a_suite_is_simulated_with_its_own_force_field_and_temperature(tmp_path)
         (("--ns", 1e-6), "--ns 1e-06 is too short"),
     ],
 )
-def test_impossible_settings_are_said_before_anything_is_simulated(words, told, tmp_path, capsys):
+def test_impossible_settings_are_said_before_anything_is_simulated(words, message, tmp_path, capsys):
     command = ["data", "simulate", "AA", "--out", str(tmp_path), *map(str, words)]
     assert guarded(lambda **options: app(command, **options)) == 2
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
 
 
@@ -487,10 +487,10 @@ def noisy_walks(memory, n_walks, n_frames, n_features):
 def test_tica_of_frames_too_few_for_koopmans_weights_weighs_them_alike(shape):
     """Deeptime's weights of such walks are negative or NaN, and its TICA ends in a traceback."""
     walks = noisy_walks(*shape)
-    found = fit_tica(walks, 5).transform(torch.from_numpy(walks[0])).numpy()
-    assert found.shape == (shape[2], 4)
+    projection = fit_tica(walks, 5).transform(torch.from_numpy(walks[0])).numpy()
+    assert projection.shape == (shape[2], 4)
     plain = TICA(lagtime=5, dim=4).fit(walks).fetch_model().transform(walks[0])
-    assert np.allclose(np.abs(found), np.abs(plain), rtol=1e-4, atol=1e-4)
+    assert np.allclose(np.abs(projection), np.abs(plain), rtol=1e-4, atol=1e-4)
 
 
 def test_tica_finds_the_slow_direction_and_refuses_nonsense(rng):

@@ -29,13 +29,13 @@ def reference_file(tmp_path):
     return shutil.copy(data_path("references", "PG.npz"), tmp_path / "PG.npz")
 
 
-def damage(path, arrays=(), **told):
+def damage(path, arrays=(), **entries):
     """Give a file other arrays (None: none) and its certificate other entries."""
     with np.load(path) as stored:
-        kept = {name: stored[name] for name in stored.files}
-    certificate = {**json.loads(str(kept["certificate"])), **told}
-    kept |= {"certificate": np.array(json.dumps(certificate)), **dict(arrays)}
-    np.savez(path, **{name: values for name, values in kept.items() if values is not None})
+        content = {name: stored[name] for name in stored.files}
+    certificate = {**json.loads(str(content["certificate"])), **entries}
+    content |= {"certificate": np.array(json.dumps(certificate)), **dict(arrays)}
+    np.savez(path, **{name: values for name, values in content.items() if values is not None})
 
 
 def energies_of(path):
@@ -61,14 +61,14 @@ ENERGIES = {
 
 @pytest.mark.parametrize("kind", ENERGIES)
 def test_energies_are_looked_at_to_the_last_frame(reference_file, kind):
-    change, told = ENERGIES[kind]
+    change, message = ENERGIES[kind]
     damage(reference_file, {"energies": change(energies_of(reference_file))})
-    with pytest.raises(BgbenchError, match=told):
+    with pytest.raises(BgbenchError, match=message):
         verify_reference(reference_file)
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "message"),
     [
         ({"rhat": {"sin_phi1": 9.0}}, "R̂ of sin_phi1 is 9.0 in its certificate and 1.00"),
         ({"rhat": {"sin_phi1": "low"}}, "R̂ of sin_phi1 is low in its certificate"),
@@ -86,14 +86,14 @@ def test_energies_are_looked_at_to_the_last_frame(reference_file, kind):
         ({"temperatures": [500.0]}, "simulated at 500 K, and lies where .* 310 K; .* into a folder 500K"),
     ],
 )  # fmt: skip
-def test_a_certificate_says_what_the_frames_say(reference_file, entries, told):
+def test_a_certificate_says_what_the_frames_say(reference_file, entries, message):
     damage(reference_file, **entries)
-    with pytest.raises(BgbenchError, match=told):
+    with pytest.raises(BgbenchError, match=message):
         verify_reference(reference_file)
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"tica_mean": np.zeros(5), "tica_projection": np.zeros((5, 2))}, r"TICA model of shapes \(5,\)"),
         ({"tica_mean": np.full(42, np.nan)}, "TICA means are not all finite"),
@@ -107,9 +107,9 @@ def test_a_certificate_says_what_the_frames_say(reference_file, entries, told):
         ({"certificate": np.array("{")}, "not readable as a reference"),
     ],
 )  # fmt: skip
-def test_damaged_arrays_are_told(reference_file, arrays, told):
+def test_damaged_arrays_are_named(reference_file, arrays, message):
     damage(reference_file, arrays)
-    with pytest.raises(BgbenchError, match=told):
+    with pytest.raises(BgbenchError, match=message):
         verify_reference(reference_file)
 
 
@@ -135,18 +135,22 @@ def test_what_was_not_simulated_may_be_called_bronze(reference_file):
 
 def test_a_replica_may_be_missing_where_its_frames_were_left_out(reference_file):
     reference = read_reference(reference_file, system_of(reference_file, read_certificate(reference_file)))
-    kept = reference.replica != 3
-    told = {**reference.certificate, "frames": int(kept.sum()), "left_out": {"cis": 125}}
+    rows = reference.replica != 3
+    certificate = {**reference.certificate, "frames": int(rows.sum()), "left_out": {"cis": 125}}
     fewer = replace(
-        reference, x=reference.x[kept], u=reference.u[kept], replica=reference.replica[kept], certificate=told
+        reference,
+        x=reference.x[rows],
+        u=reference.u[rows],
+        replica=reference.replica[rows],
+        certificate=certificate,
     )
     refuse_other_counts(fewer)
     for counted in ({"cis": 100}, None):
         with pytest.raises(Unsound, match="15 replicas"):
-            refuse_other_counts(replace(fewer, certificate={**told, "left_out": counted}))
+            refuse_other_counts(replace(fewer, certificate={**certificate, "left_out": counted}))
 
 
-def test_broken_bytes_and_other_files_are_told(reference_file):
+def test_broken_bytes_and_other_files_are_refused(reference_file):
     whole = reference_file.read_bytes()
     for place in range(200, len(whole), len(whole) // 40):
         reference_file.write_bytes(whole[:place] + b"\x55" * 60 + whole[place + 60 :])
@@ -166,9 +170,9 @@ def test_references_in_temperature_folders_are_looked_at(tmp_path, cli):
         code, printed, _ = cli("data", "verify", folder)
         assert (code, printed.partition(" frames, ")[0]) == (0, f"{name}: 4000")
     shutil.move(hot / "AA.npz", tmp_path / "AA.npz")
-    code, _, told = cli("data", "verify", tmp_path)
+    code, _, complaint = cli("data", "verify", tmp_path)
     assert code == 2
-    assert "simulated at 500 K, and lies where runs look for references of 310 K" in told
+    assert "simulated at 500 K, and lies where runs look for references of 310 K" in complaint
 
 
 def test_names_may_say_more_than_the_peptide(cli):
@@ -184,10 +188,10 @@ def test_every_unsound_reference_of_a_folder_is_named(reference_file, tmp_path, 
     shutil.copy(reference_file, tmp_path / "GP.npz")
     damage(reference_file, {"energies": torch.zeros(2000).numpy()})
     shutil.copy(data_path("references", "SS.npz"), tmp_path)
-    code, printed, told = cli("data", "verify", tmp_path)
+    code, printed, complaint = cli("data", "verify", tmp_path)
     assert code == 2
     assert [line.partition(":")[0] for line in printed.splitlines()] == ["SS"]
-    axb, gp, pg = told.strip().splitlines()
+    axb, gp, pg = complaint.strip().splitlines()
     assert "not named after a peptide" in axb
     assert "holds other atoms than GP" in gp
     assert "stored energies are off" in pg
@@ -201,10 +205,10 @@ def test_a_file_that_is_not_what_the_list_beside_it_says_is_refused(reference_fi
     assert cli("data", "verify", tmp_path)[0] == 0
     damage(reference_file)  # stored anew: the same arrays, other bytes
     for place in (tmp_path, reference_file):
-        code, _, told = cli("data", "verify", place)
+        code, _, complaint = cli("data", "verify", place)
         assert code == 2
-        assert f"SHA256SUMS beside it says {line[:12]}" in told
-        assert f"`cd {tmp_path} && sha256sum *.npz > SHA256SUMS`" in told
+        assert f"SHA256SUMS beside it says {line[:12]}" in complaint
+        assert f"`cd {tmp_path} && sha256sum *.npz > SHA256SUMS`" in complaint
 
 
 def test_the_list_covers_certificates_too(reference_file, tmp_path, cli):
@@ -255,20 +259,20 @@ LISTS = {
 
 
 @pytest.mark.parametrize("kind", LISTS)
-def test_a_list_of_something_else_is_told(reference_file, tmp_path, cli, kind):
+def test_a_list_of_something_else_is_reported(reference_file, tmp_path, cli, kind):
     written, sentences = LISTS[kind]
     (tmp_path / "SHA256SUMS").write_bytes(written)
-    code, printed, told = cli("data", "verify", tmp_path)
+    code, printed, complaint = cli("data", "verify", tmp_path)
     assert (code, printed) == (2, "")
-    assert all(sentence in told for sentence in sentences)
+    assert all(sentence in complaint for sentence in sentences)
 
 
 def test_what_is_listed_and_gone_is_named_though_nothing_is_left(tmp_path, cli):
     (tmp_path / "SHA256SUMS").write_text("0" * 64 + "  GP.npz\n")
-    code, _, told = cli("data", "verify", tmp_path)
+    code, _, complaint = cli("data", "verify", tmp_path)
     assert code == 2
-    assert f"{tmp_path / 'GP.npz'} is listed but does not exist" in told
-    assert "holds no reference" in told
+    assert f"{tmp_path / 'GP.npz'} is listed but does not exist" in complaint
+    assert "holds no reference" in complaint
 
 
 @pytest.mark.parametrize("folder", ["references", "checks"])

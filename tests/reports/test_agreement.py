@@ -1,4 +1,4 @@
-"""Two references of one system: measured against each other, and told apart when a run uses one of them."""
+"""Two references of one system: measured against each other, and named when a run uses one of them."""
 
 import re
 import shutil
@@ -13,19 +13,19 @@ from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import reference_path
 from bgbench.references.store import read_reference
-from bgbench.reports.agreement import Gap, both, gaps
+from bgbench.reports.agreement import Gap, measure_gaps, read_pair
 
 
 def test_a_made_up_reference_lies_above_the_floors(own_references, cli):
-    code, told, _ = cli("data", "compare", "AA")
+    code, printed, _ = cli("data", "compare", "AA")
     assert code == 0
-    assert "AA: made up, 120 frames, " in told
-    assert "against batched, 10000 frames, gold" in told
-    lines = [line for line in told.splitlines() if line.startswith("  ")]
+    assert "AA: made up, 120 frames, " in printed
+    assert "against batched, 10000 frames, gold" in printed
+    lines = [line for line in printed.splitlines() if line.startswith("  ")]
     assert {line.split()[0] for line in lines} >= {"energy_w2", "torus_w2", "mode_weights"}
     assert all("floors" in line for line in lines)
     assert next(line for line in lines if "mode_weights" in line).endswith(": above the floors")
-    assert "'above the floors': the same where a bound is missing" in told
+    assert "'above the floors': the same where a bound is missing" in printed
 
 
 def test_one_reference_in_two_halves_lies_within_its_floors():
@@ -41,14 +41,16 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
                 whole.system, whole.x[mask], whole.u[mask], whole.replica[mask], whole.certificate, whole.tica
             )
         )
-    found = gaps(system, (parts[0], parts[1]), get_protocol("bgbench@1"))
-    assert {gap.metric for gap in found} >= {"energy_w2", "torus_w2", "tica_w2"}
-    assert all(gap.value < 2 * max(gap.floors) for gap in found)
-    assert all(bound > floor for gap in found for bound, floor in zip(gap.bounds, gap.floors, strict=True))
+    distances = measure_gaps(system, parts[0], parts[1], get_protocol("bgbench@1"))
+    assert {gap.metric for gap in distances} >= {"energy_w2", "torus_w2", "tica_w2"}
+    assert all(gap.value < 2 * max(gap.floors) for gap in distances)
+    assert all(
+        bound > floor for gap in distances for bound, floor in zip(gap.bounds, gap.floors, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds", "told"),
+    ("value", "bounds", "words"),
     [
         (0.30, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): within the floors"),
         (0.45, (0.4, 0.5), "floors 0.2 (0.4) and 0.3 (0.5): not distinguishable"),
@@ -58,8 +60,8 @@ def test_one_reference_in_two_halves_lies_within_its_floors():
         (0.30, (None, None), "floors 0.2 (no bound) and 0.3 (no bound): within the floors"),
     ],
 )
-def test_apart_is_above_the_bounds_of_both(value, bounds, told):
-    assert str(Gap("torus_w2", value, (0.2, 0.3), bounds)) == f"torus_w2 {value:.3g}, {told}"
+def test_apart_is_above_the_bounds_of_both(value, bounds, words):
+    assert str(Gap("torus_w2", value, (0.2, 0.3), bounds)) == f"torus_w2 {value:.3g}, {words}"
 
 
 def test_floors_of_both_are_along_the_tics_of_the_second(own_references, cli):
@@ -71,7 +73,7 @@ def test_floors_of_both_are_along_the_tics_of_the_second(own_references, cli):
     )
 
 
-def test_a_tica_model_of_another_size_is_told(tmp_path, cli):
+def test_a_tica_model_of_another_size_is_reported(tmp_path, cli):
     path = tmp_path / "AA.npz"
     with np.load(data_path("references") / "AA.npz") as stored:
         arrays = {**stored, "tica_mean": np.zeros(5), "tica_projection": np.zeros((5, 2))}
@@ -100,7 +102,7 @@ def test_the_folder_given_comes_first(own_references, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     shutil.copy(data_path("references") / "AA.npz", other)
-    first, second = both(system, other)
+    first, second = read_pair(system, other)
     assert first.n_samples == 10_000
     assert second.n_samples == 120
     assert not torch.equal(first.x[0], second.x[0])
@@ -113,9 +115,9 @@ def test_a_run_says_when_it_uses_a_reference_of_ones_own(own, tmp_path, cli, req
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n")
     words = ("run", "prior", "--suite", suite, "--workers", "0", "--out", tmp_path / "run")
-    code, told, _ = cli(*words, "--tracking-uri", "none")
+    code, printed, _ = cli(*words, "--tracking-uri", "none")
     assert code == 0
-    assert ("AA: judged against a reference of your own" in told) == own
+    assert ("AA: judged against a reference of your own" in printed) == own
 
 
 def test_of_another_force_field_no_reference_is_packaged(tmp_path, cli, own_references, make_reference):
@@ -124,11 +126,11 @@ def test_of_another_force_field_no_reference_is_packaged(tmp_path, cli, own_refe
     target = "forcefield: {name: short, cutoff: 1}"
     suite.write_text(f"systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n{target}\n")
     words = ("run", "prior", "--suite", suite, "--workers", 0, "--out", tmp_path / "r")
-    code, _, told = cli(*words)
+    code, _, printed = cli(*words)
     assert code == 2
-    assert "no reference for AA at 310 K with the force field 'short' of one@1 is at hand" in told
+    assert "no reference for AA at 310 K with the force field 'short' of one@1 is at hand" in printed
     short = load_suite(str(suite)).forcefield
     make_reference(own_references / reference_path("AA", 310.0, short).parent, "AA", forcefield=short)
-    code, told, _ = cli(*words)
+    code, printed, _ = cli(*words)
     assert code == 0
-    assert "of your own" not in told
+    assert "of your own" not in printed

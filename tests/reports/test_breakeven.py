@@ -70,7 +70,7 @@ def test_without_the_metric_there_is_no_answer():
 
 
 @pytest.mark.parametrize(
-    ("back", "told"),
+    ("back", "words"),
     [
         (Payback(540.2, 2.2279), "2.55 h of training are paid back after 540 systems"),
         (
@@ -81,9 +81,9 @@ def test_without_the_metric_there_is_no_answer():
         (Payback(None, 2.2279), "when 2.55 h of training are paid back is not known"),
     ],
 )
-def test_the_sentence_says_at_which_error(back, told):
-    found = BreakEven("verse", "md", "torus_w2", 2.55, back)
-    assert found.sentence == f"verse: {told} (against md, where both reach torus_w2 2.23 rad)"
+def test_the_sentence_says_at_which_error(back, words):
+    pair = BreakEven("verse", "md", "torus_w2", 2.55, back)
+    assert pair.sentence == f"verse: {words} (against md, where both reach torus_w2 2.23 rad)"
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def runs(monkeypatch):
     }
 
     def curve(folder, progress):
-        found = curves[folder.plan.sampler]
-        return [Point(p.evaluations, p.seconds, {"torus_w2": p.metrics["d"]}, {}) for p in found]
+        points = curves[folder.plan.sampler]
+        return [Point(p.evaluations, p.seconds, {"torus_w2": p.metrics["d"]}, {}) for p in points]
 
     monkeypatch.setattr(breakeven, "curve", curve)
     monkeypatch.setattr(breakeven, "refuse_unlike", lambda folders: None)
@@ -112,7 +112,7 @@ def run(sampler, hours):
 
 
 def test_controls_are_no_rivals(runs):
-    assert [(found.sampler, found.other) for found in break_even(list(runs.values()), "torus_w2")] == [
+    assert [(pair.sampler, pair.other) for pair in break_even(list(runs.values()), "torus_w2")] == [
         ("verse", "md")
     ]
     assert break_even([runs["verse"], runs["reference"], runs["prior"]], "torus_w2") == []

@@ -53,8 +53,8 @@ def test_every_difference_is_a_sentence_with_both_values(value, changes, sentenc
 
 
 def test_all_differences_are_named_at_once(value):
-    found = value(budget=60).differences(value(budget=7, temperature=350.0))
-    assert found == [
+    differences = value(budget=60).differences(value(budget=7, temperature=350.0))
+    assert differences == [
         "the budget is 60 evaluations in one run and 7 evaluations in the other",
         "the temperature is 310 K in one run and 350 K in the other",
     ]
@@ -154,15 +154,17 @@ def test_differences_are_in_the_metrics_unit_and_agree_with_the_means(run, cli, 
     # The first is worse by its value, and better by what the protocol ranks by: few points, a high floor.
     few = run("a", 3.0, {"floors_at_n_eff": {"energy_w2": 3.0}}, metric="energy_w2")
     many = run("b", 2.0, {"floors_at_n_eff": {"energy_w2": 0.1}}, sampler="remd", metric="energy_w2")
-    found = compare([few, many], "energy_w2")
-    assert found.ranks == {"md": (1, 1), "remd": (2, 2)}
-    (pair,) = found.pairs
-    assert pair.difference.mean == pytest.approx(found.intervals["md"].mean - found.intervals["remd"].mean)
+    comparison = compare([few, many], "energy_w2")
+    assert comparison.ranks == {"md": (1, 1), "remd": (2, 2)}
+    (pair,) = comparison.pairs
+    assert pair.difference.mean == pytest.approx(
+        comparison.intervals["md"].mean - comparison.intervals["remd"].mean
+    )
     words = ["compare", few.path, many.path, "--metric", "energy_w2", "--figure", tmp_path / "f.png"]
     _, printed, _ = cli(*words)
     assert "md − remd: +1 kT (+1 … +1), Wilcoxon p" in printed
     assert "bgbench@1 ranks distances by their excess over the noise floor" in printed
-    assert found.ranking
+    assert comparison.ranking
     plain = [run("c", 1.0), run("d", 2.0, sampler="remd")]
     assert compare(plain, "torus_w2").ranking == "", "without floors, ranks are of the metric itself"
 
@@ -171,11 +173,11 @@ def test_the_ess_of_equal_weights_is_a_dash_and_ranks_nobody(run, cli, tmp_path)
     """ESS of walks is 1 by definition, and they were ranked first."""
     walk = run("a", 1.0, metric="ess")
     flows = [run(name, 0.3, sampler=name, estimator="snis", metric="ess") for name in ("prose", "verse")]
-    found = compare([walk, *flows], "ess")
-    assert set(found.intervals) == set(found.ranks) == {"prose", "verse"}
-    assert (found.rank("md"), found.best_first()[-1]) == ("–", "md")
-    assert found.notes == ["md: all points have the same weight, and ess says nothing"]
-    assert [(pair.first, pair.second) for pair in found.pairs] == [("prose", "verse")]
+    comparison = compare([walk, *flows], "ess")
+    assert set(comparison.intervals) == set(comparison.ranks) == {"prose", "verse"}
+    assert (comparison.rank("md"), comparison.best_first()[-1]) == ("–", "md")
+    assert comparison.notes == ["md: all points have the same weight, and ess says nothing"]
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [("prose", "verse")]
     figure = ["--figure", tmp_path / "f.png"]
     code, printed, _ = cli("compare", walk.path, flows[0].path, "--metric", "ess", *figure)
     assert code == 0

@@ -84,12 +84,12 @@ def test_the_first_part_keeps_the_order(run):
 def test_a_curve_is_kept_until_the_records_change(run):
     folder = run()
     first = curve(folder)
-    kept = folder.path / "curve.json"
-    stored = json.loads(kept.read_text())
+    path = folder.path / "curve.json"
+    stored = json.loads(path.read_text())
     stored["points"][0]["seconds"] = 12345.0
-    kept.write_text(json.dumps(stored))
+    path.write_text(json.dumps(stored))
     assert curve(folder)[0].seconds == 12345.0
-    kept.write_text(json.dumps({**stored, "records": ["another"]}))
+    path.write_text(json.dumps({**stored, "records": ["another"]}))
     assert curve(folder) == first
 
 

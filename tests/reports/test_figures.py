@@ -59,9 +59,9 @@ def test_the_ledger_and_the_origin_are_tables(page):
 def test_the_weights_figure_draws_each_share_and_the_line_of_one_weight():
     against = {"100": 0.5, "1000": 0.25, "5000": 0.1}
     (ax,) = weight_diagnostics(against, {"pareto_k": 0.7}).axes
-    drawn, line = ax.lines
-    assert list(drawn.get_xdata()) == [100, 1000, 5000]
-    assert list(drawn.get_ydata()) == [0.5, 0.25, 0.1]
+    fractions, line = ax.lines
+    assert list(fractions.get_xdata()) == [100, 1000, 5000]
+    assert list(fractions.get_ydata()) == [0.5, 0.25, 0.1]
     assert list(line.get_ydata()) == pytest.approx([0.01, 0.001, 0.0002])
     assert "pareto_k 0.7" in ax.get_title()
 
@@ -150,14 +150,14 @@ def test_linear_axes_stay_where_numbers_lie_close():
 
 
 def test_the_comparison_shows_the_floor_and_is_not_squashed_by_the_worst(tmp_path, monkeypatch):
-    kept = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *words, **options: kept.append(self))
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *words, **options: figures.append(self))
     intervals = {"good": Interval(0.3, 0.2, 0.4, 0.3), "worst": Interval(500.0, 400.0, 600.0, 500.0)}
     item = Comparison(
         "energy_w2", "lower", "kT", ("good", "worst", "walk"), ("AA",), intervals, {}, (), {}, floor=0.25
     )
     draw_comparison([item], tmp_path / "f.png")
-    (ax,) = kept[0].axes
+    (ax,) = figures[0].axes
     assert ax.get_xscale() == "log"
     assert ax.get_xlabel() == "energy_w2 (kT), lower is better"
     assert [list(line.get_xdata()) for line in ax.lines if line.get_label() == "noise floor"] == [

@@ -33,17 +33,17 @@ def test_intervals_cover_the_truth_as_often_as_they_say(rng):
     covered = 0
     for _ in range(200):
         systems = rng.standard_normal((30, 1))
-        found = interval(systems + 0.3 * rng.standard_normal((30, 3)))
-        covered += found.low <= 0.0 <= found.high
+        estimate = interval(systems + 0.3 * rng.standard_normal((30, 3)))
+        covered += estimate.low <= 0.0 <= estimate.high
     assert abs(covered / 200 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
 
 
 def test_a_system_with_fewer_seeds_counts_with_those_it_has(rng):
     """As many are drawn as there are: one seed has no spread of its own, and nothing becomes NaN."""
     ragged = np.array([[1.0, 2.0, 3.0], [5.0, 7.0, np.nan], [9.0, np.nan, np.nan]])
-    found = draws(ragged)
-    assert np.isfinite(found).all()
-    assert found.mean() == pytest.approx((2 + 6 + 9) / 3, abs=0.05)
+    samples = draws(ragged)
+    assert np.isfinite(samples).all()
+    assert samples.mean() == pytest.approx((2 + 6 + 9) / 3, abs=0.05)
     alone = draws(np.array([[5.0, 7.0, np.nan]]))
     assert sorted(set(alone.tolist())) == [5.0, 6.0, 7.0]
     assert np.mean(alone == 6.0) == pytest.approx(0.5, abs=0.05)
@@ -78,8 +78,8 @@ def test_a_difference_on_one_system_is_as_unsure_as_its_seeds(rng):
     covered = 0
     for _ in range(200):
         noise = rng.standard_normal((2, 30, 5))
-        found = difference(noise[0] + 0.3 * rng.standard_normal((30, 1)), noise[1])
-        covered += found.low <= 0.0 <= found.high
+        estimate = difference(noise[0] + 0.3 * rng.standard_normal((30, 1)), noise[1])
+        covered += estimate.low <= 0.0 <= estimate.high
     assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
     ragged = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan], [1.0, 2.0, 3.0]])
     assert np.isfinite(difference(ragged, np.zeros((3, 2))).low)
@@ -122,8 +122,8 @@ def test_intervals_over_few_systems_cover_the_mean_over_these(rng):
         difficulty = rng.standard_normal((systems, 1))
         covered = 0
         for _ in range(200):
-            found = interval(difficulty + 0.1 * rng.standard_normal((systems, seeds)))
-            covered += found.low <= difficulty.mean() <= found.high
+            estimate = interval(difficulty + 0.1 * rng.standard_normal((systems, seeds)))
+            covered += estimate.low <= difficulty.mean() <= estimate.high
         assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200), (systems, seeds)
 
 
@@ -180,30 +180,30 @@ def test_a_system_that_a_sampler_could_not_do_costs_it_its_rank(worst, tmp_path,
     """Else clashes and crashes on hard systems would pay: those leave everybody's mean."""
     good = run_of(tmp_path / "good", make_cell, {**dict.fromkeys(EASY, 1.0), "HM": 5.0}, sampler="md")
     weak = run_of(tmp_path / "weak", make_cell, {**dict.fromkeys(EASY, 0.5), "HM": worst}, sampler="prose")
-    found = compare([good, weak], "torus_w2")
-    assert found.systems == EASY
-    assert found.ranks == {"md": (1, 1)}
-    assert found.pairs == ()
-    assert found.lacking == {"prose": ("HM",)}
-    assert (found.rank("prose"), found.best_first()) == ("–", ["md", "prose"])
+    comparison = compare([good, weak], "torus_w2")
+    assert comparison.systems == EASY
+    assert comparison.ranks == {"md": (1, 1)}
+    assert comparison.pairs == ()
+    assert comparison.lacking == {"prose": ("HM",)}
+    assert (comparison.rank("prose"), comparison.best_first()) == ("–", ["md", "prose"])
     words = ["compare", str(good.path), str(weak.path), "--metric", "torus_w2"]
     assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
     assert "prose is not ranked, and these are in no mean: it has no number for HM" in capsys.readouterr().out
     row = pages._comparison([good, weak], "torus_w2")
     assert row["notes"] == ["prose is not ranked, and these are in no mean: it has no number for HM"]
-    assert [told["rank"] for told in row["rows"]] == ["1", "–"]
+    assert [line["rank"] for line in row["rows"]] == ["1", "–"]
 
 
 def test_compare_uses_systems_all_finished_and_refuses_unlike_runs(tmp_path, capsys, make_cell):
     values = dict(zip(EASY, (0.1, 0.2, 0.1, 0.2, 0.1, 0.2), strict=True))
     one = run_of(tmp_path / "one", make_cell, {**values, "HM": 0.3}, sampler="md")
     two = run_of(tmp_path / "two", make_cell, {n: v + 0.3 for n, v in values.items()}, sampler="prose")
-    found = compare([one, two], "torus_w2")
-    assert found.systems == EASY
-    assert found.intervals["md"].mean == pytest.approx(0.15)
-    assert found.pairs[0].difference.mean == pytest.approx(-0.3)
-    assert found.ranks == {"md": (1, 1), "prose": (2, 2)}
-    assert found.lacking == {}, "HM was never asked of the second"
+    comparison = compare([one, two], "torus_w2")
+    assert comparison.systems == EASY
+    assert comparison.intervals["md"].mean == pytest.approx(0.15)
+    assert comparison.pairs[0].difference.mean == pytest.approx(-0.3)
+    assert comparison.ranks == {"md": (1, 1), "prose": (2, 2)}
+    assert comparison.lacking == {}, "HM was never asked of the second"
     other = run_of(tmp_path / "other", make_cell, {"AA": 0.1}, sampler="remd", budget=7)
     with pytest.raises(BgbenchError, match=r"the budget is .* and 7 evaluations in .*other; run one of them"):
         compare([one, other], "torus_w2")
@@ -232,8 +232,8 @@ def test_a_system_with_a_seed_still_to_run_is_left_out(tmp_path, make_cell):
     cells = [make_cell(system=name, seed=seed, sampler="prose") for name in ("AA", "DI") for seed in (0, 1)]
     two = RunFolder.create(tmp_path / "two", new_plan(cells, "hash"))
     for cell in cells[:3]:
-        told = {"metrics": {"torus_w2": 0.3}, "budget": Budget(limit=cell.budget, used=1)}
-        write_json(two.record_path(cell), Record(id="x", cell=cell, status="ok", **told))
+        result = {"metrics": {"torus_w2": 0.3}, "budget": Budget(limit=cell.budget, used=1)}
+        write_json(two.record_path(cell), Record(id="x", cell=cell, status="ok", **result))
     assert compare([one, two], "torus_w2").systems == ("AA",)
 
 
@@ -244,8 +244,8 @@ def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path
     )
     for path in [*one.path.glob("cells/*.json"), *two.path.glob("cells/*.json")]:
         record = Record.model_validate_json(path.read_text())
-        told = {"density": {"verified": False, "checks": {"exact": {}}}}
-        write_json(path, record.model_copy(update={"diagnostics": told}))
+        diagnostics = {"density": {"verified": False, "checks": {"exact": {}}}}
+        write_json(path, record.model_copy(update={"diagnostics": diagnostics}))
     with pytest.raises(BgbenchError, match=r"the log q is exact in .*md and an estimate in .*tbg"):
         compare([exact, two], "torus_w2")
     assert compare([one, two], "torus_w2").systems == ("AA", "DI")
@@ -254,10 +254,10 @@ def test_runs_whose_log_q_is_an_estimate_share_no_table_with_exact_ones(tmp_path
 def test_runs_of_one_cell_have_a_mean_and_nothing_more(tmp_path, make_cell, capsys):
     one = run_of(tmp_path / "one", make_cell, {"AA": 0.8}, sampler="md")
     two = run_of(tmp_path / "two", make_cell, {"AA": 0.9}, sampler="prose")
-    found = compare([one, two], "torus_w2")
-    assert found.ranks == {}
-    assert found.too_few == ["md", "prose"]
-    assert (found.rank("md"), found.pairs[0].difference.low) == ("–", None)
+    comparison = compare([one, two], "torus_w2")
+    assert comparison.ranks == {}
+    assert comparison.too_few == ["md", "prose"]
+    assert (comparison.rank("md"), comparison.pairs[0].difference.low) == ("–", None)
     words = ["compare", str(one.path), str(two.path), "--metric", "torus_w2"]
     assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
     printed = capsys.readouterr().out
@@ -273,19 +273,19 @@ def test_runs_of_one_cell_have_a_mean_and_nothing_more(tmp_path, make_cell, caps
     ]
 
 
-def test_runs_in_folders_of_one_name_are_told_apart(tmp_path, make_cell, monkeypatch):
+def test_runs_in_folders_of_one_name_have_labels_of_their_own(tmp_path, make_cell, monkeypatch):
     """`a/md` and `b/md` were one row, ranked 1, and one curve."""
     values = dict.fromkeys(EASY, 1.0)
     first = run_of(tmp_path / "a" / "md", make_cell, values, sampler="md")
     second = run_of(tmp_path / "b" / "md", make_cell, dict.fromkeys(EASY, 2.0), sampler="md")
     other = run_of(tmp_path / "b" / "prose", make_cell, values, sampler="prose")
     assert labels([first, second, other]) == ["md (a/md)", "md (b/md)", "prose"]
-    found = compare([first, second], "torus_w2")
-    assert {name: interval.mean for name, interval in found.intervals.items()} == {
+    comparison = compare([first, second], "torus_w2")
+    assert {name: interval.mean for name, interval in comparison.intervals.items()} == {
         "md (a/md)": 1.0,
         "md (b/md)": 2.0,
     }
-    assert found.ranks == {"md (a/md)": (1, 1), "md (b/md)": (2, 2)}
+    assert comparison.ranks == {"md (a/md)": (1, 1), "md (b/md)": (2, 2)}
     headings = [
         pages._run(k, name, run)["heading"]
         for k, (name, run) in enumerate(zip(labels([first, second]), (first, second), strict=True))
@@ -302,12 +302,12 @@ def test_curves_of_runs_in_folders_of_one_name_are_two_lines(tmp_path, make_cell
     from bgbench.reports import curves
 
     runs = [run_of(tmp_path / name / "md", make_cell, {"AA": 1.0}, sampler="md") for name in "ab"]
-    drawn = []
+    labels = []
     monkeypatch.setattr(
-        curves.Axes, "plot", lambda self, *args, **options: drawn.append(options.get("label")) or []
+        curves.Axes, "plot", lambda self, *args, **options: labels.append(options.get("label")) or []
     )
     draw_curves(runs, ["torus_w2"], tmp_path / "c.png")
-    assert {"md (a/md)", "md (b/md)"} <= set(drawn)
+    assert {"md (a/md)", "md (b/md)"} <= set(labels)
 
 
 def test_runs_judged_on_different_references_share_no_table(tmp_path, make_cell, cli):

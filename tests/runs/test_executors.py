@@ -28,6 +28,7 @@ from bgbench.runs.placement import executor_for
 from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder, new_plan
 from bgbench.runs.subprocesses import CellProcess, Limits, environment
+from bgbench.runs.throttle import Throttle
 from bgbench.runs.worker import Reports
 
 HOSTILE = {
@@ -93,14 +94,14 @@ def test_hostile_plugins_fail_as_their_own_cells_and_nothing_else(make_folder, t
     assert timeless(untroubled[:3]) == expected
 
 
-def test_conformers_of_another_peptide_of_the_suite_are_told_by_their_bonds(
+def test_conformers_of_another_peptide_of_the_suite_are_named_by_their_bonds(
     troubles, own_references, make_reference, tmp_path
 ):
     make_reference(own_references, "AL")
     suite = tmp_path / "pair@1.yaml"
     suite.write_text("systems: [LA, AL]\nenergy: batched\nbudget: 60\nseeds: 1\n")
-    asked = {"suite": str(suite), "only": ("AL",), "workers": 0, "tracking_uri": "none"}
-    (record,) = bgbench.run("backwards", out=tmp_path / "run", **asked)
+    arguments = {"suite": str(suite), "only": ("AL",), "workers": 0, "tracking_uri": "none"}
+    (record,) = bgbench.run("backwards", out=tmp_path / "run", **arguments)
     assert (record.status, record.phase) == ("crash", "sampling")
     assert "the sampler gave conformers of LA, AL was asked for" in record.error
 
@@ -108,9 +109,9 @@ def test_conformers_of_another_peptide_of_the_suite_are_told_by_their_bonds(
 def test_the_command_line_limits_a_cell_and_ends_with_one_where_one_failed(
     cli, troubles, analytic_suite, tmp_path
 ):
-    asked = ["--suite", analytic_suite, "--only", "analytic:harmonic", "--tracking-uri", "none"]
+    arguments = ["--suite", analytic_suite, "--only", "analytic:harmonic", "--tracking-uri", "none"]
     limits = ["--workers", 1, "--timeout", 1, "--memory", 5000]
-    code, printed, _ = cli("run", "hangs", "--out", tmp_path / "run", *limits, *asked)
+    code, printed, _ = cli("run", "hangs", "--out", tmp_path / "run", *limits, *arguments)
     assert code == 1
     assert " timeout " in printed
     (record,) = RunFolder.open(tmp_path / "run").records()
@@ -181,7 +182,7 @@ def test_a_worker_is_heard_where_more_files_are_open_than_select_can_count(make_
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_progress_is_told_seldom_and_whole():
+def test_progress_is_reported_seldom_and_whole():
     sent = io.StringIO()
     reports = Reports(sent)
     for _ in range(10_000):
@@ -194,6 +195,19 @@ def test_progress_is_told_seldom_and_whole():
     assert len(messages) < 100
 
 
+def test_a_throttle_passes_on_every_number_once():
+    sums = []
+    throttle = Throttle(sums.append, every=3600.0)
+    for n in (3, 4, 5):
+        throttle.add(n)
+    assert sums == [3], "the first at once, the others not yet"
+    assert throttle.take() == 9
+    throttle.add(1)
+    throttle.flush()
+    assert sums == [3, 1]
+    assert throttle.take() == 0
+
+
 def test_in_process_samplers_are_put_back_in_their_place(make_folder):
     names = ["seed", "numpy_seed", "threads", "prints", "folder", "exits", "good"]
     before = torch.get_rng_state(), torch.get_num_threads(), random.getstate(), os.getcwd()
@@ -204,19 +218,19 @@ def test_in_process_samplers_are_put_back_in_their_place(make_folder):
 
 
 class Killer(Observer):
-    """Kills a Dask worker under `roots` once two cells are amid their samples; counts what is told."""
+    """Kills a Dask worker under `roots` once two cells are amid their samples; counts samples reported."""
 
     def __init__(self, roots):
         self.roots = roots
         self.busy = set()
         self.killed = 0
-        self.told = 0
+        self.samples = 0
 
     def finished(self, record):
         self.busy.discard(record.cell.name)
 
     def advanced(self, cell, n):
-        self.told += n
+        self.samples += n
         if 0 < n < 100:
             self.busy.add(cell.name)
         if len(self.busy) == 2 and not self.killed:
@@ -264,15 +278,15 @@ def address_in(file, scheduler):
 def test_a_scheduler_and_two_workers_run_a_suite_and_replace_a_killed_worker(
     dask_cluster, analytic_suite, tmp_path, timeless, monkeypatch
 ):
-    asked = {"suite": analytic_suite, "seeds": 2, "tracking_uri": "none"}
+    arguments = {"suite": analytic_suite, "seeds": 2, "tracking_uri": "none"}
     address, processes = dask_cluster
     killer = Killer(processes)
-    there = bgbench.run("slow", out=tmp_path / "there", scheduler=address, observer=killer, **asked)
+    there = bgbench.run("slow", out=tmp_path / "there", scheduler=address, observer=killer, **arguments)
     assert killer.killed
-    assert killer.told > 800
+    assert killer.samples > 800
     assert [record.status for record in there] == ["ok"] * 8
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
-    here = bgbench.run("slow", out=tmp_path / "here", workers=0, **asked)
+    here = bgbench.run("slow", out=tmp_path / "here", workers=0, **arguments)
     assert timeless(there) == timeless(here)
 
 
@@ -292,15 +306,15 @@ def test_slurm_jobs_are_described_and_run_cells_without_slurm(
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
     options = {"cluster.queue": "long", "cluster.walltime": "2:00:00", "cluster.gpu": "1"}
-    asked = {"suite": analytic_suite, "only": ("analytic:harmonic",), "tracking_uri": "none"}
+    arguments = {"suite": analytic_suite, "only": ("analytic:harmonic",), "tracking_uri": "none"}
     there = bgbench.run(
-        "good", out=tmp_path / "r", cluster="slurm", workers=1, threads=3, options=options, **asked
+        "good", out=tmp_path / "r", cluster="slurm", workers=1, threads=3, options=options, **arguments
     )
     script = (tmp_path / "r" / "slurm.sh").read_text()
     for line in ("-p long", "-t 2:00:00", "--cpus-per-task=3", "--mem=8G", "--gres=gpu:1"):
         assert f"#SBATCH {line}" in script
     assert "--nthreads 1 " in script
-    here = bgbench.run("good", out=tmp_path / "here", workers=0, threads=3, **asked)
+    here = bgbench.run("good", out=tmp_path / "here", workers=0, threads=3, **arguments)
     assert timeless(there) == timeless(here)
 
 
@@ -328,8 +342,8 @@ def test_without_slurm_its_cluster_is_refused_at_once(tmp_path, monkeypatch):
 def test_slurm_options_reach_the_job(tmp_path):
     from dask_jobqueue.slurm import SLURMJob
 
-    asked = {"account": "phys", "directives": "--exclusive; --nice=5", "prologue": "module load cuda"}
-    job = SLURMJob(scheduler="tcp://10.0.0.1:8786", name="w", **Slurm.build(asked).keywords())
+    arguments = {"account": "phys", "directives": "--exclusive; --nice=5", "prologue": "module load cuda"}
+    job = SLURMJob(scheduler="tcp://10.0.0.1:8786", name="w", **Slurm.build(arguments).keywords())
     script = job.job_script()
     for line in ("-A phys", "--exclusive", "--nice=5", "--cpus-per-task=1"):
         assert f"#SBATCH {line}\n" in script
@@ -338,14 +352,14 @@ def test_slurm_options_reach_the_job(tmp_path):
     assert script.index("module load cuda") < script.index("tcp://10.0.0.1:8786")
 
 
-def test_every_library_of_a_worker_is_told_its_threads_and_its_device():
-    told = environment(Limits(threads=3, device="1"))
-    assert int(told["MALLOC_TRIM_THRESHOLD_"]) >= 2**30
+def test_every_library_of_a_worker_has_its_threads_and_its_device():
+    variables = environment(Limits(threads=3, device="1"))
+    assert int(variables["MALLOC_TRIM_THRESHOLD_"]) >= 2**30
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
-        assert told[f"{name}_NUM_THREADS"] == "3"
-    assert told["OPENMM_CPU_THREADS"] == "3"
-    assert told["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert told["CUDA_VISIBLE_DEVICES"] == "1"
+        assert variables[f"{name}_NUM_THREADS"] == "3"
+    assert variables["OPENMM_CPU_THREADS"] == "3"
+    assert variables["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert variables["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_devices_are_dealt_out_one_a_worker_and_recorded(make_folder):

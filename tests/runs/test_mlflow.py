@@ -31,8 +31,8 @@ class Server:
         self._process = None
 
     def start(self):
-        store, kept = f"sqlite:///{self._folder}/server.db", f"{self._folder}/kept"
-        words = ["--backend-store-uri", store, "--artifacts-destination", kept, "--workers", "1"]
+        store, artefacts = f"sqlite:///{self._folder}/server.db", f"{self._folder}/kept"
+        words = ["--backend-store-uri", store, "--artifacts-destination", artefacts, "--workers", "1"]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *words, "--port", str(self.port)],
@@ -134,16 +134,16 @@ def test_a_server_that_dies_halfway_is_completed_later_without_doubles(
         assert "energy_w2" in run.data.metrics
         names = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
         assert names == [f"{run.data.tags['mlflow.runName']}.json"]
-    kept = client.download_artifacts(run.info.run_id, names[0], tmp_path)
-    with open(kept, "rb") as stream:
+    copy = client.download_artifacts(run.info.run_id, names[0], tmp_path)
+    with open(copy, "rb") as stream:
         assert stream.read() == (out / "cells" / names[0]).read_bytes()
 
 
 @pytest.mark.slow
 def test_a_record_that_changed_replaces_its_copy(tmp_path, troubles, analytic_suite):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
-    asked = {"suite": analytic_suite, "only": ("analytic:harmonic",), "out": out, "workers": 0}
-    bgbench.run("raises", tracking_uri=uri, **asked)
+    arguments = {"suite": analytic_suite, "only": ("analytic:harmonic",), "out": out, "workers": 0}
+    bgbench.run("raises", tracking_uri=uri, **arguments)
     client, _, nested = held(uri)
     (run,) = nested.values()
     assert run.info.status == "FAILED"
@@ -155,7 +155,7 @@ def test_a_record_that_changed_replaces_its_copy(tmp_path, troubles, analytic_su
     assert held(uri)[2]["analytic_harmonic-s0"].info.run_id != run.info.run_id
 
 
-def test_an_untracked_run_is_told_where_to_go(tmp_path, troubles, analytic_suite, capsys):
+def test_an_untracked_run_names_where_to_go(tmp_path, troubles, analytic_suite, capsys):
     out = tmp_path / "run"
     bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
     assert not (out / "mlflow.db").exists()
@@ -193,8 +193,8 @@ def test_a_tracker_of_a_third_party_is_chosen_by_the_scheme_of_the_uri(tmp_path,
 def test_a_tracker_whose_process_dies_costs_a_notice(tmp_path, troubles, analytic_suite):
     observer = StopsTheServer(None)
     observer.finished = lambda record: None
-    asked = {"suite": analytic_suite, "out": tmp_path / "run", "workers": 0, "observer": observer}
-    result = bgbench.run("good", tracking_uri="notebook://die", **asked)
+    arguments = {"suite": analytic_suite, "out": tmp_path / "run", "workers": 0, "observer": observer}
+    result = bgbench.run("good", tracking_uri="notebook://die", **arguments)
     assert [record.status for record in result] == ["ok"] * 4
     (notice,) = observer.notices
     assert "tracking to notebook://die failed (its process ended with exit code 3: no paper left)" in notice
@@ -209,7 +209,7 @@ def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, a
     assert len(held(uri)[2]) == 4
 
 
-def test_a_deleted_experiment_is_told_with_how_to_restore_it(tmp_path, troubles, analytic_suite):
+def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, troubles, analytic_suite):
     from mlflow import MlflowClient
 
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"

@@ -105,26 +105,26 @@ def test_an_impossible_request_is_refused_with_the_value_and_a_way_out(keywords,
 
 
 def test_resuming_with_another_temperature_is_refused_and_without_options_goes_on(cli, tmp_path):
-    asked = ["run", "prior", "--out", tmp_path / "R", "--workers", 0, "--tracking-uri", "none", "--quiet"]
-    assert cli(*asked, "--only", "AA", "--budget", 20, "--set", "temperature=320")[0] == 0
+    arguments = ["run", "prior", "--out", tmp_path / "R", "--workers", 0, "--tracking-uri", "none", "--quiet"]
+    assert cli(*arguments, "--only", "AA", "--budget", 20, "--set", "temperature=320")[0] == 0
     before = (tmp_path / "R" / "cells" / "AA-s0.json").read_bytes()
-    code, _, err = cli(*asked, "--resume", "--set", "temperature=350")
+    code, _, err = cli(*arguments, "--resume", "--set", "temperature=350")
     assert code == 2
     assert "was planned with temperature 320, not 350" in err
-    assert cli(*asked, "--resume")[0] == 0
-    assert cli(*asked, "--resume", "--only", "AA", "--set", "temperature=320")[0] == 0
+    assert cli(*arguments, "--resume")[0] == 0
+    assert cli(*arguments, "--resume", "--only", "AA", "--set", "temperature=320")[0] == 0
     assert (tmp_path / "R" / "cells" / "AA-s0.json").read_bytes() == before
 
 
 def test_a_suite_file_that_changed_stops_a_resume(own_references, tmp_path):
     suite = tmp_path / "tiny@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
-    asked = {"out": tmp_path / "R", "workers": 0, "tracking_uri": "none"}
-    bgbench.run("prior", suite=str(suite), **asked)
+    arguments = {"out": tmp_path / "R", "workers": 0, "tracking_uri": "none"}
+    bgbench.run("prior", suite=str(suite), **arguments)
     suite.write_text("# a comment\nsystems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
     with pytest.raises(BgbenchError, match="planned with suite_sha256"):
-        bgbench.run("prior", suite=str(suite), resume=True, **asked)
-    bgbench.run("prior", resume=True, **asked)
+        bgbench.run("prior", suite=str(suite), resume=True, **arguments)
+    bgbench.run("prior", resume=True, **arguments)
 
 
 def test_a_plan_keeps_the_schema_of_its_file(tmp_path):

@@ -19,5 +19,5 @@ def test_peak_counts_what_was_freed():
 
 def test_a_child_does_not_inherit_its_parents_peak():
     held = np.ones(100_000_000)
-    found = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
-    assert 5 < float(found.stdout) < held.nbytes / 2**20 / 2
+    child = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    assert 5 < float(child.stdout) < held.nbytes / 2**20 / 2

@@ -123,7 +123,7 @@ def test_cell_hash_follows_what_determines_the_result():
     assert a_cell().sha256 != a_cell(options={"a": "b"}).sha256
 
 
-def test_processors_of_one_name_are_told_apart_by_generation_and_features():
+def test_processors_of_one_name_differ_by_generation_and_features():
     """Virtual machines call generations by one name; sums differ in the last bit between them."""
     sapphire = "model name : Xeon\ncpu family : 6\nmodel : 143\nstepping : 8\nflags : sse avx512f amx_tile\n"
     two_cores = f"{sapphire}\n{sapphire}"

@@ -36,7 +36,7 @@ def command(*words):
     return [sys.executable, "-m", "bgbench", *[str(word) for word in words]]
 
 
-def killed_at_random(moments, out, asked):
+def killed_at_random(moments, out, arguments):
     """Start a run and kill it: in its first seconds, or some time after its 0th, 1st or 2nd new record;
     whether it still ran.
 
@@ -47,7 +47,7 @@ def killed_at_random(moments, out, asked):
     context.set_forkserver_preload(["bgbench.runs.worker", "bgbench.runs.dask"])
     ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
     process = context.Process(
-        target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **asked}
+        target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **arguments}
     )
     process.start()
     if moments.randrange(4) == 0:
@@ -74,19 +74,19 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     kills, seed, tmp_path, troubles, analytic_suite, timeless, monkeypatch
 ):
     moments = random.Random(seed)
-    asked = {"suite": analytic_suite, "seeds": kills, "tracking_uri": "none"}
-    n_cells = len(KINDS) * asked["seeds"]
+    arguments = {"suite": analytic_suite, "seeds": kills, "tracking_uri": "none"}
+    n_cells = len(KINDS) * arguments["seeds"]
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", str(SECONDS))
     out, left, started = tmp_path / "killed", [], time.monotonic()
     for _ in range(kills):
-        assert killed_at_random(moments, out, {"workers": 2, **asked})
+        assert killed_at_random(moments, out, {"workers": 2, **arguments})
         left.append(left_over(out))
     took = time.monotonic() - started
     print(f"seed {seed}: {kills} kills in {took:.0f} s; of {n_cells} cells were left {left}")
     assert 0 < left[-1] < n_cells
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
-    survived = bgbench.run("slow", out=out, resume=True, workers=2, **asked)
-    expected = bgbench.run("slow", out=tmp_path / "whole", workers=0, **asked)
+    survived = bgbench.run("slow", out=out, resume=True, workers=2, **arguments)
+    expected = bgbench.run("slow", out=tmp_path / "whole", workers=0, **arguments)
     assert len(survived.records) == n_cells
     assert timeless(survived) == timeless(expected)
     assert verify(RunFolder.open(out)) == []
@@ -104,20 +104,20 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, troubles, analytic_suite, monkeypatch):
     out = tmp_path / "run"
-    asked = ["--suite", analytic_suite, "--seeds", 3, "--workers", 1, "--tracking-uri", "none"]
+    arguments = ["--suite", analytic_suite, "--seeds", 3, "--workers", 1, "--tracking-uri", "none"]
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0.5")
     process = subprocess.Popen(
-        command("run", "slow", "--out", out, *asked), stderr=subprocess.PIPE, text=True
+        command("run", "slow", "--out", out, *arguments), stderr=subprocess.PIPE, text=True
     )
     while process.poll() is None and not list(out.glob("cells/*.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
     done = len(RunFolder.open(out).records())
-    assert f"{done} of 12 cells are finished and kept" in told
-    assert f"`bgbench run slow --out {out} --resume`" in told
+    assert f"{done} of 12 cells are finished and kept" in printed
+    assert f"`bgbench run slow --out {out} --resume`" in printed
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
     result = bgbench.run("slow", out=out, resume=True, workers=0)
     assert [record.status for record in result] == ["ok"] * 12
@@ -244,15 +244,20 @@ def test_data_changed_since_the_plan_stop_a_resume(changed, own_references, make
     weights = shutil.copy(next(data_path("weights").rglob("prose-mini.safetensors")), tmp_path)
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 20\nseeds: 1\n")
-    asked = {"out": tmp_path / "run", "workers": 0, "tracking_uri": "none", "options": {"weights": weights}}
-    bgbench.run("prose", suite=str(suite), **asked)
+    arguments = {
+        "out": tmp_path / "run",
+        "workers": 0,
+        "tracking_uri": "none",
+        "options": {"weights": weights},
+    }
+    bgbench.run("prose", suite=str(suite), **arguments)
     before = (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes()
     if changed == "references":
         make_reference(own_references, "AA", n=100)
     else:
         altered(weights)
     with pytest.raises(BgbenchError, match=f"other {changed}.*results would mix"):
-        bgbench.run("prose", resume=True, **asked)
+        bgbench.run("prose", resume=True, **arguments)
     assert (tmp_path / "run" / "cells" / "AA-s0.json").read_bytes() == before
 
 
@@ -274,7 +279,7 @@ def test_run_ids_follow_what_determines_the_result(finished, tmp_path, analytic_
     assert changed.record_id(finished.plan.cells[0]) not in ids
 
 
-def test_a_damaged_record_is_told_and_run_again_and_others_stay(finished, cli):
+def test_a_damaged_record_is_named_and_run_again_and_others_stay(finished, cli):
     cell = finished.plan.cells[1]
     before = finished.record_path(cell).read_bytes()
     others = {path: path.read_bytes() for path in finished.path.glob("cells/*") if path.stem != cell.name}
@@ -317,7 +322,7 @@ def test_replay_agrees_to_the_bit_here_and_within_rounding_elsewhere(finished):
         update={"metrics": {name: value and value * (1 + 1e-9) for name, value in record.metrics.items()}}
     )
     finished.record_path(record.cell).write_text(nudged.model_dump_json())
-    assert {found.metric for found in replay(finished)} == {
+    assert {line.metric for line in replay(finished)} == {
         name for name, value in record.metrics.items() if value
     }
     host = {**record.provenance["host"], "cpu": "another"}
@@ -342,14 +347,14 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing_else(small_disk, troubles, analytic_suite, tmp_path):
     out = small_disk / "run"
-    asked = {"suite": analytic_suite, "out": out, "workers": 1, "tracking_uri": "none"}
+    arguments = {"suite": analytic_suite, "out": out, "workers": 1, "tracking_uri": "none"}
     ran = Ran()
     with pytest.raises(BgbenchError, match="No space left on device; nothing else was lost"):
-        bgbench.run("good", budget=2_000, seeds=10, observer=ran, **asked)
-    kept = RunFolder.open(out)
-    done = len(kept.records())
+        bgbench.run("good", budget=2_000, seeds=10, observer=ran, **arguments)
+    folder = RunFolder.open(out)
+    done = len(folder.records())
     assert 0 < done < 40
-    assert verify(kept) == []
+    assert verify(folder) == []
     assert f"{done} of 40 cells are finished and kept" in ran.notices[-1]
     moved = tmp_path / "moved"
     shutil.copytree(out, moved)
@@ -358,12 +363,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing_else(small_disk, troubles
 
 
 def test_a_read_only_folder_is_one_sentence(small_disk, troubles, analytic_suite, cli):
-    asked = ["run", "good", "--suite", analytic_suite, "--workers", 0, "--tracking-uri", "none"]
+    arguments = ["run", "good", "--suite", analytic_suite, "--workers", 0, "--tracking-uri", "none"]
     out = small_disk / "run"
-    assert cli(*asked, "--out", out, "--only", "analytic:harmonic")[0] == 0
+    assert cli(*arguments, "--out", out, "--only", "analytic:harmonic")[0] == 0
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for place, words in ((small_disk / "new", ()), (out, ("--resume",))):
-        code, _, err = cli(*asked, "--out", place, *words)
+        code, _, err = cli(*arguments, "--out", place, *words)
         assert code == 2
         assert "Read-only file system; choose another folder" in err
         assert len(err.strip().splitlines()) == 1

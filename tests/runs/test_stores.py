@@ -42,15 +42,15 @@ def edit_line(file, number, change):
 
 @pytest.mark.parametrize("ending", [".jsonl", ""])
 def test_a_run_in_one_file_is_the_run_in_its_folder(finished, file, ending):
-    kept = RunFolder.open(file.with_name(f"sampled{ending}"))
-    assert kept.plan == finished.plan
-    assert kept.records() == finished.records()
-    assert [record.model_dump_json() for record in kept.records()] == [
+    folder = RunFolder.open(file.with_name(f"sampled{ending}"))
+    assert folder.plan == finished.plan
+    assert folder.records() == finished.records()
+    assert [record.model_dump_json() for record in folder.records()] == [
         record.model_dump_json() for record in finished.records()
     ]
-    assert curve(kept) == curve(finished)
-    assert kept.missing() == []
-    assert labels([kept]) == labels([finished])
+    assert curve(folder) == curve(finished)
+    assert folder.missing() == []
+    assert labels([folder]) == labels([finished])
 
 
 def test_a_line_is_the_plan_and_each_other_line_a_record(finished, file):
@@ -71,31 +71,31 @@ def test_the_command_line_reads_it_like_a_folder(file, cli):
 
 
 def test_replaced_records_stand_in_the_plans_order_and_the_curve_is_gone(file):
-    kept = RunFolder.open(file)
-    second = kept.records()[1]
-    kept.replace_records([second.model_copy(update={"error": "changed"})])
-    assert [record.error for record in kept.records()] == ["", "changed"]
-    assert [record.cell.seed for record in kept.records()] == [0, 1]
-    assert kept.read_curve() is None
+    folder = RunFolder.open(file)
+    second = folder.records()[1]
+    folder.replace_records([second.model_copy(update={"error": "changed"})])
+    assert [record.error for record in folder.records()] == ["", "changed"]
+    assert [record.cell.seed for record in folder.records()] == [0, 1]
+    assert folder.read_curve() is None
     stranger = second.cell.model_copy(update={"seed": 7})
     with pytest.raises(BgbenchError, match="AA-s7 is not a cell of"):
-        kept.replace_records([second.model_copy(update={"cell": stranger})])
+        folder.replace_records([second.model_copy(update={"cell": stranger})])
 
 
 def test_a_folders_replaced_records_lose_its_curve_too(file, tmp_path):
-    kept = RunFolder.open(file)
-    folder = RunFolder.create(tmp_path / "again", kept.plan)
+    archive = RunFolder.open(file)
+    folder = RunFolder.create(tmp_path / "again", archive.plan)
     folder.write_curve(Curve(records=["x"], points=[POINT]))
-    folder.replace_records(kept.records())
-    assert folder.records() == kept.records()
+    folder.replace_records(archive.records())
+    assert folder.records() == archive.records()
     assert folder.read_curve() is None
 
 
 def test_a_written_curve_leaves_the_records_alone(file):
-    kept = RunFolder.open(file)
+    folder = RunFolder.open(file)
     before = file.read_bytes().splitlines()[1:]
-    kept.write_curve(Curve(records=["x"], points=[]))
-    assert kept.read_curve() == Curve(records=["x"], points=[])
+    folder.write_curve(Curve(records=["x"], points=[]))
+    assert folder.read_curve() == Curve(records=["x"], points=[])
     assert file.read_bytes().splitlines()[1:] == before
 
 
@@ -109,14 +109,14 @@ def test_a_written_curve_leaves_the_records_alone(file):
 )
 def test_damaged_lines_are_named_with_what_to_do(file, number, change, sentence):
     edit_line(file, number, change)
-    kept = RunFolder.open(file)
-    records, damaged = kept.readable()
+    folder = RunFolder.open(file)
+    records, damaged = folder.readable()
     assert len(records) == len(damaged) == 1
     with pytest.raises(BgbenchError, match=f"{sentence}.*; get the file again from where it is kept"):
-        kept.records()
+        folder.records()
     before = file.read_bytes()
     with pytest.raises(BgbenchError, match=sentence):
-        kept.replace_records(records)
+        folder.replace_records(records)
     assert file.read_bytes() == before
 
 

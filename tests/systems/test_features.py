@@ -60,9 +60,9 @@ def frames():
 def test_torsions_equal_mdtraj(kind, arip, frames):
     trajectory = mdtraj.Trajectory(frames.numpy(), mdtraj.load_topology(DATA / "metrics_ARIP.pdb"))
     expected = getattr(mdtraj, f"compute_{kind}")(trajectory, periodic=False)[1]
-    found = getattr(torsions(arip, frames.double()), kind).numpy()
-    assert found.shape == expected.shape == (600, 3)
-    gap = np.angle(np.exp(1j * (found - expected)))
+    angles = getattr(torsions(arip, frames.double()), kind).numpy()
+    assert angles.shape == expected.shape == (600, 3)
+    gap = np.angle(np.exp(1j * (angles - expected)))
     assert np.abs(gap).max() < 1e-5
     assert np.abs(expected).max() > 1
 
@@ -123,10 +123,10 @@ def test_a_fitted_model_is_deeptimes_koopman_model(rng):
     data = [np.sin(walk[:1500] / 9), np.sin(walk[1500:] / 9)]
     weights = KoopmanWeightingEstimator(lagtime=5).fit(data).fetch_model()
     weighted = TICA(lagtime=5, dim=3).fit(data, weights=weights).fetch_model()
-    found = fit_tica(data, 5).transform(torch.from_numpy(data[0])).numpy()
-    assert np.allclose(found, weighted.transform(data[0]), atol=1e-9)
+    projection = fit_tica(data, 5).transform(torch.from_numpy(data[0])).numpy()
+    assert np.allclose(projection, weighted.transform(data[0]), atol=1e-9)
     plain = TICA(lagtime=5, dim=3).fit(data).fetch_model()
-    assert not np.allclose(found, plain.transform(data[0]), atol=1e-3)
+    assert not np.allclose(projection, plain.transform(data[0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("sequence", ["ACDEFGHIKL", "MNPQRSTVWY", "IT"])

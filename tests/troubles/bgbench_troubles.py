@@ -19,7 +19,7 @@ WIDTH = 0.2
 SLICES = 10
 
 
-def drawn(task, n):
+def draw(task, n):
     """Normal around the start structure, with its density."""
     start = task.system.positions
     noise = torch.randn(n, *start.shape, generator=task.generator, dtype=start.dtype)
@@ -28,7 +28,7 @@ def drawn(task, n):
 
 
 def good(task, n):
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def slow(task, n):
@@ -36,25 +36,25 @@ def slow(task, n):
     for _ in range(SLICES):
         time.sleep(float(os.environ.get("BGBENCH_TEST_SECONDS", "0")) / SLICES)
         task.progress(n // SLICES)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def budget(task, n):
-    task.oracle.energy(drawn(task, n).x)
-    task.oracle.energy(drawn(task, 1).x)
-    return drawn(task, n)
+    task.oracle.energy(draw(task, n).x)
+    task.oracle.energy(draw(task, 1).x)
+    return draw(task, n)
 
 
 def nan(task, n):
-    return bgbench.Proposal(drawn(task, n).x * math.nan)
+    return bgbench.Proposal(draw(task, n).x * math.nan)
 
 
 def shape(task, n):
-    return bgbench.Proposal(drawn(task, n).x[..., :2])
+    return bgbench.Proposal(draw(task, n).x[..., :2])
 
 
 def few(task, n):
-    return bgbench.Proposal(drawn(task, n).x[: n // 2])
+    return bgbench.Proposal(draw(task, n).x[: n // 2])
 
 
 def foreign(task, n):
@@ -68,44 +68,44 @@ def backwards(task, n):
 
 
 def energies(task, n):
-    x = drawn(task, n).x
+    x = draw(task, n).x
     return bgbench.Proposal(x, u=torch.full((n,), -1e3, dtype=torch.float64))
 
 
 def seed(task, n):
     torch.manual_seed(0)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def numpy_seed(task, n):
     np.random.seed(0)  # noqa: NPY002
     random.random()
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def threads(task, n):
     torch.set_num_threads(torch.get_num_threads() + 1)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def folder(task, n):
     os.chdir("/")
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def prints(task, n):
     print("look at me")
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def hangs(task, n):
     time.sleep(3600)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def segfault(task, n):
     ctypes.string_at(0)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def raises(task, n):
@@ -121,7 +121,7 @@ def memory(task, n):
     while len(held) < 60:
         held.append(torch.ones(100 * 2**20 // 8, dtype=torch.float64))
         time.sleep(0.02)
-    return drawn(task, n)
+    return draw(task, n)
 
 
 def garbles(task, n):
@@ -130,7 +130,7 @@ def garbles(task, n):
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.write(fd, b"garbage\n")
-    return drawn(task, n)
+    return draw(task, n)
 
 
 KINDS = (
