@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import describe_known, parse_settings
+from bgbench.core.options import describe_known, parse_changes, parse_settings
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ def simulate_(
         float | None, typer.Option(help="in Da; 0: the force field's; default: the engine's")
     ] = None,
     seed: Annotated[int, typer.Option(help="seed of the starts, the dynamics and the exchanges")] = 0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="another setting of the engine, as `bgbench options ENGINE` lists them; repeat for more",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -120,8 +128,17 @@ def simulate_(
         "hydrogen_mass": hydrogen_mass,
         "seed": seed,
     }
+    words_of_engine = parse_settings(option)
+    for name in (*changes, "engine"):
+        if name in words_of_engine:
+            flag = f"--{name.replace('_', '-')}"
+            raise BgbenchError(f"--set {name}={words_of_engine[name]}: write {flag} {words_of_engine[name]}")
     settings = replace(
-        chosen.training_settings() if training else chosen.reference_settings(),
+        parse_changes(
+            chosen.training_settings() if training else chosen.reference_settings(),
+            words_of_engine,
+            owner=f"engine {engine}",
+        ),
         **{name: value for name, value in changes.items() if value is not None},
     )
     n_frames = frames if frames is not None else TRAINING_FRAMES if training else REFERENCE_FRAMES

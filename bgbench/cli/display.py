@@ -282,27 +282,32 @@ def print_listing(kind: str, console: Console) -> None:
 
 
 def print_options(name: str, console: Console) -> None:
-    """Print a line for each option of a sampler, an estimator or a cluster.
+    """Print a line for each option of a sampler, an estimator, an engine or a cluster.
 
     Raises:
         BgbenchError: for an unknown name, or a plugin that does not register its options.
     """
     from bgbench.core.options import describe_options
     from bgbench.core.plugins import plugins
+    from bgbench.core.simulation import SimulationSettings
     from bgbench.runs.clusters import Slurm
 
     installed = plugins()
-    kinds = {
-        **{known: ("", installed.samplers[known].options) for known in installed.samplers},
-        **{known: ("estimator.", installed.estimators[known].options) for known in installed.estimators},
-        "slurm": ("cluster.", Slurm),
+    samplers, estimators, engines = installed.samplers, installed.estimators, installed.engines
+    kinds: dict[str, tuple[str, type | None, object]] = {
+        **{known: ("", samplers[known].options, None) for known in samplers},
+        **{known: ("estimator.", estimators[known].options, None) for known in estimators},
+        **{known: ("", SimulationSettings, engines[known].engine.reference_settings()) for known in engines},
+        "slurm": ("cluster.", Slurm, None),
     }
     if name not in kinds:
-        raise BgbenchError(f"'{name}' is no sampler, estimator or cluster{describe_known(name, kinds)}")
-    prefix, kind = kinds[name]
+        raise BgbenchError(
+            f"'{name}' is no sampler, estimator, engine or cluster{describe_known(name, kinds)}"
+        )
+    prefix, kind, defaults = kinds[name]
     if kind is None:
         raise BgbenchError(f"the plugin of '{name}' does not register its options; see its documentation")
-    described = describe_options(kind)
+    described = describe_options(kind, defaults)
     if not described:
         console.print(f"{name} has no options")
         return

@@ -199,7 +199,7 @@ def list_(
 
 @app.command()
 def options(
-    name: Annotated[str, typer.Argument(help="a sampler, an estimator, or slurm")],
+    name: Annotated[str, typer.Argument(help="a sampler, an estimator, an engine of references, or slurm")],
 ) -> None:
     """List the options of `--set`, with what they mean and what holds without them."""
     from bgbench.cli.display import print_options

@@ -11,8 +11,8 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from itertools import pairwise
@@ -117,27 +117,63 @@ Its options are width, steps
             f"{owner} has an option '{RUN_TEMPERATURE}', which is the run's and would not reach it; "
             "rename the option, or read task.system.temperature"
         )
-    hints = get_type_hints(kind)
+    values = _read_words(kind, options, owner, prefix)
+    for name, field in known.items():
+        if name not in values and _default(field) is MISSING:
+            words = _Reader.of(get_type_hints(kind)[name], field).words
+            raise BgbenchError(f"{owner} needs --set {f'{prefix}.' if prefix else ''}{name}={words.upper()}")
+    return _make(lambda: kind(**values), kind, owner, prefix)
+
+
+def parse_changes(value: T, options: Mapping[str, str], *, owner: str) -> T:
+    """Change fields of a frozen dataclass as words say; the others stay as they are.
+
+    Args:
+        value: What holds without words, such as an engine's own settings.
+        options: Words by name.
+        owner: Who has these options, for messages.
+
+    Returns:
+        A copy with the changes.
+
+    Raises:
+        BgbenchError: As `parse_options` does.
+
+    >>> from bgbench.data import SimulationSettings
+    >>> parse_changes(SimulationSettings(high=500.0), {"rungs": "4"}, owner="engine batched").high
+    500.0
+    """
+    kind = type(value)
+    values = _read_words(kind, options, owner, "")
+    return _make(lambda: replace(value, **values), kind, owner, "")  # type: ignore[type-var]
+
+
+def _read_words(kind: type, options: Mapping[str, str], owner: str, prefix: str) -> dict[str, Any]:
+    """The values of the words, by field."""
+    known, hints = _option_fields(kind), get_type_hints(kind)
     start = f"{prefix}." if prefix else ""
     readers = {name: _Reader.of(hints[name], field) for name, field in known.items()}
+    values = {}
     for name, text in options.items():
         if name not in known:
             raise BgbenchError(f"--set {start}{name}={text}: {_describe_unknown(owner, name, known, start)}")
-    values = {}
-    for name, text in options.items():
         try:
             values[name] = readers[name].read(text)
         except ValueError as error:
             raise BgbenchError(f"--set {start}{name}={text}: {error}") from error
-    for name, field in known.items():
-        if name not in values and _default(field) is MISSING:
-            raise BgbenchError(f"{owner} needs --set {start}{name}={readers[name].words.upper()}")
+    return values
+
+
+def _make(make: Callable[[], T], kind: type, owner: str, prefix: str) -> T:
+    """What `make` makes, with what its checks say put down to the option that it is about."""
+    known = _option_fields(kind)
     try:
-        return kind(**values)
+        return make()
     except (BgbenchError, ValueError) as error:
         message = str(error)
         about_a_field = re.match("|".join(rf"{name}\b" for name in known), message) if known else None
-        raise BgbenchError(f"--set {start}{message}" if about_a_field else f"{owner}: {message}") from error
+        start = f"--set {f'{prefix}.' if prefix else ''}" if about_a_field else f"{owner}: "
+        raise BgbenchError(f"{start}{message}") from error
 
 
 @dataclass(frozen=True)
@@ -157,10 +193,14 @@ class OptionDescription:
         return f"{head} ({self.values})" + (f": {self.meaning}" if self.meaning else "")
 
 
-def describe_options(kind: type) -> tuple[OptionDescription, ...]:
+def describe_options(kind: type, defaults: object = None) -> tuple[OptionDescription, ...]:
     """Describe the options that `parse_options` reads into the dataclass `kind`, in the order of its fields.
 
     The meaning of a field is the docstring below it, where the source of `kind` is at hand.
+
+    Args:
+        kind: the dataclass.
+        defaults: one of its values, where other values hold without words than those of the class.
 
     Raises:
         TypeError: if `kind` is no dataclass, or a field has an annotation that is not read from words.
@@ -170,7 +210,7 @@ def describe_options(kind: type) -> tuple[OptionDescription, ...]:
         OptionDescription(
             name,
             _Reader.of(hints[name], field).words,
-            _write(_default(field)),
+            _write(_default(field) if defaults is None else getattr(defaults, name)),
             meanings.get(name, ""),
         )
         for name, field in _option_fields(kind).items()

@@ -40,17 +40,29 @@ class SimulationSettings:
     """
 
     engine: str = "batched"
+    """Name of the engine (`--engine`)."""
     replicas: int = 16
+    """Independent starts (`--replicas`)."""
     rungs: int = 6
+    """Temperatures of a ladder, or scales of `softened`."""
     high: float = 700.0
+    """K, the top of the ladder; of `softened`, the temperature that the scaled terms stand for."""
     step: float = 1.0
+    """fs (`--step`)."""
     hydrogen_mass: float = 0.0
+    """Da; 0 leaves hydrogens as the force field has them (`--hydrogen-mass`)."""
     round_steps: int = 200
+    """Steps between exchanges."""
     rounds_per_frame: int = 2
+    """Rounds between two frames; `--ns` computes it."""
     warm_up: int = 100
+    """Rounds thrown away at the start."""
     anneal_steps: int = 20_000
+    """Steps before the warm-up, at 700 K; of `softened`, at the top rung."""
     torsion_moves: int = 0
+    """Tried by each walker and round, `softened` only."""
     seed: int = 0
+    """Of starts, dynamics, moves and exchanges (`--seed`)."""
 
     def __post_init__(self) -> None:
         least = {"replicas": 1, "rungs": 1, "round_steps": 1, "rounds_per_frame": 1, "step": 1e-3}

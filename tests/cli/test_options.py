@@ -3,11 +3,17 @@
 import pytest
 
 from bgbench.core.plugins import plugins
+from bgbench.references.certificates import read_certificate
 
 
 @pytest.mark.parametrize(
     ("name", "option", "default"),
-    [("prior", "width", "0.02"), ("verse", "weights", "verse-mini"), ("snis", "estimator.cut", "none")],
+    [
+        ("prior", "width", "0.02"),
+        ("verse", "weights", "verse-mini"),
+        ("snis", "estimator.cut", "none"),
+        ("softened", "rungs", "3"),
+    ],
 )
 def test_options_are_listed_with_default_and_meaning(cli, name, option, default):
     code, printed, _ = cli("options", name)
@@ -17,6 +23,18 @@ def test_options_are_listed_with_default_and_meaning(cli, name, option, default)
     assert len(line.split()) > 4
 
 
-def test_every_shipped_sampler_and_estimator_registers_its_options(cli):
-    names = [*plugins().samplers, *plugins().estimators, "slurm"]
+def test_everything_shipped_registers_its_options(cli):
+    names = [*plugins().samplers, *plugins().estimators, *plugins().engines, "slurm"]
     assert {name: cli("options", name)[0] for name in names} == dict.fromkeys(names, 0)
+
+
+def test_an_engine_takes_its_settings_over_its_own(cli, tmp_path):
+    words = ("data", "simulate", "GG", "--train", "--frames", "60", "--replicas", "2", "--out", tmp_path)
+    settings = ("--set", "anneal_steps=100", "--set", "warm_up=1", "--set", "round_steps=10")
+    code, _, err = cli(*words, *settings)
+    assert (code, err) == (0, "")
+    stored = read_certificate(tmp_path / "GG.npz")["settings"]
+    assert (stored["anneal_steps"], stored["warm_up"], stored["round_steps"]) == (100, 1, 10)
+    assert stored["rungs"] == plugins().engines["batched"].engine.training_settings().rungs
+    code, _, err = cli(*words, "--set", "step=2")
+    assert (code, "write --step 2" in err) == (2, True)

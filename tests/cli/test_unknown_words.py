@@ -19,6 +19,7 @@ import pytest
         (("train", "prose", "--set", "stepz=3"), "steps"),
         (("train", "prose", "--set", "config=prose-mimi"), "prose-mini"),
         (("list", "samplrs"), "samplers"),
+        (("data", "simulate", "AA", "--set", "rugns=3"), "rungs"),
         (("audit", "vers"), "verse"),
         (("options", "slrum"), "slurm"),
     ],
