@@ -19,9 +19,9 @@ from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
-from bgbench.estimators.self_improve import SelfImprove
-from bgbench.estimators.smc import SMC
-from bgbench.estimators.snis import SNIS
+from bgbench.estimators.self_improve import SelfImprove, SelfImproveOptions
+from bgbench.estimators.smc import SMC, SMCOptions
+from bgbench.estimators.snis import SNIS, SNISOptions
 from bgbench.metrics.registry import METRICS
 from bgbench.runs.mlflow import SCHEMES, mirror_to_mlflow
 from bgbench.systems.analytic import KINDS, AnalyticEnergy, analytic_reference, analytic_system
@@ -42,8 +42,14 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
     """none, snis, smc-ula, smc-mala, self-improve, mcmc."""
     paper = "arXiv 2508.18175"
     return [
-        EstimatorPlugin("none", "the proposal as it is", Plain.build, weights="equal"),
-        EstimatorPlugin("snis", "self-normalised importance sampling", SNIS.build, weights="importance"),
+        EstimatorPlugin("none", "the proposal as it is", Plain.build, options=Plain, weights="equal"),
+        EstimatorPlugin(
+            "snis",
+            "self-normalised importance sampling",
+            SNIS.build,
+            options=SNISOptions,
+            weights="importance",
+        ),
         *(
             EstimatorPlugin(
                 f"smc-{kernel}",
@@ -51,6 +57,7 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
                 partial(SMC.build, kernel),
                 paper,
                 in_order=False,
+                options=SMCOptions,
             )
             for kernel, steps in (("ula", "unadjusted"), ("mala", "Metropolis-adjusted"))
         ),
@@ -60,8 +67,11 @@ def bgbench_estimators() -> Sequence[EstimatorPlugin]:
             SelfImprove.build,
             paper,
             in_order=False,
+            options=SelfImproveOptions,
         ),
-        EstimatorPlugin("mcmc", "time averages of a sampler that walks", MCMC.build, weights="equal"),
+        EstimatorPlugin(
+            "mcmc", "time averages of a sampler that walks", MCMC.build, options=MCMC, weights="equal"
+        ),
     ]
 
 

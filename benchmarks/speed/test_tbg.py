@@ -50,7 +50,7 @@ def published(field, m):
 
     def velocity(x, t):
         h, moved, r0 = field.embed(t, m, len(x)), x, None
-        for layer in field.equivariant_layers:
+        for layer in field.layers:
             pairs = PairGeometry.of(moved, m.mask)
             r0 = pairs.squared_distance if r0 is None else r0
             here = h[:, :, None].expand(-1, -1, h.shape[1], -1)

@@ -281,6 +281,39 @@ def print_listing(kind: str, console: Console) -> None:
     console.print(table)
 
 
+def print_options(name: str, console: Console) -> None:
+    """Print a line for each option of a sampler, an estimator or a cluster.
+
+    Raises:
+        BgbenchError: for an unknown name, or a plugin that does not register its options.
+    """
+    from bgbench.core.options import describe_options
+    from bgbench.core.plugins import plugins
+    from bgbench.runs.clusters import Slurm
+
+    installed = plugins()
+    kinds = {
+        **{known: ("", installed.samplers[known].options) for known in installed.samplers},
+        **{known: ("estimator.", installed.estimators[known].options) for known in installed.estimators},
+        "slurm": ("cluster.", Slurm),
+    }
+    if name not in kinds:
+        raise BgbenchError(f"'{name}' is no sampler, estimator or cluster{describe_known(name, kinds)}")
+    prefix, kind = kinds[name]
+    if kind is None:
+        raise BgbenchError(f"the plugin of '{name}' does not register its options; see its documentation")
+    described = describe_options(kind)
+    if not described:
+        console.print(f"{name} has no options")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("--set", "value", "default", "meaning"):
+        table.add_column(column)
+    for option in described:
+        table.add_row(f"{prefix}{option.name}", option.values, option.default, option.meaning)
+    console.print(table)
+
+
 def summary_of(entry: Any) -> str:
     """One line on a registered entry, with what to cite in brackets."""
     citation = getattr(entry, "citation", "")

@@ -80,6 +80,8 @@ class SamplerPlugin:
         estimator: name of the estimator that runs use if they name none.
         citation: what to cite.
         control: True for a yardstick that is shown beside samplers but never ranked among them.
+        options: the dataclass that `build` reads its words into (`bgbench.parse_options`), so that
+            `bgbench options NAME` can list them.
         train: trains from the words of `bgbench train NAME --set …` and returns the weights file.
         import_weights: turns the published weights in its first file into weights in its second, and returns
             the second (`bgbench weights import`).
@@ -100,6 +102,7 @@ class SamplerPlugin:
     estimator: str = "none"
     citation: str = ""
     control: bool = False
+    options: type | None = None
     train: Callable[[Mapping[str, str]], Path] | None = None
     import_weights: Callable[[Path, Path], Path] | None = None
 
@@ -143,6 +146,8 @@ class EstimatorPlugin:
         citation: what to cite.
         in_order: whether its first points are what a smaller budget would have bought. Error-against-cost
             curves are drawn for such estimators alone.
+        options: the dataclass that `build` reads its words into, so that `bgbench options NAME` can list
+            them.
         weights: what its weights are: `equal`, `importance` (log w = −u − log q up to a constant) or `other`.
             The leaderboard checks the first two, and shows no ESS of equal weights.
 
@@ -160,6 +165,7 @@ class EstimatorPlugin:
     build: Callable[[Mapping[str, str]], AbstractEstimator]
     citation: str = ""
     in_order: bool = True
+    options: type | None = None
     weights: Weights = "other"
 
     def __post_init__(self) -> None:

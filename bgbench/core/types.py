@@ -11,7 +11,7 @@ equal where their contents are, and may be keys of a cache. Values that carry sa
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -205,6 +205,59 @@ class System:
     def atom_index(self) -> dict[tuple[int, str], int]:
         """`(residue, atom name) → index`, residues counted from 0."""
         return {(atom.residue, atom.name): i for i, atom in enumerate(self.atoms)}
+
+    @property
+    def rotatable_bonds(self) -> tuple["RotatableBond", ...]:
+        """Every bond about which one side can turn: in no ring, with further atoms at both ends.
+
+        Peptide bonds and the bonds of methyl groups are among them; filter by the names of the atoms.
+
+        >>> from bgbench import peptide
+        >>> system = peptide("AA")
+        >>> [" ".join(system.atoms[k].name for k in bond.torsion) for bond in system.rotatable_bonds][:3]
+        ['CB CA N H', 'O C CA N', 'N CA CB HB1']
+        """
+        neighbours: dict[int, list[int]] = {k: [] for k in range(self.n_atoms)}
+        for a, b in self.bonds:
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        turning = []
+        for i, j in self.bonds:
+            sides = _beyond(neighbours, i, j), _beyond(neighbours, j, i)
+            if i in sides[0] or not all(sides):
+                continue
+            # The smaller side turns, as the second atom of the axis has it.
+            (a, b), moved = ((i, j), sides[0]) if len(sides[0]) <= len(sides[1]) else ((j, i), sides[1])
+            ends = [
+                min(set(neighbours[c]) - {a, b}, key=lambda k: (self.atoms[k].element == "H", k))
+                for c in (a, b)
+            ]
+            turning.append(RotatableBond((ends[0], a, b, ends[1]), tuple(sorted(moved))))
+        return tuple(turning)
+
+
+@dataclass(frozen=True)
+class RotatableBond:
+    """A bond about which one side of a molecule can turn; atoms by their places in the system.
+
+    Attributes:
+        torsion: four atoms whose dihedral is the angle of the turn; the bond is that of the middle two.
+        moved: the atoms that turn, beyond the third of `torsion`, which lies on the axis.
+    """
+
+    torsion: tuple[int, int, int, int]
+    moved: tuple[int, ...]
+
+
+def _beyond(neighbours: Mapping[int, Sequence[int]], start: int, end: int) -> set[int]:
+    """Atoms reached from `end` without the bond `start`–`end`, `end` left out; with `start` in a ring."""
+    reached, waiting = {end}, [end]
+    while waiting:
+        atom = waiting.pop()
+        fresh = {b for b in neighbours[atom] if {atom, b} != {start, end}} - reached
+        reached |= fresh
+        waiting += fresh
+    return reached - {end}
 
 
 @dataclass(frozen=True, eq=False)

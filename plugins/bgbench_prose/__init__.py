@@ -56,6 +56,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="prose",
             summary="autoregressive normalizing flow over atoms",
             build=build,
+            options=Options,
             estimator="snis",
             citation="arXiv 2508.18175",
             train=train_prose,

@@ -62,6 +62,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="tbg",
             summary="continuous normalizing flow, an equivariant field over atoms",
             build=build,
+            options=Options,
             estimator="snis",
             citation="arXiv 2406.14426",
             train=train_tbg,

@@ -53,6 +53,7 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             name="verse",
             summary="autoregressive flow over internal coordinates, atom by atom",
             build=build,
+            options=Options,
             estimator="snis",
             citation="bgbench, this repository",
             train=train_verse,

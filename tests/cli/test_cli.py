@@ -205,7 +205,7 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         (("run", "prior", "--only", "YY"), "not in dipeptides-mini@1"),
         (("run", "prose", "--set", "weights=/nowhere/w.safetensors"), "holds no Prose weights"),
         (("data", "simulate", "AXB"), "'X'"),
-        (("data", "simulate", "GS", "--engine", "magic"), "choose one of batched, softened, openmm"),
+        (("data", "simulate", "GS", "--engine", "magic"), "known: batched, openmm, softened"),
         (("data", "simulate"), "name suites or sequences"),
         (("data", "simulate", "AA", "--train"), "never to be trained on"),
         (("data", "verify", "/nowhere"), "holds no reference"),
@@ -240,7 +240,7 @@ def test_a_peptide_with_a_strange_residue_in_a_suite_is_one_line(cli, tmp_path):
     path.write_text("systems: [AA]\nbudgets: 3\n")
     code, _, err = cli("run", "prior", "--suite", path, "--out", tmp_path / "r")
     assert code == 2
-    assert "unknown field budgets" in err
+    assert "unknown field 'budgets'; did you mean 'budget'?" in err
 
 
 @pytest.mark.parametrize(

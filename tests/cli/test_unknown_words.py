@@ -20,6 +20,7 @@ import pytest
         (("train", "prose", "--set", "config=prose-mimi"), "prose-mini"),
         (("list", "samplrs"), "samplers"),
         (("audit", "vers"), "verse"),
+        (("options", "slrum"), "slurm"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )

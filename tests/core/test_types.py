@@ -2,9 +2,11 @@ import dataclasses
 
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from bgbench import BgbenchError, Ensemble, ForceFieldSpec, Proposal, TicaModel, peptide
 from bgbench.core.types import Suite
+from bgbench.systems.features import dihedral
 from bgbench.systems.residues import heavy_atoms
 
 
@@ -82,3 +84,31 @@ def test_building_is_deterministic_and_leaves_pythons_generator_alone():
     assert random.getstate() == before
     second = build_peptide.__wrapped__("GS", ForceFieldSpec().files)
     assert (first.positions == second.positions).all()
+
+
+@pytest.mark.parametrize("name", ["AA", "PF", "WKH"])
+def test_turning_about_a_rotatable_bond_changes_its_torsion_and_no_bond(name):
+    system = peptide(name)
+    x = system.positions
+
+    def bond_lengths(points):
+        return torch.stack([(points[i] - points[j]).norm() for i, j in system.bonds])
+
+    assert system.rotatable_bonds
+    for bond in system.rotatable_bonds:
+        _, a, b, _ = bond.torsion
+        axis, moved = (x[b] - x[a]).numpy(), list(bond.moved)
+        turn = torch.from_numpy(Rotation.from_rotvec(0.7 * axis / (axis @ axis) ** 0.5).as_matrix()).to(x)
+        y = x.clone()
+        y[moved] = (x[moved] - x[b]) @ turn.T + x[b]
+        before, after = (dihedral(points[None], torch.tensor([bond.torsion])) for points in (x, y))
+        assert float(torch.sin(after - before - 0.7).abs()) < 1e-5
+        assert torch.allclose(bond_lengths(y), bond_lengths(x), atol=1e-6)
+        assert 2 * len(bond.moved) <= system.n_atoms
+
+
+def test_no_bond_of_a_ring_is_rotatable():
+    system = peptide("PF")
+    names = {frozenset(system.atoms[k].name for k in bond.torsion[1:3]) for bond in system.rotatable_bonds}
+    assert frozenset(("CB", "CG")) in names
+    assert not {frozenset(pair) for pair in (("CD", "CG"), ("CG", "CD1"), ("CE1", "CZ"), ("N", "CD"))} & names

@@ -299,5 +299,5 @@ def test_errors_are_taken_between_groups_and_refused_with_too_few(generator):
 def test_analytic_references_and_unknown_names():
     reference = analytic_reference("analytic:double-well")
     assert reference.grade == "gold"
-    with pytest.raises(BgbenchError, match=r"unknown analytic system .*; known: analytic:harmonic"):
+    with pytest.raises(BgbenchError, match=r"unknown analytic system .* Known: analytic:harmonic"):
         analytic_system("analytic:nosuch")

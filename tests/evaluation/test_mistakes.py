@@ -152,6 +152,6 @@ def test_a_plugin_that_raises_while_it_is_built_is_one_line_with_the_place(run):
     with pytest.raises(BgbenchError) as caught:
         run(build, "none")
     message = str(caught.value)
-    assert message.startswith("plugin theirs of their-dist: building 'slip' raised KeyError: ")
+    assert message.startswith("plugin theirs of their-dist: building sampler 'slip' raised KeyError: ")
     assert "(test_mistakes.py, line " in message
     assert "\n" not in message

@@ -37,13 +37,14 @@ def test_density_is_exact_at_every_temperature(flow, temperature):
 
 
 def test_a_hotter_prior_is_wider_by_the_root_of_the_ratio(flow):
-    sampler = ProseSampler(flow)
-    spread = {}
+    sampler, spread, n = ProseSampler(flow), {}, 400 * 17 * 3
     for temperature in (310.0, 620.0):
         x = sampler.draw(task(temperature), 400).x
-        z, _ = sampler.latent(task(temperature), x.float())
+        # Noise is standard at any temperature: mapped back as if it were of 310 K, that of 620 K is wider.
+        z, _ = sampler.latent(task(310.0), x.float())
+        own, _ = sampler.latent(task(temperature), x.float())
         spread[temperature] = float(z.std())
-    n = 400 * 17 * 3
+        assert abs(float(own.std()) - 1) < 5 / (2 * n) ** 0.5
     assert abs(spread[620.0] / spread[310.0] - 2**0.5) < 5 * 2**0.5 / n**0.5
 
 

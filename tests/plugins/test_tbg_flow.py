@@ -25,7 +25,7 @@ def random_field(config=None, size=0.25, step=0.02, seed=0):
     with torch.no_grad():
         for parameter in field.parameters():
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
-        for layer in field.equivariant_layers:
+        for layer in field.layers:
             layer.step_out.weight.mul_(step)
     return field.requires_grad_(False)
 

@@ -40,7 +40,7 @@ def test_batches_have_no_mean_and_even_times_and_are_the_same_again(folder):
 def test_loss_of_a_field_that_stands_still_is_the_length_of_the_paths(folder):
     field = Field(TINY)
     with torch.no_grad():
-        for layer in field.equivariant_layers:
+        for layer in field.layers:
             layer.step_out.weight.zero_()
     p = FlowMatchingBatches([folder], TINY, 0).batch(0, 8)
     present = p.peptides.mask.sum(1).repeat_interleave(4)

@@ -274,6 +274,7 @@ def address_in(file, scheduler):
     return json.loads(file.read_text())["address"]
 
 
+@pytest.mark.slow
 def test_a_scheduler_and_two_workers_run_a_suite_and_replace_a_killed_worker(
     dask_cluster, analytic_suite, tmp_path, timeless, monkeypatch
 ):

@@ -139,6 +139,7 @@ def test_a_server_that_dies_halfway_is_completed_later_without_doubles(
         assert stream.read() == (out / "cells" / names[0]).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_record_that_changed_replaces_its_copy(tmp_path, troubles, analytic_suite):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
     arguments = {"suite": analytic_suite, "only": ("analytic:harmonic",), "out": out, "workers": 0}
@@ -173,6 +174,7 @@ print(record.status, before == after, sorted({"mlflow", "sqlalchemy", "alembic"}
 """
 
 
+@pytest.mark.slow
 def test_tracking_changes_nothing_about_the_process_of_the_run(tmp_path):
     """No environment variable, log level or listener: MLflow works in a process of its own."""
     done = subprocess.run(
@@ -225,6 +227,7 @@ def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, troubles
         assert not mirror.complaint
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_make_their_store_once(tmp_path, troubles, analytic_suite):
     uri, runs = f"sqlite:///{tmp_path}/store.db", [tmp_path / str(k) for k in range(3)]
     for out in runs:

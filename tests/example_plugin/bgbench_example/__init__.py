@@ -35,6 +35,7 @@ def bgbench_samplers():
             name="example-sampler",
             summary="Gaussian noise around the start structure",
             build=build_sampler,
+            options=Wobble,
             estimator="snis",
         )
     ]
@@ -47,7 +48,11 @@ def bgbench_energies():
 
 @bgbench.hookimpl
 def bgbench_estimators():
-    return [bgbench.EstimatorPlugin("example-estimator", "importance weights to a power", build_estimator)]
+    return [
+        bgbench.EstimatorPlugin(
+            "example-estimator", "importance weights to a power", build_estimator, options=PowerWeights
+        )
+    ]
 
 
 @bgbench.hookimpl
