@@ -519,7 +519,7 @@ class Invertible(ABC):
     ...         return x / 0.1, torch.full((len(x),), -math.log(0.1) * x[0].numel())
     >>> from bgbench.evaluation.audit import audit
     >>> [check.name for check in audit(Scaled(), bgbench.peptide("GG")) if check.passed]
-    ['round trip, gaussian', 'map', 'noise', 'moves', 'normalisation', "Stein's identity", 'Jacobian']
+    ['round trip, gaussian', 'map', 'noise', 'moves', 'normalisation', 'Jacobian']
     """
 
     base: Base = "normal"

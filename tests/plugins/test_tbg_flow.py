@@ -31,7 +31,7 @@ def random_field(config=None, size=0.25, step=0.02, seed=0):
 
 
 class TestTBG(DensitySamplerLaws):
-    n_samples = 8
+    n_samples, audit_draws = 8, 16
 
     @pytest.fixture
     def sampler(self):
