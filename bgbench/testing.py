@@ -189,7 +189,7 @@ class DensitySamplerLaws(SamplerLaws):
     """Samplers with a density: `draw` and `log_prob` are one function, smooth, and free of the centre.
 
     Attributes:
-        tolerance: relative, of gradients against differences.
+        tolerance: nats per atom that `draw` and `log_prob` may differ by.
         audit_draws: that the density audit tests the law of draws on; fewer where a draw is dear.
 
     >>> from bgbench.core.plugins import build_sampler

@@ -5,7 +5,7 @@ On the whole system:
 - *round trip*: `log_prob` of a draw is the `log_q` it came with;
 - *map* and *noise*, of a sampler that maps noise: log_q is log-determinant plus density of the noise, and the
   noise is what it should be;
-- *moves*: a Metropolis step that targets the claimed density leaves the law of draws alone, see `law_of_draws`;
+- *moves*: a Metropolis step that targets the claimed density leaves the law of draws alone (`law_of_draws`);
 - *Stein's identity*, of a sampler that is no such map, see there too;
 - *Jacobian*, of a sampler that maps noise: the log-determinant against the exact one.
 
