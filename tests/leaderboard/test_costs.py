@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bgbench.leaderboard.costs import Untrained, paid_back
+from bgbench.leaderboard.costs import PaidBack, Untrained, paid_back
 from bgbench.leaderboard.views import _back
 from bgbench.reports.breakeven import Payback
 from bgbench.reports.curves import Point
@@ -51,7 +51,11 @@ def test_who_was_not_trained_has_nothing_to_pay_back():
     ],
 )
 def test_the_page_says_against_whom_and_at_which_error(back, text, key):
-    assert _back(("md-10000", back)) == {"text": text, "sort": key, "against": "against md at 2.23 rad"}
+    assert _back(PaidBack("md-10000", back)) == {
+        "text": text,
+        "sort": key,
+        "against": "against md at 2.23 rad",
+    }
 
 
 def test_a_dash_where_there_is_nobody_to_beat():
