@@ -209,6 +209,7 @@ def add_seeds(source: Path, archive: Path) -> None:
         key=lambda record: (systems.index(record.cell.system), record.cell.seed),
     )
     plan = new_plan([record.cell for record in records], before.plan.suite_sha256, "", before.plan.inputs)
+    plan = plan.model_copy(update={"sources": before.plan.sources})
     write_run_file(archive / f"{source.name}{SUFFIX}", plan, records, stored_curve(records, points))
 
 

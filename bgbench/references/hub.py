@@ -45,13 +45,13 @@ class HubUnreachable(BgbenchError):
 
 
 def is_hub_address(text: str) -> bool:
-    """Whether `text` is meant as `hf:owner/name/path[@revision]`.
+    """Whether `text` is meant as an address on the hub, `hf:owner/name/path[@revision]`.
 
     Args:
         text: what a user wrote for a file.
 
     Returns:
-        True for a text that begins with `hf:`.
+        True for a text that begins with ``hf:``.
 
     >>> is_hub_address("hf:owner/name/weights.safetensors"), is_hub_address("weights.safetensors")
     (True, False)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
@@ -39,9 +39,15 @@ class Inputs(Strict):
     protocol_sha256: str = ""
     code: dict[str, str] = Field(default_factory=dict)
 
+    @model_serializer(mode="wrap")
+    def leave_out_what_is_not_known(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields but those that are empty since the plan is older than they: files and ids stay as they
+        were."""
+        return {name: value for name, value in to_dict(self).items() if value or name not in LATER}
+
     def identity(self) -> dict[str, Any]:
         """What ids are hashes of. Plans that know nothing of protocol and code keep the ids that they had."""
-        return {name: value for name, value in self.model_dump().items() if value or name not in LATER}
+        return self.model_dump()
 
 
 NO_INPUTS = Inputs()
@@ -68,6 +74,11 @@ class Plan(Strict):
     tracking_uri: str = ""
     inputs: Inputs = NO_INPUTS
     sources: dict[str, str] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def leave_out_what_is_not_known(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields but `sources` of an older plan, which has none: its file stays as it was."""
+        return {name: value for name, value in to_dict(self).items() if value or name != "sources"}
 
     def record_id(self, cell: Cell, made_with: Mapping[str, str] | None = None) -> str:
         """A hash of what determines a cell's result: the cell, its inputs, the versions that compute it.
