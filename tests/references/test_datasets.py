@@ -1,5 +1,6 @@
 """What is kept under `datasets/`: nothing was trained on that samplers are tested on."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_validation_files_are_of_validation_peptides():
     names = {path.stem for path in (DATASETS / "validation").glob("*.npz")}
     assert names
     assert names <= held_out("validation")
+
+
+@pytest.mark.parametrize("folder", ["references", "both-isomers", "checks"])
+def test_files_are_those_of_the_list_beside_them(folder):
+    paths = [*(DATASETS / folder).glob("*.npz"), *(DATASETS / folder).glob("*.json")]
+    listed = dict(line.split()[::-1] for line in (DATASETS / folder / "SHA256SUMS").read_text().splitlines())
+    assert {path.name: sha256(path.read_bytes()).hexdigest() for path in paths} == listed
 
 
 @pytest.mark.parametrize(("length", "megabytes"), [(2, 20), (4, 60)])
