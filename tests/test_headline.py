@@ -95,6 +95,7 @@ def test_a_smaller_budget_has_a_table_of_its_own_with_tbg(headline, monkeypatch,
     assert key.markers[0].endswith("tetrapeptides30 --budget 100 --only GCDE GGRS -->")
 
 
+@pytest.mark.slow
 def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeypatch):
     monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")
     run = run_reference(tmp_path / "runs" / "reference", seeds=1)
@@ -112,6 +113,7 @@ def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeyp
     assert headline.open_runs(tmp_path / "kept" / "dipeptides-mini-200")
 
 
+@pytest.mark.slow
 def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
     headline.keep_run(
         run_reference(tmp_path / "first" / "reference", seeds=2), tmp_path / "kept" / "dipeptides-mini"

@@ -274,6 +274,7 @@ def test_training_lowers_the_loss_and_leaves_weights_that_sample(folder, tmp_pat
     assert torch.isfinite(proposal.x).all()
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_weights(folder, tmp_path):
     def command(out):
         options = {

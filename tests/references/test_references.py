@@ -545,7 +545,8 @@ SIMULATE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["batched", pytest.param("softened", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["batched", "softened"])
 def test_a_killed_simulation_goes_on_to_the_same_arrays(engine, tmp_path):
     simulate = [*SIMULATE, "--engine", engine, "--out"]
     subprocess.run([*simulate, str(tmp_path / "whole")], check=True, capture_output=True)
