@@ -7,6 +7,7 @@ not.
 """
 
 from bgbench.core.hookspecs import EnginePlugin
+from bgbench.core.kernels import compiled
 from bgbench.core.options import refuse_unknown_word
 from bgbench.core.resources import data_path
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
@@ -30,6 +31,7 @@ __all__ = [
     "HubFile",
     "SimulationSettings",
     "TrainingFrames",
+    "compiled",
     "data_path",
     "evaluations_of",
     "fetch",

@@ -71,6 +71,8 @@ def failures(records: "Iterable[Record]") -> list[str]:
 def doubts(records: "Iterable[Record]") -> list[str]:
     """A line for each reason for which densities did not pass their audit, and for each warning and failed
     diagnostic."""
+    from bgbench.reports.verdict import list_some
+
     unverified: dict[tuple[str, str], list[str]] = {}
     lines = []
     for record in records:
@@ -83,8 +85,8 @@ def doubts(records: "Iterable[Record]") -> list[str]:
         lines += [f"{name}: the diagnostic '{part}' failed: {text}" for part, text in failed.items()]
     return [
         *(
-            f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: density not "
-            f"verified ({reason}): do not trust the weights; see `bgbench audit {sampler}`"
+            f"{list_some(names)}: density not verified ({reason}): do not trust the weights; see "
+            f"`bgbench audit {sampler}`"
             for (sampler, reason), names in unverified.items()
         ),
         *lines,

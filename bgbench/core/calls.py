@@ -55,3 +55,16 @@ def call_log_prob(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Ten
     if tuple(value.shape) != (len(x),):
         raise BrokenContract(f"{name} returned shape {tuple(value.shape)}; return {shape}")
     return value.cpu()
+
+
+def log_prob_in_batches(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Tensor:
+    """log q `(n,)` of any number of conformers `x (n, atoms, 3)` nm, without gradients, as many at once as
+    the sampler takes.
+
+    Raises:
+        BrokenContract: as `call_log_prob` does.
+    """
+    with torch.no_grad():
+        return torch.cat(
+            [call_log_prob(sampler, task, part) for part in x.split(sampler.batch_size(task.system))]
+        )

@@ -13,6 +13,15 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     Args:
         options: of `numba.njit`, without `cache`.
+
+    Returns:
+        A decorator.
+
+    >>> @compiled()
+    ... def twice(x):
+    ...     return 2 * x
+    >>> twice(3)
+    6
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

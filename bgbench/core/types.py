@@ -11,7 +11,7 @@ equal where their contents are, and may be keys of a cache. Values that carry sa
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -217,13 +217,9 @@ class System:
         >>> [" ".join(system.atoms[k].name for k in bond.torsion) for bond in system.rotatable_bonds][:3]
         ['CB CA N H', 'O C CA N', 'N CA CB HB1']
         """
-        neighbours: dict[int, list[int]] = {k: [] for k in range(self.n_atoms)}
-        for a, b in self.bonds:
-            neighbours[a].append(b)
-            neighbours[b].append(a)
-        turning = []
+        neighbours, turning = self._neighbours(), []
         for i, j in self.bonds:
-            sides = _beyond(neighbours, i, j), _beyond(neighbours, j, i)
+            sides = self.atoms_beyond(i, j), self.atoms_beyond(j, i)
             if i in sides[0] or not all(sides):
                 continue
             # The smaller side turns, as the second atom of the axis has it.
@@ -232,8 +228,42 @@ class System:
                 min(set(neighbours[c]) - {a, b}, key=lambda k: (self.atoms[k].element == "H", k))
                 for c in (a, b)
             ]
-            turning.append(RotatableBond((ends[0], a, b, ends[1]), tuple(sorted(moved))))
+            turning.append(RotatableBond((ends[0], a, b, ends[1]), moved))
         return tuple(turning)
+
+    def atoms_beyond(self, start: int, end: int) -> tuple[int, ...]:
+        """The atoms on the far side of a bond.
+
+        Args:
+            start: an atom, by its place in the system.
+            end: an atom that is bonded to it.
+
+        Returns:
+            The atoms that are reached from `end` without that bond, `end` left out, in order; with `start`
+            among them the bond is in a ring.
+
+        >>> from bgbench import peptide
+        >>> system = peptide("AA")
+        >>> ca, cb = system.atom_index[0, "CA"], system.atom_index[0, "CB"]
+        >>> [system.atoms[k].name for k in system.atoms_beyond(ca, cb)]
+        ['HB1', 'HB2', 'HB3']
+        """
+        neighbours = self._neighbours()
+        reached, waiting = {end}, [end]
+        while waiting:
+            atom = waiting.pop()
+            fresh = {b for b in neighbours[atom] if {atom, b} != {start, end}} - reached
+            reached |= fresh
+            waiting += fresh
+        return tuple(sorted(reached - {end}))
+
+    def _neighbours(self) -> list[list[int]]:
+        """The atoms bonded to each atom."""
+        neighbours: list[list[int]] = [[] for _ in range(self.n_atoms)]
+        for a, b in self.bonds:
+            neighbours[a].append(b)
+            neighbours[b].append(a)
+        return neighbours
 
 
 @dataclass(frozen=True)
@@ -247,17 +277,6 @@ class RotatableBond:
 
     torsion: tuple[int, int, int, int]
     moved: tuple[int, ...]
-
-
-def _beyond(neighbours: Mapping[int, Sequence[int]], start: int, end: int) -> set[int]:
-    """Atoms reached from `end` without the bond `start`–`end`, `end` left out; with `start` in a ring."""
-    reached, waiting = {end}, [end]
-    while waiting:
-        atom = waiting.pop()
-        fresh = {b for b in neighbours[atom] if {atom, b} != {start, end}} - reached
-        reached |= fresh
-        waiting += fresh
-    return reached - {end}
 
 
 @dataclass(frozen=True, eq=False)

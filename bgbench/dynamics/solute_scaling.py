@@ -15,8 +15,6 @@ about half a turn; all other peptide bonds stay trans.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from bgbench.core.types import System
@@ -64,7 +62,7 @@ class TorsionMoves:
         bonds = {frozenset(pair) for pair in system.bonds}
         backbone_bonds = {name: rows[:, 1:3].tolist() for name, rows in torsion_atoms(system).items()}
         peptide_bonds = {frozenset(pair) for pair in backbone_bonds["omega"]}
-        sides = {bond: _side(bonds, bond, system.n_atoms) for bond in bonds - peptide_bonds}
+        sides = {bond: _side(system, bond) for bond in bonds - peptide_bonds}
         free = {bond: side for bond, side in sides.items() if side.any()}
         scaled = [
             frozenset((j, k)) in free and frozenset((i, j)) in bonds and frozenset((k, m)) in bonds
@@ -76,7 +74,7 @@ class TorsionMoves:
         turning = backbone_bonds["phi"] + backbone_bonds["psi"]
         axes = [pair for pair in turning if frozenset(pair) in free] + sorted(chi)
         prolines = [pair for pair in backbone_bonds["omega"] if system.atoms[pair[1]].residue_name == "PRO"]
-        sides = free | {frozenset(pair): _side(bonds, frozenset(pair), system.n_atoms) for pair in prolines}
+        sides = free | {frozenset(pair): _side(system, frozenset(pair)) for pair in prolines}
         return cls(
             axes=np.array(axes + prolines, np.int64).reshape(-1, 2),
             sides=np.array([sides[frozenset(pair)] for pair in axes + prolines], bool).reshape(
@@ -106,14 +104,14 @@ class TorsionMoves:
         return np.where(self.sides[which][..., None], y, x).astype(x.dtype)
 
 
-def _side(bonds: set[frozenset[int]], bond: frozenset[int], n_atoms: int) -> np.ndarray:
+def _side(system: System, bond: frozenset[int]) -> np.ndarray:
     """`(atoms,)` True for the atoms on the smaller side of a bond; for none, if the bond is in a ring."""
-    i, j = np.array([sorted(pair) for pair in bonds - {bond}]).reshape(-1, 2).T
-    _, part = connected_components(coo_array((np.ones(len(i)), (i, j)), (n_atoms, n_atoms)))
-    first, second = (part == part[atom] for atom in sorted(bond))
-    if (first == second).all():
-        return np.zeros(n_atoms, bool)
-    return first if first.sum() <= second.sum() else second
+    i, j = sorted(bond)
+    first, second = (i, *system.atoms_beyond(j, i)), (j, *system.atoms_beyond(i, j))
+    side = np.zeros(system.n_atoms, bool)
+    if i not in second:
+        side[list(first if len(first) <= len(second) else second)] = True
+    return side
 
 
 def scale_solute(p: Parameters, moves: TorsionMoves, s: float, stiff: float = 1.0) -> Parameters:

@@ -16,8 +16,9 @@ not pass.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,10 +34,11 @@ from bgbench.core.abstract import (
     Task,
     refuse_unsupported,
 )
-from bgbench.core.calls import call_draw, call_log_prob, call_sample
+from bgbench.core.calls import call_draw, call_log_prob, call_sample, log_prob_in_batches
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
+from bgbench.estimators.densities import log_q_and_score
 from bgbench.evaluation.guard import contained
 from bgbench.evaluation.law_of_draws import (
     largest,
@@ -193,10 +195,11 @@ def check_map(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> list
     """
     if not isinstance(sampler, Invertible):
         raise TypeError(f"{type(sampler).__name__} is not Invertible")
-    x = _positions(sampler, task, n_draws)
+    x = call_sample(sampler, task, n_draws).x
     with torch.no_grad():
         z, log_det = sampler.latent(task, x)
-        spread = spread_of_constant(_log_prob(sampler, task)(x), log_det.cpu(), z.cpu(), sampler.base)
+    log_q = log_prob_in_batches(sampler, task, x)
+    spread = spread_of_constant(log_q, log_det.cpu(), z.cpu(), sampler.base)
     note = f"{n_draws} draws of {task.system.name}"
     return [
         Check("map", spread / task.system.n_atoms, ROUND_TRIP, f"{note}, nats per atom"),
@@ -206,42 +209,22 @@ def check_map(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> list
 
 def check_stein(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Check:
     """Stein's identity over draws, in standard errors; `task` leaves the centre of mass in."""
-    x = _positions(sampler, task, n_draws)
-    deviations = stein_deviations(_log_prob(sampler, task), x, task.generator)
+    x = call_sample(sampler, task, n_draws).x
+    deviations = stein_deviations(lambda at: log_q_and_score(sampler, task, at)[1], x, task.generator)
     return _largest_of("Stein's identity", deviations, f"{n_draws} draws of {task.system.name}")
 
 
 def check_moves(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Check:
     """Whether a Metropolis step leaves the law of draws as it is; `task` leaves the centre of mass in."""
-    x = _positions(sampler, task, n_draws)
-    deviations = move_deviations(_log_prob(sampler, task), task.system, x, task.generator)
+    x = call_sample(sampler, task, n_draws).x
+    log_prob = partial(log_prob_in_batches, sampler, task)
+    deviations = move_deviations(log_prob, task.system, x, task.generator)
     return _largest_of("moves", deviations, f"{n_draws} draws of {task.system.name}")
 
 
 def _largest_of(name: str, deviations: Mapping[str, float], note: str) -> Check:
     each = ", ".join(f"{what} {value:.1f}" for what, value in deviations.items())
     return Check(name, largest(deviations.values()), ERRORS, f"{note}, standard errors of {each}")
-
-
-def _positions(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> Tensor:
-    """Draws `(n, atoms, 3)` nm on the CPU."""
-    sizes = _batches(n_draws, sampler.batch_size(task.system))
-    return torch.cat([call_draw(sampler, task, size)[0] for size in sizes])
-
-
-def _log_prob(sampler: AbstractDensitySampler, task: Task) -> Callable[[Tensor], Tensor]:
-    """log q of any number of conformers, in batches of the sampler's size."""
-
-    def log_prob(x: Tensor) -> Tensor:
-        sizes = _batches(len(x), sampler.batch_size(task.system))
-        return torch.cat([call_log_prob(sampler, task, batch) for batch in x.split(sizes)])
-
-    return log_prob
-
-
-def _batches(total: int, size: int) -> list[int]:
-    """Sizes of batches of `size` at most that make `total`."""
-    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> Check:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
-from bgbench.core.calls import call_log_prob
+from bgbench.core.calls import log_prob_in_batches
 from bgbench.core.types import Card, Reference
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
@@ -76,10 +76,7 @@ def look_forward(sampler: AbstractSampler, task: Task, reference: Reference) -> 
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
     index = evenly(reference.replica, min(FORWARD_FRAMES, task.n_samples, reference.n_samples))
-    with torch.no_grad():
-        batches = reference.x[index].double().split(sampler.batch_size(task.system))
-        parts = [call_log_prob(sampler, task, x) for x in batches]
-    log_q = torch.cat(parts).double()
+    log_q = log_prob_in_batches(sampler, task, reference.x[index].double()).double()
     log_w = -reference.u[index].double() - log_q
     log_ess = 2 * math.log(len(index)) - torch.logsumexp(log_w, 0) - torch.logsumexp(-log_w, 0)
     return {

@@ -36,8 +36,6 @@ PROBE = 1e-4
 STEP = 0.5
 """Widths of the draws that a move without bonds displaces them by."""
 
-LogProb = Callable[[Tensor], Tensor]
-
 
 def noise_deviation(z: Tensor, base: Base) -> float:
     """How far noise `z (n, d)` is from independent numbers of its base, in standard errors of a normal.
@@ -59,17 +57,19 @@ def noise_deviation(z: Tensor, base: Base) -> float:
     return max(_as_errors(float(test.pvalue)) for test in tests)
 
 
-def stein_deviations(log_prob: LogProb, x: Tensor, generator: torch.Generator) -> dict[str, float]:
+def stein_deviations(
+    score_of: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator
+) -> dict[str, float]:
     """Stein's identity for two fields, in standard errors; see the module.
 
     Args:
-        log_prob: log q `(n,)` of `(n, atoms, 3)`, differentiable.
+        score_of: ∇ log q `(n, atoms, 3)` 1/nm of `(n, atoms, 3)` nm.
         x: Draws `(n, atoms, 3)` nm.
         generator: Source of the random directions along which Δ log q is estimated.
     """
     direction = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
-    score = gradient(log_prob, x)
-    ahead, behind = (gradient(log_prob, x + sign * PROBE * direction) for sign in (1, -1))
+    score = score_of(x).double()
+    ahead, behind = (score_of(x + sign * PROBE * direction).double() for sign in (1, -1))
     laplacian = ((ahead - behind) * direction).sum((1, 2)) / (2 * PROBE)
     centred = x - x.mean(1, keepdim=True) if x.shape[1] > 1 else x
     divergence = 3 * (x.shape[1] - 1) if x.shape[1] > 1 else x[0].numel()
@@ -79,16 +79,8 @@ def stein_deviations(log_prob: LogProb, x: Tensor, generator: torch.Generator) -
     }
 
 
-def gradient(log_prob: LogProb, x: Tensor) -> Tensor:
-    """∇ log q `(n, atoms, 3)` per nm, in double precision."""
-    points = x.detach().clone().requires_grad_(True)
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(log_prob(points).sum(), points)
-    return slope.double().cpu()
-
-
 def move_deviations(
-    log_prob: LogProb, system: System, x: Tensor, generator: torch.Generator
+    log_prob: Callable[[Tensor], Tensor], system: System, x: Tensor, generator: torch.Generator
 ) -> dict[str, float]:
     """How far observables drift in one Metropolis step that targets q, in standard errors.
 
@@ -99,8 +91,7 @@ def move_deviations(
         generator: Source of the moves.
     """
     moved = turn_at_random(system, x, generator) if system.bonds else displace(x, generator)
-    with torch.no_grad():
-        before, after = (log_prob(points).double().cpu() for points in (x, moved))
+    before, after = (log_prob(points).double() for points in (x, moved))
     accepted = torch.exp((after - before).clamp_max(0.0))
     observables = {"log_q": (before, after)}
     for name, observe in OBSERVABLES.items():

@@ -47,7 +47,7 @@ def sentences_on(records: Sequence[Record], path: Path) -> list[str]:
         lines.append(f"{MEANING}; {_judge(skill, path)}")
     if few := few_effective(records):
         lines.append(
-            f"fewer than {FEWEST_EFFECTIVE} effective points in {_some(few)}: a few weights decide, and "
+            f"fewer than {FEWEST_EFFECTIVE} effective points in {list_some(few)}: a few weights decide, and "
             "the numbers are mostly noise; try a larger --budget or another --estimator "
             "(`bgbench list estimators`)"
         )
@@ -64,7 +64,7 @@ def few_effective(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def _some(cells: Sequence[str]) -> str:
+def list_some(cells: Sequence[str]) -> str:
     """The first three, and how many more."""
     more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
     return ", ".join(cells[:3]) + more

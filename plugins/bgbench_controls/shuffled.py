@@ -25,7 +25,7 @@ def shuffle_torsions(system: bgbench.System, x: Tensor, generator: torch.Generat
 
 def rotate_about(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle: Tensor) -> Tensor:
     """Rotate all atoms beyond `bond` about it by `angle (n,)` rad; a bond in a ring leaves `x` as it is."""
-    moved = atoms_beyond(system, bond)
+    moved = list(system.atoms_beyond(*bond))
     if bond[0] in moved:
         return x
     axis = torch.nn.functional.normalize(x[:, bond[1]] - x[:, bond[0]], dim=-1)[:, None]
@@ -36,18 +36,3 @@ def rotate_about(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle
     x = x.clone()
     x[:, moved] = x[:, bond[1], None] + along + cosine * (arm - along) + sine * across
     return x
-
-
-def atoms_beyond(system: bgbench.System, bond: tuple[int, int]) -> list[int]:
-    """List the atoms reached from the far end of `bond` without crossing it, the far end left out."""
-    neighbours: dict[int, list[int]] = {}
-    for i, j in system.bonds:
-        if {i, j} != set(bond):
-            neighbours.setdefault(i, []).append(j)
-            neighbours.setdefault(j, []).append(i)
-    reached, waiting = {bond[1]}, [bond[1]]
-    while waiting:
-        fresh = [atom for atom in neighbours.get(waiting.pop(), []) if atom not in reached]
-        reached.update(fresh)
-        waiting += fresh
-    return sorted(reached - {bond[1]})

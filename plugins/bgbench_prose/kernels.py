@@ -7,8 +7,8 @@ loops, sums over channels stay in order, and the products take and give the arra
 import numpy as np
 from numba import njit
 
+from bgbench.data import compiled
 from bgbench_prose.prefetch import prefetch
-from bgbench_training.kernels import compiled
 
 jit = compiled(fastmath={"nsz", "contract"}, error_model="numpy", nogil=True)
 inlined = njit(fastmath={"nsz", "contract"}, error_model="numpy", inline="always")

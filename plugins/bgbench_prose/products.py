@@ -14,8 +14,8 @@ from numba.extending import intrinsic
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from bgbench.data import compiled
 from bgbench_prose.prefetch import prefetched
-from bgbench_training.kernels import compiled
 
 ROWS, LANES, AHEAD = 12, 16, 4096
 """Rows of weights and samples (twice LANES) of a tile whose sums stay in registers; floats fetched ahead."""

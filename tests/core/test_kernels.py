@@ -5,17 +5,14 @@ import subprocess
 import sys
 
 import numba.core.caching
-import pytest
 
-import bgbench.core.kernels
-import bgbench_training.kernels
+from bgbench.data import compiled
 
 
-@pytest.mark.parametrize("module", [bgbench.core.kernels, bgbench_training.kernels])
-def test_without_a_place_for_a_cache_a_kernel_works_all_the_same(module, monkeypatch):
+def test_without_a_place_for_a_cache_a_kernel_works_all_the_same(monkeypatch):
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
 
-    @module.compiled(nogil=True)
+    @compiled(nogil=True)
     def twice(x):
         return 2 * x
 
