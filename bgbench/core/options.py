@@ -363,8 +363,17 @@ def describe_known(word: str, known: Iterable[str], what: str = "known") -> str:
 
 def _suggest(word: str, known: Iterable[str], form: str = "{}") -> str:
     """The nearest of the `known` words as a question, or nothing."""
-    nearest = get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{form.format(nearest[0])}'? " if nearest else ""
+    nearest = nearest_word(word, known)
+    return f"; did you mean '{form.format(nearest)}'? " if nearest else ""
+
+
+def nearest_word(word: str, known: Iterable[str]) -> str:
+    """The known word that is spelt most like `word`; empty if none is near.
+
+    >>> nearest_word("prse", ("prose", "verse")), nearest_word("x", ("prose",))
+    ('prose', '')
+    """
+    return next(iter(get_close_matches(word, list(known), n=1)), "")
 
 
 def _describe_unknown(owner: str, name: str, known: Iterable[str], start: str) -> str:

@@ -1,6 +1,5 @@
 """What a user asks for: which run, and where its cells are computed."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict
 from bgbench.core.options import (
+    RUN_TEMPERATURE,
     describe_known,
+    nearest_word,
     refuse_unknown_prefixes,
     select_prefixed,
     select_sampler_options,
@@ -184,13 +185,14 @@ def _as_text(options: Any) -> dict[str, str]:
 
 
 def _unknown_keyword(name: str, value: Any) -> str:
-    if name == "temperature":
+    nearest = nearest_word(name, (*KEYWORDS, RUN_TEMPERATURE))
+    if nearest == RUN_TEMPERATURE:
         advice = f"write options={{'temperature': '{value}'}}"
     elif name in ("estimator_options", "cluster_options"):
         prefix = name.removesuffix("_options")
         advice = f"write options={{'{prefix}.NAME': 'VALUE'}}"
-    elif nearest := difflib.get_close_matches(name, KEYWORDS, 1):
-        advice = f"did you mean '{nearest[0]}'?"
+    elif nearest:
+        advice = f"did you mean '{nearest}'?"
     else:
         advice = (
             f"its keywords are {', '.join(sorted(KEYWORDS))}; options of the sampler go into options={{…}}"

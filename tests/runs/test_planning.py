@@ -86,6 +86,7 @@ def test_every_field_of_a_request_is_a_keyword_of_run():
         ({"temperature": 350}, r"no keyword 'temperature'; write options=\{'temperature': '350'\}"),
         ({"seed": 7}, "no keyword 'seed'; did you mean 'seeds'?"),
         ({"num_seeds": 3}, "did you mean 'seeds'?"),
+        ({"temperatur": 350}, "write options={'temperature': '350'}"),
         ({"estimator_options": {}}, r"write options=\{'estimator.NAME': 'VALUE'\}"),
         ({"qqq": 1}, "its keywords are budget, "),
         ({"budget": "many"}, "budget='many' is not valid: input should be a valid integer"),
