@@ -21,6 +21,7 @@ from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
 from bgbench.cli.runs import RunDir
+from bgbench.cli.streams import reserve_stdout
 from bgbench.core.errors import BgbenchError, refuse_other_systems
 from bgbench.core.options import parse_settings
 
@@ -313,9 +314,11 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C.
 
-    A character that the terminal cannot show, such as an arrow in an ASCII locale, is printed as `?`.
+    Standard output gets what the command prints, and nothing of what libraries write. A character that the
+    terminal cannot show, such as an arrow in an ASCII locale, is printed as `?`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    reserve_stdout()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

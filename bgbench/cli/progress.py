@@ -1,9 +1,10 @@
 """Progress bars of runs and simulations, with a rate and the remaining time.
 
-They are shown on a terminal only."""
+They are shown on a terminal only; elsewhere, as in the log of a job, a run prints a line for each cell."""
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -40,11 +41,53 @@ class QuietObserver(Observer):
         self._console = console
 
     def notice(self, message: str) -> None:
-        self._console.print(f"bgbench: {message}", soft_wrap=True)
+        self._console.print(f"bgbench: {message}", markup=False, soft_wrap=True)
+
+
+class CellLog:
+    """A line of text for each finished cell of a run: how it ended, and how much is left.
+
+    Args:
+        total: cells to run.
+        begun: when the first was started, s.
+    """
+
+    def __init__(self, total: int = 0, begun: float = 0.0) -> None:
+        self._total = total
+        self._begun = begun
+        self._finished = 0
+
+    def head(self, cells: "list[Cell]", folder: "RunFolder") -> str:
+        """The line before the first cell: how many there are, of what size, and where the records will be."""
+        what = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        size = f" of {cells[0].budget:,} evaluations" if cells else " to run"
+        until = "; the time left is estimated after the first" if len(cells) > 1 else ""
+        return f"{what}{size}, into {folder.path}{until}"
+
+    def line(self, record: "Record", now: float) -> str:
+        """The line of one more cell, finished `now` (s); each cell left takes as long as those so far."""
+        self._finished += 1
+        name, error = record.cell.name, f": {record.error}" if record.error else ""
+        left = self._total - self._finished
+        remaining = (now - self._begun) / self._finished * left
+        line = f"{name}: {record.status}{error}; {self._finished} of {self._total} cells"
+        return f"{line}, about {write_duration(remaining)} left" if left > 0 else line
+
+
+def write_duration(seconds: float) -> str:
+    """A duration in words, to two digits or so.
+
+    >>> write_duration(41.2), write_duration(150.0), write_duration(9000.0)
+    ('41 s', '2.5 min', '2.5 h')
+    """
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.0f} s"
 
 
 class LiveObserver(Observer):
-    """A bar for the cells and one for the running cell; silent when the console is no terminal."""
+    """A bar for the cells and one for the running cell; in a log, a line for each finished cell."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,11 +95,14 @@ class LiveObserver(Observer):
         self._cells: TaskID | None = None
         self._running: dict[str, TaskID] = {}
         self._lock = threading.Lock()
+        self._log = CellLog()
 
     def started(self, folder: "RunFolder", cells: "list[Cell]") -> None:
-        del folder
         self._bars.start()
         self._cells = self._bars.add_task("cells", total=len(cells), rate="")
+        self._log = CellLog(len(cells), begun=time.monotonic())
+        if not self._console.is_terminal:
+            self.notice(self._log.head(cells, folder))
 
     def advanced(self, cell: "Cell", n: int) -> None:
         with self._lock:
@@ -79,8 +125,9 @@ class LiveObserver(Observer):
                 self._bars.remove_task(self._running.pop(record.cell.name))
         if self._cells is not None:
             self._bars.advance(self._cells)
-        if record.status != "ok":
-            self.notice(f"{record.cell.name}: {record.status}: {record.error}")
+        line = self._log.line(record, time.monotonic())
+        if record.status != "ok" or not self._console.is_terminal:
+            self.notice(line)
 
     def ended(self) -> None:
         self._bars.stop()

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,7 @@ from bgbench.core.hookspecs import (
     TrackerPlugin,
 )
 from bgbench.core.options import describe_known, refuse_unknown_word
+from bgbench.core.streams import STDOUT
 from bgbench.core.types import Card, Reference, System
 
 T = TypeVar("T")
@@ -214,7 +216,8 @@ class Plugins:
         """
         kind = next((kind for kind, its in self.kinds.items() if its is registry), Path)
         try:
-            returned = function()
+            with STDOUT.diverted(sys.stderr):
+                returned = function()
         except BgbenchError as error:
             raise BgbenchError(f"{hook}: {_in_one_line(error)}") from error
         except Exception as error:
@@ -277,7 +280,8 @@ def _import(load: Callable[[], Any], origin: Origin) -> Any:
         BgbenchError: naming the plugin, if it cannot be imported.
     """
     try:
-        return load()
+        with STDOUT.diverted(sys.stderr):
+            return load()
     except BgbenchError as error:
         raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
     except (Exception, SystemExit) as error:
@@ -291,7 +295,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def call_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function of a plugin that is not a hook.
+    """Call a function of a plugin that is not a hook. What it prints goes to standard error.
 
     Args:
         origin: of the plugin.
@@ -304,7 +308,8 @@ def call_plugin(origin: Origin, what: str, function: Callable[..., T], *argument
             a lack of memory.
     """
     try:
-        return function(*arguments)
+        with STDOUT.diverted(sys.stderr):
+            return function(*arguments)
     except (BgbenchError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:

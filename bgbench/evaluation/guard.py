@@ -7,17 +7,16 @@ says what was changed.
 import io
 import os
 import random
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 
 from bgbench.core.errors import BrokenContract
+from bgbench.core.streams import STDOUT
 
 SHOWN = 200
 """Characters of forbidden output that the error quotes."""
@@ -58,8 +57,9 @@ def contained() -> Iterator[None]:
         BrokenContract: if the block ended well but changed something global or wrote to standard output.
     """
     before = [(item, item.read()) for item in GLOBALS]
+    printed = io.StringIO()
     try:
-        with STDOUT.collected() as printed:
+        with STDOUT.diverted(printed):
             yield
     finally:
         changed = [item.complaint for item, value in before if _restore(item, value)]
@@ -67,69 +67,6 @@ def contained() -> Iterator[None]:
         changed.append(f"wrote {text!r} to standard output; report with task.progress")
     if changed:
         raise BrokenContract(f"the sampler {', and '.join(changed)}")
-
-
-class DividedStdout(io.TextIOBase):
-    """Standard output that collects what some threads print, and passes on what all others do.
-
-    It stands in for `sys.stdout` while some thread is collected, and for no longer.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._collected: dict[int, io.StringIO] = {}
-        self._stream: TextIO = sys.stdout
-
-    @contextmanager
-    def collected(self) -> Iterator[io.StringIO]:
-        """Collect what this thread prints inside the block; blocks may lie in each other."""
-        thread, printed = threading.get_ident(), io.StringIO()
-        with self._lock:
-            if not self._collected:
-                self._stream, sys.stdout = sys.stdout, self
-            outer = self._collected.get(thread)
-            self._collected[thread] = printed
-        try:
-            yield printed
-        finally:
-            with self._lock:
-                if outer is None:
-                    del self._collected[thread]
-                else:
-                    self._collected[thread] = outer
-                # Whoever has replaced it meanwhile keeps his own.
-                if not self._collected and sys.stdout is self:
-                    sys.stdout = self._stream
-
-    def write(self, text: str) -> int:
-        """Write to where this thread's output goes."""
-        return self._target().write(text)
-
-    def flush(self) -> None:
-        """Flush where this thread's output goes."""
-        self._target().flush()
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
-
-    def fileno(self) -> int:
-        """Of the stream for which this one stands in."""
-        return self._stream.fileno()
-
-    def isatty(self) -> bool:
-        """Of the stream for which this one stands in."""
-        return self._stream.isatty()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def _target(self) -> TextIO:
-        return self._collected.get(threading.get_ident(), self._stream)
-
-
-STDOUT = DividedStdout()
-"""One a process, which `sys.stdout` is for as long as a sampler runs."""
 
 
 def _restore(item: Global, value: Any) -> bool:
