@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.runs.planning import cells_of, with_inputs
 from bgbench.runs.request import RunRequest
-from bgbench.runs.runfolder import LATER, NO_INPUTS, Inputs, Plan, new_plan
+from bgbench.runs.runfolder import LATER, NO_INPUTS, Inputs, Plan, RunFolder, new_plan
 
 NOT_COMPARED = frozenset({"schema_version", "id", "created", "cells", "sources"})
 """Fields of a plan that are not compared themselves: `id` follows from the other fields and from library
@@ -53,9 +54,28 @@ def refuse_another_plan(path: Path, plan: Plan, request: RunRequest) -> None:
         of_what = f" of {key}" if key else ""
         raise BgbenchError(
             f"{path} was planned with other {name.replace('_', ' ')}{of_what} "
-            f"({_shown(difference.planned)}, now {_shown(difference.requested)}): results would mix; restore "
-            "what was there, or start a new run with another --out"
+            f"({_shown(difference.planned)}, now {_shown(difference.requested)}): results would mix; "
+            f"{_way_back(path, key if name == 'code' else '')}, or start a new run with another --out"
         )
+
+
+def _way_back(path: Path, package: str) -> str:
+    """What makes an input the plan's again; `package` is one whose code changed, empty for another input.
+
+    Any edit counts, even of a comment: nobody can tell which edits leave the numbers alone, and the ids of
+    records say which code they were made with.
+    """
+    if not package:
+        return "restore what was there"
+    back = f"any edit of its files counts; go back to the {package} of the plan"
+    # Records name the commit of the checkout that holds bgbench and the samplers that come with it.
+    with_it = {origin.package for origin in plugins().origins.values() if origin.distribution == "bgbench"}
+    records = RunFolder.open(path).readable()[0] if package in with_it else []
+    for git in (record.provenance.get("git", {}) for record in records):
+        if commit := git.get("commit"):
+            uncommitted = " and changes that were not committed" if git.get("dirty") else ""
+            return f"{back} (commit {commit[:12]}{uncommitted})"
+    return back
 
 
 def with_known_inputs(plan: Plan, known: Inputs) -> Plan:

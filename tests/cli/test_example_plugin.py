@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from bgbench.core.plugins import Plugins, plugins
 from bgbench.evaluation.protocols import get_protocol
@@ -148,7 +149,32 @@ def test_a_run_is_not_resumed_with_other_code_of_its_plugin(installed, site, cli
     code, _, err = cli(*words, "--resume")
     assert code == 2
     assert "was planned with other code of bgbench_example" in err
-    assert "results would mix" in err
+    assert (
+        "results would mix; any edit of its files counts; go back to the bgbench_example of the plan, or"
+        in err
+    )
+
+
+def test_workers_of_a_scheduler_use_what_a_stranger_registered(installed, cli, tmp_path):
+    """Dask workers that are processes of their own, on whose path the plugin is too."""
+    suite = FOLDER / "bgbench_example" / "suites" / "example-suite@1.yaml"
+    own = tmp_path / "mine@1.yaml"
+    own.write_text(suite.read_text())
+    words = (
+        "run", "example-sampler", "--suite", own, "--protocol", "example@1", "--estimator", "example-estimator",
+        "--seeds", 2, "--tracking-uri", f"example://{tmp_path / 'tracked'}",
+    )  # fmt: skip
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        code, printed, err = cli(*words, "--out", tmp_path / "there", "--scheduler", address)
+    assert code == 0, err
+    assert "displacement (nm) ↓" in printed
+    assert cli(*words[:-1], "none", "--out", tmp_path / "here", "--workers", 0)[0] == 0
+    there, here = (RunFolder.open(tmp_path / name).records() for name in ("there", "here"))
+    assert [record.status for record in there] == ["ok", "ok"]
+    assert there[0].energy["backend"] == "Springs"
+    assert [record.metrics for record in there] == [record.metrics for record in here]
+    assert len((tmp_path / "tracked" / "records.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_protocol_in_a_file_goes_with_the_run(installed, cli, tmp_path):

@@ -170,3 +170,24 @@ def test_a_worker_imports_nothing_from_the_working_folder(tmp_path):
         [sys.executable, "-P", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("['ok']"), done.stdout + done.stderr
+
+
+def test_a_run_is_not_resumed_with_edited_code_and_the_way_back_is_named(
+    cli, analytic_suite, tmp_path, monkeypatch
+):
+    """Of a checkout, whose code anybody may have edited since."""
+    words = ("run", "prior", "--suite", analytic_suite, "--out", tmp_path / "run", "--workers", 0)
+    assert cli(*words, "--only", "analytic:harmonic", "--tracking-uri", "none")[0] == 0
+    run = RunFolder.open(tmp_path / "run")
+    (record,) = run.records()
+    git = {"commit": "0123456789abcdef", "dirty": True}
+    run.replace_records([record.model_copy(update={"provenance": {**record.provenance, "git": git}})])
+    monkeypatch.setattr("bgbench.runs.planning.code_sha256", lambda package: "edited")
+    code, _, err = cli("run", "prior", "--out", tmp_path / "run", "--resume")
+    assert code == 2
+    assert f"{tmp_path / 'run'} was planned with other code of " in err
+    assert (
+        "results would mix; any edit of its files counts; go back to the bgbench_controls of the plan (c"
+        in err
+    )
+    assert "(commit 0123456789ab and changes that were not committed), or start a new run with another" in err
