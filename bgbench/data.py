@@ -8,7 +8,7 @@ not.
 
 from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.kernels import compiled
-from bgbench.core.options import refuse_unknown_word
+from bgbench.core.options import describe_known, refuse_unknown_word
 from bgbench.core.resources import data_path
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import tuned_card
@@ -33,6 +33,7 @@ __all__ = [
     "TrainingFrames",
     "compiled",
     "data_path",
+    "describe_known",
     "evaluations_of",
     "fetch",
     "held_out",

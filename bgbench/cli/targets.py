@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bgbench.core.errors import BgbenchError
+from bgbench.core.options import nearest_word
+
 if TYPE_CHECKING:
     from bgbench.core.types import ForceFieldSpec, System
 
@@ -37,14 +40,18 @@ def named_target(word: str, temperature: float) -> Target:
     Raises:
         BgbenchError: for an unknown system or residue.
     """
-    from bgbench.core.plugins import build_system
+    from bgbench.core.plugins import build_system, plugins
     from bgbench.core.types import ForceFieldSpec
     from bgbench.systems.named import is_registered
     from bgbench.systems.residues import parse_sequence
 
     if is_registered(word):
         return Target(word, temperature, build_system(word).forcefield or ForceFieldSpec())
-    return Target(parse_sequence(word), temperature, ForceFieldSpec())
+    try:
+        return Target(parse_sequence(word), temperature, ForceFieldSpec())
+    except BgbenchError as error:
+        nearest = nearest_word(word, plugins().suites)
+        raise BgbenchError(f"{error}; did you mean '{nearest}'?" if nearest else str(error)) from error
 
 
 def targets_of(words: list[str], temperature: float | None = None) -> list[Target]:

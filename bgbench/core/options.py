@@ -72,6 +72,38 @@ def select_prefixed(options: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}
 
 
+def refuse_misplaced(options: Mapping[str, str], kind: type, elsewhere: Iterable[str], *, owner: str) -> None:
+    """Raise BgbenchError for an option that `kind` lacks and that stands for one of another owner.
+
+    Whether it is one of `kind` that is misspelt, `parse_options` says.
+
+    Args:
+        options: words by name.
+        kind: the dataclass of the owner's options.
+        elsewhere: the options of others, as they are written after `--set`.
+        owner: whose options these should be, for messages.
+
+    >>> @dataclass(frozen=True)
+    ... class Options:
+    ...     width: float = 0.02
+    >>> refuse_misplaced({"cut": "psis"}, Options, ("temperature", "estimator.cut"), owner="my")
+    Traceback (most recent call last):
+    bgbench.core.errors.BgbenchError: --set cut=psis: my has no option 'cut'; did you mean 'estimator.cut'? \
+Its options are width
+    """
+    own, others = list(_option_fields(kind)), list(elsewhere)
+    for name, value in options.items():
+        if name in own:
+            continue
+        same = next((word for word in others if word.rpartition(".")[2] == name), "")
+        nearest = same or nearest_word(name, [*own, *others])
+        if nearest in others:
+            raise BgbenchError(
+                f"--set {name}={value}: {owner} has no option '{name}'; did you mean '{nearest}'? "
+                f"Its options are {', '.join(own) or 'none'}"
+            )
+
+
 def parse_options(kind: type[T], options: Mapping[str, str], *, owner: str, prefix: str = "") -> T:
     """Make a frozen dataclass of options from words.
 

@@ -129,5 +129,8 @@ def _first_line(error: Exception) -> str:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "literal_error":
+            known = re.findall("'([^']*)'", first["ctx"]["expected"])
+            message = f"unknown word '{first['input']}'{describe_known(str(first['input']), known)}"
         return f"{field}: {message}" if field else message
     return str(error).splitlines()[0]

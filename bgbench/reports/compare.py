@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
+from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.axes import set_scale
@@ -179,7 +180,9 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     values = {name: _values(folder, metric) for name, folder in runs.items()}
     systems = _common(values)
     if runs and not systems:
-        raise BgbenchError(f"no system has '{metric}' in every run; see `bgbench show RUN`")
+        known = sorted({name for folder in folders for record in folder.records() for name in record.metrics})
+        advice = "; see `bgbench show RUN`" if metric in known else describe_known(metric, known)
+        raise BgbenchError(f"no system has '{metric}' in every run{advice}")
     tables = {name: _table(own, systems) for name, own in values.items()}
     lacking = {name: _lacking(folder, values[name], values) for name, folder in runs.items()}
     whole = {name: folder for name, folder in runs.items() if not lacking[name]}

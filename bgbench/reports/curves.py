@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
+from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.bench import open_bench
@@ -222,10 +223,8 @@ def _refuse_unknown(curves: Mapping[str, Sequence[Point]], metrics: Sequence[str
     known = {name for points in curves.values() for point in points for name in point.metrics}
     for metric in metrics:
         if metric not in known:
-            raise BgbenchError(
-                f"no cell of these runs has a {metric}; choose with --metric one of "
-                f"{', '.join(sorted(known)) or 'none: no cell has finished well'}"
-            )
+            end = describe_known(metric, sorted(known)) if known else ": none has finished well"
+            raise BgbenchError(f"no cell of these runs has a {metric}{end}")
 
 
 def _draw_lines(ax: Axes, curves: Mapping[str, Sequence[Point]], metric: str, axis: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.options import describe_known
+from bgbench.core.options import RUN_TEMPERATURE, describe_known, describe_options, refuse_misplaced
 from bgbench.core.plugins import Origin, build_estimator, build_sampler, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
@@ -104,6 +104,7 @@ def with_inputs(plan: Plan, suite: Suite, protocol: Protocol) -> Plan:
     refuse_second_cut(cell, protocol)
     estimator = build_estimator(cell.estimator, cell.estimator_options)
     plugins().energies[cell.energy]
+    refuse_misplaced_options(cell)
     sampler = build_sampler(cell.sampler, cell.options)
     estimator.check_sampler(sampler)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
@@ -136,6 +137,17 @@ def origins_of(cell: Cell, protocol: Protocol, systems: Sequence[str]) -> dict[s
         "metrics": [installed.metrics.origin(name) for name in protocol.metrics],
         "systems": [installed.systems.origin(name) for name in systems if is_registered(name)],
     }
+
+
+def refuse_misplaced_options(cell: Cell) -> None:
+    """Raise BgbenchError for an option of the sampler that is the run's (`temperatue`) or the estimator's."""
+    kind = plugins().samplers[cell.sampler].options
+    if kind is None:
+        return
+    estimators = plugins().estimators[cell.estimator].options
+    theirs = [] if estimators is None else [option.name for option in describe_options(estimators)]
+    elsewhere = (RUN_TEMPERATURE, *(f"estimator.{name}" for name in theirs))
+    refuse_misplaced(cell.options, kind, elsewhere, owner=cell.sampler)
 
 
 def refuse_second_cut(cell: Cell, protocol: Protocol) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.hookspecs import TrackerPlugin
+from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
 
 FOLDERS = "mlflow"
@@ -60,10 +61,8 @@ def tracker_for(uri: str) -> TrackerPlugin:
         return trackers[FOLDERS]
     schemes = {known: name for name in trackers for known in (name, *trackers[name].schemes)}
     if scheme not in schemes:
-        raise BgbenchError(
-            f"no tracker for {uri}; known schemes: {', '.join(f'{known}:' for known in sorted(schemes))} "
-            "(see `bgbench list trackers`), or none"
-        )
+        end = describe_known(f"{scheme}:", [f"{known}:" for known in sorted(schemes)], "known schemes")
+        raise BgbenchError(f"no tracker for {uri}{end} (see `bgbench list trackers`), or none")
     return trackers[schemes[scheme]]
 
 

@@ -156,9 +156,11 @@ def weights_path(name: str) -> Path:
         return path
     if len(path.parts) == 1 and packaged_path(name).is_file():
         return packaged_path(name)
+    packaged = sorted(path.stem for path in packaged_path("any").parent.glob("*.safetensors"))
     raise bgbench.BgbenchError(
         f"weights={name}: neither packaged weights nor a file that ends in .safetensors, as `bgbench train` "
         "writes it; published weights (.pth) are converted by `bgbench weights import`"
+        f"{bgbench.data.describe_known(name, packaged, 'packaged')}"
     )
 
 

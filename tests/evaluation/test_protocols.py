@@ -72,12 +72,12 @@ def test_a_name_without_its_version_is_the_latest(monkeypatch, write):
         (f"{GOOD}transport: '5'", "transport: Input should be a valid integer"),
         (f"{GOOD}transport: yes", "transport: Input should be a valid integer"),
         (f"{GOOD}transport: 0", "transport must be 1 or more, got 0"),
-        (f"{GOOD}weights: even", "weights: Input should be 'weighted' or 'resampled'"),
+        (f"{GOOD}weights: even", "weights: unknown word 'even'; known: weighted, resampled"),
         (f"{GOOD}cut: drop", "cut: drop needs `weights: resampled`; weighted points are never cut"),
-        (f"{GOOD}cut: top", "cut: Input should be 'none', 'truncate', 'drop' or 'psis'"),
+        (f"{GOOD}cut: top", "cut: unknown word 'top'; known: none, truncate, drop, psis"),
         (
             f"{GOOD}conventions: {{com: gaussain}}",
-            "conventions.com: Input should be 'gaussian', 'chi' or 'none'",
+            "conventions.com: unknown word 'gaussain'; did you mean 'gaussian'? Known: gaussian, chi, none",
         ),
         (
             f"{GOOD}conventions: {{hands: zero}}",

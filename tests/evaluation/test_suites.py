@@ -43,11 +43,11 @@ def test_quoted_peptides_of_yamls_own_words_are_peptides(write):
         ("systems: [AA]\nforcefield: {cutoff: -1}", "cutoff must be positive, got -1.0 nm"),
         (
             "systems: [AA]\nforcefield: {nonbonded_method: cutoffnonperiodic}",
-            "nonbonded_method: Input should be 'NoCutoff' or 'CutoffNonPeriodic'",
+            "unknown word 'cutoffnonperiodic'; did you mean 'CutoffNonPeriodic'? Known: NoCutoff,",
         ),
         (
             "systems: [AA]\nforcefield: {constraints: hbonds}",
-            "constraints: Input should be 'HBonds', 'AllBonds' or 'HAngles'",
+            "unknown word 'hbonds'; did you mean 'HBonds'? Known: HBonds, AllBonds, HAngles",
         ),
         (
             "systems: [AA]\nforcefield: {cutof: 1}",
@@ -56,7 +56,10 @@ def test_quoted_peptides_of_yamls_own_words_are_peptides(write):
         ("systems: [AA]\nbugdet: 3", "unknown field 'bugdet'; did you mean 'budget'?"),
         ("systems: [AA]\nseeds: yes", "seeds: Input should be a valid integer"),
         ("systems: [AA]\nbudget: '300'", "budget: Input should be a valid integer"),
-        ("systems: [AA]\nforcefield: {nonbonded_method: PME}", "should be 'NoCutoff' or 'CutoffNonPeriodic'"),
+        (
+            "systems: [AA]\nforcefield: {nonbonded_method: PME}",
+            "unknown word 'PME'; known: NoCutoff",
+        ),
     ],
 )
 def test_mistakes_are_one_line(write, text, complaint):
