@@ -344,12 +344,54 @@ class AbstractSampler(ABC):
             n_samples: how many conformers to draw.
 
         Returns:
-            Exactly `n_samples` conformers, in nm, of any float dtype. A cell fails with fewer than the
-            protocol scores, which is `task.n_samples`, or the budget if that is less; tuning is charged, but
-            that number stays. Frames of a walk come in the order of time, and those of several walkers of
-            one time before those of the next. `u` is for energies that the sampler had to compute anyway, as
-            walks do: they are not charged again by the estimator `none`, and `mcmc` needs them.
+            Exactly `n_samples` conformers, in nm, of any float dtype. A cell fails with fewer than
+            `task.n_samples`: what the protocol scores, or what `prepare` left of the budget if that is less;
+            tuning in `sample` is charged, but that number stays. Frames of a walk come in the order of time,
+            and those of several walkers of one time before those of the next. `u` is for energies that the
+            sampler had to compute anyway, as walks do: they are not charged again by the estimator `none`,
+            and `mcmc` needs them.
         """
+
+    def prepare(self, task: Task) -> "AbstractSampler":
+        """Return the sampler to use for `task.system`; itself, unless this method is overridden.
+
+        It is called once a cell, before the estimator, so that a sampler can be fitted to the energy of one
+        system. What it asks of `task.oracle` is charged to the budget, in the ledger under `tune`. The
+        estimator spends what is left: if that is less than the protocol scores, so many conformers are
+        scored. The sampler itself stays as it is.
+
+        Args:
+            task: the system, with the energy and the generator to use.
+
+        Returns:
+            A sampler of the same kind, such as a copy with other parameters. The audit of its density draws
+            from it, of the first two atoms of the system too.
+
+        >>> from dataclasses import dataclass, replace
+        >>> import torch, bgbench
+        >>> @dataclass(frozen=True)
+        ... class Cloud(bgbench.AbstractDensitySampler):
+        ...     '''Normal around the start structure, as wide as the energy of ten tries likes best.'''
+        ...     width: float = 0.01
+        ...     def prepare(self, task):
+        ...         clouds = [replace(self, width=0.001 * k) for k in range(1, 11)]
+        ...         tries = torch.cat([cloud.draw(task, 1).x for cloud in clouds])
+        ...         log_q = torch.cat([c.log_prob(task, x[None]) for c, x in zip(clouds, tries, strict=True)])
+        ...         return clouds[int((task.oracle.energy(tries) + log_q).argmin())]
+        ...     def draw(self, task, n_samples):
+        ...         shape = (n_samples, task.system.n_atoms, 3)
+        ...         x = task.system.positions + self.width * torch.randn(shape, generator=task.generator)
+        ...         return bgbench.Proposal(x, self.log_prob(task, x))
+        ...     def log_prob(self, task, x):
+        ...         normal = torch.distributions.Normal(task.system.positions, self.width)
+        ...         return normal.log_prob(x).sum((1, 2))
+        >>> from bgbench.testing import peptide_task
+        >>> task = peptide_task("GG", budget=100)
+        >>> Cloud().prepare(task).width < 0.01, task.oracle.remaining
+        (True, 90)
+        """
+        del task
+        return self
 
     def check_supports(self, system: System) -> None:
         """Return if the sampler can sample the system; every system, unless this method is overridden.
@@ -380,8 +422,12 @@ class AbstractDensitySampler(AbstractSampler):
     Attributes:
         chunk: conformers in one call of `draw` or `log_prob`.
         measure: what q is a density over. `cartesian`: all 3 · atoms coordinates. `shape`: these, with the
-            centre of mass divided out as the task's conventions say. `internal`: as `shape`, and every
-            orientation has the same density.
+            centre of mass (the mean of the atoms) divided out as the task's conventions say. `internal`: as
+            `shape`, and every orientation has the same density. With p(r, θ, φ) the density of distances r
+            from atom 2 on, angles θ from atom 3 on and dihedrals φ from atom 4 on (nm, rad), that is
+            log q = log p − Σ 2 log r − Σ log sin θ − log 8π²; of two atoms, log q = log p − 2 log r − log 4π.
+            Nothing else is divided out, so that `gaussian` and `chi` are one; where the conventions say
+            `none`, the log-density of the centres that are drawn is added.
         exact: False if log_q is only an estimate of that density. Records say so, and such runs share no
             table with exact ones.
 

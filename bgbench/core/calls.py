@@ -14,6 +14,23 @@ from bgbench.core.errors import BrokenContract
 from bgbench.core.types import Proposal, check_proposal, describe_kind
 
 
+def call_prepare(sampler: AbstractSampler, task: Task) -> AbstractSampler:
+    """`sampler.prepare(task)`, its energies booked under `tune`.
+
+    Raises:
+        BrokenContract: for anything but a sampler, and for one without a density in place of one with it.
+    """
+    with task.oracle.phase("tune"):
+        prepared: object = sampler.prepare(task)
+    kind = AbstractDensitySampler if isinstance(sampler, AbstractDensitySampler) else AbstractSampler
+    if not isinstance(prepared, kind):
+        raise BrokenContract(
+            f"{type(sampler).__name__}.prepare returned {describe_kind(prepared)}; "
+            f"return an {kind.__name__}, self if there is nothing to prepare"
+        )
+    return prepared
+
+
 def call_sample(sampler: AbstractSampler, task: Task, n: int) -> Proposal:
     """`sampler.sample(task, n)`, at most `n` conformers without gradients.
 

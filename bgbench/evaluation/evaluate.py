@@ -1,11 +1,13 @@
 """One cell, start to end: the page to show people."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
+from bgbench.core.calls import call_prepare
 from bgbench.core.counting import count_evaluations
+from bgbench.core.errors import BudgetExhausted
 from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card, Reference
 from bgbench.evaluation.bench import Bench, generator
@@ -77,6 +79,11 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
 
     with stages("sampling"):
         with contained(), count_evaluations() as made:
+            sampler = call_prepare(sampler, task)
+            spent = bench.oracle.used
+            if not bench.oracle.remaining:
+                raise BudgetExhausted(f"prepare spent all {spent:,} evaluations; none is left to weight")
+            task = replace(task, n_samples=min(n_samples, bench.oracle.remaining))
             raw = estimator.estimate(sampler, task)
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
@@ -91,6 +98,9 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
 
     with stages("auditing"):
         diagnostics = diagnose(sampler, task, bench, estimate)
+        if spent:
+            findings = {**diagnostics.findings, "preparing_evaluations": spent}
+            diagnostics = replace(diagnostics, findings=findings)
 
     return Outcome(
         estimate=estimate,

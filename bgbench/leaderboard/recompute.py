@@ -123,7 +123,8 @@ def shapes(
     for name, values in stored.items():
         if name != "x" and values.shape != (n,):
             yield Problem("shape", where, f"{name} is {values.shape}, not ({n},)")
-    scored = min(bench.protocol.n_samples, record.cell.budget, bench.reference.n_samples)
+    left = record.cell.budget - int(record.diagnostics.get("preparing_evaluations", 0))
+    scored = min(bench.protocol.n_samples, left, bench.reference.n_samples)
     if n < scored:
         yield Problem("shape", where, f"{n:,} conformers, the protocol scores {scored:,}")
     if not np.isfinite(x).all():

@@ -138,7 +138,9 @@ def _score(folder: RunFolder, record: Record, evaluations: int, floors: dict[Flo
     seconds = record.seconds.get("preparing", 0.0) + fraction * record.seconds.get("sampling", 0.0)
     if fraction == 1.0:
         return Point(evaluations, seconds, _finite(record.metrics), _finite(record.floors))
-    if fraction < 1 and not plugins().estimators[record.cell.estimator].in_order:
+    # The first points of a sampler that was prepared cost what preparing it did, whatever their number.
+    prepared = record.diagnostics.get("preparing_evaluations", 0)
+    if prepared or not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
     bench = open_bench(record.cell, folder.path, floors)
     refuse_other_reference(record, bench.reference)

@@ -45,6 +45,7 @@ class DiagnosticsShape(TypedDict, total=False):
     free_energies: dict[str, dict[str, float | None]]
     failed_diagnostics: dict[str, str]
     warnings: list[str]
+    preparing_evaluations: int
 
 
 ReweightedShape = TypedDict("ReweightedShape", {"from": float, "ess": float})
