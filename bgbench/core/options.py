@@ -384,6 +384,10 @@ def describe_known(word: str, known: Iterable[str], what: str = "known") -> str:
         known: the known ones.
         what: what these are, as the list of them begins.
 
+    Returns:
+        The end, which begins with a semicolon.
+
+    >>> from bgbench.data import describe_known
     >>> describe_known("prse", ("prose", "verse")), describe_known("x", ())
     ("; did you mean 'prose'? Known: prose, verse", '; known: none')
     """
