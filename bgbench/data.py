@@ -6,8 +6,10 @@ Plugins that are trained import it beside `bgbench`, and plugins with an engine;
 not.
 """
 
+from bgbench.core.abstract import Precision
 from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.kernels import compiled
+from bgbench.core.noise import normal_noise, uniform_noise
 from bgbench.core.options import refuse_unknown_word
 from bgbench.core.resources import data_path
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
@@ -29,6 +31,7 @@ __all__ = [
     "AbstractEngine",
     "EnginePlugin",
     "HubFile",
+    "Precision",
     "SimulationSettings",
     "TrainingFrames",
     "compiled",
@@ -37,6 +40,7 @@ __all__ = [
     "fetch",
     "held_out",
     "is_hub_address",
+    "normal_noise",
     "provenance",
     "published_atoms",
     "published_frames",
@@ -48,4 +52,5 @@ __all__ = [
     "sequence_of",
     "training_sequence",
     "tuned_card",
+    "uniform_noise",
 ]
