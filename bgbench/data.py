@@ -7,6 +7,7 @@ not.
 """
 
 from bgbench.core.abstract import Precision
+from bgbench.core.devices import find_device
 from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.kernels import compiled
 from bgbench.core.noise import normal_noise, uniform_noise
@@ -38,6 +39,7 @@ __all__ = [
     "data_path",
     "evaluations_of",
     "fetch",
+    "find_device",
     "held_out",
     "is_hub_address",
     "normal_noise",

@@ -121,9 +121,7 @@ def simulate_(
     refuse_unknown_device(device)
     if device not in (AUTO, "cpu"):
         find_device(device)
-        raise BgbenchError(
-            f"--device {device}: engine '{engine}' computes on the CPU; leave the option out, or write cpu"
-        )
+        raise BgbenchError(f"device={device}: engine '{engine}' computes on the CPU; choose cpu or auto")
     chosen = plugins().engines[engine].engine
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
     systems = targets_of(words, temperature)

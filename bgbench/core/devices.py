@@ -30,7 +30,7 @@ def refuse_unknown_device(word: str) -> None:
     >>> refuse_unknown_device("cuda:1")
     >>> refuse_unknown_device("gpu")
     Traceback (most recent call last):
-    bgbench.core.errors.BgbenchError: --device must be auto, cpu, cuda or cuda:K (K counts GPUs from 0), got \
+    bgbench.core.errors.BgbenchError: device must be auto, cpu, cuda or cuda:K (K counts GPUs from 0), got \
 'gpu'
     """
     if word in _WORDS or _CUDA.fullmatch(word):
@@ -38,7 +38,7 @@ def refuse_unknown_device(word: str) -> None:
     nearest = nearest_word(word, _WORDS)
     advice = f"; did you mean '{nearest}'?" if nearest else ""
     raise BgbenchError(
-        f"--device must be auto, cpu, cuda or cuda:K (K counts GPUs from 0), got '{word}'{advice}"
+        f"device must be auto, cpu, cuda or cuda:K (K counts GPUs from 0), got '{word}'{advice}"
     )
 
 
@@ -64,12 +64,11 @@ def find_device(word: str = AUTO) -> torch.device:
     number = 0 if word == AUTO else gpu_number(word) or 0
     if not found:
         raise BgbenchError(
-            f"--device {word}: PyTorch {torch.__version__} finds no GPU on this machine; write "
-            "--device cpu, or leave the option out"
+            f"device={word}: PyTorch {torch.__version__} finds no GPU on this machine; choose cpu or auto"
         )
     if number >= found:
         names = "cuda:0" if found == 1 else f"cuda:0 to cuda:{found - 1}"
-        raise BgbenchError(f"--device {word}: this machine has {names}; choose one of them")
+        raise BgbenchError(f"device={word}: this machine has {names}; choose one of them")
     return torch.device("cuda", number)
 
 

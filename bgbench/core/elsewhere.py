@@ -10,15 +10,15 @@ As on a GPU, a number (a tensor without dimensions) of the CPU may stand beside 
 rows of the device may be picked by indices of the CPU.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 DEVICE = torch.device("meta")
 """What the tensors claim. PyTorch has it everywhere and never computes on it."""
@@ -116,18 +116,25 @@ def _is_there(device: Any) -> bool:
 
 def _compute(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The operation on the CPU; its results are of the device that it would have on a GPU."""
-    flat, spec = tree_flatten((tuple(args), dict(kwargs)))
-    there = [value for value in flat if isinstance(value, _There)]
-    _refuse_mixtures(func, args, flat, bool(there))
+    if torch.is_inference_mode_enabled():
+        # In that mode operations are not taken apart, and results cannot be wrapped views of other tensors.
+        with torch.inference_mode(False), torch.no_grad(), _Factories():
+            return func(*args, **kwargs)
+    tensors = _tensors_in([*args, *kwargs.values()])
+    there = [value for value in tensors if isinstance(value, _There)]
+    _refuse_mixtures(func, args, tensors, bool(there))
     target = kwargs.get("device")
     on_device = bool(there) if target is None else _is_there(target)
     if on_device and kwargs.get("generator") is not None:
         raise RuntimeError(f"{func}: expected a generator of the device, found one of the cpu")
-    inner = [value.numbers if isinstance(value, _There) else value for value in flat]
-    inner_args, inner_kwargs = tree_unflatten(inner, spec)
+    words = {name: _on_cpu(value) for name, value in kwargs.items()}
     if target is not None:
-        inner_kwargs["device"] = CPU
-    result = func(*inner_args, **inner_kwargs)
+        words["device"] = CPU
+    result = func(*map(_on_cpu, args), **words)
+    if torch.Tag.inplace_view in func.tags:
+        # Operations such as squeeze_ change the shape of the tensor itself.
+        with no_dispatch():
+            func(*args, **kwargs)
     known = {id(value.numbers): value for value in there}
 
     def placed(value: Any) -> Any:
@@ -138,26 +145,38 @@ def _compute(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             return known[id(value)]
         return _There(value) if on_device else value
 
-    if func.overloadpacket is _aten._to_copy and not on_device and there:
-        return result
-    return tree_map(placed, result)
+    return type(result)(map(placed, result)) if isinstance(result, (list, tuple)) else placed(result)
 
 
-def _refuse_mixtures(func: Any, args: Sequence[Any], flat: Sequence[Any], any_there: bool) -> None:
+def _tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among arguments of an operation, which may be lists of tensors too."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
+
+
+def _on_cpu(value: Any) -> Any:
+    """An argument of an operation with the values in place of the tensors of the device."""
+    if isinstance(value, _There):
+        return value.numbers
+    if isinstance(value, (list, tuple)):
+        return [item.numbers if isinstance(item, _There) else item for item in value]
+    return value
+
+
+def _refuse_mixtures(func: Any, args: Sequence[Any], tensors: list[Tensor], any_there: bool) -> None:
     """Raise RuntimeError for a tensor of the CPU, other than a number, in one operation with the device's."""
     packet = func.overloadpacket
-    if packet in _CROSSINGS:
+    if not any_there or packet in _CROSSINGS:
         return
-    checked = flat
-    if packet in _PICKS:
-        values = args[2:3] if len(args) > 2 else ()
-        checked = [args[0], *values] if isinstance(args[0], _There) else flat
-    left = [
-        value
-        for value in checked
-        if isinstance(value, Tensor) and not isinstance(value, _There) and value.dim() > 0
-    ]
-    if any_there and left:
+    if packet in _PICKS and isinstance(args[0], _There):
+        tensors = _tensors_in([args[0], *args[2:3]])
+    left = [value for value in tensors if not isinstance(value, _There) and value.dim() > 0]
+    if left:
         raise RuntimeError(
             f"{func}: expected all tensors to be on the same device, found {DEVICE} and {left[0].device}"
         )

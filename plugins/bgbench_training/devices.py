@@ -1,5 +1,6 @@
 """Networks, and what they read of a peptide, on the device where they compute."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +19,14 @@ def move_network(network: nn.Module, device: torch.device) -> None:
     """Move the weights unless they are there already."""
     if device_of(network) != device:
         network.to(device)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Inside the block operations on the device of x keep the precision of their tensors."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()
 
 
 def moved(value: Value, device: torch.device) -> Value:
