@@ -38,7 +38,7 @@ MIXED = "expected all tensors to be on the same device"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, make_training_file):
     folder = tmp_path_factory.mktemp("training-devices")
-    for name in ("GG", "GS"):
+    for name in ("GG", "QG"):
         make_training_file(folder, name)
     return folder
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory, make_training_file):
 @pytest.fixture(scope="module")
 def validation(tmp_path_factory, make_training_file):
     folder = tmp_path_factory.mktemp("validation-devices")
-    make_training_file(folder, "AL")
+    make_training_file(folder, "GQ")
     return folder
 
 
