@@ -6,7 +6,6 @@ Plugins that are trained import it beside `bgbench`, and plugins with an engine;
 not.
 """
 
-from bgbench.core.abstract import Precision
 from bgbench.core.devices import find_device
 from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.kernels import compiled
@@ -32,7 +31,6 @@ __all__ = [
     "AbstractEngine",
     "EnginePlugin",
     "HubFile",
-    "Precision",
     "SimulationSettings",
     "TrainingFrames",
     "compiled",

@@ -31,7 +31,7 @@ def refuse_unknown_device(word: str) -> None:
     >>> refuse_unknown_device("gpu")
     Traceback (most recent call last):
     bgbench.core.errors.BgbenchError: device must be auto, cpu, cuda or cuda:K (K counts GPUs from 0), got \
-'gpu'
+'gpu'; did you mean 'cpu'?
     """
     if word in _WORDS or _CUDA.fullmatch(word):
         return

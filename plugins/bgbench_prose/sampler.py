@@ -51,7 +51,7 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         self._stored_card = dict(stored_card or {})
         self.card = make_card(self._stored_card, "prose", flow.n_parameters(), sha256)
         self._tokens = lru_cache(maxsize=8)(lambda atoms, device: moved(tokens([atoms], flow.config), device))
-        self.precision: bgbench.data.Precision = "bfloat16" if path == "bfloat16" else "float32"
+        self.precision = "bfloat16" if path == "bfloat16" else "float32"
         self._fast = FastPath(self.flow, path)
 
     def check_supports(self, system: bgbench.System) -> None:
