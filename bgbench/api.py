@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import protocol_path
@@ -57,6 +59,7 @@ def run(
     retry_failed: bool = False,
     workers: int | None = None,
     threads: int | None = None,
+    device: str | torch.device | None = None,
     scheduler: str | None = None,
     cluster: str | None = None,
     timeout: float | None = None,
@@ -83,7 +86,9 @@ def run(
         resume: go on with the run in `out`; what is not given is as it was planned.
         retry_failed: when resuming, run cells that failed again.
         workers: worker processes; 0: in this process; default: one for each core or GPU, at most four.
-        threads: threads of each worker; default: 1.
+        threads: threads of each worker; default: 1, or with GPUs an equal share of the cores.
+        device: where samplers compute: `auto` (the default: a GPU where there is one), `cpu`, `cuda` or
+            `cuda:K`.
         scheduler: address (`tcp://HOST:PORT`) of a Dask scheduler whose workers run the cells.
         cluster: `slurm`: submit the workers as jobs.
         timeout: seconds that a cell may take.
@@ -121,6 +126,7 @@ def run(
         retry_failed=retry_failed,
         workers=workers,
         threads=threads,
+        device=None if device is None else str(device),
         scheduler=scheduler,
         cluster=cluster,
         timeout=timeout,

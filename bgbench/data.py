@@ -6,8 +6,10 @@ Plugins that are trained import it beside `bgbench`, and plugins with an engine;
 not.
 """
 
+from bgbench.core.devices import find_device
 from bgbench.core.hookspecs import EnginePlugin
 from bgbench.core.kernels import compiled
+from bgbench.core.noise import normal_noise, uniform_noise
 from bgbench.core.options import describe_known, refuse_unknown_word
 from bgbench.core.resources import data_path
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
@@ -36,8 +38,10 @@ __all__ = [
     "describe_known",
     "evaluations_of",
     "fetch",
+    "find_device",
     "held_out",
     "is_hub_address",
+    "normal_noise",
     "provenance",
     "published_atoms",
     "published_frames",
@@ -49,4 +53,5 @@ __all__ = [
     "sequence_of",
     "training_sequence",
     "tuned_card",
+    "uniform_noise",
 ]

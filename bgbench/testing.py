@@ -22,9 +22,12 @@ from bgbench.core.abstract import (
     AbstractDensitySampler,
     AbstractSampler,
     Conventions,
+    Invertible,
     Task,
     refuse_unsupported,
 )
+from bgbench.core.calls import call_latent, call_log_prob, call_sample
+from bgbench.core.elsewhere import elsewhere
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.hookspecs import EstimatorPlugin, SamplerPlugin
 from bgbench.core.types import Card, Proposal
@@ -42,6 +45,7 @@ __all__ = [
     "SamplerPluginLaws",
     "Wide",
     "analytic_task",
+    "elsewhere",
     "peptide_task",
 ]
 
@@ -132,11 +136,19 @@ class SamplerLaws:
 
     Needs a fixture `sampler`.
 
+    Attributes:
+        n_samples: drawn by each law.
+        rounding: nm that conformers may lie apart on two devices, which sum in another order.
+        device_peptide: the peptide of the laws about devices. Operations are slow on a device that is not
+            there, and two conformers must do.
+
     >>> from bgbench.core.plugins import build_sampler
     >>> SamplerLaws().test_is_reproducible_and_follows_its_generator(build_sampler("prior", {}))
     """
 
     n_samples = 20
+    rounding = 1e-4
+    device_peptide = "GG"
 
     def test_returns_what_was_asked_within_the_budget(self, sampler: AbstractSampler) -> None:
         """Shape, count, finite positions, budget kept."""
@@ -168,6 +180,20 @@ class SamplerLaws:
         first = sampler.sample(peptide_task("AA"), self.n_samples).x
         sampler.sample(peptide_task("GS"), self.n_samples)
         _demand(torch.equal(first, sampler.sample(peptide_task("AA"), self.n_samples).x), "state was kept")
+
+    def test_computes_on_any_device(self, sampler: AbstractSampler) -> None:
+        """On another device (`elsewhere`) the same conformers, up to rounding, and on the CPU again after it.
+
+        What fails is a tensor that was left on the CPU, or noise of a generator of the device. A sampler that
+        ignores `task.device` passes.
+        """
+        here = call_sample(sampler, peptide_task(self.device_peptide), 2)
+        with elsewhere() as device:
+            there = call_sample(sampler, replace(peptide_task(self.device_peptide), device=device), 2)
+        gap = float((there.x - here.x).abs().max())
+        _demand(gap <= self.rounding, f"on another device conformers lie {gap:.2g} nm away")
+        again = call_sample(sampler, peptide_task(self.device_peptide), 2)
+        _demand(torch.equal(again.x, here.x), "back on the CPU the same seed gave other samples")
 
     def test_refuses_systems_with_a_reason_or_not_at_all(self, sampler: AbstractSampler) -> None:
         """`check_supports` returns nothing, or raises `Unsupported` with a reason; nothing else."""
@@ -214,6 +240,26 @@ class DensitySamplerLaws(SamplerLaws):
                 gap = float((log_q - proposal.log_q).abs().max())
                 _demand(gap <= self.tolerance * task.system.n_atoms, f"draw and log_prob differ by {gap}")
 
+    def test_density_is_the_same_on_any_device(self, sampler: AbstractDensitySampler) -> None:
+        """log q and its gradient on another device (`elsewhere`), for conformers of the CPU; and the map."""
+        task = peptide_task(self.device_peptide)
+        x = call_sample(sampler, task, 2).x
+        here = _density_and_gradient(sampler, task, x)
+        with elsewhere() as device:
+            there = _density_and_gradient(sampler, replace(task, device=device), x)
+        limit = self.tolerance * task.system.n_atoms
+        gap = float((there[0] - here[0]).abs().max())
+        _demand(gap <= limit, f"on another device log_prob differs by {gap:.2g} nats")
+        length = float(here[1].norm().clamp_min(1.0))
+        gap = float((there[1] - here[1]).norm()) / length
+        _demand(gap <= self.tolerance, f"on another device the gradient differs by {gap:.2g} of its length")
+        if isinstance(sampler, Invertible):
+            z, log_det = call_latent(sampler, task, x)
+            with elsewhere() as device:
+                z_there, log_det_there = call_latent(sampler, replace(task, device=device), x)
+            _demand(bool(((log_det_there - log_det).abs() <= limit).all()), "another log_det there")
+            _demand(torch.allclose(z_there, z, atol=self.tolerance), "other noise there")
+
     def test_gradient_is_that_of_the_density(self, sampler: AbstractDensitySampler) -> None:
         """Against a central difference along a random direction."""
         task = peptide_task()
@@ -240,6 +286,13 @@ class DensitySamplerLaws(SamplerLaws):
         """`sample` in chunks returns as many as asked for, with their densities."""
         proposal = sampler.sample(peptide_task(), self.n_samples)
         _demand(proposal.log_q is not None and len(proposal.log_q) == self.n_samples, "chunks lost samples")
+
+
+def _density_and_gradient(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+    at = x.clone().requires_grad_()
+    log_q = call_log_prob(sampler, task, at)
+    (gradient,) = torch.autograd.grad(log_q.sum(), at)
+    return log_q.detach(), gradient
 
 
 class SamplerPluginLaws:

@@ -106,14 +106,22 @@ def simulate_(
     length: Annotated[int, typer.Option(help="with --train and no targets: residues of a peptide")] = 2,
     count: Annotated[int, typer.Option(help="with --train and no targets: number of peptides")] = 100,
     cover: Cover = None,
+    device: Annotated[
+        str, typer.Option(help="where to simulate: auto, or what the engine can compute on; all can on cpu")
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
+    from bgbench.core.devices import AUTO, find_device, refuse_unknown_device
     from bgbench.core.plugins import plugins
     from bgbench.references.providers import own_folder
     from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
     from bgbench.references.training import refuse_held_out
 
+    refuse_unknown_device(device)
+    if device not in (AUTO, "cpu"):
+        find_device(device)
+        raise BgbenchError(f"device={device}: engine '{engine}' computes on the CPU; choose cpu or auto")
     chosen = plugins().engines[engine].engine
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
     systems = targets_of(words, temperature)
@@ -171,6 +179,10 @@ def weigh_(
     length: Annotated[int, typer.Option(help="without sequences: residues of a peptide")] = 2,
     count: Annotated[int, typer.Option(help="without sequences: number of peptides")] = 100,
     cover: Cover = None,
+    device: Annotated[
+        str,
+        typer.Option(help="where the sampler computes: auto (a GPU where there is one), cpu, cuda or cuda:K"),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make training peptides from a sampler's own draws, reweighted to the target.
@@ -178,10 +190,12 @@ def weigh_(
     Peptides whose file exists are skipped.
     """
     from bgbench.cli.progress import steps
+    from bgbench.core.devices import find_device
     from bgbench.references.draws import ReweightingPlan, reweight_draws
     from bgbench.references.training import refuse_held_out
     from bgbench.systems.peptides import peptide
 
+    place = find_device(device)
     systems = targets_of(targets or sequences_to_train_on(length, count, cover))
     refuse_held_out([target.name for target in systems])
     plan = ReweightingPlan(sampler, parse_settings(option), draws, frames, least, seed)
@@ -190,7 +204,7 @@ def weigh_(
     with steps(err, "reweighting", quiet, len(missing)) as begin:
         for target in missing:
             begin(target.name)
-            result = reweight_draws(peptide(target.name), instance, plan, to / target.path)
+            result = reweight_draws(peptide(target.name), instance, plan, to / target.path, place)
             if not quiet:
                 # On one terminal, through the console of the bar, which is then drawn below.
                 screen = err if out.is_terminal and err.is_terminal else out

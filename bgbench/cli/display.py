@@ -372,7 +372,7 @@ OPTIONAL = {"dask_jobqueue": "bgbench run --cluster slurm", "playwright": "the b
 
 
 def print_doctor(console: Console) -> None:
-    """Print versions, platforms, threads, disk, and what is not installed."""
+    """Print versions, platforms, devices, threads, disk, and what is not installed."""
     import openmm
 
     from bgbench.core.plugins import plugins
@@ -384,6 +384,8 @@ def print_doctor(console: Console) -> None:
     console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}")
     omp = os.environ.get("OMP_NUM_THREADS", "unset")
     console.print(f"torch threads {host['torch_threads']}, OMP_NUM_THREADS {omp}")
+    for line in describe_placement():
+        console.print(line, soft_wrap=True)
     for name, number in report["libraries"].items():
         console.print(f"  {name} {number or 'MISSING'}")
     platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
@@ -399,6 +401,25 @@ def print_doctor(console: Console) -> None:
     ]
     console.print(f"optional, not installed: {', '.join(missing) or 'nothing'}")
     sys.stdout.flush()
+
+
+def describe_placement() -> list[str]:
+    """What `bgbench run` uses of this machine by default, and what else there is."""
+    from bgbench.core.devices import describe_device, find_device
+    from bgbench.runs.placement import place
+    from bgbench.runs.provenance import visible_devices
+
+    device, here = find_device(), place()
+    facts = describe_device(device)
+    named = ", ".join(facts[key] for key in ("name", "precision") if facts.get(key))
+    driver = f", driver {facts['driver']}" if facts.get("driver") else ""
+    workers = "1 worker" if here.workers == 1 else f"{here.workers} workers"
+    threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"
+    lines = [f"runs use {device} ({named}{driver}): {workers} of {threads} each"]
+    gpus = len(visible_devices())
+    if gpus > 1:
+        lines.append(f"{gpus} GPUs, one for each worker; --device cuda:K uses one of them, --device cpu none")
+    return lines
 
 
 def _cell_text(record: "Record", name: str) -> str:

@@ -177,17 +177,30 @@ def reproduce(
         Path | None, typer.Option(help="the run on fresh seeds; default: print the command that makes it")
     ] = None,
     board: Board = BOARD,
+    device: Annotated[
+        str | None,
+        typer.Option(help="the --device of the command that is printed: auto, cpu, cuda or cuda:K"),
+    ] = None,
 ) -> None:
     """Compare an entry with a maintainer's own run on fresh seeds, and raise its tier.
 
     The seeds are fixed after the submission.
     """
+    from bgbench.core.devices import refuse_unknown_device
     from bgbench.leaderboard.entries import open_entry
     from bgbench.leaderboard.reproduce import fresh_seed
     from bgbench.leaderboard.reproduce import reproduce as compare
 
+    if device is not None:
+        refuse_unknown_device(device)
+        if run is not None:
+            raise BgbenchError(
+                "--device is for a run to be made, and --run names a finished one; leave one out"
+            )
     if run is None:
         command = open_entry(board / "records" / name).command
+        if device is not None:
+            command += f" --device {device}"
         out.print(f"{command} --first-seed {fresh_seed()} --out runs/again", soft_wrap=True)
         return
     verdict = compare(name, board, run)

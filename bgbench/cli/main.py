@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,10 @@ app.add_typer(cli_leaderboard.app, name="leaderboard")
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
+Device = Annotated[
+    str,
+    typer.Option(help="where the sampler computes: auto (a GPU where there is one), cpu, cuda or cuda:K"),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--set", help="an option as KEY=VALUE; repeat for more", metavar="KEY=VALUE"),
@@ -113,10 +118,15 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            help="worker processes; 0 runs the cells in this process; default: one for each core, at most 4"
+            help="worker processes; 0 runs the cells in this process; default: one for each GPU, else "
+            "one for each core, at most 4"
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="threads of each worker; default: 1")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="threads of each worker; default: 1, or with GPUs an equal share of the cores"),
+    ] = None,
+    device: Device = "auto",
     scheduler: Annotated[
         str | None, typer.Option(help="run the cells on the workers of this Dask scheduler: tcp://HOST:PORT")
     ] = None,
@@ -162,6 +172,7 @@ def run(
         retry_failed=retry_failed,
         workers=workers,
         threads=threads,
+        device=device,
         scheduler=scheduler,
         cluster=cluster,
         timeout=timeout,
@@ -212,9 +223,16 @@ def options(
 def train(
     sampler: Annotated[str, typer.Argument(help="a sampler that can be trained")],
     config: Annotated[str | None, typer.Option(help="a named configuration of the sampler")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="where to train: auto (the default: a GPU where there is one), cpu, cuda or cuda:K"
+        ),
+    ] = None,
     settings: Options = None,
 ) -> None:
     """Train a sampler, with the sampler's own training options (--set)."""
+    from bgbench.core.devices import find_device
     from bgbench.core.plugins import call_plugin, plugins
 
     plugin, origin = plugins().samplers[sampler], plugins().samplers.origin(sampler)
@@ -223,6 +241,9 @@ def train(
     options = parse_settings(settings)
     if config:
         options["config"] = config
+    if device is not None:
+        find_device(device)
+        options["device"] = device
     weights = call_plugin(origin, f"training '{sampler}'", plugin.train, options)
     out.print(f"trained: {weights}", soft_wrap=True)
 
@@ -256,6 +277,7 @@ def audit(
     system: Annotated[str, typer.Option(help="the peptide to audit it on")] = "AA",
     settings: Options = None,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
+    device: Device = "auto",
 ) -> None:
     """Check the density of a sampler: round trip, Jacobian, normalisation.
 
@@ -263,17 +285,18 @@ def audit(
     """
     from bgbench.cli.display import print_audit
     from bgbench.core.abstract import AbstractDensitySampler
+    from bgbench.core.devices import find_device
     from bgbench.core.plugins import build_sampler, call_plugin, plugins
     from bgbench.evaluation.audit import audit as audit_density
     from bgbench.systems.peptides import peptide
 
+    place = find_device(device)
     instance = build_sampler(sampler, parse_settings(settings))
     if not isinstance(instance, AbstractDensitySampler):
         raise BgbenchError(f"sampler '{sampler}' has no density to audit")
     origin = plugins().samplers.origin(sampler)
-    checks = call_plugin(
-        origin, f"'{sampler}', while it was audited,", audit_density, instance, peptide(system), seed
-    )
+    audited = partial(audit_density, instance, peptide(system), seed, device=place)
+    checks = call_plugin(origin, f"'{sampler}', while it was audited,", audited)
     print_audit(checks, out)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
@@ -305,7 +328,7 @@ def track(
 
 @app.command()
 def doctor() -> None:
-    """Print versions, platforms and threads, and what is not installed."""
+    """Print versions, platforms, what a run would use of this machine, and what is not installed."""
     from bgbench.cli.display import print_doctor
 
     print_doctor(out)

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from bgbench.core.counting import evaluating
+from bgbench.core.devices import CPU
 from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported
+from bgbench.core.noise import normal_noise, uniform_noise
 from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
 from bgbench.core.types import (
     Card,
@@ -39,6 +41,9 @@ CentreOfMass = Literal["gaussian", "chi", "none"]
 Handedness = Literal["zero", "fold", "flip"]
 """What becomes of mirror images, see `Conventions`."""
 
+Precision = Literal["float64", "float32", "bfloat16"]
+"""In which numbers a sampler's matrix products are computed."""
+
 Base = Literal["normal", "uniform"]
 """What the noise of an `Invertible` sampler is: standard normal numbers, or uniform ones on 0 to 1."""
 
@@ -47,7 +52,9 @@ class AbstractEnergy(ABC):
     """Reduced energy u(x) = U(x)/RT of one system, for many conformers at once.
 
     Write `_energy` and `_energy_and_force`. Others call `energy`, which is differentiable in x, and
-    `energy_and_force`. Energies that are not finite become +inf with zero force.
+    `energy_and_force`. Energies that are not finite become +inf with zero force. x may lie on any device: it
+    arrives on the CPU and its energies are moved back, unless the class says that it computes where x lies
+    (`any_device`).
 
     Args:
         system: the system whose energy it is.
@@ -70,16 +77,19 @@ class AbstractEnergy(ABC):
     is_target = False
     """Set by `bgbench.energy`: an evaluation is one of the target, and counts."""
 
+    any_device = False
+    """Whether the energy is computed on the device of x; else on the CPU."""
+
     def __init__(self, system: System) -> None:
         self.system = system
 
     @abstractmethod
     def _energy(self, x: Tensor) -> Tensor:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT on the device of x; may hold NaN or inf."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT; may hold NaN or inf. x is on the CPU, see `any_device`."""
 
     @abstractmethod
     def _energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm on the device of x."""
+        """`x (n, atoms, 3)` nm → `u (n,)` kT and `−∂u/∂x (n, atoms, 3)` kT/nm; x as in `_energy`."""
 
     def describe(self) -> Mapping[str, Any]:
         """What ran, for the record: backend, platform, precision, compiler.
@@ -113,7 +123,7 @@ class AbstractEnergy(ABC):
         if x.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(x, self)
         with self._counted(x):
-            return self._finite(self._energy(x.detach()))
+            return self._finite(self._energy(self._crossing(x)).to(x.device))
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
         """Compute energies and forces.
@@ -130,7 +140,7 @@ class AbstractEnergy(ABC):
         """
         x = self._checked(x)
         with self._counted(x):
-            u, force = self._energy_and_force(x.detach())
+            u, force = (value.to(x.device) for value in self._energy_and_force(self._crossing(x)))
         bad = ~torch.isfinite(u) | ~torch.isfinite(force).all(-1).all(-1)
         return self._finite(u), force.masked_fill(bad[:, None, None], 0.0)
 
@@ -141,6 +151,10 @@ class AbstractEnergy(ABC):
         x = torch.as_tensor(x)
         check_shape("x", x, (None, self.system.n_atoms, 3))
         return x
+
+    def _crossing(self, x: Tensor) -> Tensor:
+        """x without gradients, where the energy is computed."""
+        return x.detach() if self.any_device else x.detach().cpu()
 
     @staticmethod
     def _finite(u: Tensor) -> Tensor:
@@ -286,11 +300,13 @@ class Task:
         n_samples: how many conformers the protocol scores.
         conventions: how densities are counted.
         progress: `progress(k)` reports k more conformers, or evaluations, as done.
+        device: where to compute. A sampler moves its weights there once. Whatever the core hands over lies on
+            the CPU, and what comes back may lie anywhere: a sampler that ignores the device works, too.
 
     >>> from bgbench.testing import peptide_task
     >>> task = peptide_task("AA", budget=100, seed=7)
-    >>> task.system.name, task.oracle.remaining, task.conventions.handedness
-    ('AA', 100, 'zero')
+    >>> task.system.name, task.oracle.remaining, task.conventions.handedness, task.device
+    ('AA', 100, 'zero', device(type='cpu'))
     """
 
     system: System
@@ -299,13 +315,51 @@ class Task:
     n_samples: int
     conventions: Conventions = field(default_factory=Conventions)
     progress: Callable[[int], None] = _ignore
+    device: torch.device = CPU
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw standard normal numbers: from the generator on the CPU, so that every device gets the same.
+
+        Args:
+            shape: of what is returned.
+            dtype: float32 or float64.
+
+        Returns:
+            The numbers, on `device`.
+
+        >>> from bgbench.testing import peptide_task
+        >>> peptide_task("AA").normal(2, 3).shape
+        torch.Size([2, 3])
+        """
+        return normal_noise(self.generator, shape, torch.empty(0, dtype=dtype, device=self.device))
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Draw uniform numbers on 0 to 1: from the generator on the CPU, so that every device gets the same.
+
+        Args:
+            shape: of what is returned.
+            dtype: float32 or float64.
+
+        Returns:
+            The numbers, on `device`.
+
+        >>> from bgbench.testing import peptide_task
+        >>> peptide_task("AA").uniform(2, 3).shape
+        torch.Size([2, 3])
+        """
+        return uniform_noise(self.generator, shape, torch.empty(0, dtype=dtype, device=self.device))
 
 
 class AbstractSampler(ABC):
     """Draws conformers of any system that it supports.
 
     Write `sample`. Write `check_supports` if there are systems that the sampler cannot sample, and set `card`
-    if it was trained. A sampler works on whatever device it likes: a `Proposal` holds its tensors on the CPU.
+    if it was trained. A sampler computes on `task.device`, with noise of the task's generator
+    (`Task.normal`, `Task.uniform`); one that ignores the device works too, for a `Proposal` holds its tensors
+    on the CPU.
+
+    Attributes:
+        precision: of matrix products, for the record.
 
     Raises:
         BgbenchError: where a class is defined with the method `supports` of older versions.
@@ -323,6 +377,8 @@ class AbstractSampler(ABC):
     >>> Copies().sample(peptide_task("AA"), 5).x.shape
     torch.Size([5, 23, 3])
     """
+
+    precision: Precision = "float32"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -580,13 +636,13 @@ class Invertible(ABC):
 
         Args:
             task: with the system and the conventions.
-            x: `(n, atoms, 3)` nm.
+            x: `(n, atoms, 3)` nm, on the CPU.
 
         With the centre of mass left in (`com="none"`) log_q is log|det ∂z/∂x| + Σ log base(z), up to a
         constant.
 
         Returns:
-            Noise z `(n, …)` of `base`, differentiable in x, and log|det ∂z/∂x| `(n,)`.
+            Noise z `(n, …)` of `base`, differentiable in x, and log|det ∂z/∂x| `(n,)`, of any device.
         """
 
 
@@ -622,7 +678,7 @@ class Tunable(ABC):
 
         Args:
             task: with the system, and the generator to use.
-            x: equally weighted samples `(n, atoms, 3)` nm.
+            x: equally weighted samples `(n, atoms, 3)` nm, on the CPU.
             tuning: how to learn.
 
         Returns:

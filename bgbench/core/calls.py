@@ -1,7 +1,9 @@
 """Calls of a sampler by the core: what comes back is checked, and moved to where the core computes.
 
-A sampler computes on any device, with or without gradients. What it returns is on the CPU from here on, and
-without gradients; a value of another kind, dtype or length is refused in a sentence that says what to return.
+This is the one door between the device of a sampler and the core's, which is the CPU. A sampler is handed
+tensors of the CPU and computes on any device, with or without gradients. What it returns is on the CPU from
+here on, and without gradients; a value of another kind, dtype or length is refused in a sentence that says
+what to return.
 """
 
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
+from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Invertible, Task
 from bgbench.core.errors import BrokenContract
 from bgbench.core.types import Proposal, check_proposal, describe_kind
 
@@ -72,6 +74,25 @@ def call_log_prob(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Ten
     if tuple(value.shape) != (len(x),):
         raise BrokenContract(f"{name} returned shape {tuple(value.shape)}; return {shape}")
     return value.cpu()
+
+
+def call_latent(sampler: Invertible, task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise `(n, …)` and log-determinant `(n,)` of `sampler.latent(task, x)`, on the CPU.
+
+    Raises:
+        BrokenContract: for anything but two tensors with a row for each conformer.
+    """
+    value: Any = sampler.latent(task, x)
+    name = f"{type(sampler).__name__}.latent"
+    if not isinstance(value, tuple) or len(value) != 2 or not all(isinstance(v, Tensor) for v in value):
+        raise BrokenContract(f"{name} returned {describe_kind(value)}; return two tensors, noise and log_det")
+    z, log_det = value
+    if len(z) != len(x) or tuple(log_det.shape) != (len(x),):
+        raise BrokenContract(
+            f"{name} returned shapes {tuple(z.shape)} and {tuple(log_det.shape)}; return noise "
+            f"({len(x)}, …) and log_det ({len(x)},)"
+        )
+    return z.cpu(), log_det.cpu()
 
 
 def log_prob_in_batches(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Tensor:

@@ -40,6 +40,8 @@ class BatchedEnergy(AbstractEnergy):
             this energy does not know.
     """
 
+    any_device = True
+
     def __init__(self, system: System, engine: EngineName = "auto") -> None:
         super().__init__(system)
         refuse_unknown_word("engine", engine, get_args(EngineName))

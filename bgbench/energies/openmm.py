@@ -209,13 +209,13 @@ class OpenMMEnergy(AbstractEnergy):
 
     def _energy(self, x: Tensor) -> Tensor:
         values = [self._state(frame, forces=False)[0] for frame in _frames(x)]
-        return torch.tensor(values, dtype=torch.float64, device=x.device)
+        return torch.tensor(values, dtype=torch.float64)
 
     def _energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         states = [self._state(frame, forces=True) for frame in _frames(x)]
-        u = torch.tensor([u for u, _ in states], dtype=torch.float64, device=x.device)
+        u = torch.tensor([u for u, _ in states], dtype=torch.float64)
         force = np.array([force for _, force in states]).reshape(len(states), self.system.n_atoms, 3)
-        return u, torch.as_tensor(force, device=x.device)
+        return u, torch.as_tensor(force)
 
     def _state(self, frame: np.ndarray, *, forces: bool) -> tuple[float, np.ndarray | None]:
         import openmm

@@ -34,7 +34,8 @@ from bgbench.core.abstract import (
     Task,
     refuse_unsupported,
 )
-from bgbench.core.calls import call_draw, call_log_prob, call_sample, log_prob_in_batches
+from bgbench.core.calls import call_draw, call_latent, call_log_prob, call_sample, log_prob_in_batches
+from bgbench.core.devices import CPU
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
@@ -93,7 +94,11 @@ INEXACT = Check("exact", 1.0, 0.0, "log q is an estimate, not the density of wha
 
 
 def audit(
-    sampler: AbstractDensitySampler, system: System, seed: int = 0, n_draws: int = LAW_DRAWS
+    sampler: AbstractDensitySampler,
+    system: System,
+    seed: int = 0,
+    n_draws: int = LAW_DRAWS,
+    device: torch.device = CPU,
 ) -> list[Check]:
     """Every check of the sampler's density on `system`; nothing is charged to anybody's budget.
 
@@ -102,17 +107,22 @@ def audit(
         system: whole; a fragment of it is cut here.
         seed: of the draws.
         n_draws: that the law is tested on.
+        device: where the sampler is to compute.
     """
     if not sampler.exact:
         return [INEXACT]
-    checks = audit_quickly(sampler, system, n_draws, seed)
+    checks = audit_quickly(sampler, system, n_draws, seed, device)
     if isinstance(sampler, Invertible):
-        checks.append(check_jacobian(sampler, _audit_task(system, seed)))
+        checks.append(check_jacobian(sampler, _audit_task(system, seed, device)))
     return checks
 
 
 def audit_quickly(
-    sampler: AbstractDensitySampler, system: System, n_draws: int, seed: int = 0
+    sampler: AbstractDensitySampler,
+    system: System,
+    n_draws: int,
+    seed: int = 0,
+    device: torch.device = CPU,
 ) -> list[Check]:
     """The checks that are cheap enough for every cell, see the module.
 
@@ -121,14 +131,15 @@ def audit_quickly(
         system: whole; a fragment of it is cut here.
         n_draws: that the law is tested on.
         seed: of the draws.
+        device: where the sampler is to compute.
     """
     if not sampler.exact:
         return [INEXACT]
     checks = []
     densities_of_centre: tuple[CentreOfMass, ...] = ("gaussian", "chi")
     for com in densities_of_centre if sampler.measure == "shape" else densities_of_centre[:1]:
-        checks.append(check_round_trip(sampler, _audit_task(system, seed, Conventions(com))))
-    task = _audit_task(system, seed, Conventions("none"))
+        checks.append(check_round_trip(sampler, _audit_task(system, seed, device, Conventions(com))))
+    task = _audit_task(system, seed, device, Conventions("none"))
     if isinstance(sampler, Invertible):
         checks += check_map(sampler, task, n_draws)
     else:
@@ -140,11 +151,11 @@ def audit_quickly(
     except Unsupported as refusal:
         note = f"not made: the sampler refuses {fragment.name} ({refusal})"
         return [*checks, Check("normalisation", math.nan, ERRORS, note)]
-    return [*checks, check_normalisation(sampler, _audit_task(fragment, seed))]
+    return [*checks, check_normalisation(sampler, _audit_task(fragment, seed, device))]
 
 
 def audit_for_record(
-    sampler: AbstractSampler, system: System, n_samples: int, seed: int = 0
+    sampler: AbstractSampler, system: System, n_samples: int, seed: int = 0, device: torch.device = CPU
 ) -> dict[str, Any]:
     """The quick audit as the record's `density`; {} for samplers without a density.
 
@@ -156,13 +167,14 @@ def audit_for_record(
         system: of the cell.
         n_samples: draws that the cell made; the law is tested on a hundredth of them, 16 to 256.
         seed: of the audit's draws.
+        device: where the sampler is to compute.
     """
     if not isinstance(sampler, AbstractDensitySampler):
         return {}
     n_draws = min(LAW_DRAWS, max(FEWEST_LAW_DRAWS, n_samples // DRAWS_PER_LAW_DRAW))
     try:
         with contained():
-            return {"density": summarise(audit_quickly(sampler, system, n_draws, seed))}
+            return {"density": summarise(audit_quickly(sampler, system, n_draws, seed, device))}
     except (Exception, SystemExit) as error:
         return {"density": {"verified": False, "error": f"{type(error).__name__}: {error}"}}
 
@@ -197,13 +209,13 @@ def check_map(sampler: AbstractDensitySampler, task: Task, n_draws: int) -> list
         raise TypeError(f"{type(sampler).__name__} is not Invertible")
     x = call_sample(sampler, task, n_draws).x
     with torch.no_grad():
-        z, log_det = sampler.latent(task, x)
+        z, log_det = call_latent(sampler, task, x)
     log_q = log_prob_in_batches(sampler, task, x)
-    spread = spread_of_constant(log_q, log_det.cpu(), z.cpu(), sampler.base)
+    spread = spread_of_constant(log_q, log_det, z, sampler.base)
     note = f"{n_draws} draws of {task.system.name}"
     return [
         Check("map", spread / task.system.n_atoms, ROUND_TRIP, f"{note}, nats per atom"),
-        Check("noise", noise_deviation(z.cpu(), sampler.base), ERRORS, f"{note}, standard errors"),
+        Check("noise", noise_deviation(z, sampler.base), ERRORS, f"{note}, standard errors"),
     ]
 
 
@@ -231,11 +243,11 @@ def check_jacobian(sampler: AbstractDensitySampler, task: Task) -> Check:
     """|claimed − exact| log-determinant of data → noise at one draw, nats per atom."""
     if not isinstance(sampler, Invertible):
         raise TypeError(f"{type(sampler).__name__} is not Invertible")
-    latent, (x, _) = sampler.latent, call_draw(sampler, task, 1)
-    _, claimed = latent(task, x)
+    latent, (x, _) = partial(call_latent, sampler, task), call_draw(sampler, task, 1)
+    _, claimed = latent(x)
 
     def flat(points: Tensor) -> Tensor:
-        return latent(task, points.reshape(x.shape))[0].flatten()
+        return latent(points.reshape(x.shape))[0].flatten()
 
     matrix: Any = torch.autograd.functional.jacobian(flat, x.flatten())
     exact = float(torch.linalg.slogdet(matrix.double()).logabsdet)
@@ -328,8 +340,10 @@ def _draw(sampler: AbstractDensitySampler, task: Task) -> tuple[Tensor, Tensor]:
     return proposal.x.double(), proposal.log_q.double()
 
 
-def _audit_task(system: System, seed: int, conventions: Conventions | None = None) -> Task:
+def _audit_task(
+    system: System, seed: int, device: torch.device, conventions: Conventions | None = None
+) -> Task:
     """A task of the audit's own, charged to nobody."""
     oracle = MeteredEnergy(_NoEnergy(system), 1)
     generator = torch.Generator().manual_seed(seed)
-    return Task(system, oracle, generator, DRAWS, conventions or Conventions())
+    return Task(system, oracle, generator, DRAWS, conventions or Conventions(), device=device)

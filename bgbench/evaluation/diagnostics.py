@@ -52,7 +52,7 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
             return {}
 
     findings: dict[str, Any] = {
-        **audit_for_record(sampler, bench.system, task.n_samples),
+        **audit_for_record(sampler, bench.system, task.n_samples, device=task.device),
         **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
     }
     findings |= attempt("warnings", lambda: list_warnings(sampler, bench.system.name, estimate))

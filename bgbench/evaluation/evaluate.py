@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
 from bgbench.core.calls import call_prepare
 from bgbench.core.counting import count_evaluations
+from bgbench.core.devices import CPU
 from bgbench.core.errors import BudgetExhausted
 from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card, Reference
@@ -37,6 +40,7 @@ class Outcome:
         diagnostics: what else is known of sampler and energies.
         energy: the energy backend that ran.
         seconds: by stage.
+        precision: of the sampler's matrix products, as it declares it.
     """
 
     estimate: Estimate
@@ -45,15 +49,17 @@ class Outcome:
     diagnostics: Diagnostics
     energy: Mapping[str, Any]
     seconds: Mapping[str, float]
+    precision: str
 
 
-def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
+def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = CPU) -> Outcome:
     """Evaluate one cell: sampler → proposal → estimator → ensemble → metrics against the reference.
 
     Args:
         bench: the cell and what it is judged on.
         watch: what is called on the way.
         stages: where seconds are booked; after a failure it says in which stage that was.
+        device: where the sampler is to compute.
 
     Raises:
         Unsupported: if the sampler cannot sample this system.
@@ -71,7 +77,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
 
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
     conventions = bench.protocol.conventions
-    task = Task(bench.system, bench.oracle, generator(cell), n_samples, conventions, watch.advanced)
+    task = Task(bench.system, bench.oracle, generator(cell), n_samples, conventions, watch.advanced, device)
     watch.advanced(0)
 
     with stages("preparing"):
@@ -109,6 +115,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         diagnostics=diagnostics,
         energy={**backend, **diagnostics.energy},
         seconds=stages.seconds,
+        precision=sampler.precision,
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractSampler, Task, refuse_unsupported
+from bgbench.core.devices import CPU, DeviceWatch, describe_device
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.plugins import build_sampler, energy
 from bgbench.core.types import Ensemble, Reference, System
@@ -84,9 +85,11 @@ class ReweightedDraws:
 
 
 def reweight_draws(
-    system: System, sampler: AbstractSampler, plan: ReweightingPlan, out: Path
+    system: System, sampler: AbstractSampler, plan: ReweightingPlan, out: Path, device: torch.device = CPU
 ) -> ReweightedDraws:
     """Draw, reweight, resample and write the training file `out`, unless there are too few effective samples.
+
+    The sampler computes on `device`.
 
     Raises:
         BgbenchError: for a sampler without a density or one that cannot sample the system, too few whole
@@ -97,14 +100,18 @@ def reweight_draws(
     except Unsupported as error:
         raise BgbenchError(f"{plan.sampler} cannot sample {error}") from error
     generator = torch.Generator().manual_seed(plan.seed)
-    task = Task(system, MeteredEnergy(energy(system, "batched"), plan.draws), generator, plan.draws)
+    oracle = MeteredEnergy(energy(system, "batched"), plan.draws)
+    task = Task(system, oracle, generator, plan.draws, device=device)
+    watch = DeviceWatch()
     estimate = SNIS(SNISOptions(cut=CUT)).estimate(sampler, task)
+    computed = describe_device(watch.used()[0], sampler.precision)
     effective = ess(estimate.ensemble.log_w) * plan.draws
     if effective < plan.least:
         return ReweightedDraws(effective, None)
     resampled = resample(estimate.ensemble, plan.frames, generator)
     weights = {"cut": CUT, "effective_samples": effective, "uncut_ess": estimate.diagnostics["uncut"]["ess"]}
-    reference = _certified(system, resampled, {**_provenance(system, sampler, plan), "weights": weights})
+    provenance = {**_provenance(system, sampler, plan), "weights": weights, "device": computed}
+    reference = _certified(system, resampled, provenance)
     return ReweightedDraws(effective, write_reference(out, system, reference))
 
 

@@ -210,12 +210,15 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     """Where a record comes from, as names and values."""
     origin, card = record.provenance, record.card
     libraries = {"bgbench": origin.get("bgbench", ""), **origin.get("libraries", {})}
-    git, host = origin.get("git", {}), origin.get("host", {})
+    git, host, device = (origin.get(part, {}) for part in ("git", "host", "device"))
     facts = {
         "record": record.id,
         "commit": f"{git.get('commit') or 'unknown'}{', edited' if git.get('dirty') else ''}",
         "versions": ", ".join(f"{name} {value}" for name, value in libraries.items()),
         "host": ", ".join(str(host[name]) for name in ("cpu", "gpu", "system") if host.get(name)),
+        "device": ", ".join(
+            str(device[name]) for name in ("device", "name", "precision", "driver") if device.get(name)
+        ),
         "weights": card.get("weights_sha256", ""),
         "reference": f"{record.reference.get('sha256', '')}, {record.reference.get('grade', 'analytic')}",
         "largest |Δu| to OpenMM (kT)": f"{record.energy.get('openmm_difference', 0.0):.2g}",

@@ -84,7 +84,9 @@ def find_differences(record: Record, judgement: Judgement) -> list[Difference]:
 
 
 def same_platform(record: Record) -> bool:
-    """Whether the record was made with this machine's kind of processor and these libraries.
+    """Whether the record was judged with this machine's kind of processor and these libraries.
+
+    A GPU that drew the conformers does not matter: the CPU judges them.
 
     False for a record that was judged anew later: its provenance is that of its draws, and does not say where
     it was judged.
@@ -93,7 +95,7 @@ def same_platform(record: Record) -> bool:
         return False
     here, there = provenance(), record.provenance
     host = there.get("host", {})
-    alike = all(host.get(name) == here["host"][name] for name in ("system", "cpu", "device"))
+    alike = all(host.get(name) == here["host"][name] for name in ("system", "cpu"))
     return alike and all(there.get(name) == here[name] for name in ("libraries", "python"))
 
 

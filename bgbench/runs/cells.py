@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from bgbench.core.devices import CPU, DeviceWatch, describe_device
 from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported
 from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.evaluation.bench import Bench, open_bench
@@ -30,20 +31,20 @@ RESERVED = frozenset(DiagnosticsShape.__annotations__)
 """Diagnostics that bgbench itself writes."""
 
 
-def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
-    """Run a cell, write its arrays and record, and return the record.
+def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT, device: torch.device = CPU) -> Record:
+    """Run a cell, its sampler on `device`, write its arrays and record, and return the record.
 
     Raises:
         BgbenchError: if the run folder cannot be written.
     """
     started = time.perf_counter()
-    stages, bench = Stages(watch.entered), None
+    stages, bench, outcome, devices = Stages(watch.entered), None, None, DeviceWatch()
     with suppress(OSError):
         folder.traceback_path(cell).unlink()
     try:
         with stages("opening"):
             bench = open_bench(cell, folder.path, read_floors(folder.path))
-        outcome = evaluate(bench, replace(watch, judged=partial(save_floors, folder)), stages)
+        outcome = evaluate(bench, replace(watch, judged=partial(save_floors, folder)), stages, device)
     except (Exception, SystemExit) as error:
         fields = {**failure(error), "phase": stages.current, "seconds": stages.seconds}
         with atomic_file(folder.traceback_path(cell)) as stream:
@@ -54,11 +55,23 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT) -> Record:
         id=folder.plan.record_id(cell),
         cell=cell,
         budget=budget_of(cell, bench),
-        provenance={**provenance(), "peak_memory_mb": peak_memory()},
+        provenance={
+            **provenance(),
+            "device": what_computed(devices, device, outcome),
+            "peak_memory_mb": peak_memory(),
+        },
         **{**fields, "seconds": {**fields["seconds"], "total": time.perf_counter() - started}},
     )
     write_json(folder.record_path(cell), record)
     return record
+
+
+def what_computed(devices: DeviceWatch, device: torch.device, outcome: Outcome | None) -> dict[str, str]:
+    """The device that computed, and the `device` that the sampler was handed, which it may have ignored."""
+    precision = "float32" if outcome is None else outcome.precision
+    used = devices.used()
+    entries = describe_device(used[0], precision)
+    return {**entries, "device": ", ".join(map(str, used)), "task_device": str(device)}
 
 
 def save_floors(folder: RunFolder, judgement: Judgement) -> None:

@@ -31,7 +31,8 @@ class OnDask(AbstractExecutor):
 
     If a sampler crashes, it ends that process and its own cell, nothing else. A Dask worker that dies is
     replaced and its cell run again, three times at most. The run folder must be on a file system that every
-    worker sees. Workers are numbered from 0; each uses one of the `devices`.
+    worker sees. Workers are numbered from 0; each sees one of the GPUs `devices`, by their names in
+    CUDA_VISIBLE_DEVICES, or the GPUs of this process where there are none.
     """
 
     def __init__(
@@ -99,12 +100,12 @@ class CellRunner(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Called by Dask when the worker joins."""
         place = str(worker.name)
-        device = self._devices[int(place) % len(self._devices)] if self._devices else ""
+        visible = self._devices[int(place) % len(self._devices)] if self._devices else None
         self._worker = worker
         self._stop = threading.Event()
         self._busy = threading.Lock()
         self._folder: RunFolder | None = None
-        self._process = CellProcess(self._path, replace(self._limits, device=device))
+        self._process = CellProcess(self._path, replace(self._limits, visible_devices=visible))
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the run or the worker ends: so does the cell process."""

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from functools import partial
 
+import torch
+
+from bgbench.core.devices import CPU
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.stages import Watch
 from bgbench.runs.cells import execute
@@ -37,11 +40,11 @@ class InProcess(AbstractExecutor):
 
     apart = False
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, threads: int = 1, device: torch.device = CPU) -> None:
+        self._threads, self._device = threads, device
 
     def map(self, folder: RunFolder, cells: Sequence[Cell], advanced: Advanced) -> Records:
         for cell in cells:
             with limited(self._threads):
-                record = execute(cell, folder, Watch(partial(advanced, cell)))
+                record = execute(cell, folder, Watch(partial(advanced, cell)), self._device)
             yield record

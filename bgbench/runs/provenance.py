@@ -32,8 +32,8 @@ def provenance() -> dict[str, Any]:
     """Describe what results made now rest on.
 
     Returns:
-        Versions of bgbench and its libraries, git commit and dirtiness, CPU or GPU, threads and device, as
-        records hold them.
+        Versions of bgbench and its libraries, git commit and dirtiness, the machine and its threads, as
+        records hold them. Which device computed is known afterwards (`bgbench.core.devices`).
 
     >>> sorted(provenance())
     ['bgbench', 'git', 'host', 'libraries', 'python']
@@ -41,7 +41,6 @@ def provenance() -> dict[str, Any]:
     fixed = _fixed()
     now = {
         "torch_threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
         "visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }
     return {**fixed, "host": {**fixed["host"], **now}}

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from bgbench.core.devices import AUTO, refuse_unknown_device
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict
 from bgbench.core.options import (
@@ -46,7 +47,8 @@ class RunRequest(Strict):
         resume: go on with the run in `out`.
         retry_failed: when resuming, run cells that failed again.
         workers: worker processes, or jobs of the `cluster`; 0: run the cells in this process.
-        threads: threads of each worker.
+        threads: threads of each worker; default: one, or with GPUs an equal share of the cores.
+        device: where samplers compute: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:K`.
         scheduler: address (`tcp://HOST:PORT`) of a Dask scheduler whose workers run the cells.
         cluster: a queueing system to which the workers are submitted.
         cluster_options: options of the `cluster`, as text.
@@ -73,7 +75,8 @@ class RunRequest(Strict):
     resume: bool = False
     retry_failed: bool = False
     workers: int | None = None
-    threads: int = 1
+    threads: int | None = None
+    device: str = AUTO
     scheduler: str | None = None
     cluster: Literal["slurm"] | None = None
     cluster_options: dict[str, str] = Field(default_factory=dict)
@@ -110,6 +113,7 @@ class RunRequest(Strict):
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:
+        refuse_unknown_device(self.device)
         self._refuse_numbers_out_of_range()
         self._refuse_contradictions()
         return self

@@ -90,7 +90,18 @@ class HostShape(TypedDict, total=False):
     cores: int
     gpu: str
     torch_threads: int
+
+
+class DeviceShape(TypedDict, total=False):
+    """What computed, and what was handed to the sampler."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
     device: str
+    task_device: str
+    precision: str
+    name: str
+    driver: str
+    cuda: str
 
 
 class GitShape(TypedDict, total=False):
@@ -110,6 +121,7 @@ class ProvenanceShape(TypedDict, total=False):
     python: str
     git: GitShape
     host: HostShape
+    device: DeviceShape
     peak_memory_mb: float
 
 

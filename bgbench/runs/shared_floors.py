@@ -55,7 +55,7 @@ def write_floors(run: Path, floors: Floors) -> None:
 def hash_platform() -> str:
     """A hash of what may change last digits: libraries, code and processor."""
     here = provenance()
-    host = [here["host"][name] for name in ("system", "cpu", "device", "torch_threads")]
+    host = [here["host"][name] for name in ("system", "cpu", "torch_threads")]
     return digest([here["libraries"], here["python"], here["bgbench"], here["git"], host])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from bgbench.core.devices import AUTO
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, atomic_file
 from bgbench.evaluation.cell import Cell
@@ -43,18 +44,21 @@ class Limits:
         threads: threads of torch, BLAS, numba and OpenMM.
         timeout: seconds.
         memory: resident memory of the worker and its children in MB.
-        device: the worker's CUDA_VISIBLE_DEVICES; empty: as in this process.
+        device: where samplers compute, as `--device` takes it; the worker finds it on its own machine.
+        visible_devices: the worker's CUDA_VISIBLE_DEVICES; None: as in this process.
     """
 
     threads: int = 1
     timeout: float = float("inf")
     memory: float = float("inf")
-    device: str = ""
+    device: str = AUTO
+    visible_devices: str | None = None
 
 
 def environment(limits: Limits) -> dict[str, str]:
     """Environment of a worker process, which imports bgbench from where this process did."""
-    device = {"CUDA_VISIBLE_DEVICES": limits.device} if limits.device else {}
+    visible = limits.visible_devices
+    device = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     inherited = {name: os.environ.get(name, "") for name in list(os.environ)}
     path = {"PYTHONPATH": import_path(inherited.get("PYTHONPATH", ""))}
     return {**memory_variables(), **inherited, **thread_variables(limits.threads), **device, **path}
@@ -184,6 +188,7 @@ class CellProcess:
                         "bgbench.runs.worker",
                         str(self._folder),
                         str(self._limits.threads),
+                        self._limits.device,
                     ],
                     stdin=subprocess.PIPE,
                     stdout=log,

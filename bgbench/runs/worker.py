@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from bgbench.core.devices import find_device
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.stages import Watch
@@ -21,8 +22,8 @@ from bgbench.runs.throttle import Throttle
 PR_SET_PDEATHSIG = 1
 
 
-def main(folder_path: str, threads: str) -> None:
-    """Run cells until the input ends."""
+def main(folder_path: str, threads: str, device: str) -> None:
+    """Run cells until the input ends. The words are of the command line: `device` as `--device` takes it."""
     die_with_the_parent(int(os.environ.pop("BGBENCH_PARENT")))
     folder = RunFolder.open(Path(folder_path))
     reports = os.fdopen(int(os.environ.pop("BGBENCH_REPORT_FD")), "w", buffering=1)
@@ -30,15 +31,15 @@ def main(folder_path: str, threads: str) -> None:
         faulthandler.enable(stack)
         faulthandler.register(signal.SIGUSR1, stack)
         for line in sys.stdin:
-            serve(Cell.model_validate_json(line), folder, reports)
+            serve(Cell.model_validate_json(line), folder, reports, device)
 
 
-def serve(cell: Cell, folder: RunFolder, reports: IO[str]) -> None:
+def serve(cell: Cell, folder: RunFolder, reports: IO[str], device: str) -> None:
     """Run one cell and report how it ended."""
     report = Reports(reports)
     watch = Watch(report.advanced, lambda stage: report.send(entered=stage))
     try:
-        execute(cell, folder, watch)
+        execute(cell, folder, watch, find_device(device))
     except BgbenchError as error:
         report.send(error=str(error))
     else:

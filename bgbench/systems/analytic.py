@@ -199,6 +199,8 @@ def analytic_reference(name: str) -> Reference:
 class AnalyticEnergy(AbstractEnergy):
     """Energy backend `analytic`."""
 
+    any_device = True
+
     def __init__(self, system: System) -> None:
         super().__init__(system)
         self._density = analytic(system.name)

@@ -22,18 +22,18 @@ class Prior(bgbench.AbstractDensitySampler, bgbench.Invertible):
             raise bgbench.BgbenchError(f"width must be positive, got {self.width:g} nm")
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
-        start = task.system.positions
-        noise = torch.randn(n_samples, *start.shape, generator=task.generator, dtype=start.dtype)
-        x = start + self.width * noise
+        start = task.system.positions.to(task.device)
+        x = start + self.width * task.normal(n_samples, *start.shape, dtype=start.dtype)
         task.oracle.count("drawn", n_samples, 0.0)
         return bgbench.Proposal(x, self.log_prob(task, x))
 
     def log_prob(self, task: bgbench.Task, x: torch.Tensor) -> torch.Tensor:
+        x = x.to(task.device)
         z = (x - task.system.positions.to(x)) / self.width
         constant = 3 * task.system.n_atoms * (math.log(self.width) + 0.5 * math.log(2 * math.pi))
         return -0.5 * z.square().sum((1, 2)) - constant
 
     def latent(self, task: bgbench.Task, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.to(task.device)
         z = (x - task.system.positions.to(x)) / self.width
-        log_det = -3 * task.system.n_atoms * math.log(self.width)
-        return z, torch.full((len(x),), log_det, dtype=x.dtype)
+        return z, x.new_full((len(x),), -3 * task.system.n_atoms * math.log(self.width))

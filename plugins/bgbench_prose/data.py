@@ -33,5 +33,6 @@ class TrainingSet:
 def augment(x: Tensor, random: np.random.Generator) -> Tensor:
     """Rotate centred `x (n, atoms, 3)` and move its centre of mass by N(0, 1/atoms) per axis."""
     n, atoms, _ = x.shape
-    shift = torch.from_numpy(random.standard_normal((n, 1, 3)) / np.sqrt(atoms)).float()
-    return x @ rotations(random, n) + shift
+    shift = torch.from_numpy(random.standard_normal((n, 1, 3)) / np.sqrt(atoms))
+    # The order in which the generator is asked is that of old runs, which are resumed.
+    return x @ rotations(random, n).to(x) + shift.to(x)

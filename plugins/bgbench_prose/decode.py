@@ -60,7 +60,7 @@ def _invert_block(block: Block, z: Tensor, prepared: Prepared, cache: Tensor) ->
         for k, (layer, modulation) in enumerate(zip(layers, prepared.modulations, strict=True)):
             here = None if modulation is None else modulation.at(i)
             h = _decode_token(layer, h, here, cache[k], i)
-        a, b = block.proj_out(h[:, 0]).chunk(2, dim=-1)
+        a, b = block.project_out(h[:, 0]).chunk(2, dim=-1)
         torch.addcmul(b, z[:, i + 1], torch.exp(a), out=x[:, i + 1])
         log_det += a.sum(-1)
     return x, log_det

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bgbench
 from bgbench_prose.layers import AbstractLayer, Layer, Modulation, PlainLayer, sinusoid
 from bgbench_prose.permutations import NAMES, PROSE, permutation
+from bgbench_training.devices import without_autocast
 from bgbench_training.modules import ModulesOf
 
 ATOM_ROWS, RESIDUE_ROWS = 128, 64
@@ -153,6 +154,15 @@ class Block(nn.Module):
             )
         return Prepared(c + self.positions(places), modulations)
 
+    def project_out(self, h: Tensor) -> Tensor:
+        """a and b side by side, `(…, 6)`, in the precision of the weights whatever autocast says.
+
+        Log-determinants are sums of a.
+        """
+        with without_autocast(h):
+            out: Tensor = self.proj_out(h.to(self.proj_out.weight.dtype))
+            return out
+
     def forward(self, x: Tensor, condition: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """`x (batch, tokens, 3)` in atom order → z in atom order, and a in token order."""
         added, modulations = self.prepare(condition, order)
@@ -162,7 +172,7 @@ class Block(nn.Module):
         for layer, modulation in zip(self.layers, modulations, strict=True):
             m = None if modulation is None else modulation.apply(lambda rows: widen(rows, len(x)))
             h = layer(h, m)
-        a, b = F.pad(self.proj_out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
+        a, b = F.pad(self.project_out(h)[:, :-1], (0, 0, 1, 0)).chunk(2, dim=-1)
         z = (x - b) * torch.exp(-a)
         return take(z, torch.argsort(order, dim=-1)), a
 

@@ -16,6 +16,7 @@ from bgbench_prose.fast import FastPath
 from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
 from bgbench_prose.tuning import TuningConfig, tuned
 from bgbench_prose.weights import save
+from bgbench_training.devices import move_network, moved
 from bgbench_training.weights import make_card
 
 CACHE_BYTES = 1 << 30
@@ -49,7 +50,8 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         self.flow = flow.eval().requires_grad_(False)
         self._stored_card = dict(stored_card or {})
         self.card = make_card(self._stored_card, "prose", flow.n_parameters(), sha256)
-        self._tokens = lru_cache(maxsize=8)(lambda atoms: tokens([atoms], flow.config))
+        self._tokens = lru_cache(maxsize=8)(lambda atoms, device: moved(tokens([atoms], flow.config), device))
+        self.precision = "bfloat16" if path == "bfloat16" else "float32"
         self._fast = FastPath(self.flow, path)
 
     def check_supports(self, system: bgbench.System) -> None:
@@ -63,29 +65,30 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
         beta = TRAINED_AT / task.system.temperature
-        shape = (n_samples, task.system.n_atoms, 3)
-        z = torch.randn(shape, generator=task.generator) / math.sqrt(beta)
-        x, log_det = self._fast.invert(z, self._tokens(task.system.atoms))
+        peptide = self._on_device(task)
+        z = task.normal(n_samples, task.system.n_atoms, 3) / math.sqrt(beta)
+        x, log_det = self._fast.invert(z, peptide)
         log_q = log_prior(z, beta) - log_det
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
             started = time.perf_counter()
-            log_q = torch.logaddexp(log_q, self._density(task, -x))
+            log_q = torch.logaddexp(log_q, self._density(task, -x, peptide))
             task.oracle.count("log_density", n_samples, time.perf_counter() - started)
         return bgbench.Proposal(x * self.flow.config.scale, self._without_centre(task, x, log_q))
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
         started = time.perf_counter()
+        peptide = self._on_device(task)
         scaled = x.to(next(self.flow.parameters())) / self.flow.config.scale
-        log_q = self._density(task, scaled)
+        log_q = self._density(task, scaled, peptide)
         if task.conventions.handedness == "fold":
-            log_q = torch.logaddexp(log_q, self._density(task, -scaled))
+            log_q = torch.logaddexp(log_q, self._density(task, -scaled, peptide))
         task.oracle.count("log_density", len(x), time.perf_counter() - started)
         return self._without_centre(task, scaled, log_q)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.flow.config.scale
-        z, log_det = self.flow(x / scale, self._tokens(task.system.atoms))
+        scale, peptide = self.flow.config.scale, self._on_device(task)
+        z, log_det = self.flow(x.to(task.device) / scale, peptide)
         beta = TRAINED_AT / task.system.temperature
         return z * math.sqrt(beta), log_det + 3 * task.system.n_atoms * (
             0.5 * math.log(beta) - math.log(scale)
@@ -94,19 +97,22 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "ProseSampler":
         started = time.perf_counter()
         beta = TRAINED_AT / task.system.temperature
-        flow = tuned(
-            self.flow, self._tokens(task.system.atoms), x, TuningConfig(tuning, beta, task.generator)
-        )
+        flow = tuned(self.flow, self._on_device(task), x, TuningConfig(tuning, beta, task.generator))
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
         return ProseSampler(flow, self._fast.path, self._stored_card)
 
     def save(self, path: Path, notes: Mapping[str, Any]) -> None:
         save(path, self.flow, bgbench.data.tuned_card(self._stored_card, notes))
 
-    def _density(self, task: bgbench.Task, scaled: Tensor) -> Tensor:
+    def _on_device(self, task: bgbench.Task) -> Tokens:
+        """The peptide's tokens on the task's device, where the weights are from now on."""
+        move_network(self.flow, task.device)
+        peptide: Tokens = self._tokens(task.system.atoms, task.device)
+        return peptide
+
+    def _density(self, task: bgbench.Task, scaled: Tensor, peptide: Tokens) -> Tensor:
         """log q of scaled coordinates, centre of mass included."""
-        t: Tokens = self._tokens(task.system.atoms)
-        z, log_det = self._fast.forward(scaled, t)
+        z, log_det = self._fast.forward(scaled, peptide)
         return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
 
     def _without_centre(self, task: bgbench.Task, scaled: Tensor, log_q: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Maximum-likelihood training with Lightning: EMA, one-cycle, clip, mixed peptides, resumable."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from bgbench_prose.data import TrainingSet
@@ -12,6 +12,7 @@ from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
 from bgbench_training.curves import CheckpointKeys, Curves
+from bgbench_training.devices import moved
 from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
@@ -26,12 +27,12 @@ class Training(AbstractTraining[Prose]):
         self.data = data
 
     def loss(self, number: int) -> Tensor:
-        x, t = self.data.batch(number, self.recipe.part, self.global_rank)
+        x, t = moved(self.data.batch(number, self.recipe.part, self.global_rank), self.device)
         z, log_det = self.network(x, t)
         present = t.mask.sum(1).repeat_interleave(len(x) // len(t.mask))
         # Padding holds z = 0: its prior constant is taken back.
         padding = 3 * (x.shape[1] - present)
-        log_q = log_prior(z, 1.0) + 0.5 * padding * torch.log(torch.tensor(2 * torch.pi)) + log_det
+        log_q = log_prior(z, 1.0) + 0.5 * padding * math.log(2 * math.pi) + log_det
         return -(log_q / (3 * present)).mean()
 
 

@@ -35,7 +35,7 @@ def tuned(teacher: Prose, t: Tokens, x: Tensor, config: TuningConfig) -> Prose:
     frames = centred(x.to(next(teacher.parameters()))) / teacher.config.scale
     for _ in range(tuning.steps):
         rows = torch.randint(len(frames), (tuning.batch,), generator=config.generator)
-        batch = augment(frames[rows], random)
+        batch = augment(frames[rows.to(frames.device)], random)
         z, log_det = student(batch, t)
         with torch.no_grad():
             taught, _ = teacher(batch, t)

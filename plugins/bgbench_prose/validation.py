@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 import bgbench
+import bgbench.data
 from bgbench_prose.data import augment
 from bgbench_prose.decode import invert
 from bgbench_prose.network import Config, Prose, log_prior, tokens
 from bgbench_prose.sampler import log_centre
 from bgbench_training.batches import read_peptide
+from bgbench_training.devices import device_of, moved
 from bgbench_training.files import validation_files
 from bgbench_training.values import ess_fraction, mean
 
@@ -46,15 +48,16 @@ class Validation:
         peptide = self.peptides[k]
         every = max(1, len(peptide.x) // FRAMES)
         x = augment(peptide.x[::every] / self._config.scale, np.random.default_rng(k))
-        z, log_det = flow(x, tokens([peptide.atoms], self._config))
+        z, log_det = flow(*moved((x, tokens([peptide.atoms], self._config)), device_of(flow)))
         return float(-(log_prior(z, 1.0) + log_det).mean()) / (3 * len(peptide.atoms))
 
     def _ess(self, flow: Prose, name: str) -> float:
         """Kish ESS over `DRAWS` proposals, as a fraction; no cut."""
         system = bgbench.peptide(name)
         generator = torch.Generator().manual_seed(0)
-        z = torch.randn(DRAWS, system.n_atoms, 3, generator=generator)
-        x, log_det = invert(flow, z, tokens([system.atoms], self._config))
+        like = next(flow.parameters())
+        z = bgbench.data.normal_noise(generator, (DRAWS, system.n_atoms, 3), like)
+        x, log_det = invert(flow, z, moved(tokens([system.atoms], self._config), like.device))
         log_q = log_prior(z, 1.0) - log_det
         log_q = log_q - log_centre(x.mean(1), 1 / math.sqrt(system.n_atoms), "gaussian")
         u = bgbench.energy(system, "batched").energy((x * self._config.scale).double())

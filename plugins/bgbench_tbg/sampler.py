@@ -29,7 +29,9 @@ from bgbench_tbg.flow import (
     log_prior,
 )
 from bgbench_tbg.network import EncodedPeptides, Field, encode_peptides
+from bgbench_training.devices import move_network, moved
 
+CPU = torch.device("cpu")
 TRAINING_TEMPERATURE = 310.0
 """K. At another temperature T the prior is N(0, T/310): an approximation, but weights stay exact."""
 CENTRE_WIDTH = 0.1
@@ -63,23 +65,24 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         self.solver, self.trace = solver or Solver(), trace
         self.exact = trace == "exact"
         self.card = card or bgbench.Card("tbg", n_parameters=field.n_parameters())
-        self._encode = lru_cache(maxsize=8)(lambda atoms: encode_peptides([atoms], field.config))
+        self._encode = lru_cache(maxsize=8)(
+            lambda atoms, device: moved(encode_peptides([atoms], field.config), device)
+        )
 
     def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
             raise bgbench.Unsupported("TBG knows atoms by name and residue; this system has none")
         try:
-            self._encode(system.atoms)
+            self._encode(system.atoms, CPU)
         except bgbench.BgbenchError as error:
             raise bgbench.Unsupported(str(error)) from error
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
-        peptide = self._encode(task.system.atoms)
+        peptide = self._on_device(task)
         beta = TRAINING_TEMPERATURE / task.system.temperature
-        shape = (n_samples, task.system.n_atoms, 3)
-        z = centre(torch.randn(shape, generator=task.generator)) / math.sqrt(beta)
-        centre_of_mass = CENTRE_WIDTH * torch.randn(n_samples, 1, 3, generator=task.generator)
+        z = centre(task.normal(n_samples, task.system.n_atoms, 3)) / math.sqrt(beta)
+        centre_of_mass = CENTRE_WIDTH * task.normal(n_samples, 1, 3)
         divergence = self._divergence(task, peptide, z)
         with torch.no_grad():
             x, integral = integrate_flow(self.field, z, peptide, self.solver, divergence)
@@ -89,7 +92,7 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
         started = time.perf_counter()
-        peptide = self._encode(task.system.atoms)
+        peptide = self._on_device(task)
         x = x.to(next(self.field.parameters()))
         scaled = centre(x) / self.field.config.scale
         divergence = self._divergence(task, peptide, scaled)
@@ -99,7 +102,8 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         return self._log_q(task, x, log_prior(z, beta) - integral)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
-        peptide = self._encode(task.system.atoms)
+        peptide = self._on_device(task)
+        x = x.to(task.device)
         scaled = centre(x) / self.field.config.scale
         divergence = self._divergence(task, peptide, scaled)
         z, integral = integrate_flow(self.field, scaled, peptide, self.solver, divergence, backward=True)
@@ -109,11 +113,17 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         log_det = 3 * (n - 1) * (0.5 * math.log(beta) - math.log(self.field.config.scale)) - integral
         return math.sqrt(beta) * z + mean, log_det - 3 * math.log(CENTRE_WIDTH) - 1.5 * math.log(n)
 
+    def _on_device(self, task: bgbench.Task) -> EncodedPeptides:
+        """The peptide on the task's device, where the weights are from now on."""
+        move_network(self.field, task.device)
+        peptide: EncodedPeptides = self._encode(task.system.atoms, task.device)
+        return peptide
+
     def _divergence(self, task: bgbench.Task, peptide: EncodedPeptides, like: Tensor) -> Divergence:
         """The divergence along paths of as many samples as `like (n, atoms, 3)` has."""
         if self.trace == "exact":
             return exact_divergence(self.field, peptide)
-        negative = torch.rand(like.shape, generator=task.generator, dtype=like.dtype) < 0.5
+        negative = task.uniform(*like.shape, dtype=like.dtype) < 0.5
         return hutchinson_divergence(self.field, peptide, 1 - 2 * negative.to(like))
 
     def _log_q(self, task: bgbench.Task, x: Tensor, log_q: Tensor) -> Tensor:

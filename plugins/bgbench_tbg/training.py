@@ -15,6 +15,7 @@ from bgbench_tbg.recipe import SIZES, TBGRecipe
 from bgbench_tbg.validation import FlowMatchingValidation
 from bgbench_tbg.weights import load, save
 from bgbench_training.curves import Curves
+from bgbench_training.devices import moved
 from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 
@@ -29,7 +30,7 @@ class FlowMatchingTraining(AbstractTraining[Field]):
         self.data = data
 
     def loss(self, number: int) -> Tensor:
-        batch = self.data.batch(number, self.recipe.part, self.global_rank)
+        batch = moved(self.data.batch(number, self.recipe.part, self.global_rank), self.device)
         return flow_matching_loss(self.network, batch).mean()
 
 

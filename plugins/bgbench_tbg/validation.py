@@ -10,6 +10,7 @@ import torch
 from bgbench_tbg.flow_matching import FlowMatchingBatch, flow_matching_loss, sample_paths
 from bgbench_tbg.network import Field, FieldConfig, encode_peptides
 from bgbench_training.batches import read_peptide
+from bgbench_training.devices import device_of, moved
 from bgbench_training.files import validation_files
 from bgbench_training.values import mean
 
@@ -46,7 +47,7 @@ class FlowMatchingValidation:
         losses: dict[int, list[float]] = {}
         with torch.no_grad():
             for peptide in self._peptides:
-                loss = float(flow_matching_loss(field, peptide.batch).mean())
+                loss = float(flow_matching_loss(field, moved(peptide.batch, device_of(field))).mean())
                 losses.setdefault(peptide.n_residues, []).append(loss)
         values = {"loss": mean(loss for group in losses.values() for loss in group)}
         return values | {f"loss_{k}": mean(group) for k, group in sorted(losses.items())}

@@ -49,9 +49,13 @@ def trainer(recipe: AbstractRecipe, curves: Curves) -> lightning.Trainer:
     tracked = MLFlowLogger("bgbench-train", recipe.config, recipe.track) if recipe.track else False
     if isinstance(tracked, MLFlowLogger):
         tracked.log_hyperparams(asdict(recipe))
+    device = bgbench.data.find_device(recipe.device)
+    # Several devices are the first ones of their kind; a GPU that is named is that one.
+    chosen = [device.index or 0] if device.type == "cuda" and recipe.devices == 1 else recipe.devices
     return lightning.Trainer(
-        accelerator="auto",
-        devices=recipe.devices,
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=chosen,
+        precision="bf16-mixed" if recipe.precision == "bfloat16" else "32-true",
         strategy="ddp" if recipe.devices > 1 else "auto",
         # Every process makes its own batches, from its rank.
         use_distributed_sampler=False,

@@ -12,6 +12,8 @@ import bgbench.data
 
 Optimizer = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,12 @@ class AbstractRecipe(ABC):
     """Steps between validations."""
     accumulate: int = 1
     """Passes on each device whose gradients are added up to one step."""
+    device: str = "auto"
+    """Where to train: auto (a GPU where there is one), cpu, cuda or cuda:K (`--device`)."""
     devices: int = 1
-    """Devices to train on."""
+    """Devices to train on, of that kind."""
+    precision: Precision = "float32"
+    """bfloat16 multiplies matrices in it; weights, densities and the loss stay in float32."""
     track: str = ""
     """MLflow address for the curves; empty: none."""
     optimizer: Optimizer = "adamw"
@@ -59,9 +65,20 @@ class AbstractRecipe(ABC):
     def sizes(self) -> Collection[str]:
         """Names that `config` may have."""
 
+    @property
+    def precisions(self) -> Collection[Precision]:
+        """What `precision` may be: float32 alone, where matrix products make positions."""
+        return PRECISIONS
+
     def __post_init__(self) -> None:
         bgbench.data.refuse_unknown_word("config", self.config, self.sizes)
         bgbench.data.refuse_unknown_word("optimizer", self.optimizer, OPTIMIZERS)
+        bgbench.data.refuse_unknown_word("precision", self.precision, self.precisions)
+        bgbench.data.find_device(self.device)
+        if self.device.startswith("cuda:") and self.devices > 1:
+            raise bgbench.BgbenchError(
+                f"device={self.device} is one GPU, and devices={self.devices}; write device=cuda for several"
+            )
         for name in ("steps", "batch", "save_every", "validate_every", "accumulate", "devices"):
             if getattr(self, name) < 1:
                 raise bgbench.BgbenchError(f"{name} must be 1 or more, got {getattr(self, name)}")

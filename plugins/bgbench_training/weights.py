@@ -57,7 +57,7 @@ class LoadedNetwork(Generic[Net]):
 
 def write(path: Path, network: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a network's tensors and its metadata, each entry as JSON, to one file."""
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(state, path, {name: json.dumps(value) for name, value in metadata.items()})
 

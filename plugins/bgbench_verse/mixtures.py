@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import bgbench.data
+
 BROAD_LOGIT = -5.0
 """Added to the logit of the broad component, so that training starts with little weight on it."""
 
@@ -73,8 +75,8 @@ class WrappedNormalMixture:
         component = sample_component(self._log_weights(), generator)
         width, is_uniform = (part.gather(-1, component)[..., 0] for part in self._widths())
         centre = self.centre.gather(-1, component)[..., 0]
-        noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype)
-        uniform = 2 * math.pi * torch.rand(centre.shape, generator=generator, dtype=centre.dtype)
+        noise = bgbench.data.normal_noise(generator, centre.shape, centre)
+        uniform = 2 * math.pi * bgbench.data.uniform_noise(generator, centre.shape, centre)
         phi = torch.where(is_uniform, uniform, centre + width * noise)
         return torch.remainder(phi + math.pi, 2 * math.pi) - math.pi
 
@@ -83,7 +85,7 @@ class WrappedNormalMixture:
 
     def _widths(self) -> tuple[Tensor, Tensor]:
         """Widths, and which component is uniform, `(…, k)` each."""
-        last = torch.arange(self.width.shape[-1]) == self.width.shape[-1] - 1
+        last = torch.arange(self.width.shape[-1], device=self.width.device) == self.width.shape[-1] - 1
         broad = self.broad[..., None].expand_as(self.width)
         is_uniform = last & torch.isinf(broad)
         width = torch.where(last & ~is_uniform, broad, self.width)
@@ -124,24 +126,25 @@ class GaussianMixture:
         component = sample_component(self._log_weights(), generator)
         centre = self.centre.gather(-1, component)[..., 0]
         width = torch.exp(self._log_widths().gather(-1, component)[..., 0])
-        return centre + width * torch.randn(centre.shape, generator=generator, dtype=centre.dtype)
+        return centre + width * bgbench.data.normal_noise(generator, centre.shape, centre)
 
     def _log_weights(self) -> Tensor:
         return torch.log_softmax(lower_broad_logit(self.logit), dim=-1)
 
     def _log_widths(self) -> Tensor:
-        last = torch.arange(self.logit.shape[-1]) == self.logit.shape[-1] - 1
+        last = torch.arange(self.logit.shape[-1], device=self.logit.device) == self.logit.shape[-1] - 1
         return torch.where(last, math.log(self.broad), self.log_width)
 
 
 def lower_broad_logit(logit: Tensor) -> Tensor:
     """`logit (…, k)` with `BROAD_LOGIT` added to the last component."""
-    last = torch.arange(logit.shape[-1]) == logit.shape[-1] - 1
+    last = torch.arange(logit.shape[-1], device=logit.device) == logit.shape[-1] - 1
     return logit + torch.where(last, BROAD_LOGIT, 0.0)
 
 
 def sample_component(log_weights: Tensor, generator: torch.Generator) -> Tensor:
     """Indices `(…, 1)` of components with weights `exp(log_weights) (…, k)`."""
     edges = torch.cumsum(torch.exp(log_weights), dim=-1)
-    position = torch.rand((*edges.shape[:-1], 1), generator=generator, dtype=edges.dtype) * edges[..., -1:]
+    fraction = bgbench.data.uniform_noise(generator, (*edges.shape[:-1], 1), edges)
+    position = fraction * edges[..., -1:]
     return torch.searchsorted(edges, position).clamp_max(edges.shape[-1] - 1)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from bgbench_training.recipe import AbstractRecipe
+from bgbench_training.recipe import PRECISIONS, AbstractRecipe, Precision
 from bgbench_verse.network import VerseConfig
 
 SIZES = {
@@ -31,6 +31,10 @@ class VerseRecipe(AbstractRecipe):
     @property
     def sizes(self) -> Collection[str]:
         return SIZES
+
+    @property
+    def precisions(self) -> Collection[Precision]:
+        return PRECISIONS[:1]
 
     def network_config(self, n_names: int) -> VerseConfig:
         """Sizes of the network for a vocabulary of `n_names` atom names."""

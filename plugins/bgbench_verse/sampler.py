@@ -19,6 +19,7 @@ from torch import Tensor
 
 import bgbench
 import bgbench.data
+from bgbench_training.devices import move_network, moved
 from bgbench_training.rotations import rotation_matrices
 from bgbench_training.weights import make_card
 from bgbench_verse.density import log_density, rotation_volume, to_uniform
@@ -28,6 +29,7 @@ from bgbench_verse.sampling import sample_conformers
 from bgbench_verse.tuning import fine_tune
 from bgbench_verse.weights import TrainedVerse, save
 
+CPU = torch.device("cpu")
 CENTRE_WIDTH = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
@@ -72,14 +74,14 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
         started = time.perf_counter()
-        peptide = self._peptide(task.system)
+        peptide = self._on_device(task)
         molecules, zmatrix = peptide.molecules, peptide.molecules.zmatrix
         with torch.no_grad():
             x, log_q = sample_conformers(self.net, molecules, n_samples, task.generator)
-        x = exchange_partners(x, zmatrix, torch.rand(x.shape[:2], generator=task.generator) < 0.5)
+        x = exchange_partners(x, zmatrix, task.uniform(*x.shape[:2]) < 0.5)
         x = x - x.mean(1, keepdim=True)
-        centre = CENTRE_WIDTH * torch.randn(n_samples, 1, 3, generator=task.generator)
-        x = x @ uniform_rotations(n_samples, task.generator) + centre
+        centre = CENTRE_WIDTH * task.normal(n_samples, 1, 3)
+        x = x @ rotation_matrices(task.normal(n_samples, 4)) + centre
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
         if task.conventions.handedness == "fold":
             started = time.perf_counter()
@@ -91,7 +93,7 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
     def log_prob(self, task: bgbench.Task, x: Tensor) -> Tensor:
         started = time.perf_counter()
-        peptide = self._peptide(task.system)
+        peptide = self._on_device(task)
         x = x.to(next(self.net.parameters()))
         log_q = log_density(self.net, peptide.to_network(x), peptide.molecules)
         if task.conventions.handedness == "fold":
@@ -101,7 +103,8 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         return self._log_q(task, x[:, peptide.order], log_q, peptide.molecules)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
-        peptide = self._peptide(task.system)
+        peptide = self._on_device(task)
+        x = x.to(task.device)
         numbers, log_det = to_uniform(self.net, peptide.to_network(x), peptide.molecules)
         centre = torch.distributions.Normal(0.0, CENTRE_WIDTH)
         c = x.mean(1)
@@ -109,8 +112,10 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 
     def finetuned(self, task: bgbench.Task, x: Tensor, tuning: bgbench.Tuning) -> "VerseSampler":
         started = time.perf_counter()
-        peptide = self._peptide(task.system)
-        net = fine_tune(self.net, peptide.molecules, peptide.to_network(x), tuning, task.generator)
+        peptide = self._on_device(task)
+        net = fine_tune(
+            self.net, peptide.molecules, peptide.to_network(x.to(task.device)), tuning, task.generator
+        )
         task.oracle.count("gradient", tuning.steps * tuning.batch, time.perf_counter() - started)
         return VerseSampler(replace(self.trained, net=net, sha256=""))
 
@@ -126,15 +131,18 @@ class VerseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         norm = 3 * math.log(CENTRE_WIDTH * math.sqrt(2 * math.pi))
         return log_q - 0.5 * (c / CENTRE_WIDTH).square().sum(-1) - norm
 
-    def _peptide(self, system: bgbench.System) -> _Peptide:
-        return self._peptides(system.atoms, system.bonds)
+    def _on_device(self, task: bgbench.Task) -> _Peptide:
+        """The peptide on the task's device, where the weights are from now on."""
+        move_network(self.net, task.device)
+        return self._peptide(task.system, task.device)
 
-    def _build_peptide(self, atoms: tuple[bgbench.Atom, ...], bonds: tuple[tuple[int, int], ...]) -> _Peptide:
+    def _peptide(self, system: bgbench.System, device: torch.device = CPU) -> _Peptide:
+        return self._peptides(system.atoms, system.bonds, device)
+
+    def _build_peptide(
+        self, atoms: tuple[bgbench.Atom, ...], bonds: tuple[tuple[int, int], ...], device: torch.device
+    ) -> _Peptide:
         molecule = build_molecule(atoms, bonds, self.trained.vocabulary, self.trained.table)
         zmatrix = molecule.zmatrix
-        return _Peptide(batch_molecules([molecule]), zmatrix.order, zmatrix.step_of_atom)
-
-
-def uniform_rotations(n: int, generator: torch.Generator) -> Tensor:
-    """Uniform rotations `(n, 3, 3)`, from normally distributed quaternions."""
-    return rotation_matrices(torch.randn(n, 4, generator=generator))
+        peptide = _Peptide(batch_molecules([molecule]), zmatrix.order, zmatrix.step_of_atom)
+        return moved(peptide, device)

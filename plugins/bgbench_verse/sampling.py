@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import bgbench.data
 from bgbench_verse.density import (
     SHORTEST_ARC,
     angle_bounds,
@@ -125,7 +126,7 @@ def _sample_dihedral(
     if arc is None:
         return phi, dihedral.log_prob(phi)
     mass = dihedral.arc_mass(arc.middle, arc.half_length)
-    fraction = 2 * torch.rand(phi.shape, generator=generator, dtype=phi.dtype) - 1
+    fraction = 2 * bgbench.data.uniform_noise(generator, phi.shape, phi) - 1
     uniform = torch.remainder(arc.middle + arc.half_length * fraction + math.pi, 2 * math.pi) - math.pi
     phi = torch.where(mass < LEAST_MASS, uniform, phi)
     while bool((rejected := arc.excludes(phi) & (mass >= LEAST_MASS)).any()):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_training.curves import CheckpointKeys, Curves
+from bgbench_training.devices import moved
 from bgbench_training.loop import TrainingData, fit_and_save, seeded
 from bgbench_training.module import AbstractTraining, Schedule
 from bgbench_verse.batches import PeptideBatches
@@ -41,7 +42,7 @@ class LikelihoodTraining(AbstractTraining[Verse]):
         self.data, self.energies = data, recipe.energies
 
     def loss(self, number: int) -> Tensor:
-        batch = self.data.batch(number, self.recipe.part, self.global_rank)
+        batch = moved(self.data.batch(number, self.recipe.part, self.global_rank), self.device)
         mask = batch.molecules.mask
         log_q = log_density(self.network, batch.x, batch.molecules).unflatten(0, (len(mask), -1))
         degrees = 3 * mask.sum(1, keepdim=True) - 6

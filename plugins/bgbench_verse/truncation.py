@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import bgbench.data
 from bgbench_verse.mixtures import GaussianMixture
 
 LEAST_MASS = 0.01
@@ -57,7 +58,7 @@ class TruncatedMixture:
         is_uniform = self.mixture.cdf(high) - self.mixture.cdf(low) < LEAST_MASS
         value = self.mixture.sample(generator)
         if bool(is_uniform.any()):
-            fraction = torch.rand(value.shape, generator=generator, dtype=value.dtype)
+            fraction = bgbench.data.uniform_noise(generator, value.shape, value)
             value = torch.where(is_uniform, low + (high - low) * fraction, value)
         while bool((rejected := ~is_uniform & ((value < low) | (value > high))).any()):
             value = torch.where(rejected, self.mixture.sample(generator), value)

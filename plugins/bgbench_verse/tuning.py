@@ -40,7 +40,8 @@ def fine_tune(
     frames = x.to(next(teacher.parameters()))
     degrees = 3 * frames.shape[1] - 6
     for _ in range(tuning.steps):
-        batch = frames[torch.randint(len(frames), (tuning.batch,), generator=generator)]
+        rows = torch.randint(len(frames), (tuning.batch,), generator=generator)
+        batch = frames[rows.to(frames.device)]
         z, log_q = to_uniform(student, batch, molecules)
         with torch.no_grad():
             z_teacher, _ = to_uniform(teacher, batch, molecules)

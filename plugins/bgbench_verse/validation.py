@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import bgbench
+from bgbench_training.devices import device_of, moved
 from bgbench_training.files import validation_files
 from bgbench_training.values import ess_fraction, mean
 from bgbench_verse.batches import PeptideBatches
@@ -66,7 +67,8 @@ class LikelihoodValidation:
         with torch.no_grad():
             losses: dict[int, list[float]] = {}
             for peptide in self._peptides:
-                log_q = log_density(net, peptide.x, batch_molecules([peptide.molecule]))
+                x, molecules = moved((peptide.x, batch_molecules([peptide.molecule])), device_of(net))
+                log_q = log_density(net, x, molecules)
                 loss = -float(log_q.mean()) / (3 * peptide.x.shape[1] - 6)
                 losses.setdefault(len(peptide.name), []).append(loss)
             values = {f"nll_{length}": mean(nll) for length, nll in losses.items()}
@@ -83,6 +85,8 @@ class LikelihoodValidation:
 def _sample_log_weights(net: Verse, peptide: _ValidationPeptide) -> Tensor:
     """log w `(N_SAMPLES,)` of samples of the network, up to a constant."""
     system, generator = bgbench.peptide(peptide.name), torch.Generator().manual_seed(0)
-    x, log_q = sample_conformers(net, batch_molecules([peptide.molecule]), N_SAMPLES, generator)
-    u = bgbench.energy(system, "batched").energy(x[:, peptide.molecule.zmatrix.step_of_atom].double())
+    molecules = moved(batch_molecules([peptide.molecule]), device_of(net))
+    x, log_q = sample_conformers(net, molecules, N_SAMPLES, generator)
+    step_of_atom = peptide.molecule.zmatrix.step_of_atom.to(x.device)
+    u = bgbench.energy(system, "batched").energy(x[:, step_of_atom].double())
     return -u - log_q.double()

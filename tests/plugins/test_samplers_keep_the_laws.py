@@ -35,6 +35,8 @@ class TestPrior(DensitySamplerLaws):
 
 
 class TestReference(SamplerLaws):
+    device_peptide = "AA"
+
     @pytest.fixture
     def sampler(self, own_references):
         return ReferenceDraws()

@@ -37,6 +37,22 @@ class TestTBG(DensitySamplerLaws):
     def sampler(self):
         return TBGSampler(random_field())
 
+    @pytest.fixture
+    def coarse(self, monkeypatch):
+        """A sampler of few operations: every one of them costs time on a device that is not there."""
+        monkeypatch.setattr("bgbench_tbg.quadrature.INITIAL_PANELS", ((0.0, 1.0, KRONROD_7),))
+        return TBGSampler(random_field(), Solver(steps=1))
+
+    def test_computes_on_any_device(self, coarse):
+        super().test_computes_on_any_device(coarse)
+
+    def test_density_is_the_same_on_any_device(self, coarse):
+        super().test_density_is_the_same_on_any_device(coarse)
+
+    def test_adaptive_paths_and_estimated_divergences_are_the_same_on_any_device(self, monkeypatch):
+        monkeypatch.setattr("bgbench_tbg.quadrature.INITIAL_PANELS", ((0.0, 1.0, KRONROD_7),))
+        super().test_computes_on_any_device(TBGSampler(random_field(), Solver(1e-3), "hutchinson"))
+
 
 def particles(n, field):
     """n particles that differ by their one-hot type alone."""

@@ -353,7 +353,7 @@ def test_slurm_options_reach_the_job(tmp_path):
 
 
 def test_every_library_of_a_worker_has_its_threads_and_its_device():
-    variables = environment(Limits(threads=3, device="1"))
+    variables = environment(Limits(threads=3, visible_devices="1"))
     assert int(variables["MALLOC_TRIM_THRESHOLD_"]) >= 2**30
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):
         assert variables[f"{name}_NUM_THREADS"] == "3"
@@ -369,7 +369,8 @@ def test_devices_are_dealt_out_one_a_worker_and_recorded(make_folder):
     hosts = [record.provenance["host"] for record in records]
     assert {host["visible_devices"] for host in hosts} == {"0", "5"}
     assert {host["torch_threads"] for host in hosts} == {2}
-    assert {host["device"] for host in hosts} == {"cpu"}
+    devices = [record.provenance["device"] for record in records]
+    assert devices == [{"device": "cpu", "task_device": "cpu", "precision": "float32"}] * 6
 
 
 @pytest.mark.parametrize(
@@ -384,8 +385,47 @@ def test_by_default_there_is_a_worker_for_every_device(named, expected, monkeypa
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     monkeypatch.setattr("bgbench.runs.clusters.local", lambda n_workers: n_workers)
     monkeypatch.setattr("bgbench.runs.dask.OnDask", lambda *words: words)
+    monkeypatch.setattr("bgbench.runs.placement.cores", lambda: 8)
     workers, limits, devices = executor_for(RunRequest(sampler="good"))
-    assert (workers, limits.threads, devices) == (len(expected), 1, expected)
+    assert (workers, limits.threads, limits.device, devices) == (
+        len(expected),
+        8 // len(expected),
+        "cuda",
+        expected,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "workers", "threads", "expected", "in_process"),
+    [
+        ("auto", 3, 5, ("cuda", ("0", "1", "2")), "cuda:0"),
+        ("cuda", 3, 5, ("cuda", ("0", "1", "2")), "cuda:0"),
+        ("cuda:1", 1, 16, ("cuda", ("1",)), "cuda:1"),
+        ("cpu", 4, 1, ("cpu", ("",)), "cpu"),
+    ],
+)
+def test_a_device_says_who_sees_which_gpu(word, workers, threads, expected, in_process, monkeypatch):
+    """With `cpu` workers see no GPU, so that nothing can be computed there unnoticed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("bgbench.runs.clusters.local", lambda n_workers: n_workers)
+    monkeypatch.setattr("bgbench.runs.dask.OnDask", lambda *words: words)
+    monkeypatch.setattr("bgbench.runs.placement.cores", lambda: 16)
+    started, limits, visible = executor_for(RunRequest(sampler="good", device=word))
+    assert (started, limits.threads) == (workers, threads)
+    assert (limits.device, visible) == expected
+    assert str(executor_for(RunRequest(sampler="good", device=word, workers=0))._device) == in_process
+    if word == "cpu":
+        assert environment(Limits(visible_devices=visible[0]))["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_workers_elsewhere_look_for_the_device_on_their_own_machine(make_folder):
+    folder = make_folder("gpu", ["good"])
+    with pytest.raises(
+        BgbenchError, match=r"device=cuda: PyTorch .* finds no GPU on this machine; choose cpu"
+    ):
+        run_all(OnDask(local(1), Limits(device="cuda")), folder)
 
 
 @pytest.mark.parametrize(
