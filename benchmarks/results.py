@@ -15,6 +15,7 @@ import numpy as np
 
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import CURVES, HEADLINE, RANKED
+from bgbench.reports.comparability import comparability_of
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
 from bgbench.reports.headings import value_of
@@ -92,6 +93,9 @@ def comparison_table(runs: list[RunFolder]) -> str:
             rank = f", rank {item.rank(name)}" if name in item.ranks else ""
             cells.append(with_interval(item.intervals[name]) + rank)
         lines.append(row(name, *cells))
+    # Runs that share a table share their references.
+    for sentence in comparability_of(runs[0]).superseded:
+        lines += ["", f"These runs were judged by earlier references: {sentence}."]
     return "\n".join(lines)
 
 

@@ -82,6 +82,7 @@ def as_dict(table: Table) -> dict[str, Any]:
         "protocol": table.key.protocol,
         "budget": table.key.budget,
         "density_verified": table.key.exact,
+        "references_superseded": list(table.key.terms.superseded),
         "floors": table.floors,
         "entries": [
             {

@@ -113,9 +113,9 @@ class Table:
 
 
 def tables_of(entries: Sequence[EntryFiles]) -> list[Table]:
-    """The tables, those with most entries first."""
+    """The tables, those with most entries first; of several of one kind, that of today's references."""
     groups: dict[Key, list[EntryFiles]] = {}
-    for files in entries:
+    for files in sorted(entries, key=lambda files: bool(files.comparability.superseded)):
         groups.setdefault(_key_of(files, groups), []).append(files)
     tables = [_table(key, group) for key, group in groups.items()]
     return sorted(
