@@ -48,3 +48,13 @@ def means_something(name: str, estimator: str) -> bool:
 def value_of(record: Record, name: str) -> float | None:
     """A record's metric as tables show it; None where it has none, or where it says nothing."""
     return record.metrics.get(name) if means_something(name, record.cell.estimator) else None
+
+
+def is_control(sampler: str) -> bool:
+    """Whether a sampler is a control, which is never ranked; one that is not installed counts as none.
+
+    >>> is_control("reference"), is_control("verse")
+    (True, False)
+    """
+    samplers = plugins().samplers
+    return sampler in samplers and samplers[sampler].control
