@@ -17,7 +17,7 @@ from bgbench.leaderboard.entries import EntryFiles, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.reports.comparability import Comparability
 from bgbench.reports.curves import Point
-from bgbench.reports.headings import means_something
+from bgbench.reports.headings import Trust, means_something
 from bgbench.reports.statistics import Interval, RankRange, interval, rank_intervals
 
 WORST = ("seen", "unknown", "similar", "unseen")
@@ -90,6 +90,7 @@ class TableRow:
     costs: Costs
     points: tuple[Point, ...]
     back: PaidBack | None
+    trust: Trust
     leakage: str
     missing: list[tuple[str, str]]
 
@@ -193,6 +194,7 @@ def _row(
         costs=costs,
         points=points,
         back=paid_back(costs.training_hours, points, untrained, ORDER),
+        trust=Trust.of(files.records),
         leakage=next((stamp for stamp in WORST if stamp in stamps), "unknown"),
         missing=files.missing,
     )

@@ -17,6 +17,7 @@ from bgbench.reports.axes import set_scale
 from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.headings import is_control, means_something, unit_of
 from bgbench.reports.statistics import (
+    FEWEST_SYSTEMS,
     FEWEST_VALUES,
     Interval,
     RankRange,
@@ -102,8 +103,8 @@ class Comparison:
             sentences.append(f"{', '.join(self.controls)}: a control, never ranked")
         if self.too_few:
             sentences.append(
-                f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_VALUES} values "
-                "(systems × seeds) or more"
+                f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_SYSTEMS} systems and "
+                f"{FEWEST_VALUES} values (systems × seeds) or more"
             )
         if meaningless := [name for name in self.names if name not in self.intervals]:
             sentences.append(
