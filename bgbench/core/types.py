@@ -473,13 +473,14 @@ class Reference:
         return str(self.certificate["grade"])
 
     def halves(self, split: int = 0) -> tuple["Reference", "Reference"]:
-        """Two references of half of the replicas each; neither has a hash.
-
-        With one replica, they are its first and its second half; later splits cut it in 4, 6 … runs and take
-        every other one.
+        """Two references of half of the replicas each.
 
         Args:
             split: which way to halve the replicas, from 0.
+
+        Returns:
+            The halves, without a hash. With one replica, they are its first and its second half; later splits
+            cut it in 4, 6 … runs and take every other one.
 
         >>> x, u, replica = torch.zeros(4, 23, 3), torch.zeros(4), torch.tensor([0, 1, 2, 3])
         >>> one, other = Reference("AA", x, u, replica, {"grade": "gold"}).halves()

@@ -127,8 +127,14 @@ class SoluteScaled:
         self._ladder = SoluteScaling.start(system, p, walkers, np.asarray(scales), torsion_moves, seed)
 
     def evaluations(self, steps: int) -> int:
-        """Energies of a round of `steps`: of every walker its steps, its torsion moves, one before and one
-        after them, and one for the exchange."""
+        """Count the energy evaluations of a round.
+
+        Args:
+            steps: of every walker.
+
+        Returns:
+            Of all walkers, the steps, the torsion moves, one before and one after them, one for the exchange.
+        """
         moves = self._ladder.moves_per_round if len(self._ladder.moves.axes) else 0
         return len(self._ladder.scales) * (steps + moves + EVALUATIONS_AROUND_MOVES)
 
