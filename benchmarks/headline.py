@@ -44,6 +44,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, str]]] = {
     "prose": ("prose", {}),
     "md": ("md", {}),
     "remd": ("remd", {}),
+    "softened": ("softened", {}),
     "reference": ("reference", {}),
     "mode-deleted": ("reference", {"variant": "mode-deleted"}),
     "tbg": ("tbg", {}),

@@ -15,9 +15,10 @@ import numpy as np
 
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import CURVES, HEADLINE, RANKED
+from bgbench.reports.comparability import comparability_of
 from bgbench.reports.compare import compare, labels
 from bgbench.reports.curves import curve, draw_curves
-from bgbench.reports.headings import value_of
+from bgbench.reports.headings import Trust, effective_points, forward_ess, value_of
 from bgbench.reports.statistics import Interval
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.stores import SUFFIX
@@ -57,13 +58,19 @@ def keep_run(source: Path, folder: Path = KEPT) -> None:
 
 def systems_table(runs: list[RunFolder]) -> str:
     """Every system of every run: means over seeds, floors in brackets."""
-    lines = [row("sampler", "system", "grade", *HEADS), "|" + "---|" * (len(HEADS) + 3)]
+    heads = ("sampler", "system", "grade", *HEADS, "k̂ ↓", "n_eff ↑", "forward ess ↑")
+    lines = [row(*heads), "|" + "---|" * len(heads)]
     for name, run in zip(labels(runs), runs, strict=True):
         all_records = run.records()
         for system in dict.fromkeys(cell.system for cell in run.plan.cells):
             records = [record for record in all_records if record.cell.system == system]
             values = [
                 mean_text([value_of(r, m) for r in records], records[0].floors.get(m)) for m in HEADLINE
+            ]
+            values += [
+                mean_text([value_of(r, "pareto_k") for r in records], None),
+                mean_text([effective_points(r) for r in records], None),
+                mean_text([forward_ess(r) for r in records], None),
             ]
             lines.append(row(name, system, str(records[0].reference.get("grade", "–")), *values))
     return "\n".join(lines)
@@ -79,19 +86,29 @@ def mean_text(values: list[float | None], floor: float | None) -> str:
 
 
 def comparison_table(runs: list[RunFolder]) -> str:
-    """Means over systems with 95 % intervals and rank ranges; ESS, unranked, of those that have weights.
+    """Means over systems with 95 % intervals for new systems and rank ranges, ESS unranked; then the fraction
+    of cells with a heavy tail of weights, and medians over cells of effective points and forward ESS.
 
     Where the protocol cuts weights, it is the ESS of the cut weights, as others print it by that protocol.
     """
     name_of_ess = "ess_after_cut" if get_protocol(runs[0].plan.protocol).cut != "none" else "ess"
     comparisons, weights = [compare(runs, metric) for metric in RANKED], compare(runs, name_of_ess)
-    lines = [row("sampler", name_of_ess, *RANKED), "|" + "---|" * (len(RANKED) + 2)]
-    for name in labels(runs):
+    heads = ("sampler", name_of_ess, *RANKED, "k̂ > .7", "n_eff", "forward ess")
+    lines = [row(*heads), "|" + "---|" * len(heads)]
+    for name, run in zip(labels(runs), runs, strict=True):
         cells = [with_interval(weights.intervals[name]) if name in weights.intervals else "–"]
         for item in comparisons:
             rank = f", rank {item.rank(name)}" if name in item.ranks else ""
             cells.append(with_interval(item.intervals[name]) + rank)
+        trust = Trust.of(run.records())
+        cells += [
+            "–" if value is None else form.format(value)
+            for value, form in ((trust.heavy, "{:.0%}"), (trust.points, "{:,.0f}"), (trust.forward, "{:.2g}"))
+        ]
         lines.append(row(name, *cells))
+    # Runs that share a table share their references.
+    for sentence in comparability_of(runs[0]).superseded:
+        lines += ["", f"These runs were judged by earlier references: {sentence}."]
     return "\n".join(lines)
 
 

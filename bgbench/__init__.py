@@ -48,8 +48,7 @@ if TYPE_CHECKING:
         Tuning,
     )
     from bgbench.core.units import kt
-    from bgbench.dynamics.tempered import Tempered
-    from bgbench.dynamics.tempering import ladder
+    from bgbench.dynamics.tempered import SoluteScaled, Tempered
     from bgbench.energies.minimise import minimise
     from bgbench.energies.openmm import openmm_system
     from bgbench.estimators.weights import ess
@@ -82,6 +81,7 @@ __all__ = [
     "Proposal",
     "Reference",
     "SamplerPlugin",
+    "SoluteScaled",
     "System",
     "SystemPlugin",
     "Task",
@@ -98,7 +98,6 @@ __all__ = [
     "find_reference",
     "hookimpl",
     "kt",
-    "ladder",
     "minimise",
     "openmm_system",
     "parse_options",
@@ -130,6 +129,7 @@ _HOMES = {
     "Proposal": "core.types.Proposal",
     "Reference": "core.types.Reference",
     "SamplerPlugin": "core.hookspecs.SamplerPlugin",
+    "SoluteScaled": "dynamics.tempered.SoluteScaled",
     "System": "core.types.System",
     "SystemPlugin": "core.hookspecs.SystemPlugin",
     "Task": "core.abstract.Task",
@@ -145,7 +145,6 @@ _HOMES = {
     "find_reference": "references.providers.find_reference",
     "hookimpl": "core.hookspecs.hookimpl",
     "kt": "core.units.kt",
-    "ladder": "dynamics.tempering.ladder",
     "minimise": "energies.minimise.minimise",
     "openmm_system": "energies.openmm.openmm_system",
     "parse_options": "core.options.parse_options",

@@ -80,6 +80,8 @@ class SamplerPlugin:
         estimator: name of the estimator that runs use if they name none.
         citation: what to cite.
         control: True for a yardstick that is shown beside samplers but never ranked among them.
+        draws_from_reference: True for a control whose frames are of the first of `Reference.halves()`: it is
+            judged by the second, and so sits where exact draws do.
         options: the dataclass that `build` reads its words into (`bgbench.parse_options`), so that
             `bgbench options NAME` can list them.
         train: trains from the words of `bgbench train NAME --set …` and returns the weights file.
@@ -87,7 +89,7 @@ class SamplerPlugin:
             the second (`bgbench weights import`).
 
     Raises:
-        BgbenchError: if `estimator` is not a name.
+        BgbenchError: if `estimator` is not a name, or a sampler draws from the reference and is no control.
 
     >>> import bgbench
     >>> from bgbench.testing import Wide
@@ -102,6 +104,7 @@ class SamplerPlugin:
     estimator: str = "none"
     citation: str = ""
     control: bool = False
+    draws_from_reference: bool = False
     options: type | None = None
     train: Callable[[Mapping[str, str]], Path] | None = None
     import_weights: Callable[[Path, Path], Path] | None = None
@@ -111,6 +114,10 @@ class SamplerPlugin:
             raise BgbenchError(
                 f"sampler '{self.name}': estimator must be the name of an estimator, got {self.estimator!r}; "
                 "a card is no longer registered, it is the attribute `card` of the sampler"
+            )
+        if self.draws_from_reference and not self.control:
+            raise BgbenchError(
+                f"sampler '{self.name}': what draws from the reference is a control; set control=True"
             )
 
 

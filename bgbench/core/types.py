@@ -472,6 +472,35 @@ class Reference:
         """`gold`, `silver` or `bronze`."""
         return str(self.certificate["grade"])
 
+    def halves(self, split: int = 0) -> tuple["Reference", "Reference"]:
+        """Two references of half of the replicas each.
+
+        Args:
+            split: which way to halve the replicas, from 0.
+
+        Returns:
+            The halves, without a hash. With one replica, they are its first and its second half; later splits
+            cut it in 4, 6 … runs and take every other one.
+
+        >>> x, u, replica = torch.zeros(4, 23, 3), torch.zeros(4), torch.tensor([0, 1, 2, 3])
+        >>> one, other = Reference("AA", x, u, replica, {"grade": "gold"}).halves()
+        >>> one.replica.tolist(), other.replica.tolist()
+        ([0, 1], [2, 3])
+        """
+        names = torch.unique(self.replica)
+        if len(names) < 2:
+            runs = 2 * (split + 1)
+            first = torch.arange(self.n_samples) * runs // self.n_samples % 2 == 0
+        else:
+            if split:
+                names = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(split))]
+            first = torch.isin(self.replica, names[: len(names) // 2])
+        one, other = (
+            replace(self, x=self.x[half], u=self.u[half], replica=self.replica[half], sha256="")
+            for half in (first, ~first)
+        )
+        return one, other
+
 
 @dataclass(frozen=True)
 class Suite:

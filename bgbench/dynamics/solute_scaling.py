@@ -202,25 +202,34 @@ class SoluteScaling:
         """Positions of the walkers under the unscaled energy, `(replicas, atoms, 3)` nm."""
         return self.walkers.x[: self.replicas]
 
-    def round(self, integrator: Integrator, steps: int, threads: int) -> None:
+    def round(self, integrator: Integrator, steps: int, threads: int) -> np.ndarray:
         """`steps` of dynamics, the torsion moves of every walker, then one exchange between neighbours.
 
         Between steps the integrator's velocities lag half a kick behind the positions. Moves and exchanges
         leave the target density unchanged only for velocities that do not depend on the positions, so the
         velocities are brought level with the positions first; otherwise the walkers would heat up.
+
+        Returns:
+            Energies `(walkers,)` in kJ/mol after the exchange, each of its rung, without the torsions'
+            constant.
         """
-        b = np.empty(len(self.walkers.x))
+        b, u = np.empty(len(self.walkers.x)), np.empty(len(self.walkers.x))
 
         def run_rung(k: int) -> None:
             mine = self._rung(k)
             integrator.advance(mine, steps, self.packed[k], 1)
-            u = self._kick(integrator, mine, k, 0.5)
-            self._try_moves(mine, u, k)
+            self._try_moves(mine, self._kick(integrator, mine, k, 0.5), k)
             energy_sweep(mine.x, b[k * self.replicas : (k + 1) * self.replicas], self.scaled_part)
 
         each(run_rung, len(self.scales), threads)
         self.exchange(b)
-        each(lambda k: self._kick(integrator, self._rung(k), k, -0.5), len(self.scales), threads)
+
+        def kick_back(k: int) -> None:
+            rows = slice(k * self.replicas, (k + 1) * self.replicas)
+            u[rows] = self._kick(integrator, self._rung(k), k, -0.5)
+
+        each(kick_back, len(self.scales), threads)
+        return u
 
     def _rung(self, k: int) -> Walkers:
         """Views of the walkers of rung k."""

@@ -17,6 +17,13 @@ SHORTEST_TAIL = 5
 """Fewest weights that a tail is fitted to."""
 
 
+HEAVIEST_TAIL = 0.7
+"""k̂ above which averages converge too slowly for their errors to mean anything (Vehtari et al.)."""
+
+FEWEST_EFFECTIVE = 100
+"""Effective points below which an error by the delta method is too small too often."""
+
+
 @dataclass(frozen=True)
 class Tail:
     """The `size` largest weights: they exceed `threshold` as a generalised Pareto of `shape` and `scale`.
@@ -50,6 +57,21 @@ def fit_tail(log_w: Tensor) -> Tail | None:
     if excess[-1] <= 0:
         return None
     return Tail(size, threshold, *_generalised_pareto(excess))
+
+
+def errors_known(log_w: Tensor) -> bool:
+    """Whether standard errors of averages by the independent weights `log_w (n,)` mean anything.
+
+    They do not where the tail is heavier than `HEAVIEST_TAIL`, or with fewer than `FEWEST_EFFECTIVE`
+    effective points: few draws from a density that is too narrow look even, and miss what it misses.
+
+    >>> errors_known(torch.zeros(100)), errors_known(torch.zeros(99))
+    (True, False)
+    """
+    tail, log_w = fit_tail(log_w), log_w.double()
+    log_points = float(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))
+    enough = log_points >= math.log(FEWEST_EFFECTIVE) - 1e-9
+    return enough and (tail is None or tail.shape <= HEAVIEST_TAIL)
 
 
 def smooth_tail(log_w: Tensor) -> Tensor:

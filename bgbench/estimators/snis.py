@@ -1,5 +1,6 @@
 """`snis`: self-normalised importance sampling, log w = −u − log q."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from bgbench.estimators.densities import (
     require_density,
 )
 from bgbench.estimators.handedness import HandednessOption, apply_chirality_rule
+from bgbench.estimators.pareto import errors_known
 from bgbench.estimators.weights import Cut, cut_weights, ess, log_z
 
 
@@ -99,14 +101,15 @@ class SNIS(AbstractEstimator):
 
 
 def summarize(ensemble: Ensemble, control: Tensor | None) -> dict[str, Any]:
-    """log Z, ESS and mean energy of an ensemble of independent weighted points, for the record."""
+    """log Z, ESS and mean energy of an ensemble of independent weighted points, for the record.
+
+    Errors are infinite where the weights do not allow any (`errors_known`).
+    """
     value, error = log_z(ensemble.log_w)
-    return {
-        "log_z": value,
-        "log_z_error": error,
-        "ess": ess(ensemble.log_w),
-        "mean_energy": mean_energy(ensemble.u, ensemble.weights, control=control),
-    }
+    energy = mean_energy(ensemble.u, ensemble.weights, control=control)
+    if not errors_known(ensemble.log_w):
+        error, energy = math.inf, {"value": energy["value"], "error": math.inf}
+    return {"log_z": value, "log_z_error": error, "ess": ess(ensemble.log_w), "mean_energy": energy}
 
 
 def ess_curve(log_w: Tensor) -> dict[str, float]:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bgbench.core.abstract import AbstractEnergy
-from bgbench.core.plugins import energy
+from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Reference, Suite, System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.evaluation.cell import Cell
@@ -26,9 +27,9 @@ class Bench:
     Attributes:
         cell: what determines the result.
         system: what is sampled.
-        reference: the truth.
+        reference: the truth; for a control that draws from it, the half that it does not draw from.
         protocol: the rules.
-        floors: noise floors and controls of the reference that have been measured before.
+        floors: noise floors and controls of the whole reference that have been measured before.
         energy: the target, not metered: for checks, never for samplers.
         oracle: the same energy behind the cell's budget.
         suite: where the system comes from.
@@ -43,9 +44,17 @@ class Bench:
     oracle: MeteredEnergy
     suite: Suite
 
+    @property
+    def judged_by_half(self) -> bool:
+        """Whether the reference is one half of the frames that there are."""
+        return self.reference.n_samples < self.floors.reference.n_samples
+
 
 def open_bench(
-    cell: Cell, folder: Path | None = None, measured: Mapping[FloorKey, Scores] | None = None
+    cell: Cell,
+    folder: Path | None = None,
+    measured: Mapping[FloorKey, Scores] | None = None,
+    judged_by: Mapping[str, Any] | None = None,
 ) -> Bench:
     """Look up everything that a cell is judged on.
 
@@ -54,6 +63,8 @@ def open_bench(
         folder: its run folder, whose copies of suite and protocol are used.
         measured: floors and controls that are known already, of any reference; the others are measured when
             the cell is judged.
+        judged_by: what the record of a finished cell says of its reference. Controls that draw from the
+            reference were judged by the whole of it before 28 November 2026.
 
     Raises:
         BgbenchError: for anything unknown or not at hand, saying how to get it.
@@ -63,16 +74,27 @@ def open_bench(
     reference = find_reference(system, suite.id)
     target = energy(system, cell.energy)
     protocol = get_protocol(cell.protocol, folder)
+    half = draws_from_reference(cell.sampler) and (judged_by is None or "half" in judged_by)
     return Bench(
         cell=cell,
         system=system,
-        reference=reference,
+        reference=replace(reference.halves()[1], sha256=reference.sha256) if half else reference,
         protocol=protocol,
         floors=Floors(protocol, system, reference).recall(measured or {}),
         energy=target,
         oracle=MeteredEnergy(target, cell.budget),
         suite=suite,
     )
+
+
+def draws_from_reference(sampler: str) -> bool:
+    """Whether a sampler is a control that draws from the reference; one that is not installed is none.
+
+    >>> draws_from_reference("reference"), draws_from_reference("md")
+    (True, False)
+    """
+    samplers = plugins().samplers
+    return sampler in samplers and samplers[sampler].draws_from_reference
 
 
 def generator(cell: Cell, purpose: str = "sample") -> torch.Generator:

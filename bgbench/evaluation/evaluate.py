@@ -12,7 +12,7 @@ from bgbench.core.counting import count_evaluations
 from bgbench.core.devices import CPU
 from bgbench.core.errors import BudgetExhausted
 from bgbench.core.plugins import build_estimator, build_sampler
-from bgbench.core.types import Card, Reference
+from bgbench.core.types import Card
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.checks import (
@@ -119,8 +119,9 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     )
 
 
-def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]:
+def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
     """The record's fields that say what was judged against what."""
+    reference = bench.reference
     return {
         "reference": {
             "system": reference.system,
@@ -129,6 +130,7 @@ def stamps(cell: Cell, outcome: Outcome, reference: Reference) -> dict[str, Any]
             "frames": reference.n_samples,
             "temperature": cell.temperature,
             **{name: value for name, value in reference.certificate.items() if name == "reweighted"},
+            **({"half": "second"} if bench.judged_by_half else {}),
         },
         "card": asdict(outcome.card),
         "leakage": leakage(outcome.card, cell.system),

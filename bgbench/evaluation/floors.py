@@ -7,13 +7,12 @@ belong to the reference and not to the sampler, and cost several times what judg
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
-from torch import Tensor
 
 from bgbench.core.abstract import Estimate, MetricCase
 from bgbench.core.plugins import plugins
@@ -97,16 +96,17 @@ class Floors:
 
     def judgement_keys(self, n: int, n_eff: float) -> list[FloorKey]:
         """The keys of everything that a judgement at `n` frames with `n_eff` effective ones needs."""
-        return [*self.split_keys(n), self.effective_key(n, n_eff), self.control_key(n)]
+        return [*self.split_keys(n), *self.effective_keys(n, n_eff), self.control_key(n)]
 
     def split_keys(self, n: int) -> list[FloorKey]:
         """The keys of the floors at `n` frames, or half of the reference's if it has fewer than 2 n."""
         return [self._split_key(split, n) for split in range(SPLITS)]
 
-    def effective_key(self, n: int, n_eff: float) -> FloorKey:
-        """The key of the floor of `n_eff` exact draws among `n` frames, `FEWEST_EFFECTIVE` at least."""
-        key = self._split_key(0, n)
-        return replace(key, effective_frames=min(round_down(max(n_eff, FEWEST_EFFECTIVE)), key.frames))
+    def effective_keys(self, n: int, n_eff: float) -> list[FloorKey]:
+        """The keys of the floors of `n_eff` exact draws among `n` frames, `FEWEST_EFFECTIVE` at least."""
+        points = round_down(max(n_eff, FEWEST_EFFECTIVE))
+        keys = self.split_keys(n)[: self.protocol.effective_splits]
+        return [replace(key, effective_frames=min(points, key.frames)) for key in keys]
 
     def control_key(self, n: int) -> FloorKey:
         """The key of the control at `n` frames."""
@@ -114,7 +114,7 @@ class Floors:
 
     def means(self, n: int) -> dict[str, float]:
         """The floor of each metric at `n` frames: the mean over `SPLITS` ways to halve the replicas."""
-        return {name: float(values.mean()) for name, values in self._by_metric(n).items()}
+        return self._means(self.split_keys(n))
 
     def bounds(self, n: int) -> dict[str, float]:
         """What noise stays under: the bound of one more draw from the same normal, 97.5 % (Student).
@@ -125,33 +125,40 @@ class Floors:
             return {}
         reach = float(stdtrit(SPLITS - 1, 0.975)) * math.sqrt(1 + 1 / SPLITS)
         means = self.means(n)
-        return {name: means[name] + reach * float(v.std(ddof=1)) for name, v in self._by_metric(n).items()}
+        values = self._by_metric(self.split_keys(n))
+        return {name: means[name] + reach * float(v.std(ddof=1)) for name, v in values.items()}
 
     def at_effective(self, n: int, n_eff: float) -> dict[str, float]:
-        """The floor of each metric for `n_eff` exact draws: what a sampler's own noise accounts for."""
-        return dict(self.scores[self.effective_key(n, n_eff)])
+        """The floor of each metric for `n_eff` exact draws: what a sampler's own noise accounts for.
+
+        It is a mean over as many ways to halve the replicas as the protocol says (`effective_splits`), with
+        other draws of the half in each.
+        """
+        return self._means(self.effective_keys(n, n_eff))
 
     def controls(self, n: int) -> dict[str, float]:
         """What the prior scores at `n` frames."""
         return dict(self.scores[self.control_key(n)])
 
-    def _by_metric(self, n: int) -> dict[str, np.ndarray]:
-        floors = [self.scores[key] for key in self.split_keys(n)]
+    def _means(self, keys: Sequence[FloorKey]) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in self._by_metric(keys).items()}
+
+    def _by_metric(self, keys: Sequence[FloorKey]) -> dict[str, np.ndarray]:
+        floors = [self.scores[key] for key in keys]
         return {name: np.array([floor[name] for floor in floors]) for name in floors[0]}
 
     def _split_key(self, split: int, n: int) -> FloorKey:
-        first = int(first_half(self.reference, split).sum())
-        n = min(n, first, self.reference.n_samples - first)
+        n = min(n, *(half.n_samples for half in self.reference.halves(split)))
         return FloorKey(split, self.protocol.id, self.reference.sha256, n, n)
 
     def _score(self, key: FloorKey) -> dict[str, float]:
         if key.split is None:
             return self._score_prior(min(key.frames, CONTROL_FRAMES))
-        first, second = halves(self.reference, key.split)
+        first, second = self.reference.halves(key.split)
         ensemble = Ensemble.unweighted(first.x, first.u)
         if key.effective_frames < key.frames:
             log_w = torch.full_like(ensemble.log_w, -torch.inf)
-            order = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(0))
+            order = torch.randperm(first.n_samples, generator=torch.Generator().manual_seed(key.split))
             log_w[order[: key.effective_frames]] = 0.0
             ensemble = Ensemble(first.x, first.u, log_w)
         return self._compare(ensemble, second, key.frames, self.with_floor)
@@ -196,29 +203,3 @@ def compute_skills(values: Scores, floors: Scores, controls: Scores) -> dict[str
         for name in values
         if name in controls and name in floors and controls[name] > floors[name]
     }
-
-
-def first_half(reference: Reference, split: int = 0) -> Tensor:
-    """`(frames,)` True for the frames of the first half of the replicas; other halves for every `split`.
-
-    With one replica, its first and second half; later splits cut it in 4, 6 … runs and take every other one.
-    """
-    names = torch.unique(reference.replica)
-    if len(names) < 2:
-        runs = 2 * (split + 1)
-        return torch.arange(reference.n_samples) * runs // reference.n_samples % 2 == 0
-    if split:
-        names = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(split))]
-    return torch.isin(reference.replica, names[: len(names) // 2])
-
-
-def halves(reference: Reference, split: int = 0) -> tuple[Reference, Reference]:
-    """The reference cut in two by `first_half`; neither half has a hash."""
-    first = first_half(reference, split)
-    one, other = (
-        replace(
-            reference, x=reference.x[half], u=reference.u[half], replica=reference.replica[half], sha256=""
-        )
-        for half in (first, ~first)
-    )
-    return one, other

@@ -51,7 +51,7 @@ def judge(estimate: Estimate, bench: Bench) -> Judgement:
     diagnostics: dict[str, Any] = {
         "frames_compared": n,
         "transport_frames": min(n, int(bench.protocol.options.get("transport", n))),
-        "floor_frames": min(n, bench.reference.n_samples // 2),
+        "floor_frames": min(n, bench.floors.reference.n_samples // 2),
         "effective_points": n_eff,
     }
     measured = bench.floors

@@ -40,6 +40,8 @@ class Protocol:
         cut: which of the largest weights the protocol itself cuts, a rule of `cut_weights`; only `resampled`
             weights are cut.
         rank: what samplers are ranked by, the `value` of a metric or its `excess`, see `score_for_ranking`.
+        effective_splits: ways to halve the reference's replicas, 1 to 4, that the floor at a sampler's own
+            n_eff is the mean of.
         sha256: hash of the protocol's file.
 
     Raises:
@@ -58,6 +60,7 @@ class Protocol:
     transport: int | None = None
     cut: Cut = "none"
     rank: Literal["value", "excess"] = "value"
+    effective_splits: Literal[1, 2, 3, 4] = 1
     sha256: str = ""
 
     def __post_init__(self) -> None:

@@ -61,6 +61,13 @@ def guard(board: Path, base: Path | None = None) -> list[Problem]:
             )
     if base is not None:
         problems += _carried_on(read_ledger(base), ledger)
+        known = {file_name(event) for event in read_ledger(base).events}
+        problems += [
+            problem
+            for name, event in ledger.latest().items()
+            if file_name(event) not in known and name in entries
+            for problem in _of_earlier_references(entries[name])
+        ]
         problems += [problem for problem in _lost(read_ledger(base), entries) if problem not in problems]
     return problems
 
@@ -78,6 +85,12 @@ def _carried_on(before: Ledger, after: Ledger) -> Iterator[Problem]:
             yield Problem("ledger", name, "withdrawn: a maintainer has to do that")
         elif event.tier == "reproduced":
             yield Problem("verdict", name, "reproductions are made by maintainers")
+
+
+def _of_earlier_references(files: EntryFiles) -> Iterator[Problem]:
+    """What is published today is judged by the references of today."""
+    for sentence in files.comparability.superseded:
+        yield Problem("reference", files.name, f"{sentence}; run it again")
 
 
 def _lost(ledger: Ledger, entries: dict[str, EntryFiles]) -> Iterator[Problem]:
@@ -148,6 +161,8 @@ def accept(
             before = ledger.latest().get(files.name)
             if before is not None and _holds(board, before, verdict):
                 return None
+            if problems := tuple(_of_earlier_references(files)):
+                raise Refused(*problems)
             if before is not None and not why:
                 raise BgbenchError(f"{files.name} was published before; say what changed with --why")
             version = 1 if before is None else before.version + 1

@@ -17,6 +17,7 @@ from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
 from bgbench.metrics.names import WITH_FLOOR
+from bgbench.references.superseded import is_superseded
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
 from bgbench.runs.stores import first_fault
@@ -106,7 +107,10 @@ def complete(files: EntryFiles) -> Iterator[Problem]:
 
 
 def same_reference(files: EntryFiles) -> Iterator[Problem]:
-    """Every cell was judged on the reference that the board has."""
+    """Every cell was judged on the reference that the board has, or all on one that it had before.
+
+    What was judged on an earlier one stays published; `board` refuses it where it is new.
+    """
     suite = load_suite(files.plan.suite)
     for name in suite.systems:
         cell = next(cell for cell in files.plan.cells if cell.system == name)
@@ -119,7 +123,7 @@ def same_reference(files: EntryFiles) -> Iterator[Problem]:
         judged_on |= {
             r.reference.get("sha256", "") for r in files.records if r.cell.system == name and r.status == "ok"
         }
-        if judged_on != {known}:
+        if judged_on != {known} and not (len(judged_on) == 1 and is_superseded(name, *judged_on)):
             yield Problem("reference", name, "judged on another reference than the board's")
 
 

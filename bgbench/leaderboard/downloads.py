@@ -53,6 +53,8 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
         values |= {name: None, f"{name}_low": None, f"{name}_high": None}
         if interval is not None:
             values |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+            if interval.these is not None:
+                values |= {f"{name}_these_low": interval.these[0], f"{name}_these_high": interval.these[1]}
         if name in RANKED:
             rank = row.ranks.get(name)
             values |= {
@@ -61,6 +63,9 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
                 f"{name}_floor": row.floors.get(name),
             }
     return values | {
+        "cells_with_heavy_tail": row.trust.heavy,
+        "effective_points": row.trust.points,
+        "forward_ess": row.trust.forward,
         "evaluations": costs.evaluations,
         "seconds": costs.seconds,
         "effective_points_per_second": costs.per_second,
@@ -82,6 +87,7 @@ def as_dict(table: Table) -> dict[str, Any]:
         "protocol": table.key.protocol,
         "budget": table.key.budget,
         "density_verified": table.key.exact,
+        "references_superseded": list(table.key.terms.superseded),
         "floors": table.floors,
         "entries": [
             {

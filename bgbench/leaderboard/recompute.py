@@ -88,7 +88,7 @@ def recompute(
     except Refused as refused:
         return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
-        bench = open_bench(record.cell, measured=floors)
+        bench = open_bench(record.cell, measured=floors, judged_by=record.reference)
         for check in (shapes, weights, samples):
             problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:

@@ -78,7 +78,7 @@ REASONS = {
     "suite": "a suite, version or terms that the board does not know",
     "protocol": "a protocol or estimator that the board does not know",
     "incomplete": "cells, systems or seeds that are missing",
-    "reference": "judged on another reference than the board's",
+    "reference": "judged on another reference than the board's, or published anew on an earlier one",
     "leakage": "a leakage stamp that does not follow from the card",
     "implausible": "impossible numbers",
     "archive": "not a plain npz file of known arrays",

@@ -15,8 +15,8 @@ from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES
 from bgbench.leaderboard.validate import SILENT, validate
-from bgbench.reports.breakeven import is_control
 from bgbench.reports.curves import curve
+from bgbench.reports.headings import is_control
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
 
@@ -57,7 +57,7 @@ def submit(
     refuse_unfinished(source)
     fields = dict(entry_fields)
     name = fields.pop("name", "") or default_name(source.plan)
-    fields.setdefault("control", is_control(source))
+    fields.setdefault("control", is_control(source.plan.sampler))
     target = to / name
     if not NAME.fullmatch(name):
         raise refusal("path", name[:60], "entries are named in lower case: letters, digits, . _ -")

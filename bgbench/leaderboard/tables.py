@@ -17,7 +17,7 @@ from bgbench.leaderboard.entries import EntryFiles, label
 from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
 from bgbench.reports.comparability import Comparability
 from bgbench.reports.curves import Point
-from bgbench.reports.headings import means_something
+from bgbench.reports.headings import Trust, means_something
 from bgbench.reports.statistics import Interval, RankRange, interval, rank_intervals
 
 WORST = ("seen", "unknown", "similar", "unseen")
@@ -90,6 +90,7 @@ class TableRow:
     costs: Costs
     points: tuple[Point, ...]
     back: PaidBack | None
+    trust: Trust
     leakage: str
     missing: list[tuple[str, str]]
 
@@ -113,9 +114,9 @@ class Table:
 
 
 def tables_of(entries: Sequence[EntryFiles]) -> list[Table]:
-    """The tables, those with most entries first."""
+    """The tables, those with most entries first; of several of one kind, that of today's references."""
     groups: dict[Key, list[EntryFiles]] = {}
-    for files in entries:
+    for files in sorted(entries, key=lambda files: bool(files.comparability.superseded)):
         groups.setdefault(_key_of(files, groups), []).append(files)
     tables = [_table(key, group) for key, group in groups.items()]
     return sorted(
@@ -193,6 +194,7 @@ def _row(
         costs=costs,
         points=points,
         back=paid_back(costs.training_hours, points, untrained, ORDER),
+        trust=Trust.of(files.records),
         leakage=next((stamp for stamp in WORST if stamp in stamps), "unknown"),
         missing=files.missing,
     )

@@ -19,6 +19,7 @@ from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import CellCheck, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
+from bgbench.references.superseded import is_superseded
 from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
 
@@ -90,6 +91,10 @@ def _recomputed(
         if record.status != "ok":
             continue
         path = array_file(files, record, elsewhere)
+        judged_on = str(record.reference.get("sha256", ""))
+        if path is not None and is_superseded(record.cell.system, judged_on):
+            # The reference that gave its metrics is no longer here: such a cell stays reported.
+            continue
         if path is not None:
             progress(f"{files.name}: {record.cell.name}")
             check = recompute(files, record, path, random, floors)
@@ -159,7 +164,7 @@ def _unearned_claims(files: EntryFiles, verdict: Verdict) -> Iterator[Problem]:
         return
     if stored.digest != verdict.digest:
         yield Problem("verdict", VERDICT, "is of other records than these")
-    elif stored.tier == "recomputed" and verdict.tier == "reported":
+    elif stored.tier == "recomputed" and verdict.tier == "reported" and not files.comparability.superseded:
         yield Problem("verdict", VERDICT, "claims recomputed; the arrays to do so are not here")
     elif stored.tier == "reproduced" and not stored.reproduction:
         yield Problem("verdict", VERDICT, "claims reproduced, and holds no reproduction")

@@ -15,7 +15,7 @@ from bgbench.leaderboard.scales import Scale, scale
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.metrics.names import CURVES
 from bgbench.reports.curves import Point
-from bgbench.reports.headings import ARROWS, means_something, value_of
+from bgbench.reports.headings import ARROWS, effective_points, forward_ess, means_something, value_of
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.records import Record
 
@@ -36,6 +36,11 @@ def number(value: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with separators; a dash for nothing."""
     return "–" if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent; a dash for nothing."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def heads() -> list[dict[str, str]]:
@@ -100,6 +105,9 @@ def _row(
         "best": best,
         "cells": [_cell(row, name, scales.get(name), table) for name in SHOWN],
         "leakage": row.leakage,
+        "heavy": _sortable(row.trust.heavy, percent(row.trust.heavy)),
+        "points": _sortable(row.trust.points, count(row.trust.points)),
+        "forward": _sortable(row.trust.forward, number(row.trust.forward)),
         "evaluations": _sortable(costs.evaluations, count(costs.evaluations)),
         "seconds": _sortable(costs.seconds, number(costs.seconds)),
         "per_second": _sortable(costs.per_second, number(costs.per_second)),
@@ -214,6 +222,9 @@ def per_system(files: EntryFiles) -> list[dict[str, Any]]:
                 "status": record.status if record else "missing",
                 "why": "" if record and record.status == "ok" else (record.error if record else "no record"),
                 "values": [_with_floor(record, name) for name in SHOWN],
+                "tail": number(value_of(record, "pareto_k")) if record else "–",
+                "points": count(effective_points(record)) if record else "–",
+                "forward": number(forward_ess(record)) if record else "–",
                 "used": count(record.budget.used) if record else "–",
                 "seconds": number(record.seconds.get("sampling")) if record else "–",
                 "grade": str(record.reference.get("grade", "–")) if record else "–",

@@ -6,14 +6,14 @@ or bronze). Open `providers` first: `find_reference` returns the `Reference` of 
 before the packaged one; where there is none at its temperature, `reweight` resamples the one of 310 K.
 
 Files: `store` reads and writes them, `packing` compresses positions, `certificates` keeps the certificate in
-its own file, `sums` has the checksums, `soundness` (`verify_reference`) checks a file against its
-certificate, and `physics` tells by the bonds of frames whether they can be of the stated temperature. Making
-them: `simulate` (`simulate_reference`) runs an engine of the room `dynamics`, `tica` fits the slow
-coordinates, and `diagnostics` (`certify`) measures convergence and grades. Fetching them: `published`
-converts the published data of arXiv 2508.18175, `shards` reads its training frames, and `hub` downloads
-files. Data for training: `training` says which peptides are held out, `training_files` knows the peptide of a
-file by its atoms and refuses impossible frames, and `draws` makes training frames from a sampler's own
-reweighted draws.
+its own file, `sums` has the checksums, `superseded` lists packaged references that were replaced, `soundness`
+(`verify_reference`) checks a file against its certificate, and `physics` tells by the bonds of frames whether
+they can be of the stated temperature. Making them: `simulate` (`simulate_reference`) runs an engine of the
+room `dynamics`, `tica` fits the slow coordinates, and `diagnostics` (`certify`) measures convergence and
+grades. Fetching them: `published` converts the published data of arXiv 2508.18175, `shards` reads its
+training frames, and `hub` downloads files. Data for training: `training` says which peptides are held out,
+`training_files` knows the peptide of a file by its atoms and refuses impossible frames, and `draws` makes
+training frames from a sampler's own reweighted draws.
 
 Exact samples of analytic systems are in `systems.analytic`; what compares two references of one system is in
 `reports.agreement`. No sampler is judged here.

@@ -13,6 +13,7 @@ from bgbench.core.plugins import plugins
 from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.compare import labels
 from bgbench.reports.curves import Point, curve, silent
+from bgbench.reports.headings import is_control
 from bgbench.runs.runfolder import RunFolder
 
 
@@ -86,7 +87,7 @@ def break_even(
     known = plugins().metrics
     runs = list(zip(labels(folders), folders, map(training_hours, folders), strict=True))
     trained = [run for run in runs if run[2]]
-    untrained = [run for run in runs if not run[2] and not is_control(run[1])]
+    untrained = [run for run in runs if not run[2] and not is_control(run[1].plan.sampler)]
     if not trained or not untrained or (metric in known and known[metric].better != "lower"):
         return []
     others = [(other, curve(folder, progress)) for other, folder, _ in untrained]
@@ -101,12 +102,6 @@ def break_even(
 def training_hours(folder: RunFolder) -> float:
     """What the card of the run's sampler declares."""
     return max((float(record.card.get("training_hours", 0.0)) for record in folder.records()), default=0.0)
-
-
-def is_control(folder: RunFolder) -> bool:
-    """Whether the run's sampler is a control; one that is not installed counts as none."""
-    samplers, name = plugins().samplers, folder.plan.sampler
-    return name in samplers and samplers[name].control
 
 
 def systems_until(

@@ -12,6 +12,7 @@ from typing import Literal
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.suites import load_suite
+from bgbench.references.superseded import describe_superseded
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
 from bgbench.systems.named import has_own_reference
@@ -142,6 +143,11 @@ class Comparability:
         )
 
     @property
+    def superseded(self) -> tuple[str, ...]:
+        """A sentence for each reason why packaged references that judged the run were replaced since."""
+        return tuple(describe_superseded(self.references))
+
+    @property
     def title(self) -> str:
         """The terms in one line."""
         return f"{self.suite} · {self.protocol} · {self.budget:,} evaluations · {self.temperature:g} K"
@@ -190,7 +196,8 @@ def refuse_unlike(folders: Sequence[RunFolder]) -> None:
 
 
 def caveats(runs: Mapping[str, RunFolder]) -> list[str]:
-    """A sentence for what cannot be known of runs in one table, and for each density that is not verified.
+    """A sentence for what cannot be known of runs in one table, for references that were replaced since, and
+    for each density that is not verified.
 
     Args:
         runs: by the name that sentences call them.
@@ -198,8 +205,10 @@ def caveats(runs: Mapping[str, RunFolder]) -> list[str]:
     sentences = []
     for name, folder in runs.items():
         records = folder.records()
-        if lacking := Comparability.of(folder.plan, records, folder.path).unrecorded:
-            sentences.append(f"{name}: not recorded, and taken to be equal: {', '.join(lacking)}")
+        terms = Comparability.of(folder.plan, records, folder.path)
+        if terms.unrecorded:
+            sentences.append(f"{name}: not recorded, and taken to be equal: {', '.join(terms.unrecorded)}")
+        sentences += [f"{name}: {sentence}; run it again for today's" for sentence in terms.superseded]
         if cells := not_verified(records):
             sentences.append(
                 f"{name}: the audit of its density failed in {', '.join(cells)}; its weights may be biased "

@@ -16,8 +16,9 @@ from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.axes import set_scale
 from bgbench.reports.comparability import refuse_unlike
-from bgbench.reports.headings import means_something, unit_of
+from bgbench.reports.headings import is_control, means_something, unit_of
 from bgbench.reports.statistics import (
+    FEWEST_SYSTEMS,
     FEWEST_VALUES,
     Interval,
     RankRange,
@@ -61,10 +62,11 @@ class Comparison:
         systems: those that every run finished.
         intervals: by run, of the metric; without runs of which it says nothing (`headings.means_something`).
         ranks: by run, of what the protocol ranks by (`Protocol.score_for_ranking`).
-        pairs: of runs that could be ranked.
+        pairs: of runs without gaps, controls among them.
         lacking: planned systems of a run that have no number in it (failed, infinite, still to be run) but
             have one in another. Such a run has no rank: systems it could not do are out of everybody's mean.
             Nor has one with too few values for an interval (`too_few`).
+        controls: the runs of controls, which are never ranked.
         ranking: what ranks are by, in words, where it is not the metric itself; else empty.
         floor: the noise floor, mean over the systems; None for a metric without one.
     """
@@ -78,6 +80,7 @@ class Comparison:
     ranks: dict[str, RankRange]
     pairs: tuple[Pair, ...]
     lacking: dict[str, tuple[str, ...]]
+    controls: tuple[str, ...] = ()
     ranking: str = ""
     floor: float | None = None
 
@@ -97,10 +100,12 @@ class Comparison:
             f"{name} is not ranked, and these are in no mean: it has no number for {', '.join(systems)}"
             for name, systems in self.lacking.items()
         ]
+        if self.controls:
+            sentences.append(f"{', '.join(self.controls)}: a control, never ranked")
         if self.too_few:
             sentences.append(
-                f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_VALUES} values "
-                "(systems × seeds) or more"
+                f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_SYSTEMS} systems and "
+                f"{FEWEST_VALUES} values (systems × seeds) or more"
             )
         if meaningless := [name for name in self.names if name not in self.intervals]:
             sentences.append(
@@ -186,7 +191,11 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     tables = {name: _table(own, systems) for name, own in values.items()}
     lacking = {name: _lacking(folder, values[name], values) for name, folder in runs.items()}
     whole = {name: folder for name, folder in runs.items() if not lacking[name]}
-    scores = {name: _table(_values(folder, metric, ranked=True), systems) for name, folder in whole.items()}
+    scores = {
+        name: _table(_values(folder, metric, ranked=True), systems)
+        for name, folder in whole.items()
+        if not is_control(folder.plan.sampler)
+    }
     registry = plugins().metrics
     better = registry[metric].better if metric in registry else "lower"
     return Comparison(
@@ -199,6 +208,7 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
         ranks=rank_intervals(scores, better),
         pairs=_pairs({name: tables[name] for name in whole}),
         lacking={name: systems for name, systems in lacking.items() if systems},
+        controls=tuple(name for name, run in runs.items() if is_control(run.plan.sampler)),
         ranking=_rule_of_ranks(folders[0].plan.protocol, tables, scores),
         floor=_floor([record for run in runs.values() for record in run.records()], metric, systems),
     )

@@ -142,7 +142,7 @@ def _score(folder: RunFolder, record: Record, evaluations: int, floors: dict[Flo
     prepared = record.diagnostics.get("preparing_evaluations", 0)
     if prepared or not plugins().estimators[record.cell.estimator].in_order:
         return Point(evaluations, seconds, {}, {})
-    bench = open_bench(record.cell, folder.path, floors)
+    bench = open_bench(record.cell, folder.path, floors, record.reference)
     refuse_other_reference(record, bench.reference)
     try:
         judgement = judge(first_part(read_estimate(folder, record), fraction), bench)

@@ -18,6 +18,7 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.metrics.sides import equally_weighted
 from bgbench.references.providers import find_reference
 from bgbench.reports.axes import set_log
+from bgbench.reports.headings import errors_known
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -80,7 +81,7 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     if reference.tica is not None:
         figures["tica"] = tica(system, ensemble, reference)
     if record.diagnostics.get("free_energies"):
-        figures["free-energy"] = free_energies(record.diagnostics["free_energies"])
+        figures["free-energy"] = free_energies(record)
     return figures
 
 
@@ -126,8 +127,13 @@ def annealing(diagnostics: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def free_energies(differences: Mapping[str, Any]) -> Figure:
-    """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out."""
+def free_energies(record: Record) -> Figure:
+    """ΔF of each pair of states with two standard errors, sampler beside reference; empty ones left out.
+
+    The sampler has no errors where its weights do not allow any (`headings.errors_known`).
+    """
+    differences: Mapping[str, Any] = record.diagnostics["free_energies"]
+    known = errors_known(record)
     figure, (ax,) = sheet(5.2, 1.0 + 0.5 * len(differences), top=0.35)
     sides = (
         ("delta_f", "error", "sampler", SAMPLER, 0.12),
@@ -139,11 +145,12 @@ def free_energies(differences: Mapping[str, Any]) -> Figure:
             [state[side] for _, state in rows], [k + shift for k, _ in rows], "o", color=colour, label=label
         )
         for k, state in rows:
-            reach = 2 * (state[error] or 0.0)
+            reach = 2 * (state[error] or 0.0) if known or side == "reference" else 0.0
             ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
     ax.set_yticks(range(len(differences)), list(differences))
     ax.set_ylim(-0.5, len(differences) - 0.5)
-    ax.set_xlabel("ΔF (kT), ± 2 standard errors")
+    unknown = "" if known else "; of the sampler not known"
+    ax.set_xlabel(f"ΔF (kT), ± 2 standard errors{unknown}")
     ax.legend(frameon=False, fontsize=8)
     return figure
 

@@ -62,7 +62,7 @@ def judge_again(
         BgbenchError: if the arrays are missing or not the recorded ones, or cannot be judged, or the
             reference at hand is not the recorded one.
     """
-    bench = open_bench(record.cell, folder.path, measured)
+    bench = open_bench(record.cell, folder.path, measured, record.reference)
     refuse_other_reference(record, bench.reference)
     return judge(read_estimate(folder, record), bench)
 

@@ -1,29 +1,32 @@
 """Intervals and comparisons over systems and seeds.
 
-A table holds one metric: `values (systems, seeds)`, NaN where a cell failed. Bootstrap over systems, then
-seeds within a system (Davison and Hinkley 1997); Wilcoxon's signed-rank test paired by system, with Holm's
-correction (Holm 1979); rank intervals from the same bootstrap draws for all samplers.
-
-Over few systems, intervals and ranks are of the mean over *these* systems, not over all that could have been
-chosen. Below `FEWEST_VALUES` values there are none.
+A table holds one metric: `values (systems, seeds)`, NaN where a cell failed. Two questions have two
+intervals: what the mean over *new* systems would be, those that could have been chosen as well (Student over
+the means of systems), and what the mean over *these* systems would be with other seeds (Student over seeds
+within systems, by Welch and Satterthwaite). Ranks and orders are for new systems: paired by system, with
+Holm's correction (Holm 1979) over all pairs. `benchmarks/interval_coverage.py` measures how often they
+are right.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
-DRAWS = 4000
 LEVEL = 0.95
 
-FEWEST_VALUES = 6
-"""Values (systems × seeds) that an interval and a rank need, at least.
+FEWEST_SYSTEMS = 2
+"""Systems that an interval and a rank for new systems need, at least; of two it is wide."""
 
-What is drawn from n values stays between the smallest and the largest. n independent values of a symmetric
-distribution enclose its centre with probability 1 − 2^(1−n), which reaches 95 % at n = 6; from there on a
-sign test of n differences can reach p < .05, too.
+FEWEST_VALUES = 6
+"""Values (systems × seeds) that they need besides: four systems of one seed order nobody.
+
+n independent values of a symmetric distribution enclose its centre with probability 1 − 2^(1−n), which
+reaches 95 % at n = 6.
 """
 
 TOLERANCE = 1e-9
@@ -32,18 +35,24 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval, and the median over systems.
+    """A mean with its 95 % intervals, and the median over systems.
 
-    `low` and `high` are None where there are fewer than `FEWEST_VALUES` values.
+    Attributes:
+        mean: over systems of the means over seeds.
+        low: of the interval for new systems; None below FEWEST_SYSTEMS systems or FEWEST_VALUES values.
+        high: of the interval for new systems.
+        median: over systems.
+        these: the interval for these systems and other seeds; None unless every system has two seeds.
     """
 
     mean: float
     low: float | None
     high: float | None
     median: float
+    these: tuple[float, float] | None = None
 
     def ends(self, number: Callable[[float], str], between: str = " to ") -> str:
-        """Both ends, each written by `number`; empty where there is no interval.
+        """Both ends of the interval for new systems, each written by `number`; empty where there is none.
 
         >>> Interval(2.0, 1.5, 2.5, 2.0).ends("{:.2f}".format)
         '1.50 to 2.50'
@@ -66,53 +75,58 @@ class RankRange(NamedTuple):
 
 
 def suffices(values: np.ndarray) -> bool:
-    """Whether a table `values (systems, seeds)` has enough values for an interval and a rank."""
-    return int(np.isfinite(values).sum()) >= FEWEST_VALUES
+    """Whether a table `values (systems, seeds)` has enough of both for an interval and a rank."""
+    present = np.isfinite(values)
+    return int(present.any(axis=1).sum()) >= FEWEST_SYSTEMS and int(present.sum()) >= FEWEST_VALUES
 
 
-def draws(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Bootstrap means `(DRAWS,)` of `values (systems, seeds)`; the same `seed` draws the same systems.
-
-    Where a system has fewer seeds, its row ends in NaN and as many are drawn as it has.
-    """
-    random = np.random.default_rng(seed)
-    n, k = values.shape
-    systems = random.integers(0, n, (DRAWS, n))
-    seeds = random.integers(0, k, (DRAWS, n, k))
-    present = np.isfinite(values).sum(axis=1)[systems][..., None]
-    if (present < k).any():
-        among = (random.random(seeds.shape) * present).astype(int)
-        seeds = np.where(present == k, seeds, np.where(np.arange(k) < present, among, k - 1))
-    return np.nanmean(np.nanmean(values[systems[..., None], seeds], axis=2), axis=1)
-
-
-def interval(values: np.ndarray, seed: int = 0) -> Interval:
-    """Mean over systems of means over seeds, with its hierarchical bootstrap interval.
+def interval(values: np.ndarray) -> Interval:
+    """Mean over systems of means over seeds, with its intervals.
 
     Args:
         values: `(systems, seeds)` of one metric, NaN where a cell failed.
-        seed: of the bootstrap.
     """
-    per_system = np.nanmean(values, axis=1)
-    low, high = _middle(draws(values, seed)) if suffices(values) else (None, None)
-    return Interval(float(per_system.mean()), low, high, float(np.median(per_system)))
+    return _around(np.nanmean(values, axis=1), suffices(values), [values])
 
 
-def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
-    """Interval of the mean of a − b, paired by system; seeds are drawn within systems as for `interval`.
-
-    It needs enough values on both sides.
-    """
-    gap = _gaps(a, b)
-    enough = suffices(a) and suffices(b)
-    low, high = _middle(draws(a, seed) - draws(b, seed)) if enough else (None, None)
-    return Interval(float(gap.mean()), low, high, float(np.median(gap)))
+def difference(a: np.ndarray, b: np.ndarray) -> Interval:
+    """Intervals of the mean of a − b, paired by system. Both sides need enough values."""
+    return _around(_gaps(a, b), suffices(a) and suffices(b), [a, b])
 
 
-def _middle(means: np.ndarray) -> tuple[float, float]:
-    """The ends of the middle 95 % of bootstrap means."""
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+def _around(per_system: np.ndarray, enough: bool, tables: Sequence[np.ndarray]) -> Interval:
+    """The intervals around the mean of `per_system (systems,)`, whose seeds are those of `tables`."""
+    mean, n = float(per_system.mean()), len(per_system)
+    reach = _student(n - 1) * float(per_system.std(ddof=1)) / math.sqrt(n) if enough else math.inf
+    low, high = (mean - reach, mean + reach) if enough else (None, None)
+    return Interval(mean, low, high, float(np.median(per_system)), _these(mean, tables))
+
+
+def _these(mean: float, tables: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """The interval for these systems: variances of means over seeds, freedom by Welch and Satterthwaite."""
+    counts = np.concatenate([np.isfinite(values).sum(axis=1) for values in tables])
+    if (counts < 2).any():
+        return None
+    n = len(tables[0])
+    squares = np.concatenate([np.nanvar(values, axis=1, ddof=1) for values in tables]) / counts / n**2
+    if not squares.any():
+        return mean, mean
+    freedom = squares.sum() ** 2 / (squares**2 / (counts - 1)).sum()
+    reach = _student(freedom) * math.sqrt(float(squares.sum()))
+    return mean - reach, mean + reach
+
+
+def _student(freedom: float) -> float:
+    """The point that Student's t stays between with probability LEVEL."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
+
+
+def _p_of_student(gaps: np.ndarray) -> float:
+    """Two-sided p of a mean of 0 of `gaps (systems,)`; 1 if all are 0, 0 if all are one other number."""
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if error <= TOLERANCE * float(np.abs(gaps).max()):
+        return 0.0 if gaps.any() else 1.0
+    return 2 * float(stdtr(len(gaps) - 1, -abs(float(gaps.mean())) / error))
 
 
 def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -153,46 +167,39 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_intervals(tables: Mapping[str, np.ndarray], better: str) -> dict[str, RankRange]:
-    """Ranks 1… that each sampler takes within 95 % of joint bootstrap draws; overlapping ones are ties.
+    """Ranks 1… that each sampler can have: places of those that are not known to be better or worse.
 
-    Means that differ by rounding alone share a rank.
+    One sampler is better than another where Student's test of the differences, paired by system, comes out
+    below 5 % after Holm's correction over all pairs. Means that differ by rounding alone share a rank.
 
     Args:
         tables: `(systems, seeds)` of each sampler, all over the same systems.
         better: `lower` or `higher`.
 
     Returns:
-        First and last rank of each sampler. A table of fewer than `FEWEST_VALUES` values has none, and takes
-        no part in those of the others.
+        First and last rank of each sampler. A table with too few values (`suffices`) has none, and takes no
+        part in those of the others.
+
+    >>> easy = np.arange(6.0)[:, None]
+    >>> rank_intervals({"a": easy, "b": easy + 1.0, "c": easy[::-1]}, "lower")
+    {'a': RankRange(first=1, last=2), 'b': RankRange(first=2, last=3), 'c': RankRange(first=1, last=3)}
     """
-    means = {name: draws(values) for name, values in tables.items() if suffices(values)}
-    if not means:
-        return {}
-    table = np.stack(list(means.values()))
-    ranks = tolerant_ranks(table if better == "lower" else -table)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(ranks, [tail, 1 - tail], axis=1)
-    edges = zip(low.tolist(), high.tolist(), strict=True)
-    return {name: RankRange(math.floor(a), math.ceil(b)) for name, (a, b) in zip(means, edges, strict=True)}
-
-
-def tolerant_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks 1… of each column of `values (samplers, draws)`, the lowest first; ties have the best rank.
-
-    Neighbours that differ by `TOLERANCE` or less are ties.
-
-    >>> tolerant_ranks(np.array([[1.0], [0.9999999999999998], [2.0]])).tolist()
-    [[1], [1], [3]]
-    """
-    order = np.argsort(values, axis=0, kind="stable")
-    ascending = np.take_along_axis(values, order, axis=0)
-    places = np.arange(1, len(values) + 1)[:, None]
-    sizes = np.maximum(np.abs(ascending[1:]), np.abs(ascending[:-1]))
-    apart = np.diff(ascending, axis=0) > TOLERANCE * sizes
-    begins = np.vstack([np.ones_like(apart, shape=(1, values.shape[1])), apart])
-    ranks = np.empty(values.shape, dtype=int)
-    np.put_along_axis(ranks, order, np.maximum.accumulate(np.where(begins, places, 1), axis=0), axis=0)
-    return ranks
+    names = [name for name, values in tables.items() if suffices(values)]
+    pairs = list(combinations(names, 2))
+    gaps = {pair: _gaps(tables[pair[0]], tables[pair[1]]) for pair in pairs}
+    p_values = holm([_p_of_student(gaps[pair]) for pair in pairs])
+    best, worst = dict.fromkeys(names, 1), dict.fromkeys(names, len(names))
+    for (first, second), p in zip(pairs, p_values, strict=True):
+        if p <= 1 - LEVEL:
+            first_wins = (float(gaps[first, second].mean()) < 0) == (better == "lower")
+            winner, loser = (first, second) if first_wins else (second, first)
+            best[loser] += 1
+            worst[winner] -= 1
+        elif not gaps[first, second].any():
+            # Equal to rounding: one place for both, the better one.
+            for name in (first, second):
+                worst[name] -= 1
+    return {name: RankRange(best[name], max(best[name], worst[name])) for name in names}
 
 
 def rank_text(rank: RankRange | None) -> str:

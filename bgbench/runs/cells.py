@@ -118,7 +118,7 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         "arrays": write_arrays(
             folder.arrays_path(cell), estimate.ensemble, estimate.proposal, estimate.group
         ),
-        **stamps(cell, outcome, bench.reference),
+        **stamps(cell, outcome, bench),
     }
 
 

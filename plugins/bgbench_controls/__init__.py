@@ -21,11 +21,12 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
         ),
         bgbench.SamplerPlugin(
             name="reference",
-            summary="frames of the reference itself: must sit on the floor",
+            summary="frames of half of the reference, judged by the other half: must sit on the floor",
             build=lambda options: bgbench.parse_options(ReferenceDraws, options, owner="reference"),
             options=ReferenceDraws,
             estimator="none",
             control=True,
+            draws_from_reference=True,
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The reference against itself: the ceiling of what can be scored."""
+"""One half of the reference's replicas against the other: the ceiling of what can be scored."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,13 +17,14 @@ FEW = 250
 
 @dataclass(frozen=True)
 class ReferenceDraws(bgbench.AbstractSampler):
-    """Frames drawn from the reference with replacement.
+    """Frames of half of the reference's replicas, judged by the other half.
 
-    `mode-deleted` leaves out the less populated half plane of the first ψ; `shuffled-torsions` takes every φ
-    and ψ from another frame; `few-points` repeats 250 frames: exact, but no better than so few.
+    Each frame is drawn once before one is drawn again. `mode-deleted` leaves out the less populated half
+    plane of the first ψ; `shuffled-torsions` takes every φ and ψ from another frame; `few-points` repeats
+    250 frames: exact, but no better than so few.
     """
 
-    card = bgbench.Card("reference", notes="draws from the reference: a control")
+    card = bgbench.Card("reference", notes="half of the reference, judged by the other half: a control")
 
     variant: Variant = "draws"
     """Frames as they are, or with one deliberate error."""
@@ -33,14 +34,15 @@ class ReferenceDraws(bgbench.AbstractSampler):
             raise bgbench.BgbenchError(f"variant must be one of {', '.join(VARIANTS)}, got '{self.variant}'")
 
     def sample(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
-        reference = bgbench.find_reference(task.system)
+        reference, _ = bgbench.find_reference(task.system).halves()
         allowed = torch.arange(reference.n_samples)
         if self.variant == "mode-deleted" and task.system.atoms:
             allowed = allowed[~_smaller_mode(task.system, reference.x)]
         if self.variant == "few-points":
             allowed = allowed[torch.randperm(len(allowed), generator=task.generator)[:FEW]]
-        pick = torch.randint(len(allowed), (n_samples,), generator=task.generator)
-        x = reference.x[allowed[pick]]
+        rounds = -(-n_samples // len(allowed))
+        pick = torch.cat([torch.randperm(len(allowed), generator=task.generator) for _ in range(rounds)])
+        x = reference.x[allowed[pick[:n_samples]]]
         if self.variant == "shuffled-torsions" and task.system.atoms:
             x = shuffle_torsions(task.system, x, task.generator)
         task.oracle.count("drawn", n_samples, 0.0)

@@ -1,15 +1,16 @@
-"""MD baselines: `md`, OpenMM Langevin dynamics, and `remd`, parallel tempering on the batched energy."""
+"""MD baselines: `md`, OpenMM Langevin dynamics; `remd`, parallel tempering; `softened`, solute scaling."""
 
 from collections.abc import Sequence
 
 import bgbench
 from bgbench_md.langevin import LangevinMD, build_md
+from bgbench_md.softened import Softened
 from bgbench_md.tempering import ParallelTempering
 
 
 @bgbench.hookimpl
 def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
-    """md and remd."""
+    """md, remd and softened."""
     return [
         bgbench.SamplerPlugin(
             name="md",
@@ -27,7 +28,15 @@ def bgbench_samplers() -> Sequence[bgbench.SamplerPlugin]:
             estimator="mcmc",
             citation="Sugita, Okamoto, Chem. Phys. Lett. 314, 141 (1999)",
         ),
+        bgbench.SamplerPlugin(
+            name="softened",
+            summary="replica exchange with solute scaling and torsion moves, all of it charged",
+            build=lambda options: bgbench.parse_options(Softened, options, owner="softened"),
+            options=Softened,
+            estimator="mcmc",
+            citation="Wang, Friesner, Berne, J. Phys. Chem. B 115, 9431 (2011)",
+        ),
     ]
 
 
-__all__ = ["LangevinMD", "ParallelTempering", "bgbench_samplers"]
+__all__ = ["LangevinMD", "ParallelTempering", "Softened", "bgbench_samplers"]

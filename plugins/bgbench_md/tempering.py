@@ -40,7 +40,7 @@ class ParallelTempering(bgbench.AbstractSampler):
             start = bgbench.minimise(oracle, task.system.positions, min(MINIMISATION, oracle.remaining // 10))
         seed = int(torch.randint(1, 2**31 - 1, (1,), generator=task.generator))
         walk = bgbench.Tempered(
-            task.system, start, bgbench.ladder(task.system.temperature, HIGH, self.rungs), seed
+            task.system, start, np.geomspace(task.system.temperature, HIGH, self.rungs), seed
         )
         cost = self.rungs * (self.steps + 1)
         rounds = oracle.remaining // cost

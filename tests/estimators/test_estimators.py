@@ -16,7 +16,7 @@ from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.handedness import apply_chirality_rule
 from bgbench.estimators.mcmc import MCMC
 from bgbench.estimators.plain import Plain
-from bgbench.estimators.snis import SNIS
+from bgbench.estimators.snis import SNIS, summarize
 from bgbench.estimators.weights import (
     SCHEMES,
     cut_weights,
@@ -301,3 +301,16 @@ def test_analytic_references_and_unknown_names():
     assert reference.grade == "gold"
     with pytest.raises(BgbenchError, match=r"unknown analytic system .* Known: analytic:harmonic"):
         analytic_system("analytic:nosuch")
+
+
+@pytest.mark.parametrize(("width", "n", "known"), [(1.0, 500, True), (1.0, 99, False), (0.3, 2000, False)])
+def test_weights_with_a_heavy_tail_or_few_points_have_no_errors(width, n, known, generator):
+    """Errors of log Z and mean energies were told where k̂ > .7, and covered a fifth of what they promise."""
+    x = width * torch.randn(n, 10, 3, generator=generator, dtype=torch.float64)
+    u = 0.5 * x.square().sum((1, 2))
+    log_w = -u + u / width**2
+    summary = summarize(Ensemble(x, u, log_w), None)
+    assert math.isfinite(summary["log_z_error"]) is known
+    assert math.isfinite(summary["mean_energy"]["error"]) is known
+    assert math.isfinite(summary["log_z"])
+    assert math.isfinite(summary["mean_energy"]["value"])

@@ -8,7 +8,7 @@ import torch
 
 from bgbench import BgbenchError, Ensemble, Estimate, Proposal, Reference, TicaModel, peptide
 from bgbench.core.plugins import plugins
-from bgbench.evaluation.floors import FEWEST_EFFECTIVE, SPLITS, FloorKey, Floors, halves
+from bgbench.evaluation.floors import FEWEST_EFFECTIVE, SPLITS, FloorKey, Floors
 from bgbench.evaluation.judging import judge
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.metrics.names import WITH_FLOOR
@@ -52,7 +52,7 @@ def test_every_split_halves_the_replicas(reference, replicas):
     reference = replace(reference, replica=torch.arange(N) % replicas)
     groups = []
     for split in range(SPLITS):
-        first, second = halves(reference, split)
+        first, second = reference.halves(split)
         assert set(first.replica.tolist()).isdisjoint(second.replica.tolist())
         assert first.n_samples + second.n_samples == N
         assert first.sha256 == second.sha256 == ""
@@ -92,12 +92,24 @@ def test_measuring_leaves_the_value_as_it_was_and_measures_nothing_twice(floors,
 
 def test_a_floor_at_as_many_effective_points_as_frames_is_the_floor_itself(floors):
     half = N // 2
-    assert floors.effective_key(N, 10_000.0) == floors.split_keys(N)[0]
+    assert floors.effective_keys(N, 10_000.0) == floors.split_keys(N)[:1]
     assert floors.split_keys(N)[0].frames == half
-    assert floors.effective_key(N, 3.0).effective_frames == FEWEST_EFFECTIVE
-    assert floors.effective_key(N, 157.0).effective_frames == 150
-    few = floors.measure([floors.effective_key(N, 3.0), *floors.split_keys(N)])
+    assert floors.effective_keys(N, 3.0)[0].effective_frames == FEWEST_EFFECTIVE
+    assert floors.effective_keys(N, 157.0)[0].effective_frames == 150
+    few = floors.measure([*floors.effective_keys(N, 3.0), *floors.split_keys(N)])
     assert few.at_effective(N, 3.0) != few.scores[few.split_keys(N)[0]] == few.at_effective(N, 10_000.0)
+
+
+def test_a_floor_at_n_eff_is_a_mean_over_as_many_splits_as_the_protocol_says(floors):
+    """It was one draw of one split, which all seeds shared."""
+    four = replace(floors, protocol=replace(floors.protocol, effective_splits=4))
+    keys = four.effective_keys(N, 120.0)
+    assert [key.split for key in keys] == [0, 1, 2, 3]
+    assert {key.effective_frames for key in keys} == {120}
+    four = four.measure(keys)
+    each = [four.scores[key]["torus_w2"] for key in keys]
+    assert len(set(each)) == SPLITS
+    assert four.at_effective(N, 120.0)["torus_w2"] == pytest.approx(np.mean(each))
 
 
 def test_only_floors_of_the_same_reference_and_protocol_are_recalled(floors, reference):

@@ -2,17 +2,23 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bgbench.core.errors import BgbenchError
+from bgbench.leaderboard import checks
 from bgbench.leaderboard.board import accept, entry_folders, guard, validate_board, withdraw
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.ledger import read_ledger
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.reproduce import fresh_seed, gap, reproduce
+from bgbench.leaderboard.site import build
 from bgbench.leaderboard.tables import tables_of
+from bgbench.leaderboard.validate import validate
+from bgbench.references import superseded
+from bgbench.references.superseded import Superseded
 from bgbench.runs.runfolder import Inputs
 
 ROOT_BOARD = "leaderboard"
@@ -161,8 +167,6 @@ def test_controls_and_incomplete_entries_are_not_ranked(published):
     assert backs["prior"] is None
     assert backs["verse"][0] == "prior"
     control = entries[0].entry.model_copy(update={"control": True})
-    from dataclasses import replace
-
     (table,) = tables_of([replace(entries[0], entry=control), entries[1]])
     ranks = {row.name: row.ranks for row in table.rows}
     assert ranks["prior"] == {}
@@ -204,6 +208,35 @@ def test_entries_judged_on_different_references_share_no_table(published):
         assert second.key.title == f"{first.key.title} · table 2"
         assert second.key.apart.startswith("the reference of GS is ")
         assert first.key.apart == ""
+
+
+def test_entries_judged_by_a_replaced_reference_stay_and_nothing_new_joins_them(
+    board, published, packed, tmp_path, monkeypatch
+):
+    judged_on = dict(open_entry(board / "records" / "verse").comparability.references)
+    todays = {**judged_on, "GS": "f" * 64}
+    monkeypatch.setattr(checks, "reference_sha256", lambda name, cell, suite: todays[name])
+    assert {problem.reason for problem in validate(board / "records" / "verse").problems} == {"reference"}
+
+    listed = {judged_on["GS"]: Superseded("GS", "2026-11-28", "too short")}
+    monkeypatch.setattr(superseded, "superseded_references", lambda: listed)
+    # The published verdict claims that its metrics were recomputed; they were, on the earlier reference.
+    assert not any(validate_board(board).values())
+    assert guard(board, published) == []
+    (verse,) = [problem for problem in guard(board, tmp_path / "empty") if problem.where == "verse"]
+    assert (verse.reason, "too short" in verse.text) == ("reference", True)
+    with pytest.raises(Refused, match=r"GS is the one packaged until 2026-11-28 \(too short\); run it again"):
+        accept(packed["verse"], tmp_path / "fresh")
+
+    entries = [open_entry(folder) for folder in entry_folders(board)]
+    references = {**entries[0].plan.inputs.references, "GS": "f" * 64}
+    inputs = entries[0].plan.inputs.model_copy(update={"references": references})
+    renewed = replace(entries[0], plan=entries[0].plan.model_copy(update={"inputs": inputs}))
+    tables = tables_of([*entries, renewed])
+    assert [bool(table.key.terms.superseded) for table in tables if table.key.exact] == [False, True]
+    pages = build(board, tmp_path / "site").parent
+    for page in (*pages.glob("tables/*.html"), pages / "entries" / "verse.html"):
+        assert "packaged until 2026-11-28 (too short)" in page.read_text()
 
 
 def test_ranks_are_ranges_and_ties_overlap(published):

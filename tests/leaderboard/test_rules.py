@@ -76,7 +76,11 @@ def test_published_numbers_are_whole():
         for name, *sizes in block["rows"]:
             assert len(sizes) == 3, name
             assert all(size is None or len(size) == 4 for size in sizes), name
-    first, second = published["blocks"]
+    first, second, robin, dynamics = published["blocks"]
+    assert robin["rows"][0][2:] == [[None, 1.168, 0.886, 0.471], [None, 4.251, 2.325, 0.943]]
+    assert dynamics["rows"][-1][2] == [None, 0.34, 0.71, 0.74]
+    assert any("χ₃ factor" in note for note in published["notes"])
+    assert any(note.startswith("Not comparable") for note in published["notes"])
     assert first["rows"][0] == [
         "Prose",
         [0.191, 0.371, 0.21, None],

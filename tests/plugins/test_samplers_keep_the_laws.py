@@ -1,15 +1,21 @@
 """Every shipped sampler against the law book that plugin authors get."""
 
+from collections import Counter
+
 import pytest
 import torch
 
-from bgbench import BgbenchError, Card
+import bgbench
+from bgbench import BgbenchError, BudgetExhausted, Card
 from bgbench.core.plugins import plugins
 from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, peptide_task
 from bgbench_controls import Prior, ReferenceDraws
-from bgbench_md import LangevinMD, ParallelTempering
+from bgbench_md import LangevinMD, ParallelTempering, Softened
 from bgbench_prose import ProseSampler
 from bgbench_prose.network import Config, Prose
+
+KERNELS = ("energy_sweep", "force_sweep")
+"""What computes energies in a round of solute scaling, besides the steps."""
 
 
 def small_prose() -> ProseSampler:
@@ -54,6 +60,81 @@ class TestREMD(SamplerLaws):
         return ParallelTempering(rungs=2, steps=5)
 
 
+class TestSoftened(SamplerLaws):
+    @pytest.fixture
+    def sampler(self):
+        return Softened(rungs=2, steps=5, moves=3)
+
+
+class TestWarmedUpMD(SamplerLaws):
+    @pytest.fixture
+    def sampler(self):
+        return LangevinMD(warm_up=0.02)
+
+
+@pytest.mark.parametrize("charged", [True, False])
+def test_a_warm_up_of_md_is_charged_or_declared(charged):
+    task = peptide_task(budget=1000)
+    sampler = LangevinMD(warm_up=0.3, charge_warm_up=charged)
+    proposal = sampler.sample(task, 20)
+    ledger = task.oracle.ledger
+    assert task.oracle.remaining == 0
+    assert len({frame.numpy().tobytes() for frame in proposal.x}) == 20, "no frame is of the start structure"
+    tuned = sum(row["calls"] for row in ledger["tune"].values())
+    assert (tuned >= 300) is charged
+    assert sampler.card.notes == ("" if charged else "warm-up of 300 evaluations not charged")
+    # The first frame has been heated: half of the thermal energy of a vibration a degree of freedom.
+    assert float(proposal.u[0] - LangevinMD().sample(peptide_task(budget=1000), 20).u[0]) > 5
+
+
+def test_a_warm_up_that_the_budget_cannot_pay_is_refused():
+    with pytest.raises(BudgetExhausted, match="50 ps of warm-up cost 50,000 evaluations, "):
+        LangevinMD(warm_up=50.0).sample(peptide_task(budget=1000), 20)
+
+
+def test_softened_charges_all_that_its_ladder_evaluates(monkeypatch):
+    """Steps, moves, forces around them and exchanges of every rung, counted where they are computed."""
+    from bgbench.dynamics import langevin, solute_scaling
+
+    made = Counter()
+    advance, energies, forces = langevin.Integrator.advance, *map(solute_scaling.__dict__.get, KERNELS)
+
+    def counted_advance(self, walkers, steps, packed, threads):
+        made["steps"] += len(walkers.x) * steps
+        return advance(self, walkers, steps, packed, threads)
+
+    def counted(name, kernel):
+        def call(x, *rest):
+            made[name] += len(x)
+            return kernel(x, *rest)
+
+        return call
+
+    monkeypatch.setattr(langevin.Integrator, "advance", counted_advance)
+    for name, kernel in zip(KERNELS, (energies, forces), strict=True):
+        monkeypatch.setattr(solute_scaling, name, counted(name, kernel))
+    task = peptide_task(budget=1000)
+    proposal = Softened(rungs=3, steps=7, moves=4, warm_up=0.5).sample(task, 10)
+    ledger = {phase: row["energy_and_force"]["calls"] for phase, row in task.oracle.ledger.items()}
+    assert task.oracle.remaining < 42
+    rounds = made["steps"] // 21
+    assert sum(made.values()) == 42 * rounds
+    assert ledger["sample"] == 42 * (rounds - rounds // 2)
+    assert task.oracle.used - sum(made.values()) <= 100, "the rest is minimisation"
+    from bgbench.energies.openmm import OpenMMEnergy
+
+    truth = OpenMMEnergy(task.system, "Reference").energy(proposal.x)
+    assert torch.allclose(proposal.u, truth, atol=2e-2)
+
+
+def test_softened_turns_the_bond_before_proline():
+    """Plain dynamics never does: both isomers are what the engine is for."""
+    system = bgbench.peptide("AP")
+    walk = bgbench.SoluteScaled(system, system.positions, [1.0, 0.7, 0.5], torsion_moves=20, seed=0)
+    omega = torch.stack([bgbench.torsions(system, walk.round(5)[0][None]).omega[0, 0] for _ in range(60)])
+    assert {bool(value) for value in omega.abs() < 1.5} == {True, False}
+
+
 @pytest.mark.parametrize("budget", [1, 2, 7, 200])
 def test_md_spends_its_budget_to_the_last_step_and_no_further(budget):
     task = peptide_task(budget=budget)
@@ -92,6 +173,9 @@ def test_remd_charges_every_walker_and_its_energies_are_the_frames():
         ("prior", "widht=1", r"prior has no option 'widht'; did you mean 'width'\? Its options are width"),
         ("prior", "width=abc", "--set width=abc: 'abc' is not a number"),
         ("md", "fraction=2", "--set fraction must be above 0 and at most 1, got 2"),
+        ("md", "warm_up=-1", "--set warm_up must be 0 ps or more, got -1"),
+        ("softened", "rungs=1", "--set rungs must be 2 or more, got 1"),
+        ("softened", "warm_up=1", "--set warm_up must be at least 0 and below 1, got 1"),
         ("remd", "rungs=1", "--set rungs must be 2 or more, got 1"),
         ("remd", "rung=4", "remd has no option 'rung'; did you mean 'rungs'"),
         (
@@ -115,7 +199,7 @@ def test_wrong_options_from_python_say_so():
 
 
 class TestShippedPlugins(SamplerPluginLaws):
-    @pytest.fixture(params=["md", "prior", "prose", "reference", "remd", "tbg", "verse"])
+    @pytest.fixture(params=["md", "prior", "prose", "reference", "remd", "softened", "tbg", "verse"])
     def plugin(self, request):
         return plugins().samplers[request.param]
 

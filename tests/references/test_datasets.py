@@ -7,6 +7,8 @@ import pytest
 
 from bgbench.core.plugins import plugins
 from bgbench.data import evaluations_of, held_out, read_energies, read_frames
+from bgbench.references.certificates import read_certificate, reference_sha256
+from bgbench.references.superseded import is_superseded, superseded_references
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 TAUGHT = sorted(DATASETS.glob("training*/*.npz"))
@@ -24,11 +26,31 @@ def test_validation_files_are_of_validation_peptides():
     assert names <= held_out("validation")
 
 
-@pytest.mark.parametrize("folder", ["references", "both-isomers", "checks"])
+@pytest.mark.parametrize("folder", ["references", "checks"])
 def test_files_are_those_of_the_list_beside_them(folder):
     paths = [*(DATASETS / folder).glob("*.npz"), *(DATASETS / folder).glob("*.json")]
     listed = dict(line.split()[::-1] for line in (DATASETS / folder / "SHA256SUMS").read_text().splitlines())
     assert {path.name: sha256(path.read_bytes()).hexdigest() for path in paths} == listed
+
+
+def test_superseded_references_are_of_packaged_systems_and_not_packaged():
+    earlier = superseded_references()
+    assert {item.system for item in earlier.values()} == {"ARIP", "CIPQ", "KKAP", "TAPF", "VPFY"}
+    for item in earlier.values():
+        path = DATASETS / "references" / f"{item.system}.npz"
+        assert not is_superseded(item.system, reference_sha256(path))
+
+
+def test_packaged_references_hold_both_isomers_of_every_bond_before_proline():
+    """They held the trans isomer alone: 0 of 5,120 frames of each were cis."""
+    names = {path.stem: path for path in (DATASETS / "references").glob("*.npz") if "P" in path.stem[1:]}
+    assert set(names) == {"ARIP", "CIPQ", "KKAP", "TAPF", "VPFY"}
+    for sequence, path in names.items():
+        certificate = read_certificate(path)
+        residue = sequence.index("P", 1) + 1
+        assert 0.05 < certificate["cis"][f"PRO{residue}"] < 0.5
+        assert max(certificate["rhat"][f"{part}_omega_1"] for part in ("sin", "cos")) < 1.02
+        assert certificate["grade"] == "gold"
 
 
 @pytest.mark.parametrize(("length", "megabytes"), [(2, 20), (4, 60)])

@@ -7,6 +7,8 @@ import pytest
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
 from bgbench.evaluation.suites import load_suite
+from bgbench.references import superseded
+from bgbench.references.superseded import Superseded
 from bgbench.reports.breakeven import break_even
 from bgbench.reports.comparability import Comparability, caveats, refuse_unlike
 from bgbench.reports.compare import compare
@@ -147,6 +149,15 @@ def test_a_density_that_failed_its_audit_is_named_beside_the_table(run, cli, tmp
     code, printed, _ = cli(*words)
     assert code == 0
     assert sentence in printed
+
+
+def test_a_reference_that_was_replaced_since_is_named_beside_the_table(run, monkeypatch):
+    monkeypatch.setattr(
+        superseded, "superseded_references", lambda: {"a" * 64: Superseded("DI", "2026-11-28", "trans alone")}
+    )
+    assert caveats({"md": run("a", 1.0)}) == [
+        "md: the reference of DI is the one packaged until 2026-11-28 (trans alone); run it again for today's"
+    ]
 
 
 def test_differences_are_in_the_metrics_unit_and_agree_with_the_means(run, cli, tmp_path):

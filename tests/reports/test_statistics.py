@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import t
 
 from bgbench import BgbenchError
 from bgbench.cli.main import app, guarded
@@ -18,11 +18,9 @@ from bgbench.reports.statistics import (
     LEVEL,
     can_reject,
     difference,
-    draws,
     holm,
     interval,
     rank_intervals,
-    tolerant_ranks,
     wilcoxon,
 )
 from bgbench.runs.records import Budget, Record
@@ -38,17 +36,18 @@ def test_intervals_cover_the_truth_as_often_as_they_say(rng):
     assert abs(covered / 200 - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 200)
 
 
-def test_a_system_with_fewer_seeds_counts_with_those_it_has(rng):
-    """As many are drawn as there are: one seed has no spread of its own, and nothing becomes NaN."""
+def test_a_system_with_fewer_seeds_counts_with_those_it_has():
     ragged = np.array([[1.0, 2.0, 3.0], [5.0, 7.0, np.nan], [9.0, np.nan, np.nan]])
-    samples = draws(ragged)
-    assert np.isfinite(samples).all()
-    assert samples.mean() == pytest.approx((2 + 6 + 9) / 3, abs=0.05)
-    alone = draws(np.array([[5.0, 7.0, np.nan]]))
-    assert sorted(set(alone.tolist())) == [5.0, 6.0, 7.0]
-    assert np.mean(alone == 6.0) == pytest.approx(0.5, abs=0.05)
-    assert set(draws(np.array([[9.0, np.nan]])).tolist()) == {9.0}
-    assert interval(ragged).mean == pytest.approx(17 / 3)
+    estimate = interval(ragged)
+    assert estimate.mean == pytest.approx(17 / 3)
+    low, high = t.interval(0.95, 2, 17 / 3, np.std([2.0, 6.0, 9.0], ddof=1) / np.sqrt(3))
+    assert (estimate.low, estimate.high) == (pytest.approx(low), pytest.approx(high))
+    assert estimate.these is None, "one seed has no spread"
+    both = interval(ragged[:2])
+    # Two systems with variances 1/3 and 2/2 of their means: Welch and Satterthwaite.
+    squares = np.array([1 / 3, 1.0]) / 4
+    freedom = squares.sum() ** 2 / (squares**2 / [2, 1]).sum()
+    assert both.these == pytest.approx(t.interval(0.95, freedom, 4.0, np.sqrt(squares.sum())))
 
 
 def test_holm_by_hand():
@@ -73,8 +72,8 @@ def test_a_difference_on_one_system_is_as_unsure_as_its_seeds(rng):
     a, b = np.array([[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]]), np.array([[2.0, 1.5, 2.5, 2.0, 1.5, 2.5]])
     gap = difference(a, b)
     assert gap.mean == pytest.approx(0.0)
-    assert gap.low <= -0.5
-    assert gap.high >= 0.5
+    assert (gap.low, gap.high) == (None, None), "one system says nothing of others"
+    assert gap.these[0] < -0.5 < 0.5 < gap.these[1]
     covered = 0
     for _ in range(200):
         noise = rng.standard_normal((2, 30, 5))
@@ -94,7 +93,7 @@ def test_the_fewest_values_are_those_whose_range_holds_the_truth_often_enough(rn
         assert (inside >= LEVEL) == enough
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (2, 1), (4, 1), (5, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (1, 6), (2, 1), (4, 1), (5, 1)])
 def test_too_few_values_have_no_interval_and_no_rank(shape, rng):
     """One cell had `0.8 to 0.8`, and its rank looked certain."""
     values = rng.standard_normal(shape)
@@ -106,28 +105,42 @@ def test_too_few_values_have_no_interval_and_no_rank(shape, rng):
     many = rng.standard_normal((shape[0], 6))
     assert difference(values, many).low is difference(many, values).low is None
     assert rank_intervals({"a": values, "b": values + 1.0}, "lower") == {}
-    assert rank_intervals({"a": values, "b": many}, "lower") == {"b": (1, 1)}
+    assert rank_intervals({"a": values, "b": many}, "lower") == ({"b": (1, 1)} if shape[0] > 1 else {})
 
 
-@pytest.mark.parametrize("shape", [(1, 6), (2, 3), (6, 1), (4, 3)])
+@pytest.mark.parametrize("shape", [(2, 3), (6, 1), (4, 3)])
 def test_enough_values_have_both(shape, rng):
     values = rng.standard_normal(shape)
     assert interval(values).low < values.mean() < interval(values).high
     assert set(rank_intervals({"a": values, "b": values + 9.0}, "lower")) == {"a", "b"}
 
 
-def test_intervals_over_few_systems_cover_the_mean_over_these(rng):
-    """The mean over the very systems at hand, each with its own difficulty; seeds are what is random."""
-    for systems, seeds in ((6, 1), (4, 3), (2, 3)):
-        difficulty = rng.standard_normal((systems, 1))
-        covered = 0
-        for _ in range(200):
-            estimate = interval(difficulty + 0.1 * rng.standard_normal((systems, seeds)))
-            covered += estimate.low <= difficulty.mean() <= estimate.high
-        assert covered / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200), (systems, seeds)
+@pytest.mark.parametrize("shape", [(2, 3), (4, 3), (6, 2), (30, 3)])
+def test_both_intervals_cover_what_they_are_of(shape, rng):
+    """The bootstrap over four systems covered 74 to 82 % for new ones, and 98 to 100 % for these."""
+    new, these, repetitions = 0, 0, 400
+    for _ in range(repetitions):
+        difficulty = rng.standard_normal((shape[0], 1))
+        estimate = interval(difficulty + 0.5 * rng.standard_normal(shape))
+        new += estimate.low <= 0.0 <= estimate.high
+        these += estimate.these[0] <= difficulty.mean() <= estimate.these[1]
+    error = np.sqrt(0.95 * 0.05 / repetitions)
+    assert abs(new / repetitions - 0.95) < 4 * error
+    assert abs(these / repetitions - 0.95) < 4 * error
 
 
-def test_rounding_breaks_no_tie(rng):
+@pytest.mark.parametrize("shape", [(4, 3), (6, 1), (30, 3)])
+def test_equal_samplers_are_seldom_ordered(shape, rng):
+    """Of six equal samplers some pair was ordered in a fifth of the repetitions over four systems."""
+    ordered, repetitions = 0, 200
+    for _ in range(repetitions):
+        hard = 3 * rng.standard_normal((shape[0], 1))
+        ranks = rank_intervals({name: hard + rng.standard_normal(shape) for name in "abcdef"}, "lower")
+        ordered += set(ranks.values()) != {(1, 6)}
+    assert ordered / repetitions < 0.05 + 4 * np.sqrt(0.05 * 0.95 / repetitions)
+
+
+def test_rounding_breaks_no_tie():
     """.9999999999999998 against itself had ranks 1 and 2."""
     one = np.full((6, 3), 0.9999999999999998)
     assert rank_intervals({"a": one, "b": np.ones((6, 3)), "c": 2 * one}, "lower") == {
@@ -137,11 +150,6 @@ def test_rounding_breaks_no_tie(rng):
     }
     assert wilcoxon(one, np.ones((6, 3))) == 1.0
     assert difference(one, np.ones((6, 3))).mean == 0.0
-    values = rng.standard_normal((5, 7))
-    values[3], values[4, :4] = values[1] * (1 + 1e-13), values[0, :4]
-    exact = rankdata(np.round(values, 9), method="min", axis=0)
-    np.testing.assert_array_equal(tolerant_ranks(values), exact)
-    assert tolerant_ranks(np.array([[1.0], [1.0 + 1e-6]])).tolist() == [[1], [2]]
 
 
 def test_tests_are_made_where_they_can_say_something():
@@ -262,7 +270,9 @@ def test_runs_of_one_cell_have_a_mean_and_nothing_more(tmp_path, make_cell, caps
     assert guarded(lambda **options: app([*words, "--figure", str(tmp_path / "f.png")], **options)) == 0
     printed = capsys.readouterr().out
     assert "0.8 …" not in printed
-    assert "md, prose: an interval and a rank need 6 values (systems × seeds) or more" in printed
+    assert (
+        "md, prose: an interval and a rank need 2 systems and 6 values (systems × seeds) or more" in printed
+    )
     assert "md − prose: -0.1 rad\n" in printed
     assert "Wilcoxon" not in printed
     assert "no paired tests: with 1 pair over 1 system, p cannot fall below .05" in printed
