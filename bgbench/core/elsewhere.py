@@ -104,10 +104,19 @@ class _Values(TorchFunctionMode):
         if func is Tensor.new_tensor:
             words = {"dtype": args[0].dtype, "device": args[0].device, **words}
             func, args = torch.tensor, args[1:]
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            args = (args[0], _written_out(args[1]), *args[2:])
         if func in (torch.tensor, torch.as_tensor, torch.asarray) and _is_there(words.get("device")):
             value: Tensor = func(*args, **{**words, "device": None})
             return value.to(DEVICE)
         return func(*args, **words)
+
+
+def _written_out(index: Any) -> Any:
+    """An index with tensors of the CPU for its lists: PyTorch makes them on the device, without numbers."""
+    if isinstance(index, list):
+        return torch.tensor(index)
+    return tuple(map(_written_out, index)) if isinstance(index, tuple) else index
 
 
 def _is_there(device: Any) -> bool:

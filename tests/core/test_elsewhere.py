@@ -66,6 +66,16 @@ def test_what_a_gpu_allows_is_allowed_with_the_same_numbers():
     assert a.cpu().tolist() == values
 
 
+def test_lists_pick_the_rows_that_they_name():
+    """PyTorch makes index tensors of lists by itself: they would hold no numbers there."""
+    with elsewhere() as device:
+        x = torch.arange(12.0).view(3, 4).to(device)
+        assert x[:, [2, 0]].tolist() == [[2.0, 0.0], [6.0, 4.0], [10.0, 8.0]]
+        assert x[[1], [3]].tolist() == [7.0]
+        x[[0, 2]] = 1.0
+        assert x.sum().item() == 8.0 + 22.0
+
+
 def test_gradients_and_optimisers_work_there():
     network = torch.nn.Linear(3, 2)
     x, start = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), network.weight.detach().clone()
