@@ -52,7 +52,7 @@ def test_the_forward_view_meets_every_replica_and_as_many_frames_as_draws(peptid
     x = peptide.positions.float() + replica[:, None, None]
     reference = Reference(peptide.name, x, torch.zeros(frames), replica, {}, None)
     sampler = Listening()
-    task = SimpleNamespace(system=peptide, n_samples=draws)
+    task = SimpleNamespace(system=peptide, n_samples=draws, device=torch.device("cpu"))
     forward = look_forward(sampler, task, reference)["forward"]
     met = torch.bincount((sampler.frames[:, 0, 0] - peptide.positions[0, 0]).round().long(), minlength=16)
     assert forward["frames"] == len(sampler.frames) == min(512, frames, draws)

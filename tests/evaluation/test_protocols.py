@@ -67,7 +67,7 @@ def test_a_name_without_its_version_is_the_latest(monkeypatch, write):
             f"{GOOD}wieghts: weighted",
             "unknown field 'wieghts'; did you mean 'weights'? Known: ",
         ),
-        (f"{GOOD}zzz: 1", "unknown field 'zzz'; known: conventions, cut, headline"),
+        (f"{GOOD}zzz: 1", "unknown field 'zzz'; known: conventions, cut, effective_splits"),
         (f"{GOOD}name: mine", "it must not say its name, which is that of the file"),
         (f"{GOOD}transport: '5'", "transport: Input should be a valid integer"),
         (f"{GOOD}transport: yes", "transport: Input should be a valid integer"),
