@@ -8,6 +8,7 @@ interfaces of samplers, energies and estimators with the values that they exchan
 contract of plugins on one page. `plugins` finds what is installed, and its function `energy` builds the
 energy of a system from the name of a backend. `calls` is how the core calls a sampler: what comes back is
 checked and moved. `counting` counts evaluations of the target, so that those made past the meter are noticed.
+`guard` notices when a plugin changes anything global, and restores it.
 
 The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
 ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates

@@ -20,7 +20,8 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError, describe_failure, refuse_other_systems
+from bgbench.core.errors import BgbenchError, BrokenContract, describe_failure, refuse_other_systems
+from bgbench.core.guard import contained
 from bgbench.core.hookspecs import (
     PLAIN_NAME,
     SCHEME,
@@ -311,6 +312,21 @@ def call_plugin(origin: Origin, what: str, function: Callable[..., T], *argument
         raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
 
 
+def build_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of a plugin that builds something, and leave everything global as it was.
+
+    It may draw from global generators, as networks do that are built. Arguments are those of `call_plugin`.
+
+    Raises:
+        BgbenchError: as `call_plugin` does; and if it printed or changed anything global.
+    """
+    try:
+        with contained(f"{origin}: {what}", may_draw=True):
+            return call_plugin(origin, what, function, *arguments)
+    except BrokenContract as error:
+        raise BgbenchError(str(error)) from error
+
+
 def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     """Build a registered sampler, and check that it is one.
 
@@ -326,7 +342,7 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     'prior'
     """
     plugin, origin = plugins().samplers[name], plugins().samplers.origin(name)
-    sampler: object = call_plugin(origin, f"building sampler '{name}'", plugin.build, options)
+    sampler: object = build_plugin(origin, f"building sampler '{name}'", plugin.build, options)
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
     card: object = call_plugin(origin, f"the card of '{name}'", lambda: sampler.card)
@@ -354,7 +370,7 @@ def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
     'SNIS'
     """
     plugin, origin = plugins().estimators[name], plugins().estimators.origin(name)
-    estimator = call_plugin(origin, f"building estimator '{name}'", plugin.build, options)
+    estimator = build_plugin(origin, f"building estimator '{name}'", plugin.build, options)
     if not isinstance(estimator, AbstractEstimator):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
     return estimator
@@ -373,7 +389,7 @@ def build_system(name: str) -> System:
     1
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
-    system = call_plugin(origin, f"building system '{name}'", plugin.build)
+    system = build_plugin(origin, f"building system '{name}'", plugin.build)
     if not isinstance(system, System):
         raise BgbenchError(f"{origin}: building '{name}' must give a bgbench.System, got {system!r}")
     if system.name != name:
@@ -395,7 +411,7 @@ def build_reference(name: str) -> Reference:
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
     make: Callable[[], object] = plugin.reference or (lambda: None)
-    made = call_plugin(origin, f"making the reference of '{name}'", make)
+    made = build_plugin(origin, f"making the reference of '{name}'", make)
     if not isinstance(made, Reference):
         raise BgbenchError(f"{origin}: the reference of '{name}' must be a bgbench.Reference, got {made!r}")
     n_atoms = build_system(name).n_atoms
@@ -428,7 +444,9 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     torch.Size([1])
     """
     plugin, origin = plugins().energies[backend], plugins().energies.origin(backend)
-    built: object = call_plugin(origin, f"building energy '{backend}' of {system.name}", plugin.build, system)
+    built: object = build_plugin(
+        origin, f"building energy '{backend}' of {system.name}", plugin.build, system
+    )
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
     built.is_target = True

@@ -6,6 +6,7 @@ from typing import Any
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
 from bgbench.core.counting import count_evaluations
+from bgbench.core.guard import contained
 from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card, Reference
 from bgbench.evaluation.bench import Bench, generator
@@ -18,7 +19,6 @@ from bgbench.evaluation.checks import (
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
-from bgbench.evaluation.guard import contained
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.stages import Stages, Watch
@@ -62,7 +62,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
         BgbenchError: if the ensemble cannot be judged.
     """
     cell = bench.cell
-    with stages("building"):
+    with stages("building"), contained(may_draw=True):
         sampler = build_sampler(cell.sampler, cell.options)
         estimator = build_estimator(cell.estimator, cell.estimator_options)
         refuse_unsupported(sampler, bench.system)
@@ -72,11 +72,13 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages) -> Outcome:
     task = Task(bench.system, bench.oracle, generator(cell), n_samples, conventions, watch.advanced)
     watch.advanced(0)
 
-    with stages("preparing"):
+    with stages("preparing"), contained(f"the energy '{cell.energy}'"):
         bench.energy.prepare(cell.budget)
 
+    # The same tensor is that of all cells of a process.
+    shared = {"task.system.positions": bench.system.positions}
     with stages("sampling"):
-        with contained(), count_evaluations() as made:
+        with contained(tensors=shared), count_evaluations() as made:
             raw = estimator.estimate(sampler, task)
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)

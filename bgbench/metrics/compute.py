@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from bgbench.core.abstract import MetricCase
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, BrokenContract
+from bgbench.core.guard import contained
 from bgbench.core.plugins import plugins
 
 
@@ -16,7 +17,7 @@ def compute_metrics(case: MetricCase, names: Iterable[str]) -> dict[str, float]:
     registry = plugins().metrics
     values: dict[str, float] = {}
     for name in names:
-        computed = registry[name].compute(case)
+        computed = _compute(name, case)
         if not isinstance(computed, Mapping):
             raise BgbenchError(
                 f"{registry.origin(name)}: metric '{name}' must return values by name, got {computed!r}"
@@ -29,6 +30,25 @@ def compute_metrics(case: MetricCase, names: Iterable[str]) -> dict[str, float]:
                 )
             values[key] = _number(value, f"{registry.origin(name)}: '{key}' of metric '{name}'")
     return values
+
+
+def _compute(name: str, case: MetricCase) -> object:
+    """What a metric returns, everything global and the case left as they were."""
+    metric, origin = plugins().metrics[name], plugins().metrics.origin(name)
+    ensemble, reference = case.estimate.ensemble, case.reference
+    tensors = {
+        "case.system.positions": case.system.positions,
+        "case.estimate.ensemble.x": ensemble.x,
+        "case.estimate.ensemble.u": ensemble.u,
+        "case.estimate.ensemble.log_w": ensemble.log_w,
+        "case.reference.x": reference.x,
+        "case.reference.u": reference.u,
+    }
+    try:
+        with contained(f"{origin}: metric '{name}'", tensors):
+            return metric.compute(case)
+    except BrokenContract as error:
+        raise BgbenchError(str(error)) from error
 
 
 def _number(value: object, what: str) -> float:
