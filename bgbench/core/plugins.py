@@ -20,7 +20,7 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError, BrokenContract, describe_failure, refuse_other_systems
+from bgbench.core.errors import BgbenchError, BrokenContract, describe_failure, refuse_other_systems, text_of
 from bgbench.core.guard import contained
 from bgbench.core.hookspecs import (
     PLAIN_NAME,
@@ -218,7 +218,9 @@ class Plugins:
             returned = function()
         except BgbenchError as error:
             raise BgbenchError(f"{hook}: {_in_one_line(error)}") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise BgbenchError(f"{hook} raised {describe_failure(error)}; update or uninstall it") from error
         if isinstance(returned, (str, bytes)) or not isinstance(returned, (list, tuple)):
             raise BgbenchError(f"{hook} must return a list of {kind.__name__}, got {returned!r}")
@@ -281,14 +283,16 @@ def _import(load: Callable[[], Any], origin: Origin) -> Any:
         return load()
     except BgbenchError as error:
         raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BgbenchError(
             f"{origin} could not be imported: {describe_failure(error)}; update or uninstall it"
         ) from error
 
 
 def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(text_of(error).split())
 
 
 def call_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -302,13 +306,13 @@ def call_plugin(origin: Origin, what: str, function: Callable[..., T], *argument
 
     Raises:
         BgbenchError: as the plugin raised it; or naming the plugin and the line, for any other exception but
-            a lack of memory.
+            a lack of memory and an interrupt.
     """
     try:
         return function(*arguments)
-    except (BgbenchError, MemoryError, torch.OutOfMemoryError):
+    except (BgbenchError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
 
 

@@ -35,7 +35,7 @@ from bgbench.core.abstract import (
     refuse_unsupported,
 )
 from bgbench.core.calls import call_draw, call_log_prob, call_sample, log_prob_in_batches
-from bgbench.core.errors import BgbenchError, Unsupported
+from bgbench.core.errors import BgbenchError, Unsupported, text_of
 from bgbench.core.guard import contained
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
@@ -163,8 +163,10 @@ def audit_for_record(
     try:
         with contained(tensors={"task.system.positions": system.positions}):
             return {"density": summarise(audit_quickly(sampler, system, n_draws, seed))}
-    except (Exception, SystemExit) as error:
-        return {"density": {"verified": False, "error": f"{type(error).__name__}: {error}"}}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return {"density": {"verified": False, "error": f"{type(error).__name__}: {text_of(error)}"}}
 
 
 def summarise(checks: Sequence[Check]) -> dict[str, Any]:

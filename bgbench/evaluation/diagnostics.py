@@ -13,6 +13,7 @@ import torch
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
 from bgbench.core.calls import log_prob_in_batches
+from bgbench.core.errors import text_of
 from bgbench.core.guard import contained
 from bgbench.core.types import Card, Reference
 from bgbench.energies.openmm import OpenMMEnergy
@@ -48,8 +49,10 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
         try:
             with contained(tensors=shared):
                 return diagnostic()
-        except (Exception, SystemExit) as error:
-            failures[name] = f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failures[name] = f"{type(error).__name__}: {text_of(error)}"
             return {}
 
     findings: dict[str, Any] = {
