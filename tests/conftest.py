@@ -22,6 +22,7 @@ from bgbench.evaluation.suites import load_suite
 from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.analytic import KINDS
+from bgbench.systems.chirality import is_wrong
 
 
 @pytest.fixture(params=[0], ids=lambda seed: f"seed{seed}")
@@ -158,8 +159,10 @@ CELL = {
 def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0, width=0.02):
     system = peptide(name, temperature, forcefield)
     generator = torch.Generator().manual_seed(5)
-    noise = torch.randn(n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(2 * n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     x = (system.positions + width * noise).float()
+    # Runs refuse references whose stereocentres are mirrored.
+    x = x[~is_wrong(system, x)][:n]
     replica = torch.arange(n) % 2
     certificate = {
         **certify(system, {"x": x, "replica": replica}, None),

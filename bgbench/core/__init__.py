@@ -10,6 +10,7 @@ energy of a system from the name of a backend. `calls` is how the core calls a s
 checked and moved. `counting` counts evaluations of the target, so that those made past the meter are noticed.
 `devices` finds the device that samplers compute on and says afterwards which one did, `noise` draws the same
 random numbers for every device, and `elsewhere` is a device that is not there, for tests without a GPU.
+`guard` notices when a plugin changes anything global, and restores it.
 
 The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
 ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates

@@ -67,6 +67,18 @@ def refuse_other_systems(name: str = os.name) -> None:
         raise BgbenchError("bgbench runs on Linux and macOS only; on Windows, use it inside WSL")
 
 
+def text_of(error: BaseException) -> str:
+    """An exception's message, whatever somebody else's class makes of it, in characters that files can hold.
+
+    >>> text_of(ValueError("not \udc80 text"))
+    'not \\udc80 text'
+    """
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception:
+        return "(its message cannot be shown)"
+
+
 def describe_failure(error: BaseException) -> str:
     """An exception of somebody else's code in one line: its kind, its message, and where it was raised.
 
@@ -76,7 +88,7 @@ def describe_failure(error: BaseException) -> str:
     ...     print(describe_failure(error).partition(" (")[0])
     KeyError: 'weights'
     """
-    text = " ".join(str(error).split())
+    text = " ".join(text_of(error).split())
     message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     return f"{message} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else message

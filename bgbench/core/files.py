@@ -35,15 +35,18 @@ def plain(value: Any) -> Any:
     {'share': [0.5, None], 'model': 'a.pt'}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int)):
+    if isinstance(value, str):
+        # Lone surrogates, as in the names of some files, cannot be written.
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         return finite_or_none(value)
     as_list = getattr(value, "tolist", None)
-    return str(value) if as_list is None else plain(as_list())
+    return plain(str(value)) if as_list is None else plain(as_list())
 
 
 def digest(value: Any) -> str:

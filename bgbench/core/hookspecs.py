@@ -188,8 +188,8 @@ class MetricPlugin:
     Attributes:
         name: its name in protocols, records and tables.
         summary: what it is, in half a sentence.
-        compute: named values of a case; a value under the metric's own name is its score, and others are its
-            companions in the record.
+        compute: named values of a case; the value under the metric's own name is its score, and others are
+            its companions in the record. No values at all: the system has nothing to compute it of.
         unit: of the score; empty if it has none.
         better: `lower` or `higher`; empty for a metric that ranks nobody.
         citation: what to cite.

@@ -21,7 +21,8 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError, describe_failure, refuse_other_systems
+from bgbench.core.errors import BgbenchError, BrokenContract, describe_failure, refuse_other_systems, text_of
+from bgbench.core.guard import contained
 from bgbench.core.hookspecs import (
     PLAIN_NAME,
     SCHEME,
@@ -220,7 +221,9 @@ class Plugins:
                 returned = function()
         except BgbenchError as error:
             raise BgbenchError(f"{hook}: {_in_one_line(error)}") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise BgbenchError(f"{hook} raised {describe_failure(error)}; update or uninstall it") from error
         if isinstance(returned, (str, bytes)) or not isinstance(returned, (list, tuple)):
             raise BgbenchError(f"{hook} must return a list of {kind.__name__}, got {returned!r}")
@@ -284,14 +287,16 @@ def _import(load: Callable[[], Any], origin: Origin) -> Any:
             return load()
     except BgbenchError as error:
         raise BgbenchError(f"{origin}: {_in_one_line(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise BgbenchError(
             f"{origin} could not be imported: {describe_failure(error)}; update or uninstall it"
         ) from error
 
 
 def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(text_of(error).split())
 
 
 def call_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -305,15 +310,30 @@ def call_plugin(origin: Origin, what: str, function: Callable[..., T], *argument
 
     Raises:
         BgbenchError: as the plugin raised it; or naming the plugin and the line, for any other exception but
-            a lack of memory.
+            a lack of memory and an interrupt.
     """
     try:
         with STDOUT.diverted(sys.stderr):
             return function(*arguments)
-    except (BgbenchError, MemoryError, torch.OutOfMemoryError):
+    except (BgbenchError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
+
+
+def build_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function of a plugin that builds something, and leave everything global as it was.
+
+    It may draw from global generators, as networks do that are built. Arguments are those of `call_plugin`.
+
+    Raises:
+        BgbenchError: as `call_plugin` does; and if it printed or changed anything global.
+    """
+    try:
+        with contained(f"{origin}: {what}", may_draw=True):
+            return call_plugin(origin, what, function, *arguments)
+    except BrokenContract as error:
+        raise BgbenchError(str(error)) from error
 
 
 def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
@@ -331,7 +351,7 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     'prior'
     """
     plugin, origin = plugins().samplers[name], plugins().samplers.origin(name)
-    sampler: object = call_plugin(origin, f"building sampler '{name}'", plugin.build, options)
+    sampler: object = build_plugin(origin, f"building sampler '{name}'", plugin.build, options)
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
     card: object = call_plugin(origin, f"the card of '{name}'", lambda: sampler.card)
@@ -359,7 +379,7 @@ def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
     'SNIS'
     """
     plugin, origin = plugins().estimators[name], plugins().estimators.origin(name)
-    estimator = call_plugin(origin, f"building estimator '{name}'", plugin.build, options)
+    estimator = build_plugin(origin, f"building estimator '{name}'", plugin.build, options)
     if not isinstance(estimator, AbstractEstimator):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
     return estimator
@@ -378,7 +398,7 @@ def build_system(name: str) -> System:
     1
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
-    system = call_plugin(origin, f"building system '{name}'", plugin.build)
+    system = build_plugin(origin, f"building system '{name}'", plugin.build)
     if not isinstance(system, System):
         raise BgbenchError(f"{origin}: building '{name}' must give a bgbench.System, got {system!r}")
     if system.name != name:
@@ -400,7 +420,7 @@ def build_reference(name: str) -> Reference:
     """
     plugin, origin = plugins().systems[name], plugins().systems.origin(name)
     make: Callable[[], object] = plugin.reference or (lambda: None)
-    made = call_plugin(origin, f"making the reference of '{name}'", make)
+    made = build_plugin(origin, f"making the reference of '{name}'", make)
     if not isinstance(made, Reference):
         raise BgbenchError(f"{origin}: the reference of '{name}' must be a bgbench.Reference, got {made!r}")
     n_atoms = build_system(name).n_atoms
@@ -433,7 +453,9 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     torch.Size([1])
     """
     plugin, origin = plugins().energies[backend], plugins().energies.origin(backend)
-    built: object = call_plugin(origin, f"building energy '{backend}' of {system.name}", plugin.build, system)
+    built: object = build_plugin(
+        origin, f"building energy '{backend}' of {system.name}", plugin.build, system
+    )
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
     built.is_target = True

@@ -36,11 +36,11 @@ from bgbench.core.abstract import (
 )
 from bgbench.core.calls import call_draw, call_latent, call_log_prob, call_sample, log_prob_in_batches
 from bgbench.core.devices import CPU
-from bgbench.core.errors import BgbenchError, Unsupported
+from bgbench.core.errors import BgbenchError, Unsupported, text_of
+from bgbench.core.guard import contained
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.estimators.densities import log_q_and_score
-from bgbench.evaluation.guard import contained
 from bgbench.evaluation.law_of_draws import (
     largest,
     move_deviations,
@@ -173,10 +173,12 @@ def audit_for_record(
         return {}
     n_draws = min(LAW_DRAWS, max(FEWEST_LAW_DRAWS, n_samples // DRAWS_PER_LAW_DRAW))
     try:
-        with contained():
+        with contained(tensors={"task.system.positions": system.positions}):
             return {"density": summarise(audit_quickly(sampler, system, n_draws, seed, device))}
-    except (Exception, SystemExit) as error:
-        return {"density": {"verified": False, "error": f"{type(error).__name__}: {error}"}}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return {"density": {"verified": False, "error": f"{type(error).__name__}: {text_of(error)}"}}
 
 
 def summarise(checks: Sequence[Check]) -> dict[str, Any]:

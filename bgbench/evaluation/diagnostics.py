@@ -13,12 +13,13 @@ import torch
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
 from bgbench.core.calls import log_prob_in_batches
+from bgbench.core.errors import text_of
+from bgbench.core.guard import contained
 from bgbench.core.types import Card, Reference
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
 from bgbench.evaluation.audit import audit_for_record
 from bgbench.evaluation.bench import Bench
-from bgbench.evaluation.guard import contained
 from bgbench.metrics.sides import evenly
 
 FORWARD_FRAMES = 512
@@ -42,13 +43,16 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
     Whatever a diagnostic raises is kept under `failed_diagnostics`, by the name of its entry.
     """
     failures: dict[str, str] = {}
+    shared = {"task.system.positions": bench.system.positions, "the reference's frames": bench.reference.x}
 
     def attempt(name: str, diagnostic: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
-            with contained():
+            with contained(tensors=shared):
                 return diagnostic()
-        except (Exception, SystemExit) as error:
-            failures[name] = f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failures[name] = f"{type(error).__name__}: {text_of(error)}"
             return {}
 
     findings: dict[str, Any] = {

@@ -11,6 +11,7 @@ from bgbench.core.calls import call_prepare
 from bgbench.core.counting import count_evaluations
 from bgbench.core.devices import CPU
 from bgbench.core.errors import BudgetExhausted
+from bgbench.core.guard import contained
 from bgbench.core.plugins import build_estimator, build_sampler
 from bgbench.core.types import Card
 from bgbench.evaluation.bench import Bench, generator
@@ -23,7 +24,6 @@ from bgbench.evaluation.checks import (
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
-from bgbench.evaluation.guard import contained
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.stages import Stages, Watch
@@ -70,7 +70,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
         BgbenchError: if the ensemble cannot be judged.
     """
     cell = bench.cell
-    with stages("building"):
+    with stages("building"), contained(may_draw=True):
         sampler = build_sampler(cell.sampler, cell.options)
         estimator = build_estimator(cell.estimator, cell.estimator_options)
         refuse_unsupported(sampler, bench.system)
@@ -80,11 +80,13 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     task = Task(bench.system, bench.oracle, generator(cell), n_samples, conventions, watch.advanced, device)
     watch.advanced(0)
 
-    with stages("preparing"):
+    with stages("preparing"), contained(f"the energy '{cell.energy}'"):
         bench.energy.prepare(cell.budget)
 
+    # The same tensor is that of all cells of a process.
+    shared = {"task.system.positions": bench.system.positions}
     with stages("sampling"):
-        with contained(), count_evaluations() as made:
+        with contained(tensors=shared), count_evaluations() as made:
             sampler = call_prepare(sampler, task)
             spent = bench.oracle.used
             if not bench.oracle.remaining:

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import plugins
+from bgbench.core.plugins import energy, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
-from bgbench.references.diagnostics import certify
-from bgbench.references.physics import COLDEST, HOTTEST, USUAL, mean_bond_energy
+from bgbench.references.diagnostics import FEWEST, measure_mixing
+from bgbench.references.physics import COLDEST, FEWEST_FRAMES, HOTTEST, USUAL, mean_bond_energy
 from bgbench.references.providers import PACKAGED_TEMPERATURE
 from bgbench.references.store import read_reference
 from bgbench.references.sums import refuse_unlisted
+from bgbench.systems.chirality import is_wrong
+from bgbench.systems.features import tica_features
 from bgbench.systems.peptides import peptide
 
 MOST_ENERGY_ERROR = 5.0
@@ -25,6 +27,18 @@ MOST_ENERGY_ERROR = 5.0
 
 MOST_RHAT_ERROR = 0.002
 """Largest difference of R̂ between a certificate and its rounded frames: ten times the most in `datasets`."""
+
+SAMPLED = 32
+"""Frames whose energies a run's plan recomputes."""
+
+LEAST_DISTINCT = 0.9
+"""Fraction of frames that must differ from all others."""
+
+MOST_MIRRORED = 0.01
+"""Fraction of frames that may have a mirrored stereocentre."""
+
+MOST_TIC = 5.0
+"""Root mean square of a TIC over frames; TICs are whitened, and their own frames have about 1."""
 
 GRADES = ("gold", "silver", "bronze")
 
@@ -77,6 +91,87 @@ def verify_reference(path: Path) -> SoundReference:
             f"{path} is not sound: stored energies are off by up to {energy_error:.1f} kT; simulate it again"
         )
     return SoundReference(reference, energy_error)
+
+
+def refuse_unsound(system: System, reference: Reference, backend: str) -> None:
+    """Refuse a reference that no run may be judged by: the rules of `verify_reference` that take no second.
+
+    Energies are recomputed for `SAMPLED` frames. A reference that was reweighted or came with its system has
+    no counts and no R̂ of its own to compare with.
+
+    Args:
+        system: that the run samples.
+        reference: what it would be judged by.
+        backend: name of the energy that references of systems without atoms are compared with.
+
+    Raises:
+        BgbenchError: naming the system and what is wrong.
+
+    >>> from bgbench.references.providers import find_reference
+    >>> refuse_unsound(peptide("PG"), find_reference(peptide("PG")), "openmm")
+    """
+    try:
+        refuse_shapeless(system, reference)
+        refuse_nonfinite(reference)
+        if system.atoms:
+            refuse_mirrored(system, reference)
+            refuse_other_scale(system, reference)
+        refuse_other_energies(system, reference, backend)
+        if reference.sha256 and "reweighted" not in reference.certificate:
+            refuse_other_counts(reference)
+            refuse_other_grade(system, reference)
+    except Unsound as error:
+        advice = "simulate or fetch it again" if reference.sha256 else "mend or uninstall its plugin"
+        raise BgbenchError(f"the reference of {system.name} is not sound: {error}; {advice}") from error
+
+
+def refuse_shapeless(system: System, reference: Reference) -> None:
+    """Raise Unsound for another name, an unknown grade, too few or repeated frames, or odd replicas."""
+    if reference.system != system.name:
+        raise Unsound(f"it is called {reference.system!r}")
+    grade = reference.certificate.get("grade")
+    if not isinstance(grade, str) or grade not in GRADES:
+        raise Unsound(f"grade {grade!r} is not one of {', '.join(GRADES)}")
+    n, replica = reference.n_samples, reference.replica
+    if n < FEWEST_FRAMES:
+        raise Unsound(f"it has {n} frames, {FEWEST_FRAMES} are needed to know a distribution")
+    if replica.is_floating_point() or bool((replica < 0).any()) or len(torch.unique(replica)) < 2:
+        raise Unsound("its replicas must be numbered from 0, two at least")
+    distinct = len({frame.tobytes() for frame in reference.x.numpy()})
+    if distinct < LEAST_DISTINCT * n and "reweighted" not in reference.certificate:
+        raise Unsound(f"only {distinct} of its {n} frames differ from each other")
+
+
+def refuse_mirrored(system: System, reference: Reference) -> None:
+    """Raise Unsound if stereocentres of more than MOST_MIRRORED of the frames are not natural."""
+    fraction = float(is_wrong(system, reference.x).double().mean())
+    if fraction > MOST_MIRRORED:
+        raise Unsound(f"{fraction:.0%} of its frames have a mirrored stereocentre")
+
+
+def refuse_other_scale(system: System, reference: Reference) -> None:
+    """Raise Unsound if TICs of its frames do not lie around 0 within about 1, as those of its model do."""
+    if reference.tica is None:
+        return
+    x = reference.x[_sampled(reference.n_samples, 256)].double()
+    tics = reference.tica.transform(tica_features(system, x).to(reference.tica.mean))
+    largest = float(tics.square().mean(0).sqrt().max())
+    if largest > MOST_TIC:
+        raise Unsound(f"its TICA model is of other frames: TICs are {largest:.0f} on average, not about 1")
+
+
+def refuse_other_energies(system: System, reference: Reference, backend: str) -> None:
+    """Raise Unsound if stored energies of `SAMPLED` frames are not those of the frames."""
+    index = _sampled(reference.n_samples, SAMPLED)
+    # OpenMM knows every force field; the batched energy is the faster one to build.
+    u = energy(system, "openmm" if system.atoms else backend).energy(reference.x[index].double())
+    worst = float((u.cpu() - reference.u[index]).abs().max())
+    if not worst <= MOST_ENERGY_ERROR:
+        raise Unsound(f"stored energies are off by up to {worst:.1f} kT")
+
+
+def _sampled(n: int, most: int) -> torch.Tensor:
+    return torch.linspace(0, n - 1, min(n, most)).long()
 
 
 class Unsound(BgbenchError):
@@ -157,8 +252,10 @@ def refuse_other_grade(system: System, reference: Reference) -> None:
         raise Unsound("its certificate has no table of R̂")
     if reference.tica is None and any(name.startswith("tic") for name in stored):
         raise Unsound("it has no TICA model, and R̂ of TICs")
-    frames = {"x": reference.x.double(), "u": reference.u, "replica": reference.replica}
-    fresh = certify(system, frames, reference.tica)
+    least = int(torch.unique(reference.replica, return_counts=True)[1].min())
+    if least < FEWEST:
+        raise Unsound(f"a replica has {least} frames, {FEWEST} are needed to say how they mix")
+    fresh = measure_mixing(system, reference.x.double(), reference.replica, reference.tica)
     unlike = [name for name in {**stored, **fresh["rhat"]} if not _agree(name, stored, fresh["rhat"])]
     if unlike:
         name = unlike[0]

@@ -1,6 +1,7 @@
 """Axes of figures: logarithmic ones whose ticks can be read, however little they span."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -27,8 +28,10 @@ def set_log(ax: Axes, side: Literal["x", "y"], values: Sequence[float]) -> None:
     What matplotlib labels by itself, powers of ten, may all lie outside.
     """
     positive = [value for value in values if 0 < value < math.inf] or [1.0]
-    margin = max(1.15, (max(positive) / min(positive)) ** 0.06)
-    low, high = min(positive) / margin, max(positive) * margin
+    # By logarithms: quotients of numbers that lie far apart are infinite.
+    margin = max(1.15, 10 ** ((math.log10(max(positive)) - math.log10(min(positive))) * 0.06))
+    low = max(min(positive) / margin, sys.float_info.min)
+    high = min(max(positive) * margin, sys.float_info.max)
     ticks = log_ticks(low, high)
     axis = ax.xaxis if side == "x" else ax.yaxis
     ax.set(**{f"{side}scale": "log", f"{side}lim": (low, high)})
@@ -41,17 +44,18 @@ def log_ticks(low: float, high: float) -> list[float]:
 
     >>> log_ticks(0.5, 2e6)
     [1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0, 1000000.0]
+    >>> log_ticks(1e-8, 1e5)
+    [1e-08, 1e-06, 0.0001, 0.01, 1.0, 100.0, 10000.0]
     >>> log_ticks(30.0, 70.0)
     [30.0, 40.0, 50.0, 60.0, 70.0]
     >>> log_ticks(0.61, 0.64)
     [0.61, 0.62, 0.63, 0.64]
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    few = max(1, (last - first) // MOST_TICKS)
+    steps = (*range(few, 0, -1), *range(few + 1, last - first))
     ladders: list[tuple[range, tuple[int, ...]]] = [
-        *(
-            (range(first, last + 1, step), (1,))
-            for step in range(max(1, (last - first) // MOST_TICKS), 0, -1)
-        ),
+        *((range(first, last + 1, step), (1,)) for step in steps),
         (range(first, last + 1), (1, 2, 5)),
         (range(first, last + 1), (1, 2, 3, 5)),
         (range(first, last + 1), tuple(range(1, 10))),

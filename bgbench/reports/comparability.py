@@ -32,6 +32,7 @@ class Comparability:
         suite: `name@version`.
         suite_sha256: hash of the suite's file.
         protocol: `name@version`.
+        protocol_sha256: hash of the protocol's file.
         budget: energy evaluations of each cell.
         temperature: in K.
         energy: name of the energy backend.
@@ -51,12 +52,13 @@ class Comparability:
     the budget is 100 evaluations in runs/short and 2,000 evaluations in runs/long
     the reference of AA is 3f2c in runs/short and 77aa in runs/long
     >>> short.unrecorded
-    ('the force field',)
+    ("the protocol's file", 'the force field')
     """
 
     suite: str
     suite_sha256: str
     protocol: str
+    protocol_sha256: str
     budget: int
     temperature: float
     energy: str
@@ -81,6 +83,7 @@ class Comparability:
             suite=plan.suite,
             suite_sha256=plan.suite_sha256,
             protocol=plan.protocol,
+            protocol_sha256=plan.inputs.protocol_sha256,
             budget=plan.budget,
             temperature=cell.temperature,
             energy=cell.energy,
@@ -105,8 +108,9 @@ class Comparability:
         sentences = []
         for what in TERMS:
             one, two = self._in_words(what), other._in_words(what)
-            # Files of two suites differ, of course.
-            if one and two and one != two and (what != "suite's file" or self.suite == other.suite):
+            # Files of two suites or protocols differ, of course.
+            of = what.removesuffix("'s file")
+            if one and two and one != two and (of == what or self._in_words(of) == other._in_words(of)):
                 sentences.append(f"the {what} is {one} in {name} and {two} in {other_name}")
         mine, theirs = dict(self.references), dict(other.references)
         if systems := [
@@ -125,6 +129,7 @@ class Comparability:
             "suite": self.suite,
             "suite's file": self.suite_sha256[:SHOWN],
             "protocol": self.protocol,
+            "protocol's file": self.protocol_sha256[:SHOWN],
             "budget": f"{self.budget:,} evaluations",
             "temperature": f"{self.temperature:g} K",
             "energy": self.energy,
@@ -154,7 +159,8 @@ class Comparability:
 
 
 TERMS = (
-    "suite", "suite's file", "protocol", "budget", "temperature", "energy", "force field", "log q",
+    "suite", "suite's file", "protocol", "protocol's file", "budget", "temperature", "energy", "force field",
+    "log q",
 )  # fmt: skip
 """What is compared besides the references."""
 

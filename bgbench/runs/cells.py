@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bgbench.core.abstract import Estimate
 from bgbench.core.devices import CPU, DeviceWatch, describe_device
-from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported
+from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported, text_of
 from bgbench.core.files import atomic_file, plain, write_json
+from bgbench.core.guard import restored
 from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
@@ -20,7 +23,7 @@ from bgbench.evaluation.judging import Judgement
 from bgbench.evaluation.stages import Stages, Watch
 from bgbench.runs.process import peak_memory
 from bgbench.runs.provenance import provenance
-from bgbench.runs.records import Budget, Ending, Record, Status, write_arrays
+from bgbench.runs.records import Arrays, Budget, Ending, Record, Status, write_arrays
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.shapes import DiagnosticsShape
 from bgbench.runs.shared_floors import read_floors, write_floors
@@ -41,29 +44,43 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT, device: torch.
     stages, bench, outcome, devices = Stages(watch.entered), None, None, DeviceWatch()
     with suppress(OSError):
         folder.traceback_path(cell).unlink()
+
+    def record(fields: Mapping[str, Any]) -> Record:
+        return Record(
+            id=folder.plan.record_id(cell),
+            cell=cell,
+            budget=budget_of(cell, bench),
+            provenance={
+                **provenance(),
+                "device": what_computed(devices, device, outcome),
+                "peak_memory_mb": peak_memory(),
+            },
+            **{**fields, "seconds": {**fields["seconds"], "total": time.perf_counter() - started}},
+        )
+
     try:
-        with stages("opening"):
-            bench = open_bench(cell, folder.path, read_floors(folder.path))
-        outcome = evaluate(bench, replace(watch, judged=partial(save_floors, folder)), stages, device)
-    except (Exception, SystemExit) as error:
-        fields = {**failure(error), "phase": stages.current, "seconds": stages.seconds}
+        with restored():
+            with stages("opening"):
+                bench = open_bench(cell, folder.path, read_floors(folder.path))
+            outcome = evaluate(bench, replace(watch, judged=partial(save_floors, folder)), stages, device)
+            made = record(success(cell, outcome, bench))
+            # What plugins said of themselves may be nothing that a file can hold.
+            made.model_dump_json()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        made = record({**failure(error), "phase": stages.current, "seconds": stages.seconds})
         with atomic_file(folder.traceback_path(cell)) as stream:
-            stream.write(traceback.format_exc().encode())
+            stream.write(traceback.format_exc().encode(errors="backslashreplace"))
     else:
-        fields = success(cell, outcome, bench, folder)
-    record = Record(
-        id=folder.plan.record_id(cell),
-        cell=cell,
-        budget=budget_of(cell, bench),
-        provenance={
-            **provenance(),
-            "device": what_computed(devices, device, outcome),
-            "peak_memory_mb": peak_memory(),
-        },
-        **{**fields, "seconds": {**fields["seconds"], "total": time.perf_counter() - started}},
-    )
-    write_json(folder.record_path(cell), record)
-    return record
+        made = made.model_copy(update={"arrays": write_estimate(folder.arrays_path(cell), outcome.estimate)})
+    write_json(folder.record_path(cell), made)
+    return made
+
+
+def write_estimate(path: Path, estimate: Estimate) -> Arrays:
+    """Write the arrays of a cell that ended well."""
+    return write_arrays(path, estimate.ensemble, estimate.proposal, estimate.group)
 
 
 def what_computed(devices: DeviceWatch, device: torch.device, outcome: Outcome | None) -> dict[str, str]:
@@ -97,8 +114,8 @@ def record_failure(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
     return record
 
 
-def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> dict[str, Any]:
-    """The fields of a record whose cell ended well, its arrays written."""
+def success(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
+    """The fields of a record whose cell ended well, but for its arrays."""
     judgement, estimate = outcome.judgement, outcome.estimate
     # An estimator's own entries are its own affair; those that bgbench writes itself it cannot set.
     own = {name: value for name, value in estimate.diagnostics.items() if name not in RESERVED}
@@ -115,9 +132,6 @@ def success(cell: Cell, outcome: Outcome, bench: Bench, folder: RunFolder) -> di
         },
         "energy": plain(outcome.energy),
         "seconds": dict(outcome.seconds),
-        "arrays": write_arrays(
-            folder.arrays_path(cell), estimate.ensemble, estimate.proposal, estimate.group
-        ),
         **stamps(cell, outcome, bench),
     }
 
@@ -133,9 +147,10 @@ def failure(error: BaseException) -> dict[str, Any]:
         TimeoutError: "timeout",
     }
     status = next((name for kind, name in statuses.items() if isinstance(error, kind)), "crash")
-    if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+    text = text_of(error)
+    if "not enough memory" in text or "can't allocate memory" in text:
         status = "out_of_memory"
-    return {"status": status, "error": f"{type(error).__name__}: {error}"}
+    return {"status": status, "error": f"{type(error).__name__}: {text}"}
 
 
 def budget_of(cell: Cell, bench: Bench | None) -> Budget:

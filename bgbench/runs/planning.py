@@ -11,6 +11,7 @@ from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import MissingReference, find_reference, is_at_hand, missing
+from bgbench.references.soundness import refuse_unsound
 from bgbench.runs.distributions import code_sha256, source_of
 from bgbench.runs.mirroring import NOWHERE
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
@@ -180,7 +181,7 @@ def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
     """Hash of a system's reference; empty where it is drawn, not stored.
 
     Raises:
-        BgbenchError: for a damaged reference, or a system of another temperature than the suite's.
+        BgbenchError: for a damaged or unsound reference, or a system of another temperature than the suite's.
     """
     system = find_system(name, cell.temperature, suite.forcefield)
     if system.temperature != cell.temperature:
@@ -188,4 +189,6 @@ def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
             f"the temperature of {name} is fixed at {system.temperature:g} K, and {suite.id} has "
             f"{cell.temperature:g} K; write `temperature: {system.temperature:g}` into the suite"
         )
-    return find_reference(system, suite.id).sha256
+    reference = find_reference(system, suite.id)
+    refuse_unsound(system, reference, cell.energy)
+    return reference.sha256

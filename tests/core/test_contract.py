@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -327,6 +328,14 @@ def raises(*arguments):
     raise RuntimeError("no network\ntoday")
 
 
+def exits(*arguments):
+    sys.exit(0)
+
+
+def leaves(*arguments):
+    raise GeneratorExit("left")
+
+
 @pytest.mark.parametrize(
     ("hook", "entries", "complaint"),
     [
@@ -335,6 +344,8 @@ def raises(*arguments):
             raises,
             r"bgbench_samplers raised RuntimeError: no network today \(test_contract\.py, line \d+\); update",
         ),
+        ("bgbench_samplers", exits, "bgbench_samplers raised SystemExit: 0"),
+        ("bgbench_samplers", leaves, "bgbench_samplers raised GeneratorExit: left"),
         ("bgbench_metrics", lambda: None, "bgbench_metrics must return a list of MetricPlugin, got None"),
         (
             "bgbench_samplers",
@@ -473,7 +484,7 @@ def test_a_name_that_two_plugins_register_is_neithers(installed, cli):
 
 
 @pytest.mark.parametrize("command", [("run", "theirs", "--only", "AA", "--workers", 0), ("audit", "theirs")])
-@pytest.mark.parametrize("build", [raises, lambda options: None])
+@pytest.mark.parametrize("build", [raises, exits, leaves, lambda options: None])
 def test_what_goes_wrong_in_a_build_is_one_line_that_names_the_plugin(installed, cli, build, command):
     installed(
         lambda: plugin_module(

@@ -1,13 +1,37 @@
 """Nothing of the process is changed for good: by importing bgbench, or by running it in a notebook."""
 
+import io
+import logging
+import os
 import subprocess
 import sys
 import threading
+import warnings
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
+import torch
 
+from bgbench import (
+    AbstractSampler,
+    BgbenchError,
+    Card,
+    Ensemble,
+    Estimate,
+    MetricCase,
+    Proposal,
+    Reference,
+    peptide,
+)
 from bgbench.core.errors import BrokenContract
-from bgbench.evaluation.guard import contained
+from bgbench.core.guard import contained
+from bgbench.core.plugins import build_sampler, plugins
+from bgbench.evaluation.bench import open_bench
+from bgbench.evaluation.evaluate import evaluate
+from bgbench.evaluation.stages import Stages, Watch
+from bgbench.metrics.compute import compute_metrics
 
 STATE = """
 import logging, os, random, signal, sys, threading, warnings
@@ -162,3 +186,136 @@ def test_each_thread_is_refused_for_its_own_output_and_the_stream_comes_back(cap
     assert "wrote 'loud\\n' to standard output" in complaints["loud"]
     assert sys.stdout is before
     assert capsys.readouterr().out == "beside them\n"
+
+
+def set_warnings():
+    warnings.simplefilter("ignore")
+
+
+def replace_stdout():
+    sys.stdout = io.StringIO()
+
+
+def set_level():
+    logging.getLogger("bgbench.tests").setLevel(logging.CRITICAL)
+
+
+GLOBAL_CHANGES = {
+    "environment": (lambda: os.environ.update(BGBENCH_TEST_GUARD="1"), lambda: dict(os.environ), ""),
+    "path": (lambda: sys.path.insert(0, "/nowhere"), lambda: list(sys.path), ""),
+    "filters": (set_warnings, lambda: list(warnings.filters), ""),
+    "level": (set_level, lambda: logging.getLogger("bgbench.tests").level, ""),
+    "logging": (lambda: logging.disable(50), lambda: logging.root.manager.disable, "switched logging off"),
+    "numpy": (lambda: np.seterr(all="ignore"), np.geterr, "handling of errors"),
+    "stdout": (replace_stdout, lambda: sys.stdout, "replaced sys.stdout"),
+    "device": (lambda: torch.set_default_device("meta"), torch.get_default_device, "default device"),
+    "precision": (
+        lambda: torch.set_float32_matmul_precision("medium"),
+        torch.get_float32_matmul_precision,
+        "precision of matrix products",
+    ),
+    "determinism": (
+        lambda: torch.use_deterministic_algorithms(True),
+        torch.are_deterministic_algorithms_enabled,
+        "deterministic algorithms",
+    ),
+    "subnormals": (lambda: torch.set_flush_denormal(True), lambda: 1e-310 * len("1"), "subnormal numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", GLOBAL_CHANGES)
+def test_what_a_plugin_changes_is_restored_and_told_unless_libraries_change_it(kind):
+    change, read, complaint = GLOBAL_CHANGES[kind]
+    logging.getLogger("bgbench.tests")
+    before = read()
+    if complaint:
+        with pytest.raises(BrokenContract, match=complaint), contained():
+            change()
+    else:
+        with contained():
+            change()
+    assert read() == before
+
+
+def test_a_system_changed_in_place_ends_its_cell_and_is_restored(make_cell, monkeypatch):
+    """The tensor is shared by all cells of a process, through the cache of peptides."""
+
+    class InPlace(AbstractSampler):
+        card = Card("in place")
+
+        def sample(self, task, n_samples):
+            task.system.positions.mul_(2.0)
+            return Proposal(task.system.positions.expand(n_samples, -1, -1))
+
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_sampler", lambda name, options: InPlace())
+    bench = open_bench(make_cell(system="PG", estimator="none", budget=4))
+    before = bench.system.positions.clone()
+    with pytest.raises(BrokenContract, match=r"the sampler changed task.system.positions in place; change a"):
+        evaluate(bench, Watch(), Stages(lambda _: None))
+    assert torch.equal(bench.system.positions, before)
+
+
+def test_a_sampler_that_is_built_may_draw_but_not_print_and_everything_is_restored(monkeypatch):
+    plugin, origin = plugins().samplers["prior"], plugins().samplers.origin("prior")
+    before = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype()
+
+    def build(options, *, prints):
+        torch.manual_seed(0)
+        if prints:
+            print("loaded")
+            torch.set_default_dtype(torch.float64)
+        return plugin.build(options)
+
+    for prints in (False, True):
+        entry = replace(plugin, build=partial(build, prints=prints))
+        monkeypatch.setitem(plugins().samplers._entries, "prior", (entry, origin))
+        if prints:
+            message = "building sampler 'prior' changed torch's default dtype, and wrote 'loaded"
+            with pytest.raises(BgbenchError, match=message):
+                build_sampler("prior", {})
+        else:
+            build_sampler("prior", {})
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (torch.get_num_threads(), torch.get_default_dtype()) == before[1:]
+
+
+def change_folder(case):
+    os.chdir("/")
+
+
+def change_reference(case):
+    case.reference.x.zero_()
+
+
+def print_and_seed(case):
+    print("scored")
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("act", "complaint"),
+    [
+        (change_folder, "changed the working folder"),
+        (change_reference, "changed case.reference.x in place"),
+        (print_and_seed, "drew from or seeded .* of torch.*, and wrote 'scored"),
+    ],
+)
+def test_a_metric_leaves_everything_as_it_was(act, complaint, monkeypatch):
+    plugin, origin = plugins().metrics["ess"], plugins().metrics.origin("ess")
+
+    def compute(case):
+        act(case)
+        return plugin.compute(case)
+
+    monkeypatch.setitem(plugins().metrics._entries, "ess", (replace(plugin, compute=compute), origin))
+    system = peptide("GG")
+    x = system.positions.expand(4, -1, -1).clone()
+    reference = Reference("GG", x.clone(), torch.zeros(4), torch.arange(4), {"grade": "bronze"})
+    estimate = Estimate(Ensemble.unweighted(x, torch.zeros(4)), Proposal(x))
+    case = MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+    folder, frames, state = os.getcwd(), reference.x.clone(), torch.get_rng_state()
+    with pytest.raises(BgbenchError, match=f"metric 'ess' .*{complaint}"):
+        compute_metrics(case, ["ess"])
+    assert os.getcwd() == folder
+    assert torch.equal(reference.x, frames)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -10,17 +10,22 @@ import torch
 
 from bgbench import BgbenchError, peptide
 from bgbench.core.files import sha256_file
+from bgbench.core.plugins import build_reference, build_system, plugins
 from bgbench.core.resources import data_path
+from bgbench.core.types import TicaModel
 from bgbench.references.certificates import certificate_path, read_certificate, write_certificate
+from bgbench.references.providers import find_reference
 from bgbench.references.soundness import (
     Unsound,
     refuse_other_bonds,
     refuse_other_counts,
+    refuse_unsound,
     system_of,
     verify_reference,
 )
 from bgbench.references.store import read_reference
 from bgbench.references.sums import read_sums, refuse_unlisted
+from bgbench.systems.analytic import KINDS
 
 
 @pytest.fixture
@@ -291,3 +296,126 @@ def test_bonds_of_packaged_references_are_of_their_temperature(name):
     refuse_other_bonds(system, reference)
     with pytest.raises(Unsound, match="of another temperature than 500 K, or of constrained bonds"):
         refuse_other_bonds(system.at(500.0), reference)
+
+
+def mirrored(reference):
+    return {"x": -reference.x}
+
+
+def reverse_energies(reference):
+    return {"u": reference.u.flip(0)}
+
+
+def repeated(reference):
+    x, u = reference.x.clone(), reference.u.clone()
+    x[1000:], u[1000:] = x[0], u[0]
+    return {"x": x, "u": u}
+
+
+def first_two(reference):
+    return {"x": reference.x[:2], "u": reference.u[:2], "replica": torch.tensor([0, 1])}
+
+
+def no_frames(reference):
+    return {"x": reference.x[:0], "u": reference.u[:0], "replica": reference.replica[:0]}
+
+
+def with_certificate(**entries):
+    return lambda reference: {"certificate": {**reference.certificate, **entries}}
+
+
+def without_grade(reference):
+    return {"certificate": {name: v for name, v in reference.certificate.items() if name != "grade"}}
+
+
+def with_replica(make):
+    return lambda reference: {"replica": make(reference.replica)}
+
+
+def with_tica(mean, projection):
+    def change(reference):
+        model = reference.tica
+        return {"tica": TicaModel(mean(model.mean), projection(model.projection))}
+
+    return change
+
+
+UNSOUND = {
+    "energies of other frames": (reverse_energies, "stored energies are off by up to"),
+    "energies shifted": (lambda r: {"u": r.u + 100}, "stored energies are off by up to 100"),
+    "energies in kcal/mol": (lambda r: {"u": r.u * 0.616}, "stored energies are off"),
+    "an energy that is NaN": (lambda r: {"u": r.u * float("nan")}, "energies are not all finite"),
+    "mirror images": (mirrored, "100% of its frames have a mirrored stereocentre"),
+    "repeated frames": (repeated, "only 1000 of its 2000 frames differ"),
+    "two frames": (first_two, "it has 2 frames, 100 are needed"),
+    "no frames": (no_frames, "it has 0 frames, 100 are needed"),
+    "other counts": (with_certificate(frames=10**6), "holds 2000 frames, its certificate says 1000000"),
+    "unknown grade": (with_certificate(grade="platinum"), "grade 'platinum' is not one of"),
+    "grade 3": (with_certificate(grade=3), "grade 3 is not one of"),
+    "no grade": (without_grade, "grade None is not one of"),
+    "a grade not earned": (with_certificate(grade="silver"), "grade silver is gold by its frames"),
+    "another name": (lambda r: {"system": "GP"}, "it is called 'GP'"),
+    "one replica": (with_replica(torch.zeros_like), "replicas must be numbered from 0, two at least"),
+    "negative replicas": (with_replica(torch.neg), "replicas must be numbered from 0"),
+    "replicas that are no integers": (with_replica(torch.Tensor.double), "replicas must be numbered from 0"),
+    "no TICA model": (lambda r: {"tica": None}, "no TICA model, and R̂ of TICs"),
+    "TICA of NaN": (with_tica(lambda m: m * float("nan"), lambda p: p), "TICA means are not all finite"),
+    "TICA scaled": (with_tica(lambda m: m, lambda p: 100 * p), "its TICA model is of other frames"),
+    "TICA flipped": (with_tica(lambda m: m, lambda p: p.flip(0)), "TIC"),
+}
+
+
+@pytest.fixture(scope="module")
+def proline():
+    """A peptide with its packaged reference: 2,000 frames."""
+    return peptide("PG"), find_reference(peptide("PG"))
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_no_run_is_judged_by_an_unsound_reference(kind, proline):
+    """Each of these was judged by without a word, or crashed every cell."""
+    change, message = UNSOUND[kind]
+    system, reference = proline
+    with pytest.raises(BgbenchError, match=message) as refusal:
+        refuse_unsound(system, replace(reference, **change(reference)), "openmm")
+    text = str(refusal.value)
+    assert text.startswith("the reference of PG is not sound: ")
+    assert text.endswith("; simulate or fetch it again")
+    assert len(text.splitlines()) == 1
+
+
+def test_sound_references_pass_also_reweighted_and_analytic_ones():
+    hot = peptide("PG", 330.0)
+    refuse_unsound(hot, find_reference(hot), "openmm")
+    for name in KINDS:
+        refuse_unsound(build_system(name), build_reference(name), "analytic")
+
+
+def test_a_plan_refuses_an_unsound_reference_in_one_line(reference_file, monkeypatch, cli):
+    damage(reference_file, {"energies": energies_of(reference_file) + 100.0})
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(reference_file.parent))
+    out = reference_file.parent / "run"
+    code, _, err = cli(
+        "run", "prior", "--only", "PG", "--suite", "dipeptides30@1", "--budget", 20, "--seeds", 1,
+        "--workers", 0, "--tracking-uri", "none", "--out", out,
+    )  # fmt: skip
+    assert code == 2
+    assert err == (
+        "bgbench: the reference of PG is not sound: stored energies are off by up to 100.0 kT; simulate or "
+        "fetch it again\n"
+    )
+    assert not out.exists()
+
+
+def test_a_plan_refuses_an_unsound_reference_of_a_plugin(monkeypatch):
+    plugin, origin = plugins().systems["analytic:harmonic"], plugins().systems.origin("analytic:harmonic")
+
+    def tripled():
+        reference = plugin.reference()
+        return replace(reference, u=3 * reference.u)
+
+    entry = (replace(plugin, reference=tripled), origin)
+    monkeypatch.setitem(plugins().systems._entries, "analytic:harmonic", entry)
+    system = build_system("analytic:harmonic")
+    with pytest.raises(BgbenchError, match=r"not sound: stored energies are off by .*uninstall its plugin"):
+        refuse_unsound(system, find_reference(system), "analytic")

@@ -23,10 +23,11 @@ SYSTEMS = ("AA", "DI", "GS", "KG", "RL", "WS")
 def value(make_cell):
     """The value of a plan of the default suite, with references and with any field of its cells changed."""
 
-    def make(references=None, suite_sha256="", records=(), **changes):
+    def make(references=None, suite_sha256="", records=(), protocol_sha256="p" * 64, **changes):
         cells = [make_cell(system=name, **changes) for name in references or ("AA",)]
         known = load_suite("dipeptides-mini@1").sha256
-        plan = new_plan(cells, suite_sha256 or known, inputs=Inputs(references=references or {}))
+        inputs = Inputs(references=references or {}, protocol_sha256=protocol_sha256)
+        plan = new_plan(cells, suite_sha256 or known, inputs=inputs)
         return Comparability.of(plan, records)
 
     return make
@@ -68,6 +69,17 @@ def test_one_suite_in_two_versions_of_its_file_is_two(value):
     assert sentence.endswith(" and ffffffffffff in the other")
 
 
+def test_one_protocol_in_two_versions_of_its_file_is_two(value):
+    (sentence,) = value().differences(value(protocol_sha256="f" * 64), "A", "B")
+    assert sentence == "the protocol's file is pppppppppppp in A and ffffffffffff in B"
+    other = value(protocol="paper@1", protocol_sha256="f" * 64)
+    assert value().differences(other) == ["the protocol is bgbench@1 in one run and paper@1 in the other"], (
+        "files of two protocols differ, of course"
+    )
+    assert value(protocol_sha256="").differences(value()) == []
+    assert value({"AA": "a" * 64}, protocol_sha256="").unrecorded == ("the protocol's file",)
+
+
 def test_references_count_where_both_have_the_system(value):
     one, other = value({"AA": "a" * 64, "DI": "b" * 64}), value({"DI": "b" * 64, "WS": "c" * 64})
     assert one.differences(other) == []
@@ -105,7 +117,7 @@ def test_the_force_field_is_that_of_the_suites_file(make_cell, tmp_path):
 def run(tmp_path, make_cell):
     def make(name, value, diagnostics=None, sampler="md", estimator="mcmc", metric="torus_w2", **changes):
         cells = [make_cell(system=s, sampler=sampler, estimator=estimator, **changes) for s in SYSTEMS]
-        inputs = Inputs(references=dict.fromkeys(SYSTEMS, "a" * 64))
+        inputs = Inputs(references=dict.fromkeys(SYSTEMS, "a" * 64), protocol_sha256="b" * 64)
         plan = new_plan(cells, load_suite("dipeptides-mini@1").sha256, inputs=inputs)
         made = RunFolder.create(tmp_path / name, plan)
         for k, cell in enumerate(cells):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bgbench import Ensemble
 from bgbench.api import run
 from bgbench.metrics.names import HEADLINE
-from bgbench.reports.axes import log_ticks, set_scale
+from bgbench.reports.axes import log_ticks, set_log, set_scale
 from bgbench.reports.compare import Comparison, draw_comparison
 from bgbench.reports.figures import CAPTIONS, HIGHEST, maps, weight_diagnostics
 from bgbench.reports.page import write_report
@@ -140,6 +140,16 @@ def test_logarithmic_axes_have_labels_whatever_they_span(low, high):
     labels = [label.get_text() for label in ax.get_xticklabels() if first <= label.get_position()[0] <= last]
     assert len([label for label in labels if label]) >= 3
     assert 3 <= len(log_ticks(low, high * 1.02)) <= 9
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-20, 1.0), (1e-8, 1e5), (1e-9, 1e31), (1e-200, 1e200)])
+def test_axes_of_poor_runs_have_labels_over_any_number_of_decades(low, high):
+    """Scores of a poor sampler: ticks fell back to linear ones, and the logarithm of the first, 0, failed."""
+    set_log(Figure().subplots(), "y", [low, high])
+    ticks = log_ticks(low, high)
+    assert 3 <= len(ticks) <= 7
+    assert ticks == sorted(ticks)
+    assert all(low <= tick <= high and tick == float(f"{tick:.0e}") for tick in ticks)
 
 
 def test_linear_axes_stay_where_numbers_lie_close():
