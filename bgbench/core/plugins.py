@@ -326,8 +326,10 @@ def build_plugin(origin: Origin, what: str, function: Callable[..., T], *argumen
 
     It may draw from global generators, as networks do that are built. Arguments are those of `call_plugin`.
 
+    What it prints goes to standard error.
+
     Raises:
-        BgbenchError: as `call_plugin` does; and if it printed or changed anything global.
+        BgbenchError: as `call_plugin` does; and if it changed anything global.
     """
     try:
         with contained(f"{origin}: {what}", may_draw=True):

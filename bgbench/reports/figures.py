@@ -139,13 +139,14 @@ def free_energies(record: Record) -> Figure:
         ("delta_f", "error", "sampler", SAMPLER, 0.12),
         ("reference", "reference_error", "reference", REFERENCE, -0.12),
     )
+    of_reference = sides[-1][0]
     for side, error, label, colour, shift in sides:
         rows = [(k, state) for k, state in enumerate(differences.values()) if state[side] is not None]
         ax.plot(
             [state[side] for _, state in rows], [k + shift for k, _ in rows], "o", color=colour, label=label
         )
         for k, state in rows:
-            reach = 2 * (state[error] or 0.0) if known or side == "reference" else 0.0
+            reach = 2 * (state[error] or 0.0) if known or side == of_reference else 0.0
             ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
     ax.set_yticks(range(len(differences)), list(differences))
     ax.set_ylim(-0.5, len(differences) - 0.5)

@@ -1,5 +1,6 @@
 """Temperature, and the faster paths: the same density, or the record says it is not."""
 
+import copy
 import warnings
 
 import pytest
@@ -78,13 +79,17 @@ def test_where_compiling_fails_the_plain_way_is_taken(flow, monkeypatch):
 
 
 def test_half_precision_is_found_by_the_audit(flow):
-    """Eight bits of mantissa cannot give a log-density to a thousandth of a nat an atom."""
+    """Eight bits of mantissa give no log-density to a thousandth of a nat an atom where layers matter."""
+    flow = copy.deepcopy(flow)
+    with torch.no_grad():
+        for block in flow.blocks:
+            block.proj_out.weight *= 2
     sampler = ProseSampler(flow, "bfloat16")
     proposal = sampler.draw(task(), 8)
     assert proposal.x.dtype == torch.float32
     assert torch.isfinite(proposal.log_q).all()
     checks = {check.name: check for check in audit_quickly(sampler, peptide("GG"), 64)}
-    assert not checks["round trip, gaussian"].passed
+    assert not checks["map"].passed
 
 
 def test_unknown_paths_and_options_are_refused(flow):

@@ -112,7 +112,7 @@ def test_conformers_return_from_noise_to_where_they_were(generator):
     assert float((again - proposal.log_q).abs().max()) < 1e-2
     x = proposal.x / sampler.field.config.scale
     x = x - x.mean(1, keepdim=True)
-    m = sampler._encode(task.system.atoms)
+    m = sampler._encode(task.system.atoms, task.device)
     z = carry(sampler.field, x, m, sampler.solver, (1.0, 0.0))
     back = carry(sampler.field, z, m, sampler.solver, (0.0, 1.0))
     assert float((back - x).abs().max()) < 1e-3
@@ -124,7 +124,7 @@ def test_integral_along_the_path_is_that_of_both_together(generator):
     from torchdiffeq import odeint
 
     field = random_field()
-    m = TBGSampler(field)._encode(peptide("GG").atoms)
+    m = TBGSampler(field)._encode(peptide("GG").atoms, torch.device("cpu"))
     z = torch.randn(4, m.mask.shape[1], 3, generator=generator)
     z = z - z.mean(1, keepdim=True)
     _, integral = integrate_flow(field, z, m, Solver(), exact_divergence(field, m))
