@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bgbench.cli.commands import App
 from bgbench.core.errors import BgbenchError
 from bgbench.metrics.names import CURVES
 
 if TYPE_CHECKING:
     from bgbench.runs.runfolder import RunFolder
 
-app = typer.Typer(no_args_is_help=True)
+app = App(no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 

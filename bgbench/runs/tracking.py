@@ -20,6 +20,9 @@ from bgbench.core.plugins import plugins
 FOLDERS = "mlflow"
 """The tracker of URIs without a scheme, which are folders."""
 
+NOTHING = ("", "none", "no", "off", "false", "null", "nothing", "never")
+"""Words that mean `none` and are no folders."""
+
 
 def main(folder: str, uri: str) -> None:
     """Answer each line of standard input with an error as JSON, empty if everything is sent."""
@@ -49,7 +52,8 @@ def tracker_for(uri: str) -> TrackerPlugin:
     """The tracker of a URI's scheme: `mine://…` goes to a tracker `mine`, or to one that names the scheme.
 
     Raises:
-        BgbenchError: for a scheme that no tracker has, naming the known ones.
+        BgbenchError: for a scheme that no tracker has, naming the known ones, and for another word for none,
+            which would be a folder.
 
     >>> tracker_for("sqlite:///runs/mlflow.db").name
     'mlflow'
@@ -57,6 +61,10 @@ def tracker_for(uri: str) -> TrackerPlugin:
     trackers = plugins().trackers
     word, colon, _ = uri.partition(":")
     scheme = word.partition("+")[0]
+    if uri.strip().lower() in NOTHING:
+        raise BgbenchError(
+            f"--tracking-uri '{uri}': write none to mirror nothing, or ./{uri.strip()} for a folder called so"
+        )
     if not colon:
         return trackers[FOLDERS]
     schemes = {known: name for name in trackers for known in (name, *trackers[name].schemes)}
