@@ -163,7 +163,7 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
     """The run's folder, locked: the one to resume, or a new one that holds the plan of `request`.
 
     Raises:
-        BgbenchError: if the plan is impossible or not that of the run to resume, or if there is none to resume.
+        BgbenchError: if the plan is impossible or not that of the run to resume, or there is none to resume.
     """
     if request.resume and request.out is not None:
         if not (request.out / "run.json").exists():

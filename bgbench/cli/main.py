@@ -23,7 +23,7 @@ from bgbench.cli import runs as cli_runs
 from bgbench.cli.commands import App
 from bgbench.cli.runs import RunDir
 from bgbench.cli.streams import reserve_stdout
-from bgbench.core.errors import BgbenchError, refuse_other_systems
+from bgbench.core.errors import BgbenchError, refuse_lost_folder, refuse_other_systems
 from bgbench.core.options import parse_settings
 
 app = App(
@@ -330,6 +330,7 @@ def guarded(command: Callable[..., Any]) -> int:
     """Call a typer app and return its exit code."""
     try:
         refuse_other_systems()
+        refuse_lost_folder()
         result = command(standalone_mode=False)
     except BgbenchError as error:
         err.print(f"bgbench: {error}", soft_wrap=True)

@@ -180,3 +180,6 @@ def verify(folder: RunDir) -> None:
     records = run.records()
     arrays = sum(record.arrays is not None for record in records)
     out.print(f"{folder}: {len(records)} records and {arrays} array files are as they were written")
+    missing = len(run.plan.cells) - len(records)
+    if missing:
+        out.print(f"{missing} of {len(run.plan.cells)} cells have no record yet; --resume runs them")

@@ -67,6 +67,17 @@ def refuse_other_systems(name: str = os.name) -> None:
         raise BgbenchError("bgbench runs on Linux and macOS only; on Windows, use it inside WSL")
 
 
+def refuse_lost_folder() -> None:
+    """Raise BgbenchError where the working folder was deleted: libraries end the process there, in words of
+    their own."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise BgbenchError(
+            "the working folder does not exist any more; change to another one with cd"
+        ) from error
+
+
 def describe_failure(error: BaseException) -> str:
     """An exception of somebody else's code in one line: its kind, its message, and where it was raised.
 

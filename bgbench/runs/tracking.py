@@ -25,11 +25,19 @@ NOTHING = ("", "none", "no", "off", "false", "null", "nothing", "never")
 
 
 def main(folder: str, uri: str) -> None:
-    """Answer each line of standard input with an error as JSON, empty if everything is sent."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1) as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a tracker prints is no answer
+    """Answer each line of standard input with an error as JSON, empty if everything is sent.
+
+    Trackers find an empty standard input, and what they print is no answer.
+    """
+    with (
+        os.fdopen(os.dup(sys.stdin.fileno())) as requests,
+        os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1) as answers,
+        open(os.devnull) as nothing,
+    ):
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         sent: dict[str, int] = {}
-        for _ in sys.stdin:
+        for _ in requests:
             answers.write(json.dumps(error_of_sending(Path(folder), uri, sent)) + "\n")
 
 
@@ -44,7 +52,8 @@ def error_of_sending(folder: Path, uri: str, sent: dict[str, int]) -> str:
         return str(error)
     except Exception as error:
         sent.clear()
-        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        text = next(iter(str(error).splitlines()), "")
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
     return ""
 
 
