@@ -169,9 +169,14 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
     """The run's folder, locked: the one to resume, or a new one that holds the plan of `request`.
 
     Raises:
-        BgbenchError: if the plan is impossible, or is not the plan of the run to resume.
+        BgbenchError: if the plan is impossible or not that of the run to resume, or there is none to resume.
     """
-    if request.resume and request.out is not None and (request.out / "run.json").exists():
+    if request.resume and request.out is not None:
+        if not (request.out / "run.json").exists():
+            raise BgbenchError(
+                f"--resume: {request.out} holds no run; name the folder of the run with --out, or leave out "
+                "--resume to start one there"
+            )
         with locked(request.out):
             folder = RunFolder.open(request.out)
             refuse_another_plan(folder.path, folder.plan, request)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from bgbench.cli.commands import App
 from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import describe_known, parse_changes, parse_settings
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bgbench.references.draws import ReweightedDraws, ReweightingPlan
     from bgbench.references.simulate import Job
 
-app = typer.Typer(help="Make and check references and training sets.", no_args_is_help=True)
+app = App(help="Make and check references and training sets.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 

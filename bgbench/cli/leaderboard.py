@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from bgbench.cli.commands import App
 from bgbench.core.errors import BgbenchError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from bgbench.leaderboard.problems import Problem
 
-app = typer.Typer(help="Publish runs, check submissions, show the board.", no_args_is_help=True)
+app = App(help="Publish runs, check submissions, show the board.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 

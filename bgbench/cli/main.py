@@ -21,12 +21,13 @@ from rich.console import Console
 from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
+from bgbench.cli.commands import App
 from bgbench.cli.runs import RunDir
 from bgbench.cli.streams import reserve_stdout
-from bgbench.core.errors import BgbenchError, refuse_other_systems
+from bgbench.core.errors import BgbenchError, refuse_lost_folder, refuse_other_systems
 from bgbench.core.options import parse_settings
 
-app = typer.Typer(
+app = App(
     name="bgbench",
     help="Equal-budget benchmark of transferable Boltzmann generators.",
     no_args_is_help=True,
@@ -239,16 +240,19 @@ def train(
     if plugin.train is None:
         raise BgbenchError(f"sampler '{sampler}' has nothing to train; see `bgbench list samplers`")
     options = parse_settings(settings)
-    if config:
-        options["config"] = config
+    if config and options.setdefault("config", config) != config:
+        raise BgbenchError(f"--config {config} and --set config={options['config']}: leave one of them out")
     if device is not None:
         find_device(device)
-        options["device"] = device
+        if options.setdefault("device", device) != device:
+            raise BgbenchError(
+                f"--device {device} and --set device={options['device']}: leave one of them out"
+            )
     weights = call_plugin(origin, f"training '{sampler}'", plugin.train, options)
     out.print(f"trained: {weights}", soft_wrap=True)
 
 
-weights_app = typer.Typer(help="Convert published weights.", no_args_is_help=True)
+weights_app = App(help="Convert published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 
@@ -352,6 +356,7 @@ def guarded(command: Callable[..., Any]) -> int:
     """Call a typer app and return its exit code."""
     try:
         refuse_other_systems()
+        refuse_lost_folder()
         result = command(standalone_mode=False)
     except BgbenchError as error:
         err.print(f"bgbench: {error}", soft_wrap=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bgbench.cli.commands import App
 from bgbench.core.errors import BgbenchError
 from bgbench.metrics.names import CURVES
 
 if TYPE_CHECKING:
     from bgbench.runs.runfolder import RunFolder
 
-app = typer.Typer(no_args_is_help=True)
+app = App(no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
@@ -179,3 +180,6 @@ def verify(folder: RunDir) -> None:
     records = run.records()
     arrays = sum(record.arrays is not None for record in records)
     out.print(f"{folder}: {len(records)} records and {arrays} array files are as they were written")
+    missing = len(run.plan.cells) - len(records)
+    if missing:
+        out.print(f"{missing} of {len(run.plan.cells)} cells have no record yet; --resume runs them")

@@ -67,12 +67,13 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
     """
     from bgbench.core.plugins import plugins
     from bgbench.evaluation.suites import load_suite
+    from bgbench.evaluation.versioned import is_path
     from bgbench.references.providers import PACKAGED_TEMPERATURE
 
     suites = {name.partition("@")[0] for name in plugins().suites}
     targets: dict[Target, None] = {}
     for word in words:
-        if word.partition("@")[0] in suites or word.endswith((".yaml", ".yml")):
+        if word.partition("@")[0] in suites or is_path(word):
             suite = load_suite(word)
             kelvin = suite.temperature if temperature is None else temperature
             targets |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)

@@ -79,6 +79,17 @@ def text_of(error: BaseException) -> str:
         return "(its message cannot be shown)"
 
 
+def refuse_lost_folder() -> None:
+    """Raise BgbenchError where the working folder was deleted: libraries end the process there, in words of
+    their own."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise BgbenchError(
+            "the working folder does not exist any more; change to another one with cd"
+        ) from error
+
+
 def describe_failure(error: BaseException) -> str:
     """An exception of somebody else's code in one line: its kind, its message, and where it was raised.
 

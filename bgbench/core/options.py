@@ -35,16 +35,20 @@ BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0":
 
 
 def parse_settings(settings: Iterable[str] | None) -> dict[str, str]:
-    """Split the words of `--set`, `KEY=VALUE` each, into a dict; of a repeated key the last value holds.
+    """Split the words of `--set`, `KEY=VALUE` each, into a dict.
 
     Raises:
-        BgbenchError: for a word without `=` or an empty key.
+        BgbenchError: for a word without `=`, an empty key, or a key that is there twice.
     """
-    options = {}
+    options = dict[str, str]()
     for word in settings or ():
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise BgbenchError(f"--set {word}: write KEY=VALUE")
+        if key in options:
+            raise BgbenchError(
+                f"--set {key} is there twice, as '{options[key]}' and as '{value}'; leave one out"
+            )
         options[key] = value
     return options
 

@@ -11,6 +11,7 @@ equal where their contents are, and may be keys of a cache. Values that carry sa
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -20,13 +21,16 @@ import torch
 from torch import Tensor
 
 from bgbench.core.errors import BgbenchError, BrokenContract
-from bgbench.core.options import refuse_unknown_word
+from bgbench.core.options import refuse_below, refuse_unknown_word
 
 NonbondedMethod = Literal["NoCutoff", "CutoffNonPeriodic"]
 """How non-bonded terms are cut, in OpenMM's words. A molecule in implicit solvent has no periodic box."""
 
 Constraints = Literal["HBonds", "AllBonds", "HAngles"]
 """What is held rigid, in OpenMM's words."""
+
+FOLDER_NAME = r"\w[\w.+-]*"
+"""A name that can be a folder's and leads out of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class ForceFieldSpec:
         constraints: None, `HBonds`, `AllBonds` or `HAngles`.
 
     Raises:
-        BgbenchError: for a word that is not one of these, no files, or a cut-off that is not positive.
+        BgbenchError: for a name that cannot be a folder's, a word that is not one of these, no files, or a
+            cut-off that is not positive.
 
     >>> ForceFieldSpec(name="amber14-vacuum", files=("amber14-all.xml",), nonbonded_method="NoCutoff").cutoff
     2.0
@@ -76,6 +81,11 @@ class ForceFieldSpec:
     constraints: Constraints | None = None
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(FOLDER_NAME, self.name):
+            raise BgbenchError(
+                f"force field {self.name!r}: its name is the name of a folder of references; write letters, "
+                "digits, dots, dashes and underscores, a letter or digit first, such as amber14-vacuum"
+            )
         if isinstance(self.files, str) or not self.files:
             raise BgbenchError(
                 f"force field '{self.name}' needs a tuple of OpenMM force-field files, got {self.files!r}"
@@ -520,6 +530,7 @@ class Suite:
 
     Raises:
         ValueError: if no system is listed, or one twice.
+        BgbenchError: for a budget or seeds below 1, or a temperature that is not positive.
 
     >>> Suite("two", 1, ("AA", "GS")).id
     'two@1'
@@ -539,8 +550,13 @@ class Suite:
     def __post_init__(self) -> None:
         if not self.systems:
             raise ValueError(f"suite {self.name} lists no system")
-        if len(set(self.systems)) != len(self.systems):
-            raise ValueError(f"suite {self.name} lists a system twice")
+        twice = [name for name in self.systems if self.systems.count(name) > 1]
+        if twice:
+            raise ValueError(f"suite {self.name} lists a system twice: {twice[0]}; leave one out")
+        refuse_below("budget", self.budget, 1)
+        refuse_below("seeds", self.seeds, 1)
+        if not 0.0 < self.temperature < math.inf:
+            raise BgbenchError(f"temperature must be positive and finite, got {self.temperature:g} K")
 
     @property
     def id(self) -> str:
@@ -556,7 +572,9 @@ class Card:
 
     Attributes:
         name: what records and tables call the sampler or its weights.
-        training_sequences: one-letter sequences of the peptides it was trained on.
+        training_sequences: one-letter sequences of the peptides it was trained on. Names of their files and
+            other spellings are read as the sequences they stand for; with a name that is none, nothing is
+            called unseen.
         training_evaluations: energy evaluations that the training data cost.
         training_hours: hardware-hours of training.
         n_parameters: trainable numbers.

@@ -20,6 +20,7 @@ from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
 from bgbench.evaluation.audit import audit_for_record
 from bgbench.evaluation.bench import Bench
+from bgbench.evaluation.leakage import sequences_in
 from bgbench.metrics.sides import evenly
 
 FORWARD_FRAMES = 512
@@ -116,7 +117,10 @@ def warn_of_length(card: Card, sequence: str) -> list[str]:
     >>> warn_of_length(Card("mine", training_sequences=("AA",)), "AAA")
     ['AAA has 3 residues, the longest training peptide 2: extrapolated']
     """
-    longest = max((len(name) for name in card.training_sequences), default=0)
+    sequences = [
+        other for name in card.training_sequences for other in sequences_in(name) if ":" not in other
+    ]
+    longest = max(map(len, sequences), default=0)
     if not 0 < longest < len(sequence) or ":" in sequence:
         return []
     return [f"{sequence} has {len(sequence)} residues, the longest training peptide {longest}: extrapolated"]

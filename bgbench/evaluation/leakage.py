@@ -1,10 +1,18 @@
 """Did the sampler train on the test system? Stamped from what its card declares."""
 
+import re
+import unicodedata
 from typing import Literal
 
 from bgbench.core.types import Card
+from bgbench.systems.residues import ONE_TO_THREE
 
 Stamp = Literal["unseen", "similar", "seen", "unknown"]
+
+THREE_TO_ONE = {three: one for one, three in ONE_TO_THREE.items()}
+
+CAPS = ("ACE", "NME", "NMA", "NH2")
+"""What closes the ends of a chain and is no residue that a sampler learns."""
 
 
 def leakage(card: Card, sequence: str) -> Stamp:
@@ -13,26 +21,74 @@ def leakage(card: Card, sequence: str) -> Stamp:
     Returns:
         `seen`: the sequence is in the training list. `similar`: a training sequence of the same length
         differs in one residue out of four or more, or a longer one contains the whole test sequence.
-        `unknown`: the sampler has parameters but no list. `unseen` otherwise. Sequences are compared as
-        peptides: lower case and what a file's name adds behind a dash (`AA-310K`) change nothing.
+        `unknown`: the sampler has parameters but no list, or nothing of this is so but the list holds a name
+        that is no sequence. `unseen` otherwise. Sequences are compared however they are spelt, see
+        `sequences_in`.
 
     >>> card = Card("mine", training_sequences=("AAAA", "GGGGG"))
     >>> [leakage(card, sequence) for sequence in ("AAAA", "AAAG", "GGG", "PPPP")]
     ['seen', 'similar', 'similar', 'unseen']
+    >>> leakage(Card("mine", training_sequences=("ALA-ALA-ALA-ALA", "chignolin")), "PPPP")
+    'unknown'
     """
     if not card.training_sequences:
         return "unknown" if card.n_parameters else "unseen"
-    tested, trained_on = _peptide(sequence), {_peptide(other) for other in card.training_sequences}
-    if tested in trained_on:
+    tested = sequences_in(sequence)
+    names = [sequences_in(name) for name in card.training_sequences]
+    trained_on = frozenset[str]().union(*names)
+    if tested & trained_on:
         return "seen"
-    if any(_similar(tested, other) for other in trained_on):
+    if any(_similar(one, other) for one in tested for other in trained_on):
         return "similar"
-    return "unseen"
+    return "unseen" if all(names) else "unknown"
 
 
-def _peptide(name: str) -> str:
-    """The sequence that a name stands for; names of analytic systems are left as they are."""
-    return name if ":" in name else name.partition("-")[0].strip().upper()
+def sequences_in(name: str) -> frozenset[str]:
+    """The sequences that a name in a training list may stand for; none where it is the name of no sequence.
+
+    One-letter sequences in either case, the names of their files, with folders, endings and temperatures, and
+    chains of separated one-letter or three-letter residues, with caps. A name that can be read in two ways
+    stands for both. The name of a registered system, which has a colon, stands for itself.
+
+    >>> names = ("aa", "train/AA_310K.npz", "ACE-Ala-Gly-NME", "A-A", "chignolin")
+    >>> [sorted(sequences_in(name)) for name in names]
+    [['AA'], ['AA'], ['AG'], ['AA'], []]
+    """
+    text = unicodedata.normalize("NFKC", name).strip()
+    if ":" in text:
+        return frozenset({text, *_one_letter(re.split(r"\W+", text), capitals=True)})
+    file = re.split(r"[/\\]", text)[-1].lstrip("._")
+    chain = _chain(re.split(r"[\W_]+", file))
+    if chain:
+        return frozenset({chain})
+    stem = file.partition(".")[0]
+    words = re.split(r"[\W_]+", stem)
+    bare = [word for word in words if word.upper() not in CAPS]
+    return _one_letter(bare, capitals=True) or _one_letter(bare) or _one_letter(words)
+
+
+def _chain(words: list[str]) -> str:
+    """The sequence of residues that stand apart, or together as `AlaGly`; empty where it is no such chain."""
+    if len(words) == 1 and re.fullmatch(r"([A-Z][a-z]{2}){2,}", words[0]):
+        words = re.findall("...", words[0])
+    upper = [word.upper() for word in words if word]
+    while upper and upper[-1] not in THREE_TO_ONE and len(upper[-1]) > 1:  # `310K`, `npz`
+        upper.pop()
+    while upper and upper[0] in CAPS:
+        del upper[0]
+    letters = [THREE_TO_ONE.get(word, word) for word in upper]
+    whole = len(letters) > 1 and all(letter in ONE_TO_THREE for letter in letters)
+    return "".join(letters) if whole else ""
+
+
+def _one_letter(words: list[str], *, capitals: bool = False) -> frozenset[str]:
+    """The words, where all of them but those with digits are one-letter sequences, else none.
+
+    With `capitals`, words that are not in capitals do not count.
+    """
+    counted = [word for word in words if word.isalpha() and (word.isupper() or not capitals)]
+    sequences = [word.upper() for word in counted if len(word) > 1 and set(word.upper()) <= set(ONE_TO_THREE)]
+    return frozenset(sequences) if len(sequences) == len(counted) else frozenset()
 
 
 def _similar(sequence: str, other: str) -> bool:

@@ -46,7 +46,8 @@ def read_suite(path: Path) -> Suite:
 
 
 def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
-    """Names in the one spelling that everything else knows them by: sequences in upper case.
+    """Names in the one spelling that everything else knows them by: no blanks around them, sequences in upper
+    case.
 
     Raises:
         ValueError: for a peptide that YAML takes for another value.
@@ -60,8 +61,17 @@ def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
                 f"systems: YAML reads {BOOLEANS[value]} as {str(value).lower()}; write it in quotes, "
                 f'"{BOOLEANS[value]}"'
             )
-    names = [name.upper() if isinstance(name, str) and ":" not in name else name for name in systems]
-    return {**content, "systems": names}
+    return {**content, "systems": [spell(name) if isinstance(name, str) else name for name in systems]}
+
+
+def spell(name: str) -> str:
+    """The one spelling of a system's name.
+
+    >>> spell(" aa"), spell("analytic:harmonic")
+    ('AA', 'analytic:harmonic')
+    """
+    bare = name.strip()
+    return bare if ":" in bare else bare.upper()
 
 
 BOOLEANS = {True: "YES", False: "FALSE"}

@@ -1,6 +1,6 @@
 """What can be checked of an entry without its arrays: identity, terms, completeness, leakage, numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -166,13 +166,13 @@ def _odd(record: Record) -> Iterator[str]:
         if not record.error or record.metrics or record.arrays:
             yield "failed, and yet with metrics or arrays, or without a cause"
         return
-    calls = sum(
-        kinds.get(kind, {}).get("calls", 0.0)
-        for kinds in budget.ledger.values()
-        for kind in ("energy", "energy_and_force")
-    )
+    calls = sum(map(_evaluations, budget.ledger.values()))
     if calls != budget.used or budget.used == 0:
         yield f"the ledger counts {calls:,.0f} evaluations, the budget {budget.used:,}"
+    # An estimator may tune as well; `prepare` cannot have spent more than is booked under `tune`.
+    prepared, tuned = record.diagnostics.get("preparing_evaluations", 0), budget.ledger.get("tune", {})
+    if not 0 <= prepared <= _evaluations(tuned):
+        yield f"{prepared:,} evaluations spent preparing, the ledger counts {_evaluations(tuned):,.0f}"
     if record.arrays is None or record.metrics.get("ess") is None or record.metrics.get("energy_w2") is None:
         yield "finished without arrays, ESS or energy distance"
     yield from _out_of_range(record)
@@ -182,6 +182,11 @@ def _odd(record: Record) -> Iterator[str]:
         or sum(times.values()) > 1.01 * record.seconds["total"] + 1
     ):
         yield "its stages took longer than the whole, or less than nothing"
+
+
+def _evaluations(kinds: Mapping[str, Mapping[str, float]]) -> float:
+    """Evaluations of one phase of a ledger."""
+    return sum(kinds.get(kind, {}).get("calls", 0.0) for kind in ("energy", "energy_and_force"))
 
 
 def _out_of_range(record: Record) -> Iterator[str]:

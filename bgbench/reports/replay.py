@@ -9,6 +9,8 @@ from bgbench.core.files import sha256_file
 from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
+from bgbench.evaluation.protocols import get_protocol, protocol_copy
+from bgbench.evaluation.suites import suite_copy
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.process import limited
 from bgbench.runs.provenance import provenance
@@ -100,11 +102,18 @@ def same_platform(record: Record) -> bool:
 
 
 def verify(folder: RunFolder) -> list[str]:
-    """Check the hash of every array file and of the suite; a sentence for each file that is wrong."""
+    """Check that there are records, and the hashes of arrays, suite and protocol; a sentence for each
+    fault."""
     records, problems = folder.readable()
-    suite = folder.path / f"{folder.plan.suite}.yaml"
+    if not records and not problems:
+        problems.append(
+            f"{folder.path} holds no record of its {len(folder.plan.cells)} cells: they were deleted or "
+            "never ran; --resume runs them"
+        )
+    suite = suite_copy(folder.path, folder.plan.suite)
     if suite.is_file() and sha256_file(suite) != folder.plan.suite_sha256:
         problems.append(f"{suite} does not match the sha256 in run.json; it was changed")
+    problems += other_protocol(folder)
     for record in records:
         if record.arrays is not None:
             try:
@@ -112,6 +121,22 @@ def verify(folder: RunFolder) -> list[str]:
             except BgbenchError as error:
                 problems.append(str(error))
     return problems
+
+
+def other_protocol(folder: RunFolder) -> list[str]:
+    """A sentence if the protocol that the run would be judged by is not the planned one."""
+    planned, plan = folder.plan.inputs.protocol_sha256, folder.plan
+    if not planned:
+        return []  # a plan of the first version of bgbench does not know it
+    copy = protocol_copy(folder.path, plan.protocol)
+    try:
+        if get_protocol(plan.protocol, folder.path).sha256 == planned:
+            return []
+    except BgbenchError as error:
+        return [str(error)]
+    if copy.is_file():
+        return [f"{copy} is not the planned protocol: it does not match the sha256 in run.json; restore it"]
+    return [f"{copy} is missing, and the {plan.protocol} of today is not the planned one; restore it"]
 
 
 def agree(a: float | None, b: float | None, tolerance: float = RELATIVE) -> bool:

@@ -7,6 +7,7 @@ and what the tracker holds already is not sent again. Trackers work in a process
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ BUSY = 2
 
 PATIENCE = 10.0
 """Seconds that a sending may go on after the run was interrupted: ended amid it, a store may be damaged."""
+
+LIMIT = 600.0
+"""Seconds that one sending may take. What arrived until then is not sent again."""
 
 
 class Mirror:
@@ -137,10 +141,14 @@ class TrackingProcess:
         return self._process.poll() is None
 
     def send(self) -> str:
-        """Wait until everything new is sent. Empty, or what went wrong."""
+        """Wait until everything new is sent, at most LIMIT seconds. Empty, or what went wrong."""
         try:
             self._requests.write(b"\n")
             self._requests.flush()
+            if not select.select([self._answers], [], [], LIMIT)[0]:
+                self._process.kill()
+                self._process.wait()
+                return f"the tracker did not answer for {LIMIT:g} s and was ended"
             return str(json.loads(self._answers.readline()))
         except (OSError, ValueError):
             code = self._process.wait()

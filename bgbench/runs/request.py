@@ -97,6 +97,10 @@ class RunRequest(Strict):
         for name in fields:
             if name not in KEYWORDS:
                 raise BgbenchError(_unknown_keyword(name, fields[name]))
+            if name in NUMBERS and isinstance(fields[name], bool):
+                raise BgbenchError(f"{name}={fields[name]} is not a number; write one")
+        if fields.get("only") in ([], ()):
+            raise BgbenchError("only=[] names no system; leave it out to run all of them")
         options = _as_text(fields.pop("options", {}))
         refuse_unknown_prefixes(options)
         try:
@@ -134,10 +138,22 @@ class RunRequest(Strict):
     def _refuse_contradictions(self) -> None:
         if self.resume and self.out is None:
             raise BgbenchError("--resume needs to know which run to resume; name its folder with --out")
+        if self.retry_failed and not self.resume:
+            raise BgbenchError("--retry-failed has no effect without --resume; add --resume, or leave it out")
         if self.scheduler is not None and self.cluster is not None:
             raise BgbenchError(
                 "--scheduler and --cluster exclude each other: cells run either on the workers of an "
                 "existing Dask scheduler or in jobs of a cluster; leave one of them out"
+            )
+        if self.workers is not None and self.scheduler is not None:
+            raise BgbenchError(
+                f"--workers {self.workers} has no effect with --scheduler, which has workers of its own; "
+                "leave one of them out"
+            )
+        if self.workers == 0 and self.cluster is not None:
+            raise BgbenchError(
+                "--workers 0 runs cells in this process and --cluster in jobs; leave one of them out, or say "
+                "how many jobs"
             )
         if self.cluster_options and self.cluster is None:
             name = next(iter(self.cluster_options))
@@ -162,6 +178,9 @@ KEYWORDS = frozenset(RunRequest.model_fields) - {
     "cluster_options",
 }
 """Keywords of `bgbench.run`. The fields left out are given in its `options`."""
+
+NUMBERS = ("budget", "seeds", "first_seed", "workers", "threads", "timeout", "memory")
+"""Keywords whose values are numbers, which `True` is not."""
 
 
 def _option(name: str) -> str:

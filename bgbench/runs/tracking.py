@@ -20,13 +20,24 @@ from bgbench.core.plugins import plugins
 FOLDERS = "mlflow"
 """The tracker of URIs without a scheme, which are folders."""
 
+NOTHING = ("", "none", "no", "off", "false", "null", "nothing", "never")
+"""Words that mean `none` and are no folders."""
+
 
 def main(folder: str, uri: str) -> None:
-    """Answer each line of standard input with an error as JSON, empty if everything is sent."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1) as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a tracker prints is no answer
+    """Answer each line of standard input with an error as JSON, empty if everything is sent.
+
+    Trackers find an empty standard input, and what they print is no answer.
+    """
+    with (
+        os.fdopen(os.dup(sys.stdin.fileno())) as requests,
+        os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1) as answers,
+        open(os.devnull) as nothing,
+    ):
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         sent: dict[str, int] = {}
-        for _ in sys.stdin:
+        for _ in requests:
             answers.write(json.dumps(error_of_sending(Path(folder), uri, sent)) + "\n")
 
 
@@ -41,7 +52,8 @@ def error_of_sending(folder: Path, uri: str, sent: dict[str, int]) -> str:
         return str(error)
     except Exception as error:
         sent.clear()
-        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        text = next(iter(str(error).splitlines()), "")
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
     return ""
 
 
@@ -49,7 +61,8 @@ def tracker_for(uri: str) -> TrackerPlugin:
     """The tracker of a URI's scheme: `mine://…` goes to a tracker `mine`, or to one that names the scheme.
 
     Raises:
-        BgbenchError: for a scheme that no tracker has, naming the known ones.
+        BgbenchError: for a scheme that no tracker has, naming the known ones, and for another word for none,
+            which would be a folder.
 
     >>> tracker_for("sqlite:///runs/mlflow.db").name
     'mlflow'
@@ -57,6 +70,10 @@ def tracker_for(uri: str) -> TrackerPlugin:
     trackers = plugins().trackers
     word, colon, _ = uri.partition(":")
     scheme = word.partition("+")[0]
+    if uri.strip().lower() in NOTHING:
+        raise BgbenchError(
+            f"--tracking-uri '{uri}': write none to mirror nothing, or ./{uri.strip()} for a folder called so"
+        )
     if not colon:
         return trackers[FOLDERS]
     schemes = {known: name for name in trackers for known in (name, *trackers[name].schemes)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import bgbench
 from bgbench.cli.display import doubts, status_of
 from bgbench.core.errors import refuse_other_systems
 from bgbench.core.plugins import plugins
+from bgbench.evaluation.protocols import protocol_path
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +125,41 @@ def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
     code, _, err = cli("replay", out)
     assert code == 2
     assert "sha256" in err
+
+
+def test_a_run_without_its_records_is_not_as_it_was_written(cli, suite, tmp_path):
+    out = tmp_path / "run"
+    words = ("--workers", 0, "--budget", 20, "--tracking-uri", "none", "--quiet")
+    assert cli("run", "prior", "--suite", suite, "--out", out, *words)[0] == 0
+    (out / "cells" / "GS-s0.json").unlink()
+    code, printed, _ = cli("verify", out)
+    assert (code, "1 of 2 cells have no record yet; --resume runs them" in printed) == (0, True)
+    shutil.rmtree(out / "cells")
+    for gone in ("missing", "a file"):
+        if gone == "a file":
+            (out / "cells").write_text("hi")
+        code, printed, _ = cli("verify", out)
+        assert (code, "holds no record of its 2 cells" in printed) == (1, True)
+        code, _, err = cli("replay", out)
+        assert (code, "holds no record of its 2 cells" in err) == (2, True)
+
+
+def test_a_protocol_that_is_not_the_planned_one_is_one_line(cli, suite, tmp_path):
+    out, own = tmp_path / "run", tmp_path / "mine@1.yaml"
+    own.write_text(protocol_path("bgbench@1").read_text().replace("n_samples: 10000", "n_samples: 30"))
+    words = ("--protocol", own, "--workers", 0, "--budget", 20, "--tracking-uri", "none", "--quiet")
+    assert cli("run", "prior", "--suite", suite, "--out", out, *words)[0] == 0
+    assert cli("verify", out)[0] == 0
+    copy = out / "protocols" / "mine@1.yaml"
+    copy.write_text(copy.read_text() + "# edited\n")
+    for command, expected in (("verify", 1), ("replay", 2)):
+        code, printed, err = cli(command, out)
+        assert code == expected
+        (line,) = (printed + err).splitlines()
+        assert "mine@1.yaml is not the planned protocol: it does not match the sha256 in run.json" in line
+    copy.unlink()
+    code, printed, _ = cli("verify", out)
+    assert (code, "mine@1" in printed) == (1, True)
 
 
 def test_cells_run_in_a_worker_process_and_resume(cli, suite, tmp_path):

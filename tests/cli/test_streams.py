@@ -50,10 +50,10 @@ def noisy(tmp_path_factory):
     (info / "entry_points.txt").write_text("[bgbench]\nnoisy = bgbench_noisy\n")
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
 
-    def call(*words):
+    def call(*words, **streams):
         return subprocess.run(
             [sys.executable, "-m", "bgbench", *map(str, words)],
-            capture_output=True,
+            **(streams or {"capture_output": True}),
             text=True,
             check=False,
             env={**os.environ, "PYTHONPATH": path},
@@ -88,6 +88,45 @@ def test_a_list_in_a_file_is_a_list(noisy):
     assert "noisy" in done.stdout
     assert "printed" not in done.stdout
     assert "printed while it was imported" in done.stderr
+
+
+@pytest.fixture
+def no_reader():
+    """The end of a pipe whose reader has left."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_reader_who_leaves_changes_neither_exit_code_nor_standard_error(noisy, noisy_run, no_reader, words):
+    done = noisy("show", noisy_run[0], *words, stdout=no_reader, stderr=subprocess.PIPE)
+    assert done.returncode == 0
+    assert "Error" not in done.stderr
+    done = noisy("show", "nowhere", *words, stdout=no_reader, stderr=no_reader)
+    assert done.returncode == 2
+
+
+def test_a_run_whose_reader_leaves_goes_on(noisy, no_reader, tmp_path):
+    words = ("run", "prior", "--only", "AA", "--budget", 20, "--seeds", 2, "--workers", 0)
+    ends = ("--tracking-uri", "none", "--out", tmp_path / "run")
+    done = noisy(*words, *ends, stdout=no_reader, stderr=no_reader)
+    assert done.returncode == 0
+    assert len(list((tmp_path / "run" / "cells").glob("*.json"))) == 2
+
+
+def test_a_working_folder_that_is_gone_is_said(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    script = 'cd "$1" && rmdir "$1" && exec "$2" -m bgbench list samplers'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", str(folder), sys.executable], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bgbench: the working folder does not exist any more; change to another one with cd\n"
+    )
 
 
 def test_json_is_whole_where_there_is_no_standard_error(noisy_run):

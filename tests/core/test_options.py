@@ -222,8 +222,12 @@ def test_options_of_derived_dataclasses_keep_the_meanings_of_the_base():
 
 
 def test_settings_and_prefixes():
-    settings = parse_settings(["a=1", "temperature=300", "estimator.cut=psis", "cluster.gpu=1", "a=2"])
-    assert select_sampler_options(settings) == {"a": "2"}
+    settings = parse_settings(["a=1", "temperature=300", "estimator.cut=psis", "cluster.gpu=1"])
+    assert select_sampler_options(settings) == {"a": "1"}
+    with pytest.raises(
+        bgbench.BgbenchError, match="--set a is there twice, as '1' and as '2'; leave one out"
+    ):
+        parse_settings(["a=1", "a=2"])
     assert select_prefixed(settings, "estimator") == {"cut": "psis"}
     refuse_unknown_prefixes(settings)
     with pytest.raises(bgbench.BgbenchError) as error:

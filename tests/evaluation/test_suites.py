@@ -1,12 +1,16 @@
 """Suite files: names in one spelling, and every mistake in one line that names the file."""
 
+import re
+
 import pytest
 
 from bgbench import BgbenchError, Card
 from bgbench.cli.targets import targets_of
 from bgbench.core.plugins import plugins
+from bgbench.evaluation.diagnostics import warn_of_length
 from bgbench.evaluation.leakage import leakage
-from bgbench.evaluation.suites import read_suite
+from bgbench.evaluation.protocols import read_protocol
+from bgbench.evaluation.suites import load_suite, read_suite
 from bgbench.systems.peptides import peptide
 
 
@@ -25,8 +29,64 @@ def test_peptides_have_one_spelling(write):
         "AE",
         "analytic:double-well",
     )
-    with pytest.raises(BgbenchError, match="is not a suite: suite mine lists a system twice"):
-        read_suite(write("systems: [ae, AE]"))
+    assert read_suite(write('systems: [" AE", "analytic:harmonic "]')).systems == ("AE", "analytic:harmonic")
+    for twice in ("[ae, AE]", '[" AE", "AE "]'):
+        with pytest.raises(BgbenchError, match="is not a suite: suite mine lists a system twice: AE; leave"):
+            read_suite(write(f"systems: {twice}"))
+
+
+@pytest.mark.parametrize("number", ["0100", "1:40", "0x2", "0b11", "+010", "5:10.0"])
+@pytest.mark.parametrize("field", ["budget", "seeds", "forcefield.cutoff"])
+def test_a_number_that_yaml_reads_as_another_one_is_refused(write, field, number):
+    part, _, name = field.partition(".")
+    text = f"{part}: {{{name}: {number}}}" if name else f"{part}: {number}"
+    with pytest.raises(
+        BgbenchError, match=rf"{field}: YAML has a reading of its own for '{re.escape(number)}'"
+    ):
+        read_suite(write(f"systems: [AA]\n{text}\n"))
+
+
+def test_plain_numbers_are_read(write):
+    suite = read_suite(write("systems: [AA]\nbudget: 1_000\nseeds: 2\ntemperature: 3.1e2\n"))
+    assert (suite.budget, suite.seeds, suite.temperature) == (1000, 2, 310.0)
+
+
+@pytest.mark.parametrize("word", ["${oc.env:HOME}", "${budget}", "${oc.decode:7}"])
+def test_a_suite_or_protocol_refers_to_nothing_outside_it(write, word):
+    for read in (read_suite, read_protocol):
+        with pytest.raises(BgbenchError, match="refers to another value; write the value itself"):
+            read(write(f"summary: {word}\nsystems: [AA]\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("budget: -1", "budget must be 1 or more, got -1"),
+        ("seeds: 0", "seeds must be 1 or more, got 0"),
+        ("temperature: -5", "temperature must be positive and finite, got -5 K"),
+        ("temperature: .inf", "temperature must be positive and finite, got inf K"),
+        ("budget: 1\nbudget: 2", "line 3: found duplicate key budget; .*leave one of them out"),
+        ("forcefield:\n\tname: mine", "line 3: .*indent with spaces instead of tabs"),
+        ("---\nsystems: [AA]", "line 2: it holds several documents; leave out `---`"),
+        ("budget: &self [*self]", "budget: it holds itself"),
+        (
+            "forcefield: {name: ../../etc}",
+            "force field '../../etc': its name is the name of a folder",
+        ),
+        ("forcefield: {name: ''}", "force field '': its name is the name of a folder"),
+    ],
+)
+def test_what_no_run_can_have_is_one_line_with_advice(write, text, complaint):
+    with pytest.raises(BgbenchError, match=rf"mine@1\.yaml is not a suite: {complaint}") as caught:
+        read_suite(write(f"systems: [AA]\n{text}\n"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_ending_of_a_suite_file_may_be_in_capitals(tmp_path):
+    path = tmp_path / "MINE@1.YAML"
+    path.write_text("systems: [AA]\n")
+    assert load_suite(str(path)).id == "MINE@1"
+    assert [target.name for target in targets_of([str(path)])] == ["AA"]
 
 
 def test_quoted_peptides_of_yamls_own_words_are_peptides(write):
@@ -86,10 +146,34 @@ def test_force_fields_that_are_none_of_a_peptide_are_one_line(write, tmp_path, f
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("trained_on", ["AE", "ae", "AE-310K", " AE "])
+SPELLINGS = [
+    "AE", "ae", " AE ", "AE\n", "ＡＥ", "AE-310K", "AE_310K", "AE 310K", "AE@310K", "AE.npz", "AE.pdb",
+    "._AE", "train/AE.npz", "train\\AE_310K.npz", "train_AE", "AE_implicit.h5", "A-E", "A E", "A,E",
+    "ALA-GLU", "Ala-Glu", "AlaGlu", "ALA GLU 310K", "ACE-AE-NME", "ACE-ALA-GLU-NME", "DI;AE", "AE:1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("trained_on", SPELLINGS)
 @pytest.mark.parametrize("tested", ["AE", "ae"])
 def test_what_was_trained_on_is_seen_in_any_spelling(trained_on, tested):
     assert leakage(Card("mine", training_sequences=("GG", trained_on), n_parameters=1), tested) == "seen"
+
+
+@pytest.mark.parametrize("name", ["chignolin", "CLN025", "AXE", "A", "", "noble gas", "AE310K"])
+def test_beside_a_name_that_is_no_sequence_nothing_is_unseen(name):
+    card = Card("mine", training_sequences=("GGGG", name), n_parameters=1)
+    assert [leakage(card, tested) for tested in ("PPPP", "GGGA", "GGGG")] == ["unknown", "similar", "seen"]
+
+
+@pytest.mark.parametrize("name", ["PP", "ACE", "ACE_310K", "PPPP.npz", "analytic:double-well"])
+def test_other_sequences_and_systems_are_unseen(name):
+    card = Card("mine", training_sequences=(name,), n_parameters=1)
+    assert leakage(card, "GG") == "unseen"
+
+
+def test_the_longest_training_peptide_counts_residues_not_letters():
+    card = Card("mine", training_sequences=("ALA-ALA", "train/GG_310K.npz", "analytic:double-well"))
+    assert warn_of_length(card, "AAA") == ["AAA has 3 residues, the longest training peptide 2: extrapolated"]
 
 
 def test_data_commands_take_both_endings_of_a_suite_file(tmp_path):

@@ -138,6 +138,11 @@ def fewer_evaluations_than_the_ledger(folder):
 
 
 @tampering("implausible")
+def a_fit_that_the_ledger_does_not_know(folder):
+    every_record(folder, lambda r: r["diagnostics"].update(preparing_evaluations=10))
+
+
+@tampering("implausible")
 def negative_seconds(folder):
     record(folder, lambda r: r["seconds"].update(sampling=-1.0))
 

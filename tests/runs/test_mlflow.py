@@ -200,6 +200,26 @@ def test_a_tracker_whose_process_dies_costs_a_notice(tmp_path, troubles, analyti
     assert "tracking to notebook://die failed (its process ended with exit code 3: no paper left)" in notice
 
 
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        ("notebook://ask", "(ValueError: the answer was '')"),
+        ("notebook://wordless", "(ValueError)"),
+        ("notebook://asleep", "(the tracker did not answer for 5 s and was ended)"),
+    ],
+)
+def test_a_tracker_that_waits_or_says_nothing_costs_a_notice(
+    cli, tmp_path, troubles, analytic_suite, monkeypatch, uri, complaint
+):
+    out = tmp_path / "run"
+    if "asleep" in uri:
+        monkeypatch.setattr("bgbench.runs.mirroring.LIMIT", 5.0)
+    bgbench.run("good", suite=analytic_suite, seeds=1, out=out, workers=0, tracking_uri="none")
+    code, _, err = cli("track", out, "--tracking-uri", uri)
+    assert code == 2
+    assert f"tracking to {uri} failed {complaint}" in err
+
+
 def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, analytic_suite):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
     bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")

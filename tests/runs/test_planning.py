@@ -98,11 +98,69 @@ def test_every_field_of_a_request_is_a_keyword_of_run():
         ({"options": {"temperature": "warm"}}, "'warm' is not a temperature in K"),
         ({"options": {"temperature": "inf"}}, "--set temperature must be finite"),
         ({"resume": True}, "--resume needs to know which run"),
+        ({"retry_failed": True}, "--retry-failed has no effect without --resume; add --resume"),
+        ({"budget": True}, "budget=True is not a number"),
+        ({"seeds": True}, "seeds=True is not a number"),
+        ({"first_seed": False}, "first_seed=False is not a number"),
+        ({"workers": True}, "workers=True is not a number"),
+        ({"timeout": True}, "timeout=True is not a number"),
+        ({"only": []}, r"only=\[\] names no system; leave it out to run all"),
+        ({"scheduler": "tcp://h:1", "workers": 2}, "--workers 2 has no effect with --scheduler"),
+        ({"cluster": "slurm", "workers": 0}, "--workers 0 runs cells in this process and --cluster in jobs"),
+        *(
+            (
+                {"tracking_uri": word},
+                f"--tracking-uri '{word}': write none to mirror nothing, or ./{word} for",
+            )
+            for word in ("None", "no", "off", "FALSE", "null")
+        ),
     ],
 )
 def test_an_impossible_request_is_refused_with_the_value_and_a_way_out(keywords, complaint):
     with pytest.raises(BgbenchError, match=complaint):
         bgbench.run("prior", **keywords)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--budget", 20, "--budget", 30), "--budget is there twice and has one value only"),
+        (("--out", "a", "--out", "b"), "--out is there twice"),
+        (("--set", "width=0.1", "--set", "width=0.2"), "--set width is there twice, as '0.1' and as '0.2'"),
+        (("--set", "temperature=300", "--set", "temperature=320"), "--set temperature is there twice"),
+    ],
+)
+def test_an_option_with_two_values_is_refused(cli, words, complaint):
+    code, _, err = cli("run", "prior", "--workers", 0, *words)
+    assert code == 2
+    assert complaint in err
+
+
+def test_options_of_every_command_are_refused_when_repeated(cli):
+    for words in (
+        ("audit", "prior", "--seed", 1, "--seed", 2),
+        ("data", "simulate", "AA", "--frames", 1, "--frames", 2),
+        ("compare", "r", "--figure", "a.png", "--figure", "b.png"),
+        ("leaderboard", "build", "--out", "a", "--out", "b"),
+    ):
+        code, _, err = cli(*words)
+        assert code == 2
+        assert f"bgbench: {words[-2]} is there twice" in err
+    code, _, err = cli("train", "verse", "--config", "a", "--set", "config=b")
+    assert (code, "--config a and --set config=b: leave one of them out" in err) == (2, True)
+
+
+def test_resuming_what_is_no_run_starts_none(cli, tmp_path):
+    words = ("run", "prior", "--only", "AA", "--budget", 20, "--workers", 0, "--tracking-uri", "none")
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        code, _, err = cli(*words, "--out", tmp_path / name, "--resume")
+        assert code == 2
+        assert f"{name} holds no run; name the folder of the run with --out, or leave out" in err.replace(
+            "\n", " "
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_resuming_with_another_temperature_is_refused_and_without_options_goes_on(cli, tmp_path):

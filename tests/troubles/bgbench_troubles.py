@@ -164,6 +164,12 @@ def notebook(folder, uri, sent):
     if uri == "notebook://die":
         print("no paper left", file=sys.stderr)
         os._exit(3)
+    if uri == "notebook://ask":
+        raise ValueError(f"the answer was {sys.stdin.read()!r}")
+    if uri == "notebook://wordless":
+        raise ValueError("")
+    if uri == "notebook://asleep":
+        time.sleep(3600)
     cells = json.loads((folder / "run.json").read_text())["cells"]
     names = [f"{cell['system'].replace(':', '_')}-s{cell['seed']}" for cell in cells]
     with open(uri.removeprefix("notebook://"), "a") as stream:

@@ -1,0 +1,35 @@
+"""Typer's applications, except that an option which has one value cannot be repeated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from bgbench.core.errors import BgbenchError
+
+
+class Command(TyperCommand):
+    """A command that refuses a repeated option; Typer itself takes the last value and drops the others."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line.
+
+        Raises:
+            BgbenchError: for an option that is there twice and can have one value only.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        single = [p for p in order if p.param_type_name == "option" and not getattr(p, "multiple", False)]
+        for parameter in single:
+            if single.count(parameter) > 1 and not getattr(parameter, "is_flag", False):
+                name = parameter.opts[0]
+                raise BgbenchError(f"{name} is there twice and has one value only; leave one of them out")
+        return super().parse_args(ctx, args)
+
+
+class App(typer.Typer):
+    """A Typer application whose commands are `Command`s."""
+
+    def command(self, name: str | None = None, **keywords: Any) -> Callable[[Any], Any]:
+        """Make a function a command, as `typer.Typer.command` does."""
+        return super().command(name, **{"cls": Command, **keywords})
