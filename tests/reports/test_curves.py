@@ -17,7 +17,10 @@ from bgbench.runs.runfolder import RunFolder, new_plan
 
 
 @pytest.fixture
-def run(tmp_path, own_references):
+def run(tmp_path, own_references, make_reference):
+    """Runs of the control `reference`, whose half of the frames is larger than the budget."""
+    for name in ("AA", "GS"):
+        make_reference(own_references, name, 240)
     path = tmp_path / "tiny@1.yaml"
     path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 110\nseeds: 1\n")
 

@@ -352,7 +352,9 @@ def test_slurm_options_reach_the_job(tmp_path):
     assert script.index("module load cuda") < script.index("tcp://10.0.0.1:8786")
 
 
-def test_every_library_of_a_worker_has_its_threads_and_its_device():
+def test_every_library_of_a_worker_has_its_threads_and_its_device(monkeypatch):
+    # Dask leaves its own value in the environment of a process that started workers.
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     variables = environment(Limits(threads=3, visible_devices="1"))
     assert int(variables["MALLOC_TRIM_THRESHOLD_"]) >= 2**30
     for name in ("OMP", "MKL", "OPENBLAS", "NUMBA"):

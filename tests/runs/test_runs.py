@@ -47,7 +47,9 @@ def killed_at_random(moments, out, arguments):
     context.set_forkserver_preload(["bgbench.runs.worker", "bgbench.runs.dask"])
     ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
     process = context.Process(
-        target=bgbench.run, args=("slow",), kwargs={"out": out, "resume": True, **arguments}
+        target=bgbench.run,
+        args=("slow",),
+        kwargs={"out": out, "resume": (out / "run.json").exists(), **arguments},
     )
     process.start()
     if moments.randrange(4) == 0:
@@ -85,7 +87,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     print(f"seed {seed}: {kills} kills in {took:.0f} s; of {n_cells} cells were left {left}")
     assert 0 < left[-1] < n_cells
     monkeypatch.setenv("BGBENCH_TEST_SECONDS", "0")
-    survived = bgbench.run("slow", out=out, resume=True, workers=2, **arguments)
+    survived = bgbench.run("slow", out=out, resume=(out / "run.json").exists(), workers=2, **arguments)
     expected = bgbench.run("slow", out=tmp_path / "whole", workers=0, **arguments)
     assert len(survived.records) == n_cells
     assert timeless(survived) == timeless(expected)
