@@ -68,7 +68,7 @@ def refuse_other_systems(name: str = os.name) -> None:
 
 
 def text_of(error: BaseException) -> str:
-    """An exception's message, whatever somebody else's class makes of it, in characters that files can hold.
+    r"""An exception's message, whatever somebody else's class makes of it, in characters that files can hold.
 
     >>> text_of(ValueError("not \udc80 text"))
     'not \\udc80 text'

@@ -102,7 +102,7 @@ def refuse_unsound(system: System, reference: Reference, backend: str) -> None:
     Args:
         system: that the run samples.
         reference: what it would be judged by.
-        backend: name of the energy that references of systems without atoms are compared with.
+        backend: name of the energy that references of systems without a force field are compared with.
 
     Raises:
         BgbenchError: naming the system and what is wrong.
@@ -164,7 +164,9 @@ def refuse_other_energies(system: System, reference: Reference, backend: str) ->
     """Raise Unsound if stored energies of `SAMPLED` frames are not those of the frames."""
     index = _sampled(reference.n_samples, SAMPLED)
     # OpenMM knows every force field; the batched energy is the faster one to build.
-    u = energy(system, "openmm" if system.atoms else backend).energy(reference.x[index].double())
+    u = energy(system, "openmm" if system.forcefield is not None else backend).energy(
+        reference.x[index].double()
+    )
     worst = float((u.cpu() - reference.u[index]).abs().max())
     if not worst <= MOST_ENERGY_ERROR:
         raise Unsound(f"stored energies are off by up to {worst:.1f} kT")

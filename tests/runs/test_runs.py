@@ -46,11 +46,8 @@ def killed_at_random(moments, out, arguments):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bgbench.runs.worker", "bgbench.runs.dask"])
     ready, records = set(out.glob(".worker-*")), len(list(out.glob("cells/*.json")))
-    process = context.Process(
-        target=bgbench.run,
-        args=("slow",),
-        kwargs={"out": out, "resume": (out / "run.json").exists(), **arguments},
-    )
+    words = {"out": out, "resume": (out / "run.json").exists(), **arguments}
+    process = context.Process(target=bgbench.run, args=("slow",), kwargs=words)
     process.start()
     if moments.randrange(4) == 0:
         time.sleep(moments.uniform(0, EARLY))
