@@ -56,10 +56,11 @@ def test_a_density_that_fails_on_reference_frames_leaves_the_cell_judged(
 
 
 def test_a_spot_check_that_fails_leaves_the_cell_judged(run_prior, monkeypatch):
-    def fail(self, x):
-        raise RuntimeError("no platform")
+    class Broken(OpenMMEnergy):
+        def _energy(self, x):
+            raise RuntimeError("no platform")
 
-    monkeypatch.setattr(OpenMMEnergy, "_energy", fail)
+    monkeypatch.setattr(diagnostics, "OpenMMEnergy", Broken)
     record = run_prior()
     assert record.status == "ok"
     assert record.diagnostics["failed_diagnostics"] == {"openmm_difference": "RuntimeError: no platform"}

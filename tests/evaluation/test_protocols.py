@@ -91,7 +91,7 @@ def test_a_name_without_its_version_is_the_latest(monkeypatch, write):
         (GOOD.replace("[ess, energy_w2]", "[]"), "metrics must name at least one metric"),
         (GOOD.replace("[ess, energy_w2]", "ess"), "metrics: Input should be a valid"),
         ("- a list", "it must map fields to values"),
-        ("a: [1", "while parsing"),
+        ("a: [1", "line 1: expected ',' or ']'"),
     ],
 )
 def test_mistakes_are_one_line_that_names_the_file(write, text, complaint):
