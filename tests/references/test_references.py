@@ -54,6 +54,7 @@ from bgbench.references.training import (
     training_sequences,
 )
 from bgbench.systems.broken import cis_fractions
+from bgbench.systems.chirality import is_wrong
 from bgbench.systems.features import chi1_atoms, dihedral
 
 
@@ -66,8 +67,9 @@ def change(path, **fields):
 def test_positions_survive_to_a_tenth_of_a_picometre(own_references, alanine):
     reference = read_reference(own_references / "AA.npz", alanine)
     generator = torch.Generator().manual_seed(5)
-    noise = torch.randn(120, 23, 3, generator=generator, dtype=torch.float64)
+    noise = torch.randn(240, 23, 3, generator=generator, dtype=torch.float64)
     x = alanine.positions + 0.02 * noise
+    x = x[~is_wrong(alanine, x.float())][:120]
     x = x - x.mean(1, keepdim=True)
     assert (reference.x - x).abs().max() <= 0.5001e-4
     assert reference.sha256
