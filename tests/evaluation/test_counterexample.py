@@ -80,7 +80,7 @@ def test_exact_but_few_is_not_ranked_below_biased_but_many(make_bench):
     # The control draws from one half of the replicas; it is judged by the other.
     bench = replace(make_bench(system, reference), reference=reference.halves()[1])
     few, biased = (judge_control(variant, bench) for variant in ("few-points", "mode-deleted"))
-    assert few.diagnostics["effective_points"] <= 250
+    assert few.diagnostics["effective_points"] <= 250 + 1e-6
     for metric in ("torus_w2", "energy_w2", "mode_weights", "tica_w2", "torus_jsd"):
         assert few.floors[metric] < few.diagnostics["floors_at_n_eff"][metric]
         assert ranking_score(few, metric) < ranking_score(biased, metric), metric
