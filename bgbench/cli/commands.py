@@ -1,12 +1,17 @@
 """Typer's applications, except that an option which has one value cannot be repeated."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from bgbench.core.errors import BgbenchError
+
+Device = Annotated[
+    str,
+    typer.Option(help="where the sampler computes: auto (a GPU where there is one), cpu, cuda or cuda:K"),
+]
 
 
 class Command(TyperCommand):

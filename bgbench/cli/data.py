@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bgbench.cli.commands import App
+from bgbench.cli.commands import App, Device
 from bgbench.cli.targets import Target, targets_of
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import describe_known, parse_changes, parse_settings
@@ -180,10 +180,7 @@ def weigh_(
     length: Annotated[int, typer.Option(help="without sequences: residues of a peptide")] = 2,
     count: Annotated[int, typer.Option(help="without sequences: number of peptides")] = 100,
     cover: Cover = None,
-    device: Annotated[
-        str,
-        typer.Option(help="where the sampler computes: auto (a GPU where there is one), cpu, cuda or cuda:K"),
-    ] = "auto",
+    device: Device = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Make training peptides from a sampler's own draws, reweighted to the target.

@@ -21,7 +21,7 @@ from rich.console import Console
 from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
-from bgbench.cli.commands import App
+from bgbench.cli.commands import App, Device
 from bgbench.cli.runs import RunDir
 from bgbench.cli.streams import reserve_stdout
 from bgbench.core.errors import BgbenchError, refuse_lost_folder, refuse_other_systems
@@ -40,10 +40,6 @@ app.add_typer(cli_leaderboard.app, name="leaderboard")
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
-Device = Annotated[
-    str,
-    typer.Option(help="where the sampler computes: auto (a GPU where there is one), cpu, cuda or cuda:K"),
-]
 Options = Annotated[
     list[str] | None,
     typer.Option("--set", help="an option as KEY=VALUE; repeat for more", metavar="KEY=VALUE"),

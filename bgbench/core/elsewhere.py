@@ -20,10 +20,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bgbench.core.devices import CPU
+
 DEVICE = torch.device("meta")
 """What the tensors claim. PyTorch has it everywhere and never computes on it."""
-
-CPU = torch.device("cpu")
 
 _aten = torch.ops.aten
 _CROSSINGS = frozenset({_aten._to_copy, _aten.copy_, _aten._copy_from})

@@ -67,6 +67,15 @@ def refuse_other_systems(name: str = os.name) -> None:
         raise BgbenchError("bgbench runs on Linux and macOS only; on Windows, use it inside WSL")
 
 
+def writable(text: str) -> str:
+    r"""A text in characters that files can hold: lone surrogates, as in some files' names, are written out.
+
+    >>> writable("not \udc80 text")
+    'not \\udc80 text'
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def text_of(error: BaseException) -> str:
     r"""An exception's message, whatever somebody else's class makes of it, in characters that files can hold.
 
@@ -74,7 +83,7 @@ def text_of(error: BaseException) -> str:
     'not \\udc80 text'
     """
     try:
-        return str(error).encode(errors="backslashreplace").decode()
+        return writable(str(error))
     except Exception:
         return "(its message cannot be shown)"
 

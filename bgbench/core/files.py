@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, writable
 
 
 class Strict(BaseModel):
@@ -39,8 +39,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, str):
-        # Lone surrogates, as in the names of some files, cannot be written.
-        return value.encode(errors="backslashreplace").decode()
+        return writable(value)
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):

@@ -136,17 +136,16 @@ def free_energies(record: Record) -> Figure:
     known = errors_known(record)
     figure, (ax,) = sheet(5.2, 1.0 + 0.5 * len(differences), top=0.35)
     sides = (
-        ("delta_f", "error", "sampler", SAMPLER, 0.12),
+        ("delta_f", "error" if known else "", "sampler", SAMPLER, 0.12),
         ("reference", "reference_error", "reference", REFERENCE, -0.12),
     )
-    of_reference = sides[-1][0]
     for side, error, label, colour, shift in sides:
         rows = [(k, state) for k, state in enumerate(differences.values()) if state[side] is not None]
         ax.plot(
             [state[side] for _, state in rows], [k + shift for k, _ in rows], "o", color=colour, label=label
         )
         for k, state in rows:
-            reach = 2 * (state[error] or 0.0) if known or side == of_reference else 0.0
+            reach = 2 * (state[error] or 0.0) if error else 0.0
             ax.plot([state[side] - reach, state[side] + reach], [k + shift] * 2, color=colour)
     ax.set_yticks(range(len(differences)), list(differences))
     ax.set_ylim(-0.5, len(differences) - 0.5)

@@ -29,9 +29,8 @@ from bgbench_tbg.flow import (
     log_prior,
 )
 from bgbench_tbg.network import EncodedPeptides, Field, encode_peptides
-from bgbench_training.devices import move_network, moved
+from bgbench_training.devices import CPU, move_network, moved
 
-CPU = torch.device("cpu")
 TRAINING_TEMPERATURE = 310.0
 """K. At another temperature T the prior is N(0, T/310): an approximation, but weights stay exact."""
 CENTRE_WIDTH = 0.1

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+CPU = torch.device("cpu")
+
 Value = TypeVar("Value")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import bgbench
 import bgbench.data
-from bgbench_training.devices import move_network, moved
+from bgbench_training.devices import CPU, move_network, moved
 from bgbench_training.rotations import rotation_matrices
 from bgbench_training.weights import make_card
 from bgbench_verse.density import log_density, rotation_volume, to_uniform
@@ -29,7 +29,6 @@ from bgbench_verse.sampling import sample_conformers
 from bgbench_verse.tuning import fine_tune
 from bgbench_verse.weights import TrainedVerse, save
 
-CPU = torch.device("cpu")
 CENTRE_WIDTH = 0.1
 """nm. Width of the centre of mass, where conventions ask for a density that includes it."""
 
