@@ -6,10 +6,9 @@ from typing import Literal
 
 from bgbench.core.types import Card
 from bgbench.systems.residues import ONE_TO_THREE
+from bgbench.systems.topology import THREE_TO_ONE
 
 Stamp = Literal["unseen", "similar", "seen", "unknown"]
-
-THREE_TO_ONE = {three: one for one, three in ONE_TO_THREE.items()}
 
 CAPS = ("ACE", "NME", "NMA", "NH2")
 """What closes the ends of a chain and is no residue that a sampler learns."""
@@ -50,9 +49,9 @@ def sequences_in(name: str) -> frozenset[str]:
     chains of separated one-letter or three-letter residues, with caps. A name that can be read in two ways
     stands for both. The name of a registered system, which has a colon, stands for itself.
 
-    >>> names = ("aa", "train/AA_310K.npz", "ACE-Ala-Gly-NME", "A-A", "chignolin")
+    >>> names = ("aa", "train/AA_310K.npz", "ACE-Ala-Gly-NME", "HIE-Ala", "A-A", "chignolin")
     >>> [sorted(sequences_in(name)) for name in names]
-    [['AA'], ['AA'], ['AG'], ['AA'], []]
+    [['AA'], ['AA'], ['AG'], ['HA'], ['AA'], []]
     """
     text = unicodedata.normalize("NFKC", name).strip()
     if ":" in text:
