@@ -19,7 +19,7 @@ from bgbench.systems.features import tica_features
 FEWEST_FRAMES = 100
 """Distinct frames that a reference needs: of fewer no distribution is known."""
 
-COLDEST, USUAL, HOTTEST = 0.45, 0.58, 0.75
+COLDEST, TYPICAL, HOTTEST = 0.45, 0.58, 0.75
 """kT of a bond: least, usual and most. FEWEST_FRAMES of the smallest peptide give the mean to ± 0.02."""
 
 MOST_CIS = 0.05
@@ -52,9 +52,9 @@ def refuse_other_physics(system: System, x: Tensor) -> None:
             "give the whole trajectory"
         )
     energy = mean_bond_energy(system, x)
-    energies = f"bonds hold {energy:.2f} kT each on average instead of {USUAL:g}"
+    energies = f"bonds hold {energy:.2f} kT each on average instead of {TYPICAL:g}"
     if energy > HOTTEST:
-        kelvin = system.temperature * energy / USUAL
+        kelvin = system.temperature * energy / TYPICAL
         raise BgbenchError(
             f"{energies}, as at about {kelvin:.0f} K; frames of {system.temperature:g} K are needed, of this "
             "force field"

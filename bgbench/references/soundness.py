@@ -14,7 +14,7 @@ from bgbench.core.types import Reference, System
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
 from bgbench.references.diagnostics import FEWEST, measure_mixing
-from bgbench.references.physics import COLDEST, FEWEST_FRAMES, HOTTEST, USUAL, mean_bond_energy
+from bgbench.references.physics import COLDEST, FEWEST_FRAMES, HOTTEST, TYPICAL, mean_bond_energy
 from bgbench.references.providers import PACKAGED_TEMPERATURE
 from bgbench.references.store import read_reference
 from bgbench.references.sums import refuse_unlisted
@@ -275,7 +275,7 @@ def refuse_other_bonds(system: System, reference: Reference) -> None:
     energy = mean_bond_energy(system, reference.x)
     if not COLDEST <= energy <= HOTTEST:
         raise Unsound(
-            f"bonds hold {energy:.2f} kT each on average instead of {USUAL:g}: its frames are of another "
+            f"bonds hold {energy:.2f} kT each on average instead of {TYPICAL:g}: its frames are of another "
             f"temperature than {system.temperature:g} K, or of constrained bonds"
         )
 

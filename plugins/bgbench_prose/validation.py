@@ -18,7 +18,7 @@ from bgbench_training.devices import device_of, moved
 from bgbench_training.files import validation_files
 from bgbench_training.values import ess_fraction, mean
 
-FRAMES, DRAWS, WEIGHED = 64, 512, 2
+FRAMES, DRAWS, N_SAMPLED = 64, 512, 2
 
 
 class Validation:
@@ -40,7 +40,7 @@ class Validation:
             scores = {"nll": mean(losses.values())}
             for length in lengths:
                 scores[f"nll_{length}"] = mean(v for name, v in losses.items() if len(name) == length)
-            smallest = sorted(self.peptides, key=lambda peptide: len(peptide.atoms))[:WEIGHED]
+            smallest = sorted(self.peptides, key=lambda peptide: len(peptide.atoms))[:N_SAMPLED]
             return scores | {f"ess_{peptide.name}": self._ess(flow, peptide.name) for peptide in smallest}
 
     def _nll(self, flow: Prose, k: int) -> float:
