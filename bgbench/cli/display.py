@@ -381,7 +381,7 @@ def print_doctor(console: Console) -> None:
     report = provenance()
     host = report["host"]
     console.print(f"bgbench {report['bgbench']}, Python {report['python']}, {host['system']}")
-    console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}")
+    console.print(f"CPU {host['cpu']}, {host['cores']} cores, GPU {host['gpu'] or 'none'}", soft_wrap=True)
     omp = os.environ.get("OMP_NUM_THREADS", "unset")
     console.print(f"torch threads {host['torch_threads']}, OMP_NUM_THREADS {omp}")
     for line in describe_placement():

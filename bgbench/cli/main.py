@@ -395,5 +395,7 @@ def _usage_error(error: Exception) -> int:
         raise error
     message = format_message()
     if message:  # `bgbench` alone has printed its help
-        err.print(f"bgbench: {message}", soft_wrap=True)
+        context = getattr(error, "ctx", None)
+        advice = f"; see `{context.command_path} --help`" if context else ""
+        err.print(f"bgbench: {message.rstrip('.')}{advice}", soft_wrap=True)
     return 2

@@ -494,3 +494,11 @@ def test_a_density_that_is_not_verified_is_marked_where_people_look():
         "AA-s1: extrapolated",
         "AA-s1: the diagnostic 'forward' failed: RuntimeError: no",
     ]
+
+
+@pytest.mark.parametrize("command", ["list", "options", "run"])
+def test_a_missing_word_says_where_to_read_what_it_can_be(command, cli):
+    code, printed, complaint = cli(command)
+    assert (code, printed) == (2, "")
+    assert complaint.startswith("bgbench: Missing argument '")
+    assert complaint.endswith(f"{command} --help`\n")
