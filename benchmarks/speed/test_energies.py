@@ -1,5 +1,6 @@
 """The batched energy against OpenMM's CPU platform (2 threads), the same conformers, the same run."""
 
+import math
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from bgbench import System, peptide
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.runs.process import peak_memory
+from bgbench_md.langevin import WALKS
 
 GOALS = {("AA", False): 100, ("ARIP", False): 40, ("AA", True): 20, ("ARIP", True): 15}
 
@@ -46,6 +48,26 @@ def test_ratio_to_openmm(sequence, forces, benchmark):
         f"ratio {ratio:.0f} (goal {GOALS[sequence, forces]})"
     )
     assert ratio >= GOALS[sequence, forces]
+
+
+@pytest.mark.parametrize(("sequence", "goal"), [("AA", 5), ("ARIP", 8)])
+def test_steps_of_one_walker(sequence, goal):
+    """The two engines of `md`: the same integrator, one thread each, in turn."""
+    system, seconds_of = peptide(sequence), dict.fromkeys(WALKS, math.inf)
+    walks = {engine: walk(system, system.positions, 1) for engine, walk in WALKS.items()}
+    for walk in walks.values():
+        walk.advance(500)
+    for _ in range(3):
+        for engine, walk in walks.items():
+            started = time.perf_counter()
+            walk.advance(1_000)
+            seconds_of[engine] = min(seconds_of[engine], time.perf_counter() - started)
+    for walk in walks.values():
+        walk.release()
+    rates = {engine: f"{1_000 / taken:,.0f}" for engine, taken in seconds_of.items()}
+    ratio = seconds_of["openmm"] / seconds_of["compiled"]
+    print(f"\n{sequence}: steps/s of one walker {rates}, ratio {ratio:.1f} (goal {goal})")
+    assert ratio >= goal
 
 
 def test_throughput_and_memory_are_flat():

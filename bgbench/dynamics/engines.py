@@ -28,9 +28,9 @@ from bgbench.dynamics.solute_scaling import (
 )
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.compiled import Packed, pack
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import OpenMMEnergy, openmm_system
+from bgbench.energies.packed import Packed, pack
 from bgbench.energies.parameters import Parameters
 
 ANNEALING_TEMPERATURE = 700.0

@@ -6,13 +6,16 @@ Vigna 2021), so results do not depend on threads, and a saved state goes on as i
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from bgbench.core.errors import BgbenchError
-from bgbench.energies.compiled import Packed, block_force, load, spread
+from bgbench.energies import single
+from bgbench.energies.compiled import block_force, each, load, spread
 from bgbench.energies.kernels import FORCE, ROWS, STEP, TWICE, WIDE, jit, place
 from bgbench.energies.lanes import LANES, lane_log, lane_turn
+from bgbench.energies.packed import Packed
 
 LIGHTEST = 1.0
 """Da that an atom keeps beside heavier hydrogens: lighter than a hydrogen, it alone would limit the step."""
@@ -60,10 +63,12 @@ class Integrator:
         inverse = (1.0 / self.masses).astype(c)
         w = walkers
 
-        def sweep(a: int, b: int) -> None:
-            _advance((w.x[a:b], w.v[a:b], w.random[a:b], w.kt[a:b]), inverse, numbers, steps, packed)
+        def sweep(advance: Any, a: int, b: int) -> None:
+            advance((w.x[a:b], w.v[a:b], w.random[a:b], w.kt[a:b]), inverse, numbers, steps, packed)
 
-        spread(sweep, len(w.x), threads, grain=LANES)
+        n = single.count_in_blocks(len(w.x))
+        spread(lambda a, b: sweep(_advance, a, b), n, threads, grain=LANES)
+        each(lambda k: sweep(_advance_singly, n + k, n + k + 1), len(w.x) - n, threads)
 
 
 @jit
@@ -125,6 +130,26 @@ def _steps(state, v, work, steps, packed):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _single_steps(room, v, work, steps, packed):  # type: ignore[no-untyped-def]
+    """The same of one walker of velocities v (atoms, 3)."""
+    noise, random, sigma, inverse, numbers = work
+    state, n, padded = room[0], inverse.shape[0], place(packed.later.shape[1])
+    half = state.dtype.type(0.5)
+    dt, decay, kick = numbers[0], numbers[1], numbers[2]
+    for _ in range(steps):
+        single.single_force(room, packed)
+        _normals(noise, random, (3 * n + 1) // 2, place(1))
+        for i in range(n):
+            gain, spread_v = dt * inverse[i], kick * np.sqrt(inverse[i])
+            for axis in range(3):
+                a = place(axis) * padded + place(i)
+                before = v[i, axis] + gain * state[single.FORCE * padded + a]
+                after = decay * before + spread_v * sigma * noise[(3 * i + axis) * LANES]
+                state[a] += half * dt * (before + after)
+                v[i, axis] = after
+
+
+@jit
 def _advance(walkers, inverse, numbers, steps, packed):  # type: ignore[no-untyped-def]
     x, v, random, kt = walkers
     n, last = x.shape[1], x.shape[0] - 1
@@ -152,6 +177,26 @@ def _advance(walkers, inverse, numbers, steps, packed):  # type: ignore[no-untyp
                 i, axis = m // 3, m % 3
                 x[row, i, axis] = state[place(i) * STEP + place(axis) * WIDE + place(k)]
                 v[row, i, axis] = speed[m * LANES + k]
+
+
+@jit
+def _advance_singly(walkers, inverse, numbers, steps, packed):  # type: ignore[no-untyped-def]
+    """As `_advance`, one walker after the other."""
+    x, v, random, kt = walkers
+    n, padded = x.shape[1], place(packed.later.shape[1])
+    room = single.make_room(x, packed)
+    noise = np.empty((3 * n + 1) * LANES, x.dtype)
+    stream = np.empty(4 * LANES, np.uint32)
+    for row in range(x.shape[0]):
+        for m in range(4):
+            stream[m * LANES] = random[row, m]
+        single.load(room[0], x[row], packed)
+        _single_steps(room, v[row], (noise, stream, np.sqrt(kt[row]), inverse, numbers), steps, packed)
+        for m in range(4):
+            random[row, m] = stream[m * LANES]
+        for i in range(n):
+            for axis in range(3):
+                x[row, i, axis] = room[0][place(axis) * padded + place(i)]
 
 
 def with_hydrogen_mass(masses: np.ndarray, bonds: np.ndarray, mass: float) -> np.ndarray:

@@ -20,8 +20,10 @@ from scipy.spatial.transform import Rotation
 from bgbench.core.types import System
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.tempering import draw_swaps
-from bgbench.energies.compiled import Packed, each, energy_sweep, force_sweep, pack
+from bgbench.energies.compiled import each
+from bgbench.energies.packed import Packed, pack
 from bgbench.energies.parameters import Parameters
+from bgbench.energies.single import sweep_energies, sweep_forces
 from bgbench.systems.features import torsion_atoms
 
 EVALUATIONS_AROUND_MOVES = 3
@@ -219,7 +221,7 @@ class SoluteScaling:
             mine = self._rung(k)
             integrator.advance(mine, steps, self.packed[k], 1)
             self._try_moves(mine, self._kick(integrator, mine, k, 0.5), k)
-            energy_sweep(mine.x, b[k * self.replicas : (k + 1) * self.replicas], self.scaled_part)
+            sweep_energies(mine.x, b[k * self.replicas : (k + 1) * self.replicas], self.scaled_part)
 
         each(run_rung, len(self.scales), threads)
         self.exchange(b)
@@ -239,7 +241,7 @@ class SoluteScaling:
     def _kick(self, integrator: Integrator, walkers: Walkers, k: int, part: float) -> np.ndarray:
         """Add this part of a step's kick at rung k to the velocities; returns energies `(n,)` in kJ/mol."""
         u, force = np.empty(len(walkers.x)), np.empty_like(walkers.x)
-        force_sweep(walkers.x, u, force, self.packed[k])
+        sweep_forces(walkers.x, u, force, self.packed[k])
         walkers.v += (part * integrator.step / integrator.masses[:, None]).astype(force.dtype) * force
         return u
 
@@ -255,7 +257,7 @@ class SoluteScaling:
             angle = moves.draw_angles(which, random)
             rotations = moves.rotation_matrices(walkers.x, which, angle)
             y = moves.apply(walkers.x, which, rotations)
-            energy_sweep(y, proposed, self.packed[k])
+            sweep_energies(y, proposed, self.packed[k])
             accept = np.log(random.random(n)) < (u - proposed) / walkers.kt
             moved = accept[:, None] & moves.sides[which]
             walkers.v[moved] = np.einsum("nij,naj->nai", rotations, walkers.v)[moved]

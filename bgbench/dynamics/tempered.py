@@ -14,7 +14,7 @@ from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.solute_scaling import EVALUATIONS_AROUND_MOVES, SoluteScaling
 from bgbench.dynamics.tempering import Tempering
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.compiled import pack
+from bgbench.energies.packed import pack
 
 STEP = 0.002
 """ps, of `SoluteScaled`: hydrogens of HYDROGEN_MASS allow it."""

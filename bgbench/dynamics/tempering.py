@@ -9,7 +9,9 @@ import numpy as np
 from bgbench.core.errors import BgbenchError
 from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers
-from bgbench.energies.compiled import Packed, energy_sweep, spread
+from bgbench.energies.compiled import spread
+from bgbench.energies.packed import Packed
+from bgbench.energies.single import sweep_energies
 
 
 def ladder(low: float, high: float, rungs: int) -> np.ndarray:
@@ -79,7 +81,7 @@ class Tempering:
         """`steps` of dynamics, then one exchange between neighbours; returns energies (W,) in kJ/mol."""
         integrator.advance(self.walkers, steps, packed, threads)
         x, u = self.walkers.x, np.empty(len(self.walkers.x))
-        spread(lambda a, b: energy_sweep(x[a:b], u[a:b], packed), len(x), threads)
+        spread(lambda a, b: sweep_energies(x[a:b], u[a:b], packed), len(x), threads)
         return self.exchange(u)
 
     def exchange(self, u: np.ndarray) -> np.ndarray:

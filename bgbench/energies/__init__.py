@@ -7,9 +7,11 @@ and estimators reach an energy: each conformer costs one evaluation, and what wo
 refused.
 
 Below `batched`, read `parameters` (the numbers of the force field, read off OpenMM's system), then `eager`
-(plain torch, on any device), then `compiled` (numba, on a CPU) with its parts `kernels` (pair terms and
-generalised Born), `bonded` (bonds, angles, torsions) and `lanes` (exp, log and the like). Energies are in kT
-outside and in kJ/mol inside these six modules; forces are −∂u/∂x, lengths in nm.
+(plain torch, on any device), then `compiled` (numba, on a CPU) with its parts `packed` (the numbers as
+kernels take them), `kernels` (pair terms and generalised Born of many conformers side by side), `bonded`
+(bonds, angles, torsions) and `lanes` (exp, log and the like). `single` is the faster way for a few
+conformers, such as the walkers of a ladder. Energies are in kT outside and in kJ/mol inside these modules;
+forces are −∂u/∂x, lengths in nm.
 
 Two tools are left: `minimise` relaxes a structure, and `spotcheck` compares two energies of some conformers.
 

@@ -13,9 +13,10 @@ from bgbench.core.abstract import AbstractEnergy
 from bgbench.core.options import refuse_unknown_word
 from bgbench.core.types import System
 from bgbench.core.units import kt
-from bgbench.energies.compiled import energy_sweep, force_sweep, pack, spread
+from bgbench.energies.compiled import energy_sweep, force_sweep, spread
 from bgbench.energies.eager import EagerEngine
 from bgbench.energies.openmm import openmm_system
+from bgbench.energies.packed import pack
 from bgbench.energies.parameters import read_parameters
 
 EngineName = Literal["auto", "compiled", "eager"]

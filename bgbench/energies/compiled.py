@@ -1,72 +1,17 @@
-"""The compiled engine: parameters packed for the kernels, and whole batches sent through them by threads."""
+"""The compiled engine: whole batches sent through the kernels, by threads."""
 
 import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from bgbench.energies import bonded, kernels
 from bgbench.energies.kernels import ENERGY, FORCE, ROWS, STEP, WIDE, jit, place
 from bgbench.energies.lanes import LANES
-from bgbench.energies.parameters import BornTerms, Parameters
-
-SMALLEST = 1e-3
-"""Distances below this (nm) are treated as this: energies of overlapping atoms stay finite."""
-
-
-class Packed(NamedTuple):
-    """Parameters in one float type, as the kernels take them."""
-
-    bonds: np.ndarray
-    bond_values: np.ndarray
-    angles: np.ndarray
-    angle_values: np.ndarray
-    torsions: np.ndarray
-    torsion_values: np.ndarray
-    exceptions: np.ndarray
-    exception_values: np.ndarray
-    pair: np.ndarray
-    born: np.ndarray
-    tanh: np.ndarray
-    limits: np.ndarray
-
-
-def pack(parameters: Parameters, dtype: Any) -> Packed:
-    """Parameters → kernel arrays of `dtype` (float32 or float64)."""
-    p = parameters
-    born = p.born or _no_born(p.n_atoms)
-    i, j = np.triu_indices(p.n_atoms, 1)
-    pair = [p.pair_charge, p.pair_c12, p.pair_c6, born.pair_scale * born.charge[i] * born.charge[j]]
-    atoms = [born.offset_radius, born.scaled_radius, born.radius, born.self_energy, born.surface]
-    limits = [SMALLEST**2, born.cutoff**2, p.cutoff**2, p.reaction_k, p.reaction_c, born.shift, LANES]
-    ones = np.ones((len(p.torsions), 1))
-
-    def as_type(values: Any) -> np.ndarray:
-        return np.ascontiguousarray(values, dtype=dtype)
-
-    return Packed(
-        bonds=p.bonds,
-        bond_values=as_type(p.bond_values.reshape(-1, 2)),
-        angles=p.angles,
-        angle_values=as_type(p.angle_values.reshape(-1, 2)),
-        torsions=p.torsions,
-        torsion_values=as_type(np.concatenate([p.torsion_coefficients, ones], axis=1)),
-        exceptions=p.exceptions,
-        exception_values=as_type(p.exception_values),
-        pair=as_type(np.stack(pair, axis=1)),
-        born=as_type(np.stack(atoms, axis=1)),
-        tanh=as_type(born.tanh),
-        limits=as_type(limits),
-    )
-
-
-def _no_born(n: int) -> BornTerms:
-    zero, one = np.zeros(n), np.ones(n)
-    return BornTerms(one, one, one, zero, zero, np.array([1.0, 0.0, 0.0]), zero, 0.0, 0.0, np.inf)
 
 
 def _block(forces: bool) -> Any:

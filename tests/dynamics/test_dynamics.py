@@ -13,7 +13,8 @@ from bgbench.core.units import kt
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.compiled import energy_sweep, pack
+from bgbench.energies.compiled import energy_sweep
+from bgbench.energies.packed import pack
 from bgbench.energies.parameters import read_parameters
 
 STIFF, LENGTH = 20_000.0, 0.15

@@ -17,8 +17,9 @@ from bgbench.dynamics.engines import SOLUTE_SCALING, SoluteScalingEngine, find_e
 from bgbench.dynamics.langevin import Integrator, Walkers
 from bgbench.dynamics.solute_scaling import FLIP_WIDTH, SoluteScaling, TorsionMoves, scale_solute
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.energies.compiled import energy_sweep, pack
+from bgbench.energies.compiled import energy_sweep
 from bgbench.energies.minimise import minimise
+from bgbench.energies.packed import pack
 from bgbench.references.providers import find_reference
 from bgbench.references.simulate import Job
 from bgbench.references.store import read_reference

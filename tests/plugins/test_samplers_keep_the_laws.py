@@ -14,7 +14,7 @@ from bgbench_md import LangevinMD, ParallelTempering, Softened
 from bgbench_prose import ProseSampler
 from bgbench_prose.network import Config, Prose
 
-KERNELS = ("energy_sweep", "force_sweep")
+KERNELS = ("sweep_energies", "sweep_forces")
 """What computes energies in a round of solute scaling, besides the steps."""
 
 
@@ -52,6 +52,12 @@ class TestMD(SamplerLaws):
     @pytest.fixture
     def sampler(self):
         return LangevinMD()
+
+
+class TestCompiledMD(SamplerLaws):
+    @pytest.fixture
+    def sampler(self):
+        return LangevinMD(engine="compiled")
 
 
 class TestREMD(SamplerLaws):
