@@ -13,12 +13,14 @@ from bgbench.core.files import sha256_file
 from bgbench.core.plugins import build_reference, build_system, plugins
 from bgbench.core.resources import data_path
 from bgbench.core.types import TicaModel
+from bgbench.evaluation.suites import load_suite
 from bgbench.references.certificates import certificate_path, read_certificate, write_certificate
 from bgbench.references.providers import find_reference
 from bgbench.references.soundness import (
     Unsound,
     refuse_other_bonds,
     refuse_other_counts,
+    refuse_other_scale,
     refuse_unsound,
     system_of,
     verify_reference,
@@ -389,6 +391,23 @@ def test_sound_references_pass_also_reweighted_and_analytic_ones():
     refuse_unsound(hot, find_reference(hot), "openmm")
     for name in KINDS:
         refuse_unsound(build_system(name), build_reference(name), "analytic")
+
+
+def test_every_packaged_reference_is_of_its_models_scale():
+    """A narrower rule had refused KKAP, and with it every run of its suite: a TIC of a state that plain
+    dynamics never left is wide in the whole ensemble."""
+    for suite in ("dipeptides30@1", "tetrapeptides30@1"):
+        for name in load_suite(suite).systems:
+            system = peptide(name)
+            refuse_other_scale(system, find_reference(system))
+
+
+@pytest.mark.slow
+def test_every_packaged_reference_is_sound():
+    for suite in ("dipeptides30@1", "tetrapeptides30@1"):
+        for name in load_suite(suite).systems:
+            system = peptide(name)
+            refuse_unsound(system, find_reference(system), "openmm")
 
 
 def test_a_plan_refuses_an_unsound_reference_in_one_line(reference_file, monkeypatch, cli):
