@@ -74,8 +74,9 @@ class AbstractEnergy(ABC):
     is_truth = False
     """Whether other energies are checked against this one."""
 
-    is_target = False
-    """Set by `bgbench.energy`: an evaluation is one of the target, and counts."""
+    is_target = True
+    """Whether an evaluation counts as one of the target while a sampler runs. False in the class of a stand-in
+    for it that is the sampler's own, such as a fitted one, and is free."""
 
     any_device = False
     """Whether the energy is computed on the device of x; else on the CPU."""

@@ -460,5 +460,4 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     )
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
-    built.is_target = True
     return built

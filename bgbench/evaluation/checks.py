@@ -99,7 +99,8 @@ def refuse_unmetered(made: int, charged: int) -> None:
     if made > charged:
         raise BrokenContract(
             f"the sampler evaluated {made} energies and was charged for {charged}: it must ask task.oracle, "
-            "not bgbench.energy, or charge an engine of its own with task.oracle.charge"
+            "not bgbench.energy, or charge an engine of its own with task.oracle.charge; set "
+            "is_target = False in the class of a stand-in for the target"
         )
 
 

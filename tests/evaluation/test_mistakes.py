@@ -1,9 +1,14 @@
 """What the author of a sampler gets to read for a slip: one sentence that says what to write instead."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+
 import pytest
 import torch
 
 import bgbench
+import bgbench.testing
 from bgbench import Proposal
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import Origin, plugins
@@ -45,12 +50,12 @@ def run(own_references, tmp_path):
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 24\nseeds: 1\n")
 
-    def run(build, estimator):
+    def run(build, estimator, out="run"):
         plugin = bgbench.SamplerPlugin("slip", "for tests", build=build, estimator=estimator)
         plugins().samplers.add("slip", plugin, Origin("theirs", "their-dist", "1"))
         try:
             return bgbench.run(
-                "slip", suite=str(suite), out=tmp_path / "run", workers=0, tracking_uri="none"
+                "slip", suite=str(suite), out=tmp_path / out, workers=0, tracking_uri="none"
             ).records[0]
         finally:
             del plugins().samplers._entries["slip"]
@@ -61,6 +66,45 @@ def run(own_references, tmp_path):
 def unmetered(task, x):
     bgbench.energy(task.system).energy(x)
     return Proposal(x)
+
+
+def unmetered_in_a_thread(task, x):
+    thread = threading.Thread(target=unmetered, args=(task, x))
+    thread.start()
+    thread.join()
+    return Proposal(x)
+
+
+def unmetered_in_a_pool(task, x):
+    with ThreadPoolExecutor(2) as pool:
+        return next(iter(pool.map(unmetered, [task, task], [x, x])))
+
+
+def unmetered_by_the_class(task, x):
+    type(bgbench.energy(task.system))(task.system).energy(x)
+    return Proposal(x)
+
+
+class StandIn(bgbench.AbstractEnergy):
+    """Made by the sampler itself, of its own."""
+
+    def _energy(self, x):
+        return torch.zeros(len(x))
+
+    def _energy_and_force(self, x):
+        return self._energy(x), torch.zeros_like(x)
+
+
+class FreeStandIn(StandIn):
+    is_target = False
+
+
+def stand_in(kind):
+    def sample(task, x):
+        kind(task.system).energy(x)
+        return Proposal(x)
+
+    return sample
 
 
 def spent(task, x):
@@ -85,6 +129,10 @@ def one_conformer(task, x):
         (lambda task, x: Proposal(torch.cat([x, x])), "returned 48 conformers, 24 were asked for"),
         (lambda task, x: Proposal(10 * x), "its positions are in Å; divide them by 10"),
         (unmetered, "evaluated 48 energies and was charged for 24: it must ask task.oracle"),
+        (unmetered_in_a_thread, "evaluated 48 energies and was charged for 24"),
+        (unmetered_in_a_pool, "evaluated 72 energies and was charged for 24"),
+        (unmetered_by_the_class, "evaluated 48 energies and was charged for 24"),
+        (stand_in(StandIn), "set is_target = False in the class of a stand-in for"),
         (spent, "sampling left 0 evaluations, and the energies of the 24 conformers take one each"),
         (one_conformer, "x has shape (23, 3), expected (n, 23, 3): one conformer is x[None]"),
     ],
@@ -94,6 +142,56 @@ def test_a_slip_in_sample_is_one_sentence(run, slip, sentence):
     assert record.status in ("crash", "budget_exhausted")
     assert sentence in record.error
     assert "\n" not in record.error
+
+
+def in_parts(task, x):
+    """Through the meter, by threads of its own."""
+    with ThreadPoolExecutor(4) as pool:
+        return Proposal(x, u=torch.cat(list(pool.map(task.oracle.energy, x.split(2)))))
+
+
+@pytest.mark.parametrize("slip", [in_parts, stand_in(FreeStandIn)])
+def test_metered_energies_are_charged_once_whichever_thread_asks_and_stand_ins_are_free(run, slip):
+    record = run(lambda options: Slip(slip), "none")
+    assert (record.status, record.error) == ("ok", "")
+    assert record.budget.used == 24
+
+
+def test_a_thread_that_outlives_its_cell_counts_in_the_next_one(run):
+    pools = []
+
+    def sample(task, x):
+        pools[:] = pools or [ThreadPool(1)]
+        pools[0].apply(unmetered, (task, x))
+        return Proposal(x)
+
+    first = run(lambda options: Slip(sample), "none", "first")
+    second = run(lambda options: Slip(sample), "none", "second")
+    pools[0].terminate()
+    assert "evaluated 48 energies" in first.error
+    assert "evaluated 48 energies" in second.error
+
+
+def test_energies_that_another_thread_evaluates_beside_a_cell_are_not_the_samplers(run):
+    """As a notebook's, which a user has started."""
+    orders, done = threading.Event(), threading.Event()
+
+    def evaluate(system):
+        orders.wait(60)
+        unmetered(bgbench.testing.peptide_task("AA"), system.positions.expand(100, -1, -1))
+        done.set()
+
+    beside = threading.Thread(target=evaluate, args=(bgbench.peptide("AA"),))
+    beside.start()
+
+    def sample(task, x):
+        orders.set()
+        assert done.wait(60)
+        return Proposal(x)
+
+    record = run(lambda options: Slip(sample), "none")
+    beside.join()
+    assert (record.status, record.error) == ("ok", "")
 
 
 @pytest.mark.parametrize(

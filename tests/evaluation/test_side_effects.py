@@ -188,6 +188,41 @@ def test_each_thread_is_refused_for_its_own_output_and_the_stream_comes_back(cap
     assert capsys.readouterr().out == "beside them\n"
 
 
+def print_in_a_thread():
+    thread = threading.Thread(target=print, args=("loud",))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "speak", [print_in_a_thread, lambda: print("loud", file=sys.__stdout__)], ids=["thread", "__stdout__"]
+)
+def test_what_a_thread_of_its_own_prints_is_the_plugins_and_so_is_the_original_stream(speak, capsys):
+    streams = sys.stdout, sys.__stdout__
+    with pytest.raises(BrokenContract, match="wrote 'loud"), contained():
+        speak()
+    assert (sys.stdout, sys.__stdout__) == streams
+    assert capsys.readouterr().out == ""
+
+
+def test_a_thread_that_outlives_the_block_prints_where_all_others_do(capsys):
+    ended = threading.Event()
+
+    def late():
+        ended.wait(10)
+        print("late")
+
+    thread = threading.Thread(target=late)
+    start = threading.Thread.start
+    with contained():
+        assert threading.Thread.start is not start
+        thread.start()
+    assert threading.Thread.start is start
+    ended.set()
+    thread.join()
+    assert capsys.readouterr().out == "late\n"
+
+
 def set_warnings():
     warnings.simplefilter("ignore")
 
