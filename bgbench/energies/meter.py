@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy, AbstractOracle
-from bgbench.core.errors import BgbenchError, BudgetExhausted
-from bgbench.core.types import check_shape
+from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted
+from bgbench.core.types import check_shape, describe_kind
 
 PHASES = ("tune", "sample", "refine")
 NETWORK_CALLS = ("drawn", "log_density", "gradient")
@@ -81,8 +81,18 @@ class MeteredEnergy(AbstractOracle):
             self._phase = before
 
     def describe(self) -> dict[str, Any]:
-        """The backend that ran."""
-        return dict(self._inner.describe())
+        """The backend that ran.
+
+        Raises:
+            BrokenContract: if the energy describes itself by anything but a mapping.
+        """
+        description: object = self._inner.describe()
+        if not isinstance(description, Mapping):
+            raise BrokenContract(
+                f"{type(self._inner).__name__}.describe returned {describe_kind(description)}; return a "
+                "mapping such as {'backend': 'mine'}"
+            )
+        return dict(description)
 
     def _conformers(self, x: Any) -> Tensor:
         """x as a tensor `(n, atoms, 3)`; another shape raises ValueError before anything is charged."""

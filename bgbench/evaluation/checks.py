@@ -89,7 +89,7 @@ def refuse_angstrom(system: System, x: Tensor) -> None:
 
 def refuse_false_energies(estimate: Estimate, bench: Bench) -> None:
     """Raise BrokenContract if most energies that came with the samples are not those of the samples."""
-    fraction = fraction_of_false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
+    fraction = fraction_of_false_energies(bench.energy, estimate.ensemble)
     if fraction > 0.5:
         raise BrokenContract(f"{fraction:.0%} of the energies looked at are not those of their conformers")
 
@@ -104,9 +104,21 @@ def refuse_unmetered(made: int, charged: int) -> None:
         )
 
 
-def refuse_too_few_frames(estimate: Estimate, task: Task) -> None:
-    """Raise ValueError if the sampler returned fewer frames than the protocol scores."""
-    if estimate.ensemble.n_samples < task.n_samples:
-        raise ValueError(
-            f"the sampler returned {estimate.ensemble.n_samples} frames, the protocol scores {task.n_samples}"
+def refuse_other_number_of_frames(estimate: Estimate, task: Task, charged: int) -> None:
+    """Raise BrokenContract for fewer frames than the protocol scores, and for more than were paid.
+
+    An estimator may repeat its points until there are as many as the protocol scores.
+    """
+    n = estimate.ensemble.n_samples
+    if n < task.n_samples:
+        raise BrokenContract(f"the sampler returned {n} frames, the protocol scores {task.n_samples}")
+    if n > max(charged, task.n_samples):
+        raise BrokenContract(
+            f"the estimator returned {n} frames of {charged} energies charged; return each conformer once"
+        )
+    distinct = len(torch.unique(estimate.ensemble.x.flatten(1), dim=0))
+    if distinct > charged:
+        raise BrokenContract(
+            f"the estimator returned {distinct} different frames of {charged} energies charged; each takes "
+            "one, through task.oracle"
         )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
-from bgbench.core.calls import call_prepare
+from bgbench.core.calls import call_estimate, call_prepare
 from bgbench.core.counting import count_evaluations
 from bgbench.core.devices import CPU
 from bgbench.core.errors import BudgetExhausted
@@ -18,8 +18,8 @@ from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.checks import (
     refuse_false_energies,
+    refuse_other_number_of_frames,
     refuse_other_system,
-    refuse_too_few_frames,
     refuse_unmetered,
     round_positions,
 )
@@ -92,11 +92,11 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
             if not bench.oracle.remaining:
                 raise BudgetExhausted(f"prepare spent all {spent:,} evaluations; none is left to weight")
             task = replace(task, n_samples=min(n_samples, bench.oracle.remaining))
-            raw = estimator.estimate(sampler, task)
+            raw = call_estimate(estimator, sampler, task)
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
         estimate = round_positions(raw, bench.system.positions)
-        refuse_too_few_frames(estimate, task)
+        refuse_other_number_of_frames(estimate, task, bench.oracle.used)
         refuse_false_energies(estimate, bench)
         backend = bench.oracle.describe()
 

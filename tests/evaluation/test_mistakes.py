@@ -4,14 +4,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 
+import numpy as np
 import pytest
 import torch
 
 import bgbench
 import bgbench.testing
-from bgbench import Proposal
-from bgbench.core.errors import BgbenchError
+from bgbench import Estimate, Proposal
+from bgbench.core.errors import BgbenchError, BrokenContract
 from bgbench.core.plugins import Origin, plugins
+from bgbench.energies.meter import MeteredEnergy
 
 
 def shaken(task, n):
@@ -127,6 +129,7 @@ def one_conformer(task, x):
         (lambda task, x: Proposal(x.numpy()), "x must be a torch.Tensor, got a NumPy array"),
         (lambda task, x: Proposal(x.half()), "x must be of float32 or float64, got float16"),
         (lambda task, x: Proposal(torch.cat([x, x])), "returned 48 conformers, 24 were asked for"),
+        (lambda task, x: Proposal(x[:0]), "Slip.sample returned no conformer, 24 were asked for; return 24"),
         (lambda task, x: Proposal(10 * x), "its positions are in Å; divide them by 10"),
         (unmetered, "evaluated 48 energies and was charged for 24: it must ask task.oracle"),
         (unmetered_in_a_thread, "evaluated 48 energies and was charged for 24"),
@@ -253,3 +256,110 @@ def test_a_plugin_that_raises_while_it_is_built_is_one_line_with_the_place(run):
     assert message.startswith("plugin theirs of their-dist: building sampler 'slip' raised KeyError: ")
     assert "(test_mistakes.py, line " in message
     assert "\n" not in message
+
+
+class EstimatorSlip(bgbench.AbstractEstimator):
+    def __init__(self, slip):
+        self.slip = slip
+
+    def estimate(self, sampler, task):
+        proposal = sampler.sample(task, task.oracle.remaining)
+        ensemble = bgbench.Ensemble.unweighted(proposal.x, task.oracle.energy(proposal.x))
+        return self.slip(ensemble, proposal)
+
+
+def with_energies(ensemble, u):
+    return bgbench.Ensemble(ensemble.x, u, ensemble.log_w)
+
+
+@pytest.mark.parametrize(
+    ("slip", "sentence"),
+    [
+        (lambda e, p: None, "EstimatorSlip.estimate returned None; return bgbench.Estimate(ensemble, prop"),
+        (lambda e, p: (e, p), "EstimatorSlip.estimate returned a tuple; return bgbench.Estimate(ensemble"),
+        (lambda e, p: Estimate(p, p), "returned a Proposal as ensemble; it is a bgbench.Ensemble"),
+        (lambda e, p: Estimate(e, e), "returned an Ensemble as proposal; it is a bgbench.Proposal"),
+        (lambda e, p: Estimate(e, p, [1]), "returned a list as diagnostics; it is a mapping"),
+        (lambda e, p: Estimate(e, p, group=np.arange(24)), "returned a NumPy array as group; give a tensor"),
+        (lambda e, p: Estimate(e, p, group=torch.rand(24)), "returned a float32 tensor as group; give a"),
+        (lambda e, p: Estimate(e, p, group=torch.arange(3)), "returned shape (3,) as group; give a tensor"),
+        (lambda e, p: Estimate(e, p, log_w_uncut=torch.ones(3)), "returned shape (3,) as log_w_uncut; give"),
+        (lambda e, p: Estimate(e, p, log_w_uncut=e.u * torch.nan), "returned NaN in log_w_uncut; give"),
+        (lambda e, p: Estimate(e.take(torch.arange(48) % 24), p), "returned 48 frames of 24 energies char"),
+        (
+            lambda e, p: Estimate(with_energies(e, e.u + torch.inf), p),
+            "100% of the energies looked at are not those of their conformers",
+        ),
+        (lambda e, p: Estimate(with_energies(e, e.u * torch.nan), p), "u holds NaN or -inf: give impossible"),
+    ],
+)
+def test_a_slip_of_an_estimator_is_one_sentence(run, monkeypatch, slip, sentence):
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: EstimatorSlip(slip))
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert record.status == "crash"
+    assert sentence in record.error
+    assert "\n" not in record.error
+
+
+def test_frames_that_were_never_evaluated_are_refused(run, monkeypatch):
+    class Unpaid(bgbench.AbstractEstimator):
+        def estimate(self, sampler, task):
+            proposal = sampler.sample(task, task.n_samples)
+            u = task.oracle.energy(proposal.x[:2])
+            return Estimate(bgbench.Ensemble.unweighted(proposal.x, u.repeat(12)), proposal)
+
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: Unpaid())
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert "returned 24 different frames of 2 energies charged" in record.error
+
+
+class EnergySlip(bgbench.AbstractEnergy):
+    def __init__(self, system, u=None, force=None, description=None):
+        super().__init__(system)
+        self.u = u or (lambda x: x.sum((1, 2)))
+        self.force = force or (lambda x: (self.u(x), x))
+
+    def _energy(self, x):
+        return self.u(x)
+
+    def _energy_and_force(self, x):
+        return self.force(x)
+
+
+@pytest.mark.parametrize(
+    ("u", "sentence"),
+    [
+        (lambda x: None, "EnergySlip._energy returned None; return a tensor (2,) of float32 or float64"),
+        (lambda x: np.zeros(len(x)), "EnergySlip._energy returned a NumPy array; return a tensor (2,)"),
+        (lambda x: torch.zeros(len(x), dtype=torch.int64), "returned an int64 tensor; return a tensor (2,)"),
+        (lambda x: torch.zeros(len(x), 1), "EnergySlip._energy returned shape (2, 1); return a tensor (2,)"),
+        (lambda x: x.mul_(2).sum((1, 2)), "EnergySlip._energy changed x in place; change a copy"),
+    ],
+)
+def test_a_slip_of_an_energy_is_one_sentence(alanine, u, sentence):
+    x = alanine.positions.repeat(2, 1, 1)
+    with pytest.raises(BrokenContract) as caught:
+        EnergySlip(alanine, u).energy(x)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("force", "sentence"),
+    [
+        (lambda x: x.sum((1, 2)), "EnergySlip._energy_and_force returned a float64 tensor; return a tuple"),
+        (lambda x: (x.sum((1, 2)), x[0, 0]), "_energy_and_force returned shape (3,); return a tensor (2, 2"),
+        (lambda x: (x.sum((1, 2)), x.numpy()), "_energy_and_force returned a NumPy array; return a tensor"),
+    ],
+)
+def test_a_slip_of_a_force_is_one_sentence(alanine, force, sentence):
+    x = alanine.positions.repeat(2, 1, 1)
+    with pytest.raises(BrokenContract) as caught:
+        EnergySlip(alanine, force=force).energy_and_force(x)
+    assert sentence in str(caught.value)
+
+
+def test_an_energy_that_describes_itself_by_nothing_is_one_sentence(alanine):
+    energy = EnergySlip(alanine)
+    energy.describe = lambda: None
+    with pytest.raises(BrokenContract, match=r"EnergySlip.describe returned None; return a mapping"):
+        MeteredEnergy(energy, 1).describe()
