@@ -104,21 +104,29 @@ def refuse_unmetered(made: int, charged: int) -> None:
         )
 
 
-def refuse_other_number_of_frames(estimate: Estimate, task: Task, charged: int) -> None:
-    """Raise BrokenContract for fewer frames than the protocol scores, and for more than were paid.
+def refuse_too_few_frames(estimate: Estimate, task: Task) -> None:
+    """Raise BrokenContract if the sampler returned fewer frames than the protocol scores."""
+    if estimate.ensemble.n_samples < task.n_samples:
+        raise BrokenContract(
+            f"the sampler returned {estimate.ensemble.n_samples} frames, the protocol scores {task.n_samples}"
+        )
+
+
+def refuse_unpaid_frames(estimate: Estimate, task: Task, charged: int) -> None:
+    """Raise BrokenContract for more frames than energies were charged.
 
     An estimator may repeat its points until there are as many as the protocol scores.
     """
     n = estimate.ensemble.n_samples
-    if n < task.n_samples:
-        raise BrokenContract(f"the sampler returned {n} frames, the protocol scores {task.n_samples}")
-    if n > max(charged, task.n_samples):
-        raise BrokenContract(
-            f"the estimator returned {n} frames of {charged} energies charged; return each conformer once"
-        )
+    if n <= charged:
+        return
     distinct = len(torch.unique(estimate.ensemble.x.flatten(1), dim=0))
     if distinct > charged:
         raise BrokenContract(
-            f"the estimator returned {distinct} different frames of {charged} energies charged; each takes "
-            "one, through task.oracle"
+            f"there are {distinct} different frames, and {charged} energies were charged; the energy of each "
+            "takes one, through task.oracle"
+        )
+    if n > task.n_samples:
+        raise BrokenContract(
+            f"the estimator returned {n} frames of {charged} energies charged; return each conformer once"
         )

@@ -1,6 +1,7 @@
 """One cell, start to end: the page to show people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,17 +11,18 @@ from bgbench.core.abstract import Estimate, Task, refuse_unsupported
 from bgbench.core.calls import call_estimate, call_prepare
 from bgbench.core.counting import count_evaluations
 from bgbench.core.devices import CPU
-from bgbench.core.errors import BudgetExhausted
+from bgbench.core.errors import BrokenContract, BudgetExhausted
 from bgbench.core.guard import contained
-from bgbench.core.plugins import build_estimator, build_sampler
+from bgbench.core.plugins import build_estimator, build_sampler, plugins
 from bgbench.core.types import Card
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.checks import (
     refuse_false_energies,
-    refuse_other_number_of_frames,
     refuse_other_system,
+    refuse_too_few_frames,
     refuse_unmetered,
+    refuse_unpaid_frames,
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
@@ -86,7 +88,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     # The same tensor is that of all cells of a process.
     shared = {"task.system.positions": bench.system.positions}
     with stages("sampling"):
-        with contained(tensors=shared), count_evaluations() as made:
+        with refuse_energy(bench), contained(tensors=shared), count_evaluations() as made:
             sampler = call_prepare(sampler, task)
             spent = bench.oracle.used
             if not bench.oracle.remaining:
@@ -96,8 +98,9 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
         estimate = round_positions(raw, bench.system.positions)
-        refuse_other_number_of_frames(estimate, task, bench.oracle.used)
+        refuse_too_few_frames(estimate, task)
         refuse_false_energies(estimate, bench)
+        refuse_unpaid_frames(estimate, task, bench.oracle.used)
         backend = bench.oracle.describe()
 
     with stages("judging"):
@@ -119,6 +122,23 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
         seconds=stages.seconds,
         precision=sampler.precision,
     )
+
+
+@contextmanager
+def refuse_energy(bench: Bench) -> Iterator[None]:
+    """Where the block did what none may, find out whether it was the energy that the sampler asked.
+
+    Raises:
+        BrokenContract: as the block did, or naming the energy if that does it alone.
+    """
+    try:
+        yield
+    except BrokenContract:
+        origin, x = plugins().energies.origin(bench.cell.energy), bench.system.positions[None]
+        with contained(f"{origin}: energy '{bench.cell.energy}'"):
+            bench.energy.energy(x)
+            bench.energy.energy_and_force(x)
+        raise
 
 
 def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:

@@ -305,12 +305,13 @@ def test_frames_that_were_never_evaluated_are_refused(run, monkeypatch):
     class Unpaid(bgbench.AbstractEstimator):
         def estimate(self, sampler, task):
             proposal = sampler.sample(task, task.n_samples)
-            u = task.oracle.energy(proposal.x[:2])
-            return Estimate(bgbench.Ensemble.unweighted(proposal.x, u.repeat(12)), proposal)
+            task.oracle.energy(proposal.x[:2])
+            u = bgbench.energy(task.system, "openmm")._energy(proposal.x)
+            return Estimate(bgbench.Ensemble.unweighted(proposal.x, u), proposal)
 
     monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: Unpaid())
     record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
-    assert "returned 24 different frames of 2 energies charged" in record.error
+    assert "there are 24 different frames, and 2 energies were charged" in record.error
 
 
 class EnergySlip(bgbench.AbstractEnergy):
@@ -363,3 +364,30 @@ def test_an_energy_that_describes_itself_by_nothing_is_one_sentence(alanine):
     energy.describe = lambda: None
     with pytest.raises(BrokenContract, match=r"EnergySlip.describe returned None; return a mapping"):
         MeteredEnergy(energy, 1).describe()
+
+
+@pytest.fixture
+def run_energy(run, monkeypatch):
+    """Runs the prior on the batched energy, as that of somebody else's plugin."""
+
+    def run_energy(u):
+        origin = Origin("springs", "their-springs", "1", __name__.partition(".")[0])
+        plugin = bgbench.EnergyPlugin("batched", "for tests", build=lambda system: EnergySlip(system, u))
+        monkeypatch.setitem(plugins().energies._entries, "batched", (plugin, origin))
+        monkeypatch.setitem(plugins().origins, "springs", origin)
+        return run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+
+    return run_energy
+
+
+def test_an_energy_that_raises_is_named(run_energy):
+    def fail(x):
+        raise KeyError("charges")
+
+    error = run_energy(fail).error
+    assert error.startswith("KeyError: 'charges' (plugin springs of their-springs, test_mistakes.py line ")
+
+
+def test_an_energy_that_draws_global_numbers_is_named_and_not_the_sampler(run_energy):
+    error = run_energy(lambda x: x.sum((1, 2)) + torch.rand(len(x))).error
+    assert "plugin springs of their-springs: energy 'batched' drew from or seeded the global gen" in error

@@ -335,7 +335,7 @@ def print_and_seed(case):
         (print_and_seed, "drew from or seeded .* of torch.*, and wrote 'scored"),
     ],
 )
-def test_a_metric_leaves_everything_as_it_was(act, complaint, monkeypatch):
+def test_a_metric_leaves_everything_as_it_was(act, complaint, a_case, monkeypatch):
     plugin, origin = plugins().metrics["ess"], plugins().metrics.origin("ess")
 
     def compute(case):
@@ -343,14 +343,51 @@ def test_a_metric_leaves_everything_as_it_was(act, complaint, monkeypatch):
         return plugin.compute(case)
 
     monkeypatch.setitem(plugins().metrics._entries, "ess", (replace(plugin, compute=compute), origin))
-    system = peptide("GG")
-    x = system.positions.expand(4, -1, -1).clone()
-    reference = Reference("GG", x.clone(), torch.zeros(4), torch.arange(4), {"grade": "bronze"})
-    estimate = Estimate(Ensemble.unweighted(x, torch.zeros(4)), Proposal(x))
-    case = MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+    case, reference = a_case, a_case.reference
     folder, frames, state = os.getcwd(), reference.x.clone(), torch.get_rng_state()
     with pytest.raises(BgbenchError, match=f"metric 'ess' .*{complaint}"):
         compute_metrics(case, ["ess"])
     assert os.getcwd() == folder
     assert torch.equal(reference.x, frames)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture
+def a_case():
+    system = peptide("GG")
+    x = system.positions.expand(4, -1, -1).clone()
+    reference = Reference("GG", x.clone(), torch.zeros(4), torch.arange(4), {"grade": "bronze"})
+    estimate = Estimate(Ensemble.unweighted(x, torch.zeros(4)), Proposal(x))
+    return MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+
+
+def test_of_several_metrics_the_one_at_fault_is_named(a_case, monkeypatch):
+    plugin, origin = plugins().metrics["torus_w2"], plugins().metrics.origin("torus_w2")
+
+    def compute(case):
+        torch.manual_seed(0)
+        return plugin.compute(case)
+
+    monkeypatch.setitem(plugins().metrics._entries, "torus_w2", (replace(plugin, compute=compute), origin))
+    with pytest.raises(BgbenchError, match="metric 'torus_w2' drew from or seeded the global generator"):
+        compute_metrics(a_case, ["ess", "torus_w2"])
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (
+            lambda: {}["weights"],
+            r"metric 'ess' raised KeyError: 'weights' .test_side_effects.py, line",
+        ),
+        (lambda: sys.exit(3), r"metric 'ess' raised SystemExit: 3"),
+        (lambda: {"ess": 10**400}, r"metric 'ess': 'ess' must be a number, got 1000+\.\.\.000+$"),
+        (lambda: [0.5], r"metric 'ess' must return values by name, got \[0.5\]"),
+    ],
+)
+def test_a_metric_that_raises_or_returns_no_number_is_named(act, sentence, a_case, monkeypatch):
+    plugin, origin = plugins().metrics["ess"], plugins().metrics.origin("ess")
+    entry = replace(plugin, compute=lambda case: act())
+    monkeypatch.setitem(plugins().metrics._entries, "ess", (entry, origin))
+    with pytest.raises(BgbenchError, match=f"plugin core of bgbench: {sentence}"):
+        compute_metrics(a_case, ["ess"])
