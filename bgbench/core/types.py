@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -141,8 +142,7 @@ class System:
         check_shape("positions", self.positions, (None, 3))
         if self.atoms and len(self.atoms) != self.n_atoms:
             raise ValueError(f"{self.name}: {len(self.atoms)} atoms but {self.n_atoms} positions")
-        if not 0.0 < self.temperature < math.inf:
-            raise BgbenchError(f"temperature must be positive, got {self.temperature} K")
+        check_temperature(self.temperature)
         self._check_names()
         self._check_bonds()
 
@@ -560,8 +560,7 @@ class Suite:
             raise ValueError(f"suite {self.name} lists a system twice: {twice[0]}; leave one out")
         refuse_below("budget", self.budget, 1)
         refuse_below("seeds", self.seeds, 1)
-        if not 0.0 < self.temperature < math.inf:
-            raise BgbenchError(f"temperature must be positive and finite, got {self.temperature:g} K")
+        check_temperature(self.temperature)
 
     @property
     def id(self) -> str:
@@ -672,6 +671,14 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
     if not fits:
         wanted = ", ".join("·" if want is None else str(want) for want in shape)
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
+
+
+def check_temperature(value: object) -> None:
+    """Raise BgbenchError unless the value is a temperature in K: a number, positive and finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise BgbenchError(f"temperature must be a number of K, got {value!r}; write 310.0")
+    if not 0.0 < float(value) < math.inf:
+        raise BgbenchError(f"temperature must be positive and finite, got {float(value):g} K")
 
 
 def check_floats(name: str, value: object) -> None:
