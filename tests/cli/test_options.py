@@ -41,3 +41,23 @@ def test_an_engine_takes_its_settings_over_its_own(cli, tmp_path):
     assert stored["rungs"] == plugins().engines["batched"].engine.training_settings().rungs
     code, _, err = cli(*words, "--set", "step=2")
     assert (code, "write --step 2" in err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("data", "simulate"), ("leaderboard", "submit")])
+def test_help_shows_no_value_of_flags(cli, words):
+    code, printed, _ = cli(*words, "--help")
+    assert code == 0
+    assert "--help" in printed
+    assert "bool" not in printed.lower()
+
+
+def test_the_help_of_seeds_says_how_many(cli):
+    _, printed, _ = cli("run", "--help")
+    text = " ".join(printed.replace("│", " ").split())
+    assert "the suite's, 1 in dipeptides-mini, else mostly 3" in text
+
+
+def test_doctor_says_what_each_plugin_brings(cli):
+    _, printed, _ = cli("doctor")
+    (line,) = [line for line in printed.splitlines() if line.startswith("plugin md: ")]
+    assert {"md", "remd", "softened"} <= set(line.replace(",", "").split())
