@@ -61,3 +61,25 @@ def test_doctor_says_what_each_plugin_brings(cli):
     _, printed, _ = cli("doctor")
     (line,) = [line for line in printed.splitlines() if line.startswith("plugin md: ")]
     assert {"md", "remd", "softened"} <= set(line.replace(",", "").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("simulate GG --length 3", "--length has no effect where peptides are named; leave it out"),
+        ("simulate GG --train --count 3", "--count has no effect where peptides are named; leave it out"),
+        ("simulate GG --cover x", "--cover has no effect where peptides are named; leave it out"),
+        ("simulate --length 3", "--length has no effect without --train; leave it out"),
+        ("simulate GG --train --short", "--short has no effect with --train, whose simulations are short"),
+        ("simulate GG --ns 1 --set rounds_per_frame=3", "--set rounds_per_frame has no effect with --ns"),
+        ("weigh prior GG --count 3", "--count has no effect where peptides are named; leave it out"),
+        (
+            "fetch many-peptides-md --suite dipeptides-mini --from x --revision y",
+            "--revision has no effect with --from, whose files are read as they are; leave it out",
+        ),
+    ],
+)
+def test_an_option_of_data_without_an_effect_is_refused_by_name(cli, words, sentence):
+    code, printed, err = cli("data", *words.split())
+    assert (code, printed) == (2, "")
+    assert sentence in err
