@@ -155,5 +155,5 @@ def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
             **({"half": "second"} if bench.judged_by_half else {}),
         },
         "card": asdict(outcome.card),
-        "leakage": leakage(outcome.card, cell.system),
+        "leakage": leakage(outcome.card, cell.system, bench.system.sequence),
     }
