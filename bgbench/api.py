@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.guard import restored
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import protocol_path
 from bgbench.evaluation.suites import read_suite, suite_path
@@ -133,7 +134,9 @@ def run(
         memory=memory,
         **unknown,
     )
-    return run_request(request, observer or Observer())
+    # Libraries that the first run of a process imports change the environment, warning filters and more.
+    with restored():
+        return run_request(request, observer or Observer())
 
 
 def run_request(request: RunRequest, observer: Observer) -> Result:

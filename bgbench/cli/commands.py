@@ -1,10 +1,12 @@
-"""Typer's applications, except that an option which has one value cannot be repeated."""
+"""Typer's applications, except that an option which has one value cannot be repeated, and that help shows no
+value of flags, which have none.
+"""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from bgbench.core.errors import BgbenchError
 
@@ -31,9 +33,31 @@ class Command(TyperCommand):
                 raise BgbenchError(f"{name} is there twice and has one value only; leave one of them out")
         return super().parse_args(ctx, args)
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, flags without a value."""
+        return _flags_without_value(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands, in whose help flags have no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, flags without a value."""
+        return _flags_without_value(super().get_params(ctx))
+
+
+def _flags_without_value(parameters: list[Any]) -> list[Any]:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
 
 class App(typer.Typer):
-    """A Typer application whose commands are `Command`s."""
+    """A Typer application whose commands are `Command`s, in a `Group`."""
+
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**{"cls": Group, **keywords})
 
     def command(self, name: str | None = None, **keywords: Any) -> Callable[[Any], Any]:
         """Make a function a command, as `typer.Typer.command` does."""

@@ -1,6 +1,6 @@
 """`bgbench data …`: simulate references and training sets, fetch published ones, check and compare them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,14 +37,28 @@ Cover = Annotated[
 ]
 
 
-def sequences_to_train_on(length: int, count: int, cover: list[Path] | None) -> list[str]:
+LENGTH, COUNT = 2, 100
+"""Residues and number of the peptides that are chosen where none is named."""
+
+
+def refuse_idle(values: Mapping[str, object], reason: str) -> None:
+    """Raise BgbenchError naming the first option that has a value, though no effect for a `reason`."""
+    for name, value in values.items():
+        if value not in (None, False, []):
+            raise BgbenchError(f"{name} has no effect {reason}; leave it out")
+
+
+def sequences_to_train_on(length: int | None, count: int | None, cover: list[Path] | None) -> list[str]:
     """Training sequences in their random order, or those whose pairs of neighbours the `cover` folders lack.
+
+    Of `LENGTH` residues and `COUNT` where that is None.
 
     Raises:
         BgbenchError: for a folder without peptides, or if there are fewer than `count` sequences.
     """
     from bgbench.references.training import covering_sequences, training_sequences
 
+    length, count = LENGTH if length is None else length, COUNT if count is None else count
     if not cover:
         return training_sequences(length, count)
     for folder in cover:
@@ -104,8 +118,12 @@ def simulate_(
         bool,
         typer.Option("--short", help="simulate the named peptides as training sets are: for validation"),
     ] = False,
-    length: Annotated[int, typer.Option(help="with --train and no targets: residues of a peptide")] = 2,
-    count: Annotated[int, typer.Option(help="with --train and no targets: number of peptides")] = 100,
+    length: Annotated[
+        int | None, typer.Option(help="with --train and no targets: residues of a peptide; default: 2")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="with --train and no targets: number of peptides; default: 100")
+    ] = None,
     cover: Cover = None,
     device: Annotated[
         str, typer.Option(help="where to simulate: auto, or what the engine can compute on; all can on cpu")
@@ -124,6 +142,13 @@ def simulate_(
         find_device(device)
         raise BgbenchError(f"device={device}: engine '{engine}' computes on the CPU; choose cpu or auto")
     chosen = plugins().engines[engine].engine
+    choosing = {"--length": length, "--count": count, "--cover": cover}
+    if targets:
+        refuse_idle(choosing, "where peptides are named")
+    if not train:
+        refuse_idle(choosing, "without --train")
+    if train:
+        refuse_idle({"--short": short}, "with --train, whose simulations are short")
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
     systems = targets_of(words, temperature)
     if not systems:
@@ -152,6 +177,8 @@ def simulate_(
     )
     n_frames = frames if frames is not None else TRAINING_FRAMES if training else REFERENCE_FRAMES
     if ns is not None:
+        frame = {"--set rounds_per_frame": words_of_engine.get("rounds_per_frame")}
+        refuse_idle(frame, "with --ns, which says how far apart frames are")
         settings = replace(settings, rounds_per_frame=spacing(settings, n_frames, ns))
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
     simulate = simulate_training_set if training else simulate_reference
@@ -177,8 +204,12 @@ def weigh_(
     ] = 100.0,
     seed: Annotated[int, typer.Option(help="seed of the draws")] = 0,
     to: Annotated[Path, typer.Option("--out", help="folder of the results")] = Path("training"),
-    length: Annotated[int, typer.Option(help="without sequences: residues of a peptide")] = 2,
-    count: Annotated[int, typer.Option(help="without sequences: number of peptides")] = 100,
+    length: Annotated[
+        int | None, typer.Option(help="without sequences: residues of a peptide; default: 2")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="without sequences: number of peptides; default: 100")
+    ] = None,
     cover: Cover = None,
     device: Device = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
@@ -193,6 +224,8 @@ def weigh_(
     from bgbench.references.training import refuse_held_out
     from bgbench.systems.peptides import peptide
 
+    if targets:
+        refuse_idle({"--length": length, "--count": count, "--cover": cover}, "where peptides are named")
     place = find_device(device)
     systems = targets_of(targets or sequences_to_train_on(length, count, cover))
     refuse_held_out([target.name for target in systems])
@@ -268,6 +301,8 @@ def fetch_(
 
     if data_set != "many-peptides-md":
         raise BgbenchError(f"unknown data set '{data_set}'{describe_known(data_set, ['many-peptides-md'])}")
+    if folder is not None:
+        refuse_idle({"--revision": revision}, "with --from, whose files are read as they are")
     wanted = load_suite(suite)
     source, refused = Source(folder, revision or PINNED), list[str]()
     for name in wanted.systems:

@@ -375,7 +375,6 @@ def print_doctor(console: Console) -> None:
     """Print versions, platforms, devices, threads, disk, and what is not installed."""
     import openmm
 
-    from bgbench.core.plugins import plugins
     from bgbench.runs.provenance import provenance
 
     report = provenance()
@@ -391,7 +390,8 @@ def print_doctor(console: Console) -> None:
     platforms = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
     console.print(f"OpenMM platforms: {', '.join(platforms)}")
     console.print(f"free disk here: {shutil.disk_usage('.').free / 1e9:.1f} GB")
-    console.print(f"plugins: {', '.join(plugins().origins)}")
+    for line in describe_plugins():
+        console.print(line, soft_wrap=True)
     for line in broken_plugins():
         console.print(line, soft_wrap=True)
     missing = [
@@ -401,6 +401,21 @@ def print_doctor(console: Console) -> None:
     ]
     console.print(f"optional, not installed: {', '.join(missing) or 'nothing'}")
     sys.stdout.flush()
+
+
+def describe_plugins() -> list[str]:
+    """What each plugin brings, by kind: `plugin tbg: sampler tbg`."""
+    from bgbench.core.plugins import plugins
+
+    lines = []
+    for plugin in plugins().origins:
+        entries = [
+            f"{registry.kind if len(names) == 1 else registry.plural} {', '.join(names)}"
+            for registry in plugins().registries.values()
+            if (names := [name for name in registry if registry.origin(name).plugin == plugin])
+        ]
+        lines.append(f"plugin {plugin}: {'; '.join(entries) or 'nothing'}")
+    return lines
 
 
 def describe_placement() -> list[str]:

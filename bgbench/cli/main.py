@@ -89,7 +89,10 @@ def run(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="number of seeds of each system; default: the suite's")
+        int | None,
+        typer.Option(
+            help="number of seeds of each system; default: the suite's, 1 in dipeptides-mini, else mostly 3"
+        ),
     ] = None,
     first_seed: Annotated[int | None, typer.Option(help="the first seed; default: 0")] = None,
     only: Annotated[list[str] | None, typer.Option(help="run only this system; repeat for more")] = None,

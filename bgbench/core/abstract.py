@@ -30,6 +30,7 @@ from bgbench.core.types import (
     Tuning,
     check_proposal,
     check_shape,
+    describe_kind,
 )
 
 Measure = Literal["cartesian", "shape", "internal"]
@@ -74,8 +75,9 @@ class AbstractEnergy(ABC):
     is_truth = False
     """Whether other energies are checked against this one."""
 
-    is_target = False
-    """Set by `bgbench.energy`: an evaluation is one of the target, and counts."""
+    is_target = True
+    """Whether an evaluation while a sampler runs counts as one of the target. False in the class of a
+    stand-in of the sampler's own, which is free."""
 
     any_device = False
     """Whether the energy is computed on the device of x; else on the CPU."""
@@ -118,12 +120,14 @@ class AbstractEnergy(ABC):
 
         Raises:
             ValueError: if x has another shape.
+            BrokenContract: if `_energy` returns anything but energies, or changes x in place.
         """
         x = self._checked(x)
         if x.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(x, self)
         with self._counted(x):
-            return self._finite(self._energy(self._crossing(x)).to(x.device))
+            (u,) = self._called("_energy", x, (len(x),))
+            return self._finite(u)
 
     def energy_and_force(self, x: Any) -> tuple[Tensor, Tensor]:
         """Compute energies and forces.
@@ -137,15 +141,38 @@ class AbstractEnergy(ABC):
 
         Raises:
             ValueError: if x has another shape.
+            BrokenContract: if `_energy_and_force` returns anything else, or changes x in place.
         """
         x = self._checked(x)
         with self._counted(x):
-            u, force = (value.to(x.device) for value in self._energy_and_force(self._crossing(x)))
+            u, force = self._called("_energy_and_force", x, (len(x),), tuple(x.shape))
         bad = ~torch.isfinite(u) | ~torch.isfinite(force).all(-1).all(-1)
         return self._finite(u), force.masked_fill(bad[:, None, None], 0.0)
 
     def _counted(self, x: Tensor) -> AbstractContextManager[None]:
         return evaluating(int(x.shape[0])) if self.is_target else nullcontext()
+
+    def _called(self, method: str, x: Tensor, *shapes: tuple[int, ...]) -> list[Tensor]:
+        """What `method` returns for x, as tensors of these shapes on the device of x.
+
+        Raises:
+            BrokenContract: if it returns anything else, or changes x in place.
+        """
+        crossing, name = self._crossing(x), f"{type(self).__name__}.{method}"
+        before = _version(crossing)
+        returned: object = getattr(self, method)(crossing)
+        values = (returned,) if len(shapes) == 1 else returned
+        if not isinstance(values, tuple) or len(values) != len(shapes):
+            raise BrokenContract(f"{name} returned {describe_kind(returned)}; return a tuple (u, force)")
+        for value, shape in zip(values, shapes, strict=True):
+            wanted = f"return a tensor {shape} of float32 or float64"
+            if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+                raise BrokenContract(f"{name} returned {describe_kind(value)}; {wanted}")
+            if tuple(value.shape) != shape:
+                raise BrokenContract(f"{name} returned shape {tuple(value.shape)}; {wanted}")
+        if _version(crossing) != before:
+            raise BrokenContract(f"{name} changed x in place; change a copy (x.clone())")
+        return [value.to(x.device) for value in values]
 
     def _checked(self, x: Any) -> Tensor:
         x = torch.as_tensor(x)
@@ -159,6 +186,11 @@ class AbstractEnergy(ABC):
     @staticmethod
     def _finite(u: Tensor) -> Tensor:
         return u.masked_fill(~torch.isfinite(u), torch.inf)
+
+
+def _version(x: Tensor) -> int:
+    """How often x, or what shares its memory, has been changed in place."""
+    return 0 if x.is_inference() else x._version
 
 
 class _Differentiable(torch.autograd.Function):

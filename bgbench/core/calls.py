@@ -1,4 +1,4 @@
-"""Calls of a sampler by the core: what comes back is checked, and moved to where the core computes.
+"""Calls of samplers and estimators by the core: what comes back is checked, and moved to where it computes.
 
 This is the one door between the device of a sampler and the core's, which is the CPU. A sampler is handed
 tensors of the CPU and computes on any device, with or without gradients. What it returns is on the CPU from
@@ -6,14 +6,25 @@ here on, and without gradients; a value of another kind, dtype or length is refu
 what to return.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Invertible, Task
+from bgbench.core.abstract import (
+    AbstractDensitySampler,
+    AbstractEstimator,
+    AbstractSampler,
+    Estimate,
+    Invertible,
+    Task,
+)
 from bgbench.core.errors import BrokenContract
-from bgbench.core.types import Proposal, check_proposal, describe_kind
+from bgbench.core.types import Ensemble, Proposal, check_proposal, describe_kind
+
+FLOATS = (torch.float32, torch.float64)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def call_prepare(sampler: AbstractSampler, task: Task) -> AbstractSampler:
@@ -47,6 +58,45 @@ def call_sample(sampler: AbstractSampler, task: Task, n: int) -> Proposal:
     )
 
 
+def call_estimate(estimator: AbstractEstimator, sampler: AbstractSampler, task: Task) -> Estimate:
+    """`estimator.estimate(sampler, task)`.
+
+    Raises:
+        BrokenContract: for anything but an `Estimate` whose diagnostics are a mapping, and whose `group` and
+            `log_w_uncut` have an entry for each point.
+    """
+    name = f"{type(estimator).__name__}.estimate"
+    value: object = estimator.estimate(sampler, task)
+    if not isinstance(value, Estimate):
+        raise BrokenContract(
+            f"{name} returned {describe_kind(value)}; return bgbench.Estimate(ensemble, proposal)"
+        )
+    for field, kind in (("ensemble", Ensemble), ("proposal", Proposal), ("diagnostics", Mapping)):
+        part = getattr(value, field)
+        if not isinstance(part, kind):
+            word = "a mapping" if kind is Mapping else f"a bgbench.{kind.__name__}"
+            raise BrokenContract(f"{name} returned {describe_kind(part)} as {field}; it is {word}")
+    n = value.ensemble.n_samples
+    _check_points(f"{name} returned", "group", value.group, n, WHOLE, "whole numbers")
+    _check_points(f"{name} returned", "log_w_uncut", value.log_w_uncut, n, FLOATS, "float32 or float64")
+    if value.log_w_uncut is not None and bool(value.log_w_uncut.isnan().any()):
+        raise BrokenContract(f"{name} returned NaN in log_w_uncut; give impossible points a weight of -inf")
+    return value
+
+
+def _check_points(
+    source: str, field: str, value: object, n: int, dtypes: tuple[torch.dtype, ...], word: str
+) -> None:
+    """Raise BrokenContract unless the value is None or a tensor `(n,)` of one of `dtypes`."""
+    if value is None:
+        return
+    wanted = f"give a tensor ({n},) of {word}, or None"
+    if not isinstance(value, Tensor) or value.dtype not in dtypes:
+        raise BrokenContract(f"{source} {describe_kind(value)} as {field}; {wanted}")
+    if tuple(value.shape) != (n,):
+        raise BrokenContract(f"{source} shape {tuple(value.shape)} as {field}; {wanted}")
+
+
 def call_draw(sampler: AbstractDensitySampler, task: Task, n: int) -> tuple[Tensor, Tensor]:
     """`x (n, atoms, 3)` nm and `log_q (n,)` of `sampler.draw(task, n)`, without gradients.
 
@@ -69,7 +119,7 @@ def call_log_prob(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Ten
     value: Any = sampler.log_prob(task, x)
     shape = f"a tensor ({len(x)},) of float32 or float64"
     name = f"{type(sampler).__name__}.log_prob"
-    if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.float64):
+    if not isinstance(value, Tensor) or value.dtype not in FLOATS:
         raise BrokenContract(f"{name} returned {describe_kind(value)}; return {shape}")
     if tuple(value.shape) != (len(x),):
         raise BrokenContract(f"{name} returned shape {tuple(value.shape)}; return {shape}")

@@ -146,8 +146,9 @@ def contained(
 ) -> Iterator[None]:
     """Run a plugin's code in this block.
 
-    Only what this thread prints counts: other threads, as of a notebook, print where they always do. What is
-    written past `sys.stdout`, as by a process that a sampler starts, is out of sight.
+    Only what this thread prints counts, and what the threads print that it starts: others, as of a notebook,
+    print where they always do. What is written to descriptor 1, as by a process that a sampler starts, is out
+    of sight; worker processes and the command line send it to standard error.
 
     Args:
         who: what the error calls the code.

@@ -3,7 +3,9 @@
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -312,13 +314,40 @@ def call_plugin(origin: Origin, what: str, function: Callable[..., T], *argument
         BgbenchError: as the plugin raised it; or naming the plugin and the line, for any other exception but
             a lack of memory and an interrupt.
     """
+    with named(origin, what), STDOUT.diverted(sys.stderr):
+        return function(*arguments)
+
+
+@contextmanager
+def named(origin: Origin, what: str) -> Iterator[None]:
+    """Name the plugin in whatever its code raises in the block.
+
+    Args:
+        origin: of the plugin.
+        what: what the block does, as it begins the message: "metric 'mine'".
+
+    Raises:
+        BgbenchError: as `call_plugin` does.
+    """
     try:
-        with STDOUT.diverted(sys.stderr):
-            return function(*arguments)
+        yield
     except (BgbenchError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
+
+
+def name_plugin(error: BaseException) -> str:
+    """The plugin in whose code an exception was raised, and where: empty if it was not in a plugin's.
+
+    Where plugins call each other, as a sampler its energy, it is the innermost one.
+    """
+    packages = {origin.package: origin for origin in plugins().origins.values() if origin.plugin != "core"}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in packages:
+            return f"{packages[package]}, {Path(frame.f_code.co_filename).name} line {line}"
+    return ""
 
 
 def build_plugin(origin: Origin, what: str, function: Callable[..., T], *arguments: Any) -> T:
@@ -460,5 +489,4 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     )
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
-    built.is_target = True
     return built

@@ -5,40 +5,48 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO
+
+from bgbench.core.threads import INHERITANCE
+
+NAMES = ("stdout", "__stdout__")
+"""What standard output is called in `sys`."""
+
+
+@dataclass
+class Diversion:
+    """Where a block sends what is printed; `open` until it ends. It may lie in an `outer` one."""
+
+    target: TextIO
+    outer: "Diversion | None"
+    open: bool = True
+
+
+_DIVERSION = INHERITANCE.variable("diversion")
+"""Of the block in which this thread is, or was started."""
 
 
 class DividedStdout(io.TextIOBase):
-    """Standard output that sends elsewhere what some threads print, and passes on what all others do.
+    """Stands in for a stream of `sys`: sends elsewhere what diverted threads print, passes on all else."""
 
-    It stands in for `sys.stdout` while some thread is diverted, and for no longer.
-    """
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.stream: TextIO = getattr(sys, name)
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._diverted: dict[int, TextIO] = {}
-        self._stream: TextIO = sys.stdout
+    def stand_in(self) -> None:
+        """Become that stream of `sys`, where it has one."""
+        stream = getattr(sys, self._name)
+        # Whoever diverted it inside an earlier block, and ended that after the block, has put this one back.
+        if stream is not self:
+            self.stream = stream
+        if stream is not None:
+            setattr(sys, self._name, self)
 
-    @contextmanager
-    def diverted(self, target: TextIO) -> Iterator[None]:
-        """Send what this thread prints inside the block to `target`; blocks may lie in each other."""
-        thread = threading.get_ident()
-        with self._lock:
-            if not self._diverted:
-                self._stream, sys.stdout = sys.stdout, self
-            outer = self._diverted.get(thread)
-            self._diverted[thread] = target
-        try:
-            yield
-        finally:
-            with self._lock:
-                if outer is None:
-                    del self._diverted[thread]
-                else:
-                    self._diverted[thread] = outer
-                # Whoever has replaced it meanwhile keeps his own.
-                if not self._diverted and sys.stdout is self:
-                    sys.stdout = self._stream
+    def step_back(self) -> None:
+        """Give `sys` its stream back, unless somebody has replaced it meanwhile."""
+        if getattr(sys, self._name) is self:
+            setattr(sys, self._name, self.stream)
 
     def write(self, text: str) -> int:
         """Write to where this thread's output goes."""
@@ -54,18 +62,58 @@ class DividedStdout(io.TextIOBase):
 
     def fileno(self) -> int:
         """Of the stream for which this one stands in."""
-        return self._stream.fileno()
+        return self.stream.fileno()
 
     def isatty(self) -> bool:
         """Of the stream for which this one stands in."""
-        return self._stream.isatty()
+        return self.stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def _target(self) -> TextIO:
-        return self._diverted.get(threading.get_ident(), self._stream)
+        diversion: Diversion | None = _DIVERSION.get()
+        while diversion is not None and not diversion.open:
+            diversion = diversion.outer
+        return self.stream if diversion is None else diversion.target
 
 
-STDOUT = DividedStdout()
-"""One a process, which `sys.stdout` is for as long as a sampler runs."""
+class StandardOutput:
+    """Diverts standard output of some threads. While there are such threads, and for no longer, others stand
+    in for `sys.stdout` and `sys.__stdout__`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        # For good: a thread that is printing holds no reference to what was `sys.stdout` when it began.
+        self._stand_ins = [DividedStdout(name) for name in NAMES]
+
+    @contextmanager
+    def diverted(self, target: TextIO) -> Iterator[None]:
+        """Send to `target` what this thread prints inside the block, and what those print that it starts.
+
+        Blocks may lie in each other. Once a block has ended, threads that outlive it print where others do.
+        """
+        diversion = Diversion(target, _DIVERSION.get())
+        with self._lock:
+            self._blocks += 1
+            if self._blocks == 1:
+                for stream in self._stand_ins:
+                    stream.stand_in()
+        token = _DIVERSION.set(diversion)
+        try:
+            with INHERITANCE():
+                yield
+        finally:
+            _DIVERSION.reset(token)
+            diversion.open = False
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    for stream in self._stand_ins:
+                        stream.step_back()
+
+
+STDOUT = StandardOutput()
+"""One a process."""

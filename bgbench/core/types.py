@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -141,8 +142,7 @@ class System:
         check_shape("positions", self.positions, (None, 3))
         if self.atoms and len(self.atoms) != self.n_atoms:
             raise ValueError(f"{self.name}: {len(self.atoms)} atoms but {self.n_atoms} positions")
-        if not 0.0 < self.temperature < math.inf:
-            raise BgbenchError(f"temperature must be positive, got {self.temperature} K")
+        check_temperature(self.temperature)
         self._check_names()
         self._check_bonds()
 
@@ -342,7 +342,8 @@ class Ensemble:
 
     Raises:
         TypeError: for anything but a tensor, such as a NumPy array.
-        ValueError: if a tensor has another shape, is not of float32 or float64, or a weight is NaN.
+        ValueError: if a tensor has another shape or is not of float32 or float64, a weight is NaN or +inf, or
+            an energy NaN or -inf.
 
     >>> ensemble = Ensemble(torch.zeros(2, 23, 3), torch.zeros(2), torch.tensor([0.0, -torch.inf]))
     >>> ensemble.weights.tolist()
@@ -361,6 +362,10 @@ class Ensemble:
         check_shape("log_w", self.log_w, (self.n_samples,))
         if bool(torch.isnan(self.log_w).any()):
             raise ValueError("log_w holds NaN: give impossible points a weight of -inf")
+        if bool((self.log_w == torch.inf).any()):
+            raise ValueError("log_w holds +inf: no point has all the weight")
+        if bool((torch.isnan(self.u) | (self.u == -torch.inf)).any()):
+            raise ValueError("u holds NaN or -inf: give impossible points an energy of +inf")
 
     @classmethod
     def unweighted(cls, x: Tensor, u: Tensor) -> "Ensemble":
@@ -555,8 +560,7 @@ class Suite:
             raise ValueError(f"suite {self.name} lists a system twice: {twice[0]}; leave one out")
         refuse_below("budget", self.budget, 1)
         refuse_below("seeds", self.seeds, 1)
-        if not 0.0 < self.temperature < math.inf:
-            raise BgbenchError(f"temperature must be positive and finite, got {self.temperature:g} K")
+        check_temperature(self.temperature)
 
     @property
     def id(self) -> str:
@@ -669,6 +673,14 @@ def check_shape(name: str, value: Tensor, shape: tuple[int | None, ...]) -> None
         raise ValueError(f"{name} has shape {actual}, expected ({wanted})")
 
 
+def check_temperature(value: object) -> None:
+    """Raise BgbenchError unless the value is a temperature in K: a number, positive and finite."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise BgbenchError(f"temperature must be a number of K, got {value!r}; write 310.0")
+    if not 0.0 < float(value) < math.inf:
+        raise BgbenchError(f"temperature must be positive and finite, got {float(value):g} K")
+
+
 def check_floats(name: str, value: object) -> None:
     """Refuse anything but a tensor of float32 or float64.
 
@@ -687,7 +699,7 @@ def check_floats(name: str, value: object) -> None:
 
 
 def check_proposal(value: object, source: str, n: int) -> Proposal:
-    """The value, as what it must be: a `Proposal` of at most `n` conformers.
+    """The value, as what it must be: a `Proposal` of at most `n` conformers, and not of none.
 
     Raises:
         BrokenContract: for anything else, naming its `source`.
@@ -698,6 +710,8 @@ def check_proposal(value: object, source: str, n: int) -> Proposal:
         )
     if value.n_samples > n:
         raise BrokenContract(f"{source} returned {value.n_samples} conformers, {n} were asked for")
+    if n and not value.n_samples:
+        raise BrokenContract(f"{source} returned no conformer, {n} were asked for; return {n}")
     return value
 
 
@@ -710,8 +724,9 @@ def describe_kind(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor"
-    if isinstance(value, np.ndarray):
-        return "a NumPy array"
-    word = type(value).__name__
+        word = f"{str(value.dtype).removeprefix('torch.')} tensor"
+    elif isinstance(value, np.ndarray):
+        word = "NumPy array"
+    else:
+        word = type(value).__name__
     return f"{'an' if word[0].lower() in 'aeiou' else 'a'} {word}"

@@ -1,7 +1,8 @@
 """The meter: one per cell. Every conformer costs one evaluation; the limit is a hard stop."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,15 +10,15 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy, AbstractOracle
-from bgbench.core.errors import BgbenchError, BudgetExhausted
-from bgbench.core.types import check_shape
+from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted
+from bgbench.core.types import check_shape, describe_kind
 
 PHASES = ("tune", "sample", "refine")
 NETWORK_CALLS = ("drawn", "log_density", "gradient")
 
 
 class MeteredEnergy(AbstractOracle):
-    """An energy behind a budget, with a ledger by phase and kind.
+    """An energy behind a budget, with a ledger by phase and kind. Threads may share it.
 
     Attributes:
         limit: evaluations allowed.
@@ -38,6 +39,7 @@ class MeteredEnergy(AbstractOracle):
         self.n_nonfinite = 0
         self.ledger: dict[str, dict[str, dict[str, float]]] = {}
         self._phase = "sample"
+        self._lock = threading.Lock()
 
     @property
     def remaining(self) -> int:
@@ -79,8 +81,18 @@ class MeteredEnergy(AbstractOracle):
             self._phase = before
 
     def describe(self) -> dict[str, Any]:
-        """The backend that ran."""
-        return dict(self._inner.describe())
+        """The backend that ran.
+
+        Raises:
+            BrokenContract: if the energy describes itself by anything but a mapping.
+        """
+        description: object = self._inner.describe()
+        if not isinstance(description, Mapping):
+            raise BrokenContract(
+                f"{type(self._inner).__name__}.describe returned {describe_kind(description)}; return a "
+                "mapping such as {'backend': 'mine'}"
+            )
+        return dict(description)
 
     def _conformers(self, x: Any) -> Tensor:
         """x as a tensor `(n, atoms, 3)`; another shape raises ValueError before anything is charged."""
@@ -94,17 +106,20 @@ class MeteredEnergy(AbstractOracle):
     def _reserve(self, n: int) -> float:
         if n < 0:
             raise ValueError(f"cannot charge {n} evaluations")
-        if n > self.remaining:
-            raise BudgetExhausted(
-                f"{n} evaluations asked for, {self.remaining} left of a budget of {self.limit}"
-            )
-        self.used += n
+        with self._lock:
+            if n > self.remaining:
+                raise BudgetExhausted(
+                    f"{n} evaluations asked for, {self.remaining} left of a budget of {self.limit}"
+                )
+            self.used += n
         return time.perf_counter()
 
     def _count_nonfinite(self, u: Tensor) -> None:
-        self.n_nonfinite += int((~torch.isfinite(u)).sum())
+        with self._lock:
+            self.n_nonfinite += int((~torch.isfinite(u)).sum())
 
     def _enter(self, kind: str, n: int, seconds: float) -> None:
-        row = self.ledger.setdefault(self._phase, {}).setdefault(kind, {"calls": 0, "seconds": 0.0})
-        row["calls"] += n
-        row["seconds"] += seconds
+        with self._lock:
+            row = self.ledger.setdefault(self._phase, {}).setdefault(kind, {"calls": 0, "seconds": 0.0})
+            row["calls"] += n
+            row["seconds"] += seconds

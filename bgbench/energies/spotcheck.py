@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.types import Ensemble
 
 CONFORMERS = 32
 """Conformers that are looked at, at most."""
@@ -33,18 +34,22 @@ def spot_check(energy: AbstractEnergy, judge: AbstractEnergy, x: Tensor) -> floa
     return float((u - truth)[sane].abs().max()) if bool(sane.any()) else 0.0
 
 
-def fraction_of_false_energies(energy: AbstractEnergy, x: Tensor, u: Tensor) -> float:
-    """The fraction of conformers whose claimed energy is not their energy.
+def fraction_of_false_energies(energy: AbstractEnergy, ensemble: Ensemble) -> float:
+    """The fraction of conformers with a weight whose claimed energy is not their energy.
+
+    A claim of +inf is true above `CLASH`, too: rounded positions may have a finite energy there.
 
     Args:
         energy: the target.
-        x: `(n, atoms, 3)` nm, of which `CONFORMERS` are looked at, evenly spread.
-        u: `(n,)` kT, as claimed. A claim of +inf is not looked at: such points carry no weight.
+        ensemble: the conformers with their claims, of which `CONFORMERS` are looked at, evenly spread.
     """
-    index = _evenly_spread(len(x))
-    truth, claimed = energy.energy(x[index]).double().cpu(), u[index].detach().double().cpu()
-    false = (truth - claimed).abs() > ROUNDING + 1e-3 * truth.abs()
-    return float((false | truth.isinf())[claimed.isfinite()].double().mean().nan_to_num())
+    weighty = torch.nonzero(ensemble.log_w > -torch.inf).flatten()
+    index = weighty[_evenly_spread(len(weighty))]
+    truth = energy.energy(ensemble.x[index]).double().cpu()
+    claimed = ensemble.u[index].detach().double().cpu()
+    near = (truth - claimed).abs() <= ROUNDING + 1e-3 * truth.abs()
+    true = torch.where(claimed == torch.inf, truth > CLASH, near & claimed.isfinite() & truth.isfinite())
+    return float((~true).double().mean().nan_to_num())
 
 
 def _evenly_spread(n: int) -> Tensor:

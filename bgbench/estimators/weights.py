@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from bgbench.core.types import Ensemble
+from bgbench.core.types import Ensemble, check_floats, check_shape
 from bgbench.estimators.pareto import smooth_tail
 
 CUT_FRACTION = 0.002
@@ -35,6 +35,10 @@ def ess(log_w: Tensor) -> float:
         A number from 1/n, where one point has all the weight, to 1, where all weights are equal; 0 without
         points or if every weight is zero.
 
+    Raises:
+        TypeError: for anything but a tensor, such as a list.
+        ValueError: for another shape or dtype, and for NaN or +inf.
+
     Source: Kish, Survey Sampling (1965).
 
     Example:
@@ -42,8 +46,12 @@ def ess(log_w: Tensor) -> float:
         >>> bgbench.ess(torch.tensor([0.0, 0.0, -torch.inf, -torch.inf]))
         0.5
     """
+    check_floats("log_w", log_w)
+    check_shape("log_w", log_w, (None,))
     log_w = log_w.double()
     n = log_w.shape[0]
+    if bool((log_w.isnan() | (log_w == torch.inf)).any()):
+        raise ValueError("log_w holds NaN or +inf: give impossible points a weight of -inf")
     if n == 0 or not bool(torch.isfinite(log_w).any()):
         return 0.0
     return math.exp(float(2 * torch.logsumexp(log_w, 0) - torch.logsumexp(2 * log_w, 0))) / n

@@ -89,7 +89,7 @@ def refuse_angstrom(system: System, x: Tensor) -> None:
 
 def refuse_false_energies(estimate: Estimate, bench: Bench) -> None:
     """Raise BrokenContract if most energies that came with the samples are not those of the samples."""
-    fraction = fraction_of_false_energies(bench.energy, estimate.ensemble.x, estimate.ensemble.u)
+    fraction = fraction_of_false_energies(bench.energy, estimate.ensemble)
     if fraction > 0.5:
         raise BrokenContract(f"{fraction:.0%} of the energies looked at are not those of their conformers")
 
@@ -99,13 +99,34 @@ def refuse_unmetered(made: int, charged: int) -> None:
     if made > charged:
         raise BrokenContract(
             f"the sampler evaluated {made} energies and was charged for {charged}: it must ask task.oracle, "
-            "not bgbench.energy, or charge an engine of its own with task.oracle.charge"
+            "not bgbench.energy, or charge an engine of its own with task.oracle.charge; set "
+            "is_target = False in the class of a stand-in for the target"
         )
 
 
 def refuse_too_few_frames(estimate: Estimate, task: Task) -> None:
-    """Raise ValueError if the sampler returned fewer frames than the protocol scores."""
+    """Raise BrokenContract if the sampler returned fewer frames than the protocol scores."""
     if estimate.ensemble.n_samples < task.n_samples:
-        raise ValueError(
+        raise BrokenContract(
             f"the sampler returned {estimate.ensemble.n_samples} frames, the protocol scores {task.n_samples}"
+        )
+
+
+def refuse_unpaid_frames(estimate: Estimate, task: Task, charged: int) -> None:
+    """Raise BrokenContract for more frames than energies were charged.
+
+    An estimator may repeat its points until there are as many as the protocol scores.
+    """
+    n = estimate.ensemble.n_samples
+    if n <= charged:
+        return
+    distinct = len(torch.unique(estimate.ensemble.x.flatten(1), dim=0))
+    if distinct > charged:
+        raise BrokenContract(
+            f"there are {distinct} different frames, and {charged} energies were charged; the energy of each "
+            "takes one, through task.oracle"
+        )
+    if n > task.n_samples:
+        raise BrokenContract(
+            f"the estimator returned {n} frames of {charged} energies charged; return each conformer once"
         )

@@ -1,18 +1,19 @@
 """One cell, start to end: the page to show people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from bgbench.core.abstract import Estimate, Task, refuse_unsupported
-from bgbench.core.calls import call_prepare
+from bgbench.core.calls import call_estimate, call_prepare
 from bgbench.core.counting import count_evaluations
 from bgbench.core.devices import CPU
-from bgbench.core.errors import BudgetExhausted
+from bgbench.core.errors import BrokenContract, BudgetExhausted
 from bgbench.core.guard import contained
-from bgbench.core.plugins import build_estimator, build_sampler
+from bgbench.core.plugins import build_estimator, build_sampler, plugins
 from bgbench.core.types import Card
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
@@ -21,6 +22,7 @@ from bgbench.evaluation.checks import (
     refuse_other_system,
     refuse_too_few_frames,
     refuse_unmetered,
+    refuse_unpaid_frames,
     round_positions,
 )
 from bgbench.evaluation.diagnostics import Diagnostics, diagnose
@@ -86,18 +88,19 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     # The same tensor is that of all cells of a process.
     shared = {"task.system.positions": bench.system.positions}
     with stages("sampling"):
-        with contained(tensors=shared), count_evaluations() as made:
+        with refuse_energy(bench), contained(tensors=shared), count_evaluations() as made:
             sampler = call_prepare(sampler, task)
             spent = bench.oracle.used
             if not bench.oracle.remaining:
                 raise BudgetExhausted(f"prepare spent all {spent:,} evaluations; none is left to weight")
             task = replace(task, n_samples=min(n_samples, bench.oracle.remaining))
-            raw = estimator.estimate(sampler, task)
+            raw = call_estimate(estimator, sampler, task)
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
         estimate = round_positions(raw, bench.system.positions)
         refuse_too_few_frames(estimate, task)
         refuse_false_energies(estimate, bench)
+        refuse_unpaid_frames(estimate, task, bench.oracle.used)
         backend = bench.oracle.describe()
 
     with stages("judging"):
@@ -121,6 +124,23 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     )
 
 
+@contextmanager
+def refuse_energy(bench: Bench) -> Iterator[None]:
+    """Where the block did what none may, find out whether it was the energy that the sampler asked.
+
+    Raises:
+        BrokenContract: as the block did, or naming the energy if that does it alone.
+    """
+    try:
+        yield
+    except BrokenContract:
+        origin, x = plugins().energies.origin(bench.cell.energy), bench.system.positions[None]
+        with contained(f"{origin}: energy '{bench.cell.energy}'"):
+            bench.energy.energy(x)
+            bench.energy.energy_and_force(x)
+        raise
+
+
 def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
     """The record's fields that say what was judged against what."""
     reference = bench.reference
@@ -135,5 +155,5 @@ def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
             **({"half": "second"} if bench.judged_by_half else {}),
         },
         "card": asdict(outcome.card),
-        "leakage": leakage(outcome.card, cell.system),
+        "leakage": leakage(outcome.card, cell.system, bench.system.sequence),
     }

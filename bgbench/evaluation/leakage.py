@@ -14,8 +14,13 @@ CAPS = ("ACE", "NME", "NMA", "NH2")
 """What closes the ends of a chain and is no residue that a sampler learns."""
 
 
-def leakage(card: Card, sequence: str) -> Stamp:
-    """Whether a sampler was trained on the test sequence, by what its card declares.
+def leakage(card: Card, name: str, sequence: str = "") -> Stamp:
+    """Whether a sampler was trained on the test system, by what its card declares.
+
+    Args:
+        card: of the sampler.
+        name: of the test system: the sequence of a peptide.
+        sequence: of a registered peptide, whose name is another.
 
     Returns:
         `seen`: the sequence is in the training list. `similar`: a training sequence of the same length
@@ -32,8 +37,8 @@ def leakage(card: Card, sequence: str) -> Stamp:
     """
     if not card.training_sequences:
         return "unknown" if card.n_parameters else "unseen"
-    tested = sequences_in(sequence)
-    names = [sequences_in(name) for name in card.training_sequences]
+    tested = sequences_in(name) | sequences_in(sequence)
+    names = [sequences_in(listed) for listed in card.training_sequences]
     trained_on = frozenset[str]().union(*names)
     if tested & trained_on:
         return "seen"

@@ -137,7 +137,9 @@ def honest_leakage(files: EntryFiles) -> Iterator[Problem]:
         except (TypeError, KeyError) as error:
             yield Problem("schema", record.cell.name, f"its card: {error}")
             continue
-        if stamp != record.leakage:
+        # A registered peptide's sequence is not in the record: its stamp may say more than its name does.
+        by_sequence = ":" in record.cell.system and record.leakage in ("similar", "seen")
+        if stamp != record.leakage and not by_sequence:
             yield Problem("leakage", record.cell.name, f"stamped {record.leakage}, its card says {stamp}")
         if record.card != finished[0].card:
             yield Problem("leakage", record.cell.name, "another card than the other cells")

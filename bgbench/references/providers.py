@@ -91,6 +91,8 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
     >>> reference.system, reference.grade
     ('AA', 'gold')
     """
+    if not isinstance(system, System):
+        raise BgbenchError(f"system must be a bgbench.System, got {system!r}; write bgbench.peptide('AA')")
     if has_own_reference(system.name):
         return build_reference(system.name)
     reference = stored_reference(system)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import energy, plugins
+from bgbench.core.plugins import energy, named, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
@@ -165,9 +165,9 @@ def refuse_other_energies(system: System, reference: Reference, backend: str) ->
     """Raise Unsound if stored energies of `SAMPLED` frames are not those of the frames."""
     index = _sampled(reference.n_samples, SAMPLED)
     # OpenMM knows every force field; the batched energy is the faster one to build.
-    u = energy(system, "openmm" if system.forcefield is not None else backend).energy(
-        reference.x[index].double()
-    )
+    name = "openmm" if system.forcefield is not None else backend
+    with named(plugins().energies.origin(name), f"energy '{name}'"):
+        u = energy(system, name).energy(reference.x[index].double())
     worst = float((u.cpu() - reference.u[index]).abs().max())
     if not worst <= MOST_ENERGY_ERROR:
         raise Unsound(f"stored energies are off by up to {worst:.1f} kT")

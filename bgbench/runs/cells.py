@@ -13,9 +13,10 @@ import torch
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.devices import CPU, DeviceWatch, describe_device
-from bgbench.core.errors import BgbenchError, BudgetExhausted, NonFinite, Unsupported, text_of
+from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted, NonFinite, Unsupported, text_of
 from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.core.guard import restored
+from bgbench.core.plugins import name_plugin
 from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
@@ -32,6 +33,9 @@ SILENT = Watch()
 
 RESERVED = frozenset(DiagnosticsShape.__annotations__)
 """Diagnostics that bgbench itself writes."""
+
+
+SENTENCES = (BgbenchError, BrokenContract, BudgetExhausted, NonFinite, Unsupported)
 
 
 def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT, device: torch.device = CPU) -> Record:
@@ -150,7 +154,9 @@ def failure(error: BaseException) -> dict[str, Any]:
     text = text_of(error)
     if "not enough memory" in text or "can't allocate memory" in text:
         status = "out_of_memory"
-    return {"status": status, "error": f"{type(error).__name__}: {text}"}
+    # The exceptions of the contract say what to do; of any other one it helps to know whose it is.
+    plugin = "" if isinstance(error, SENTENCES) else name_plugin(error)
+    return {"status": status, "error": f"{type(error).__name__}: {text}" + (f" ({plugin})" if plugin else "")}
 
 
 def budget_of(cell: Cell, bench: Bench | None) -> Budget:

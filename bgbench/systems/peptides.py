@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.types import Atom, ForceFieldSpec, System
+from bgbench.core.types import Atom, ForceFieldSpec, System, check_temperature
 from bgbench.systems.residues import parse_sequence
 
 
@@ -127,11 +127,17 @@ def peptide(sequence: str, temperature: float = 310.0, forcefield: ForceFieldSpe
         A system with positions `(atoms, 3)` in nm, its atoms and bonds in the force field's order.
 
     Raises:
-        BgbenchError: for a letter that is not one of the 20 standard residues, naming it.
+        BgbenchError: for a letter that is not one of the 20 standard residues, naming it; for what is no
+            text, no temperature or no force field.
 
     >>> peptide("AG").n_atoms
     20
     """
+    if not isinstance(sequence, str):
+        raise BgbenchError(f"sequence must be text such as 'AA', got {sequence!r}")
+    check_temperature(temperature)
+    if not isinstance(forcefield, (ForceFieldSpec, type(None))):
+        raise BgbenchError(f"forcefield must be a bgbench.ForceFieldSpec, got {forcefield!r}")
     spec = forcefield or ForceFieldSpec()
     built = build_peptide(sequence, spec.files)
     return System(

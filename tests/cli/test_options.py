@@ -41,3 +41,45 @@ def test_an_engine_takes_its_settings_over_its_own(cli, tmp_path):
     assert stored["rungs"] == plugins().engines["batched"].engine.training_settings().rungs
     code, _, err = cli(*words, "--set", "step=2")
     assert (code, "write --step 2" in err) == (2, True)
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("data", "simulate"), ("leaderboard", "submit")])
+def test_help_shows_no_value_of_flags(cli, words):
+    code, printed, _ = cli(*words, "--help")
+    assert code == 0
+    assert "--help" in printed
+    assert "bool" not in printed.lower()
+
+
+def test_the_help_of_seeds_says_how_many(cli):
+    _, printed, _ = cli("run", "--help")
+    text = " ".join(printed.replace("│", " ").split())
+    assert "the suite's, 1 in dipeptides-mini, else mostly 3" in text
+
+
+def test_doctor_says_what_each_plugin_brings(cli):
+    _, printed, _ = cli("doctor")
+    (line,) = [line for line in printed.splitlines() if line.startswith("plugin md: ")]
+    assert {"md", "remd", "softened"} <= set(line.replace(",", "").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("simulate GG --length 3", "--length has no effect where peptides are named; leave it out"),
+        ("simulate GG --train --count 3", "--count has no effect where peptides are named; leave it out"),
+        ("simulate GG --cover x", "--cover has no effect where peptides are named; leave it out"),
+        ("simulate --length 3", "--length has no effect without --train; leave it out"),
+        ("simulate GG --train --short", "--short has no effect with --train, whose simulations are short"),
+        ("simulate GG --ns 1 --set rounds_per_frame=3", "--set rounds_per_frame has no effect with --ns"),
+        ("weigh prior GG --count 3", "--count has no effect where peptides are named; leave it out"),
+        (
+            "fetch many-peptides-md --suite dipeptides-mini --from x --revision y",
+            "--revision has no effect with --from, whose files are read as they are; leave it out",
+        ),
+    ],
+)
+def test_an_option_of_data_without_an_effect_is_refused_by_name(cli, words, sentence):
+    code, printed, err = cli("data", *words.split())
+    assert (code, printed) == (2, "")
+    assert sentence in err

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -531,3 +532,32 @@ def test_an_unknown_name_points_to_a_list_that_exists(cli, kind):
 def test_controls_are_registered_as_controls():
     samplers = plugins().samplers
     assert {name for name in samplers if samplers[name].control} == {"prior", "reference"}
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: bgbench.peptide(None), "sequence must be text such as 'AA', got None"),
+        (lambda: bgbench.peptide(["A"]), "sequence must be text such as 'AA', got ['A']"),
+        (lambda: bgbench.peptide("AA", "310"), "temperature must be a number of K, got '310'; write 310.0"),
+        (lambda: bgbench.peptide("AA", True), "temperature must be a number of K, got True; write 310.0"),
+        (lambda: bgbench.peptide("AA").at(None), "temperature must be a number of K, got None; write 310.0"),
+        (
+            lambda: bgbench.peptide("AA", 310.0, "amber"),
+            "forcefield must be a bgbench.ForceFieldSpec, got 'am",
+        ),
+        (
+            lambda: bgbench.find_reference("AA"),
+            "system must be a bgbench.System, got 'AA'; write bgbench.pep",
+        ),
+        (lambda: bgbench.ess([0.0, 0.0]), "log_w must be a torch.Tensor, got a list; give a tensor"),
+        (lambda: bgbench.ess(np.zeros(4)), "got a NumPy array; write torch.from_numpy(log_w)"),
+        (lambda: bgbench.ess(torch.zeros(2, 2)), "log_w has shape (2, 2), expected (·)"),
+        (lambda: bgbench.ess(torch.tensor([0.0, torch.nan])), "log_w holds NaN or +inf: give impossible"),
+        (lambda: bgbench.ess(torch.tensor([0.0, torch.inf])), "log_w holds NaN or +inf: give impossible"),
+    ],
+)
+def test_a_slip_in_a_call_is_one_sentence(call, sentence):
+    with pytest.raises((bgbench.BgbenchError, TypeError, ValueError)) as caught:
+        call()
+    assert sentence in str(caught.value)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bgbench import Ensemble
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.meter import MeteredEnergy
 from bgbench.energies.openmm import OpenMMEnergy
@@ -23,7 +24,7 @@ def test_what_checks_find_is_not_counted_by_the_meter(alanine, conformers):
     u = oracle.energy(conformers)
     assert oracle.n_nonfinite == 1
     spot_check(energy, OpenMMEnergy(alanine, "Reference"), conformers)
-    assert fraction_of_false_energies(energy, conformers, u) == 0.0
+    assert fraction_of_false_energies(energy, Ensemble.unweighted(conformers, u)) == 0.0
     assert (oracle.n_nonfinite, oracle.used) == (1, 3)
 
 
@@ -41,5 +42,14 @@ def test_false_claims_are_a_fraction_of_those_with_a_weight(alanine):
     x = alanine.positions[None].repeat(4, 1, 1)
     u = energy.energy(x).double()
     u[0] += 2.0 + 1e-3 * abs(float(u[0]))
+    log_w = torch.tensor([0.0, -torch.inf, 0.0, 0.0])
     u[1] = torch.inf
-    assert fraction_of_false_energies(energy, x, u) == pytest.approx(1 / 3)
+    assert fraction_of_false_energies(energy, Ensemble(x, u, log_w)) == pytest.approx(1 / 3)
+
+
+def test_a_claim_of_infinity_with_a_weight_is_false_where_the_energy_is_finite(alanine):
+    energy = BatchedEnergy(alanine)
+    x = alanine.positions[None].repeat(4, 1, 1)
+    u = torch.full((4,), torch.inf)
+    assert fraction_of_false_energies(energy, Ensemble.unweighted(x, u)) == 1.0
+    assert fraction_of_false_energies(energy, Ensemble.unweighted(torch.zeros_like(x), u)) == 0.0

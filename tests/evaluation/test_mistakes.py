@@ -1,12 +1,19 @@
 """What the author of a sampler gets to read for a slip: one sentence that says what to write instead."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+
+import numpy as np
 import pytest
 import torch
 
 import bgbench
-from bgbench import Proposal
-from bgbench.core.errors import BgbenchError
+import bgbench.testing
+from bgbench import Estimate, Proposal
+from bgbench.core.errors import BgbenchError, BrokenContract
 from bgbench.core.plugins import Origin, plugins
+from bgbench.energies.meter import MeteredEnergy
 
 
 def shaken(task, n):
@@ -45,12 +52,12 @@ def run(own_references, tmp_path):
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 24\nseeds: 1\n")
 
-    def run(build, estimator):
+    def run(build, estimator, out="run"):
         plugin = bgbench.SamplerPlugin("slip", "for tests", build=build, estimator=estimator)
         plugins().samplers.add("slip", plugin, Origin("theirs", "their-dist", "1"))
         try:
             return bgbench.run(
-                "slip", suite=str(suite), out=tmp_path / "run", workers=0, tracking_uri="none"
+                "slip", suite=str(suite), out=tmp_path / out, workers=0, tracking_uri="none"
             ).records[0]
         finally:
             del plugins().samplers._entries["slip"]
@@ -61,6 +68,45 @@ def run(own_references, tmp_path):
 def unmetered(task, x):
     bgbench.energy(task.system).energy(x)
     return Proposal(x)
+
+
+def unmetered_in_a_thread(task, x):
+    thread = threading.Thread(target=unmetered, args=(task, x))
+    thread.start()
+    thread.join()
+    return Proposal(x)
+
+
+def unmetered_in_a_pool(task, x):
+    with ThreadPoolExecutor(2) as pool:
+        return next(iter(pool.map(unmetered, [task, task], [x, x])))
+
+
+def unmetered_by_the_class(task, x):
+    type(bgbench.energy(task.system))(task.system).energy(x)
+    return Proposal(x)
+
+
+class StandIn(bgbench.AbstractEnergy):
+    """Made by the sampler itself, of its own."""
+
+    def _energy(self, x):
+        return torch.zeros(len(x))
+
+    def _energy_and_force(self, x):
+        return self._energy(x), torch.zeros_like(x)
+
+
+class FreeStandIn(StandIn):
+    is_target = False
+
+
+def stand_in(kind):
+    def sample(task, x):
+        kind(task.system).energy(x)
+        return Proposal(x)
+
+    return sample
 
 
 def spent(task, x):
@@ -83,8 +129,13 @@ def one_conformer(task, x):
         (lambda task, x: Proposal(x.numpy()), "x must be a torch.Tensor, got a NumPy array"),
         (lambda task, x: Proposal(x.half()), "x must be of float32 or float64, got float16"),
         (lambda task, x: Proposal(torch.cat([x, x])), "returned 48 conformers, 24 were asked for"),
+        (lambda task, x: Proposal(x[:0]), "Slip.sample returned no conformer, 24 were asked for; return 24"),
         (lambda task, x: Proposal(10 * x), "its positions are in Å; divide them by 10"),
         (unmetered, "evaluated 48 energies and was charged for 24: it must ask task.oracle"),
+        (unmetered_in_a_thread, "evaluated 48 energies and was charged for 24"),
+        (unmetered_in_a_pool, "evaluated 72 energies and was charged for 24"),
+        (unmetered_by_the_class, "evaluated 48 energies and was charged for 24"),
+        (stand_in(StandIn), "set is_target = False in the class of a stand-in for"),
         (spent, "sampling left 0 evaluations, and the energies of the 24 conformers take one each"),
         (one_conformer, "x has shape (23, 3), expected (n, 23, 3): one conformer is x[None]"),
     ],
@@ -94,6 +145,56 @@ def test_a_slip_in_sample_is_one_sentence(run, slip, sentence):
     assert record.status in ("crash", "budget_exhausted")
     assert sentence in record.error
     assert "\n" not in record.error
+
+
+def in_parts(task, x):
+    """Through the meter, by threads of its own."""
+    with ThreadPoolExecutor(4) as pool:
+        return Proposal(x, u=torch.cat(list(pool.map(task.oracle.energy, x.split(2)))))
+
+
+@pytest.mark.parametrize("slip", [in_parts, stand_in(FreeStandIn)])
+def test_metered_energies_are_charged_once_whichever_thread_asks_and_stand_ins_are_free(run, slip):
+    record = run(lambda options: Slip(slip), "none")
+    assert (record.status, record.error) == ("ok", "")
+    assert record.budget.used == 24
+
+
+def test_a_thread_that_outlives_its_cell_counts_in_the_next_one(run):
+    pools = []
+
+    def sample(task, x):
+        pools[:] = pools or [ThreadPool(1)]
+        pools[0].apply(unmetered, (task, x))
+        return Proposal(x)
+
+    first = run(lambda options: Slip(sample), "none", "first")
+    second = run(lambda options: Slip(sample), "none", "second")
+    pools[0].terminate()
+    assert "evaluated 48 energies" in first.error
+    assert "evaluated 48 energies" in second.error
+
+
+def test_energies_that_another_thread_evaluates_beside_a_cell_are_not_the_samplers(run):
+    """As a notebook's, which a user has started."""
+    orders, done = threading.Event(), threading.Event()
+
+    def evaluate(system):
+        orders.wait(60)
+        unmetered(bgbench.testing.peptide_task("AA"), system.positions.expand(100, -1, -1))
+        done.set()
+
+    beside = threading.Thread(target=evaluate, args=(bgbench.peptide("AA"),))
+    beside.start()
+
+    def sample(task, x):
+        orders.set()
+        assert done.wait(60)
+        return Proposal(x)
+
+    record = run(lambda options: Slip(sample), "none")
+    beside.join()
+    assert (record.status, record.error) == ("ok", "")
 
 
 @pytest.mark.parametrize(
@@ -155,3 +256,138 @@ def test_a_plugin_that_raises_while_it_is_built_is_one_line_with_the_place(run):
     assert message.startswith("plugin theirs of their-dist: building sampler 'slip' raised KeyError: ")
     assert "(test_mistakes.py, line " in message
     assert "\n" not in message
+
+
+class EstimatorSlip(bgbench.AbstractEstimator):
+    def __init__(self, slip):
+        self.slip = slip
+
+    def estimate(self, sampler, task):
+        proposal = sampler.sample(task, task.oracle.remaining)
+        ensemble = bgbench.Ensemble.unweighted(proposal.x, task.oracle.energy(proposal.x))
+        return self.slip(ensemble, proposal)
+
+
+def with_energies(ensemble, u):
+    return bgbench.Ensemble(ensemble.x, u, ensemble.log_w)
+
+
+@pytest.mark.parametrize(
+    ("slip", "sentence"),
+    [
+        (lambda e, p: None, "EstimatorSlip.estimate returned None; return bgbench.Estimate(ensemble, prop"),
+        (lambda e, p: (e, p), "EstimatorSlip.estimate returned a tuple; return bgbench.Estimate(ensemble"),
+        (lambda e, p: Estimate(p, p), "returned a Proposal as ensemble; it is a bgbench.Ensemble"),
+        (lambda e, p: Estimate(e, e), "returned an Ensemble as proposal; it is a bgbench.Proposal"),
+        (lambda e, p: Estimate(e, p, [1]), "returned a list as diagnostics; it is a mapping"),
+        (lambda e, p: Estimate(e, p, group=np.arange(24)), "returned a NumPy array as group; give a tensor"),
+        (lambda e, p: Estimate(e, p, group=torch.rand(24)), "returned a float32 tensor as group; give a"),
+        (lambda e, p: Estimate(e, p, group=torch.arange(3)), "returned shape (3,) as group; give a tensor"),
+        (lambda e, p: Estimate(e, p, log_w_uncut=torch.ones(3)), "returned shape (3,) as log_w_uncut; give"),
+        (lambda e, p: Estimate(e, p, log_w_uncut=e.u * torch.nan), "returned NaN in log_w_uncut; give"),
+        (lambda e, p: Estimate(e.take(torch.arange(48) % 24), p), "returned 48 frames of 24 energies char"),
+        (
+            lambda e, p: Estimate(with_energies(e, e.u + torch.inf), p),
+            "100% of the energies looked at are not those of their conformers",
+        ),
+        (lambda e, p: Estimate(with_energies(e, e.u * torch.nan), p), "u holds NaN or -inf: give impossible"),
+    ],
+)
+def test_a_slip_of_an_estimator_is_one_sentence(run, monkeypatch, slip, sentence):
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: EstimatorSlip(slip))
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert record.status == "crash"
+    assert sentence in record.error
+    assert "\n" not in record.error
+
+
+def test_frames_that_were_never_evaluated_are_refused(run, monkeypatch):
+    class Unpaid(bgbench.AbstractEstimator):
+        def estimate(self, sampler, task):
+            proposal = sampler.sample(task, task.n_samples)
+            task.oracle.energy(proposal.x[:2])
+            u = bgbench.energy(task.system, "openmm")._energy(proposal.x)
+            return Estimate(bgbench.Ensemble.unweighted(proposal.x, u), proposal)
+
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: Unpaid())
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert "there are 24 different frames, and 2 energies were charged" in record.error
+
+
+class EnergySlip(bgbench.AbstractEnergy):
+    def __init__(self, system, u=None, force=None, description=None):
+        super().__init__(system)
+        self.u = u or (lambda x: x.sum((1, 2)))
+        self.force = force or (lambda x: (self.u(x), x))
+
+    def _energy(self, x):
+        return self.u(x)
+
+    def _energy_and_force(self, x):
+        return self.force(x)
+
+
+@pytest.mark.parametrize(
+    ("u", "sentence"),
+    [
+        (lambda x: None, "EnergySlip._energy returned None; return a tensor (2,) of float32 or float64"),
+        (lambda x: np.zeros(len(x)), "EnergySlip._energy returned a NumPy array; return a tensor (2,)"),
+        (lambda x: torch.zeros(len(x), dtype=torch.int64), "returned an int64 tensor; return a tensor (2,)"),
+        (lambda x: torch.zeros(len(x), 1), "EnergySlip._energy returned shape (2, 1); return a tensor (2,)"),
+        (lambda x: x.mul_(2).sum((1, 2)), "EnergySlip._energy changed x in place; change a copy"),
+    ],
+)
+def test_a_slip_of_an_energy_is_one_sentence(alanine, u, sentence):
+    x = alanine.positions.repeat(2, 1, 1)
+    with pytest.raises(BrokenContract) as caught:
+        EnergySlip(alanine, u).energy(x)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("force", "sentence"),
+    [
+        (lambda x: x.sum((1, 2)), "EnergySlip._energy_and_force returned a float64 tensor; return a tuple"),
+        (lambda x: (x.sum((1, 2)), x[0, 0]), "_energy_and_force returned shape (3,); return a tensor (2, 2"),
+        (lambda x: (x.sum((1, 2)), x.numpy()), "_energy_and_force returned a NumPy array; return a tensor"),
+    ],
+)
+def test_a_slip_of_a_force_is_one_sentence(alanine, force, sentence):
+    x = alanine.positions.repeat(2, 1, 1)
+    with pytest.raises(BrokenContract) as caught:
+        EnergySlip(alanine, force=force).energy_and_force(x)
+    assert sentence in str(caught.value)
+
+
+def test_an_energy_that_describes_itself_by_nothing_is_one_sentence(alanine):
+    energy = EnergySlip(alanine)
+    energy.describe = lambda: None
+    with pytest.raises(BrokenContract, match=r"EnergySlip.describe returned None; return a mapping"):
+        MeteredEnergy(energy, 1).describe()
+
+
+@pytest.fixture
+def run_energy(run, monkeypatch):
+    """Runs the prior on the batched energy, as that of somebody else's plugin."""
+
+    def run_energy(u):
+        origin = Origin("springs", "their-springs", "1", __name__.partition(".")[0])
+        plugin = bgbench.EnergyPlugin("batched", "for tests", build=lambda system: EnergySlip(system, u))
+        monkeypatch.setitem(plugins().energies._entries, "batched", (plugin, origin))
+        monkeypatch.setitem(plugins().origins, "springs", origin)
+        return run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+
+    return run_energy
+
+
+def test_an_energy_that_raises_is_named(run_energy):
+    def fail(x):
+        raise KeyError("charges")
+
+    error = run_energy(fail).error
+    assert error.startswith("KeyError: 'charges' (plugin springs of their-springs, test_mistakes.py line ")
+
+
+def test_an_energy_that_draws_global_numbers_is_named_and_not_the_sampler(run_energy):
+    error = run_energy(lambda x: x.sum((1, 2)) + torch.rand(len(x))).error
+    assert "plugin springs of their-springs: energy 'batched' drew from or seeded the global gen" in error

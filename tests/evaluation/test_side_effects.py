@@ -108,25 +108,27 @@ refuse_changes(before, after)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_run_leaves_the_process_as_it_was(workers, tmp_path):
-    """The second run of a process, since the first one imports what it needs."""
+def test_the_first_run_of_a_process_leaves_it_as_it_was(workers, tmp_path):
+    """What libraries add when they are imported is theirs: filters with the door, loggers, threads."""
     code = f"""
-import bgbench
+import bgbench, torch
 open("one@1.yaml", "w").write('systems: ["analytic:harmonic"]\\nenergy: analytic\\nbudget: 40\\nseeds: 1\\n')
+run = bgbench.run
+before = state()
 
 def once(k):
-    [record] = bgbench.run(
+    [record] = run(
         "prior", suite="one@1.yaml", estimator="snis", out=f"run{{k}}", workers={workers}, tracking_uri="none"
     )
     assert record.status == "ok", record.error
 
 once(1)
-before = state()
-once(2)
 after = state()
-if {workers}:  # Dask draws from Python's generator, as its users may expect
-    before.pop("random")
-refuse_changes(before, after)
+after["loggers"] = {{name: after["loggers"][name] for name in before["loggers"]}}
+left = {{name: after[name] for name in ("descriptors", "threads")}}
+refuse_changes({{**before, **left}}, after)
+once(2)
+refuse_changes({{**before, **left, "loggers": {{}}}}, {{**state(), "loggers": {{}}}})
 """
     run_python(code, tmp_path)
 
@@ -186,6 +188,41 @@ def test_each_thread_is_refused_for_its_own_output_and_the_stream_comes_back(cap
     assert "wrote 'loud\\n' to standard output" in complaints["loud"]
     assert sys.stdout is before
     assert capsys.readouterr().out == "beside them\n"
+
+
+def print_in_a_thread():
+    thread = threading.Thread(target=print, args=("loud",))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "speak", [print_in_a_thread, lambda: print("loud", file=sys.__stdout__)], ids=["thread", "__stdout__"]
+)
+def test_what_a_thread_of_its_own_prints_is_the_plugins_and_so_is_the_original_stream(speak, capsys):
+    streams = sys.stdout, sys.__stdout__
+    with pytest.raises(BrokenContract, match="wrote 'loud"), contained():
+        speak()
+    assert (sys.stdout, sys.__stdout__) == streams
+    assert capsys.readouterr().out == ""
+
+
+def test_a_thread_that_outlives_the_block_prints_where_all_others_do(capsys):
+    ended = threading.Event()
+
+    def late():
+        ended.wait(10)
+        print("late")
+
+    thread = threading.Thread(target=late)
+    start = threading.Thread.start
+    with contained():
+        assert threading.Thread.start is not start
+        thread.start()
+    assert threading.Thread.start is start
+    ended.set()
+    thread.join()
+    assert capsys.readouterr().out == "late\n"
 
 
 def set_warnings():
@@ -300,7 +337,7 @@ def print_and_seed(case):
         (print_and_seed, "drew from or seeded .* of torch.*, and wrote 'scored"),
     ],
 )
-def test_a_metric_leaves_everything_as_it_was(act, complaint, monkeypatch):
+def test_a_metric_leaves_everything_as_it_was(act, complaint, a_case, monkeypatch):
     plugin, origin = plugins().metrics["ess"], plugins().metrics.origin("ess")
 
     def compute(case):
@@ -308,14 +345,51 @@ def test_a_metric_leaves_everything_as_it_was(act, complaint, monkeypatch):
         return plugin.compute(case)
 
     monkeypatch.setitem(plugins().metrics._entries, "ess", (replace(plugin, compute=compute), origin))
-    system = peptide("GG")
-    x = system.positions.expand(4, -1, -1).clone()
-    reference = Reference("GG", x.clone(), torch.zeros(4), torch.arange(4), {"grade": "bronze"})
-    estimate = Estimate(Ensemble.unweighted(x, torch.zeros(4)), Proposal(x))
-    case = MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+    case, reference = a_case, a_case.reference
     folder, frames, state = os.getcwd(), reference.x.clone(), torch.get_rng_state()
     with pytest.raises(BgbenchError, match=f"metric 'ess' .*{complaint}"):
         compute_metrics(case, ["ess"])
     assert os.getcwd() == folder
     assert torch.equal(reference.x, frames)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture
+def a_case():
+    system = peptide("GG")
+    x = system.positions.expand(4, -1, -1).clone()
+    reference = Reference("GG", x.clone(), torch.zeros(4), torch.arange(4), {"grade": "bronze"})
+    estimate = Estimate(Ensemble.unweighted(x, torch.zeros(4)), Proposal(x))
+    return MetricCase(system, estimate, reference, 4, torch.Generator().manual_seed(0))
+
+
+def test_of_several_metrics_the_one_at_fault_is_named(a_case, monkeypatch):
+    plugin, origin = plugins().metrics["torus_w2"], plugins().metrics.origin("torus_w2")
+
+    def compute(case):
+        torch.manual_seed(0)
+        return {"torus_w2": 1.0}
+
+    monkeypatch.setitem(plugins().metrics._entries, "torus_w2", (replace(plugin, compute=compute), origin))
+    with pytest.raises(BgbenchError, match="metric 'torus_w2' drew from or seeded the global generator"):
+        compute_metrics(a_case, ["ess", "torus_w2"])
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (
+            lambda: {}["weights"],
+            r"metric 'ess' raised KeyError: 'weights' .test_side_effects.py, line",
+        ),
+        (lambda: sys.exit(3), r"metric 'ess' raised SystemExit: 3"),
+        (lambda: {"ess": 10**400}, r"metric 'ess': 'ess' must be a number, got 1000+\.\.\.000+$"),
+        (lambda: [0.5], r"metric 'ess' must return values by name, got \[0.5\]"),
+    ],
+)
+def test_a_metric_that_raises_or_returns_no_number_is_named(act, sentence, a_case, monkeypatch):
+    plugin, origin = plugins().metrics["ess"], plugins().metrics.origin("ess")
+    entry = replace(plugin, compute=lambda case: act())
+    monkeypatch.setitem(plugins().metrics._entries, "ess", (entry, origin))
+    with pytest.raises(BgbenchError, match=f"plugin core of bgbench: {sentence}"):
+        compute_metrics(a_case, ["ess"])

@@ -186,3 +186,10 @@ def test_data_commands_take_both_endings_of_a_suite_file(tmp_path):
 def test_an_unknown_energy_names_the_command_that_lists_them():
     with pytest.raises(BgbenchError, match=r"see `bgbench list energies`"):
         plugins().energies["foo"]
+
+
+def test_a_registered_peptide_is_seen_under_its_sequence_whatever_its_name_is():
+    card = Card("mine", training_sequences=("AA",), n_parameters=1)
+    assert leakage(card, "lab:dimer") == "unseen"
+    assert leakage(card, "lab:dimer", "AA") == "seen"
+    assert leakage(Card("mine", training_sequences=("lab:dimer",)), "lab:dimer", "AA") == "seen"
