@@ -2,10 +2,10 @@
 
     python benchmarks/gpu/stages.py laws|speeds|data|train-verse|train-prose|suite --seconds 540 --out "$OUT"
 
-README.md beside this file says how to prepare such a machine and which commands to run there. Each stage writes
-STAGE.json (card, driver, versions, commit, figures) after every figure, stops before its limit, and packs what
-it needs to go on into STAGE.state.* in the same folder. Hand that folder over with --from, and it goes on.
-With --tiny everything is small enough to be rehearsed on a CPU.
+README.md beside this file says how to prepare such a machine and which commands to run there. Each stage
+writes STAGE.json (card, driver, versions, commit, figures) after every figure, stops before its limit, and
+packs what it needs to go on into STAGE.state.* in the same folder. Hand that folder over with --from, and it
+goes on. With --tiny everything is small enough to be rehearsed on a CPU.
 """
 
 import argparse
@@ -42,8 +42,8 @@ PUBLISHED_DRAWS = {2: 400.0, 4: 230.0, 8: 90.0}
 SEQUENCES = {2: "AR", 4: "ARIP", 8: "ARIPFSVE"}
 
 PAIR_FLOPS = 200
-"""Operations on a pair of atoms for its energy and force, Born terms among them, counted in `energies.eager` to
-about a tenth; a root or an exponential counts as one."""
+"""Operations on a pair of atoms for its energy and force, Born terms among them: a rough count of those in
+`energies.eager`, in which a root or an exponential is one."""
 
 
 @dataclass
@@ -154,12 +154,13 @@ def engines_of(work: Work) -> list[str]:
     """Engines of the batched energy that compute on the device."""
     from bgbench.energies.batched import EngineName
 
-    names = [name for name in get_args(EngineName) if name != "auto"]
-    return [name for name in names if name != "compiled" or work.device.type == "cpu"]
+    if work.device.type == "cpu":
+        return ["compiled", "eager"]
+    return [name for name in get_args(EngineName) if name not in ("auto", "compiled")]
 
 
 def frames_of(name: str, n: int) -> tuple[Any, Any]:
-    """A peptide and `n` frames of its packaged reference, those of a few times over where there are too few."""
+    """A peptide and `n` frames of its packaged reference, which are repeated where there are too few."""
     from bgbench import peptide
     from bgbench.references.providers import find_reference
 
@@ -169,7 +170,7 @@ def frames_of(name: str, n: int) -> tuple[Any, Any]:
 
 
 def law_of_energies(work: Work, name: str, engine: Any) -> dict[str, Any]:
-    """Float64 within 1e-4 kT and float32 within 1e-2 kT of the CPU's float64; forces to 1e-3 of their size."""
+    """Float64 within 1e-4 kT and float32 within 1e-2 kT of the CPU's; forces to 1e-3 of the largest."""
     from bgbench.energies.batched import BatchedEnergy
 
     system, x = frames_of(name, 16 if work.tiny else 512)
@@ -243,7 +244,7 @@ def law_of_recording(work: Work) -> dict[str, Any]:
 
 
 def law_of_draws(work: Work, name: str) -> dict[str, Any]:
-    """The same seed gives the same conformers as on the CPU, up to the rounding that the laws of samplers allow."""
+    """The same seed gives the CPU's conformers, up to the rounding that the laws of samplers allow."""
     from bgbench.core.calls import call_sample
     from bgbench.core.plugins import build_sampler
     from bgbench.testing import DensitySamplerLaws, peptide_task
@@ -313,10 +314,17 @@ def limits(work: Work) -> dict[str, float]:
     target = torch.empty_like(source)
     figures = {"copy GB/s": 2 * n / work.seconds_of(lambda: target.copy_(source), 10) / 1e9}
     size = 128 if work.tiny else 8192
-    for precision in (torch.float32, torch.bfloat16):
+    leave = torch.get_float32_matmul_precision()
+    for name, precision, rounding in (
+        ("float32", torch.float32, "highest"),
+        ("TF32", torch.float32, "high"),
+        ("bfloat16", torch.bfloat16, "highest"),
+    ):
+        torch.set_float32_matmul_precision(rounding)
         a, b = (torch.randn(size, size, device=work.device, dtype=precision) for _ in range(2))
         seconds = work.seconds_of(lambda a=a, b=b: a @ b, 10)
-        figures[f"{str(precision).removeprefix('torch.')} TFLOP/s"] = 2 * size**3 / seconds / 1e12
+        figures[f"{name} TFLOP/s"] = 2 * size**3 / seconds / 1e12
+    torch.set_float32_matmul_precision(leave)
     return figures
 
 
@@ -517,7 +525,7 @@ def train(work: Work, sampler: str, config: str, options: dict[str, str]) -> Non
 
     Each checkpoint is copied when it is whole, so that no moment is wrong for ending the process.
     """
-    made = work.state / "training"
+    made = work.state.parent / "data" / "training"
     folder = made if any(made.glob("*.npz")) else ROOT / "datasets" / "training"
     live, kept = Path(tempfile.mkdtemp()), work.state / "trained"
     kept.mkdir(parents=True, exist_ok=True)
@@ -545,16 +553,16 @@ def train(work: Work, sampler: str, config: str, options: dict[str, str]) -> Non
 
 
 def make_tiny_training(folder: Path) -> Path:
-    """One training peptide: the frames of a validation peptide under a folder of its own."""
+    """One training peptide, the smallest file of all, in a folder of its own."""
     folder.mkdir(parents=True)
-    source = sorted((ROOT / "datasets" / "validation").glob("*.npz"))[0]
-    for path in source.parent.glob(f"{source.stem}.*"):
+    files = sorted((ROOT / "datasets" / "training").glob("*.npz"), key=lambda path: path.stat().st_size)
+    for path in files[0].parent.glob(f"{files[0].stem}.*"):
         shutil.copy2(path, folder / path.name)
     return folder
 
 
 def keep(live: Path, kept: Path) -> None:
-    """Copy the checkpoint and weights that are whole: a file that is being written is left for the next time."""
+    """Copy the checkpoint and weights that are whole; one that is being written is left for the next time."""
     for path in [live / "last.ckpt", *live.glob("*.safetensors")]:
         target = kept / path.name
         if not path.exists() or (target.exists() and target.stat().st_mtime == path.stat().st_mtime):
@@ -733,6 +741,10 @@ def main(words: list[str] | None = None) -> int:
     state = args.work or Path(tempfile.gettempdir()) / "bgbench-gpu" / args.stage
     state.mkdir(parents=True, exist_ok=True)
     unpack(args.source, args.stage, state)
+    if args.stage.startswith("train"):
+        # They train on what the stage `data` made, where that is at hand.
+        (state.parent / "data").mkdir(exist_ok=True)
+        unpack(args.source, "data", state.parent / "data")
     with installed():
         from bgbench.core.devices import find_device
 
