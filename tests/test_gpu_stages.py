@@ -42,7 +42,7 @@ def refuse(event, arguments):
             raise FileNotFoundError(f"{{inside}} does not travel to the GPU machine")
 sys.addaudithook(refuse)
 """
-"""What a process is started with that has the machine's packages and the files that travel alone. The files stay
+"""What starts a process that has the packages of the machine and the files that travel only. The files stay
 where they are, so that kernels compiled earlier are found."""
 
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,14 +34,8 @@ WARM_STEPS = 3
 """Steps that a GPU takes before one is recorded: what is compiled or set up at first use is done by then."""
 
 
-class DeviceEnergy(Protocol):
-    """Energies of conformers `x (n, atoms, 3)` nm, computed where x lies."""
-
-    def energy(self, x: Tensor) -> Tensor:
-        """`(n,)` kJ/mol, float64."""
-
-    def energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(n,)` kJ/mol, float64, and `(n, atoms, 3)` kJ/mol/nm in the precision of x."""
+DeviceEnergy: TypeAlias = EagerEngine
+"""What gives energies `(n,)` and forces in kJ/mol and nm of conformers `x (n, atoms, 3)`, where x lies."""
 
 
 def build_energy(p: Parameters, device: torch.device) -> DeviceEnergy:
