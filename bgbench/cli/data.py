@@ -1,6 +1,6 @@
 """`bgbench data …`: simulate references and training sets, fetch published ones, check and compare them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,15 @@ from bgbench.core.options import describe_known, parse_changes, parse_settings
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
-    from bgbench.core.types import Reference
     from bgbench.references.draws import ReweightedDraws, ReweightingPlan
     from bgbench.references.simulate import Job
 
 app = App(help="Make and check references and training sets.", no_args_is_help=True)
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
+
+TOGETHER = 8
+"""Systems simulated at once on a GPU, which one of a few hundred walkers leaves mostly idle."""
 
 REFERENCE_FRAMES = 10_000
 TRAINING_FRAMES = 480
@@ -126,21 +128,27 @@ def simulate_(
     ] = None,
     cover: Cover = None,
     device: Annotated[
-        str, typer.Option(help="where to simulate: auto, or what the engine can compute on; all can on cpu")
+        str,
+        typer.Option(
+            help="where to simulate: auto (a GPU where there is one and the engine can use it), cpu, cuda or "
+            "cuda:K"
+        ),
     ] = "auto",
+    together: Annotated[
+        int | None,
+        typer.Option(help=f"systems simulated at once; default: {TOGETHER} on a GPU, 1 on the CPU", min=1),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
 ) -> None:
     """Simulate references, or with --train a training set. Systems whose file exists are skipped."""
-    from bgbench.core.devices import AUTO, find_device, refuse_unknown_device
+    from bgbench.core.devices import AUTO, CPU, find_device
     from bgbench.core.plugins import plugins
+    from bgbench.dynamics.engines import find_engine
     from bgbench.references.providers import own_folder
-    from bgbench.references.simulate import Job, simulate_reference, simulate_training_set, spacing
+    from bgbench.references.simulate import Job, spacing
     from bgbench.references.training import refuse_held_out
 
-    refuse_unknown_device(device)
-    if device not in (AUTO, "cpu"):
-        find_device(device)
-        raise BgbenchError(f"device={device}: engine '{engine}' computes on the CPU; choose cpu or auto")
+    place = find_device(device)
     chosen = plugins().engines[engine].engine
     choosing = {"--length": length, "--count": count, "--cover": cover}
     if targets:
@@ -180,10 +188,14 @@ def simulate_(
         frame = {"--set rounds_per_frame": words_of_engine.get("rounds_per_frame")}
         refuse_idle(frame, "with --ns, which says how far apart frames are")
         settings = replace(settings, rounds_per_frame=spacing(settings, n_frames, ns))
+    if device == AUTO and not chosen.any_device:
+        place = CPU
+    find_engine(settings, place)
     folder = to or (Path("training") if train else Path("validation") if short else own_folder())
-    simulate = simulate_training_set if training else simulate_reference
-    for target in systems:
-        simulate_one(Job(target.system(), settings, n_frames, folder / target.path), simulate, resume, quiet)
+    jobs = (
+        Job(target.system(), settings, n_frames, folder / target.path, training, place) for target in systems
+    )
+    simulate_all(jobs, together or (1 if place == CPU else TOGETHER), resume, quiet)
 
 
 @app.command("weigh")
@@ -252,30 +264,41 @@ def outcome(result: "ReweightedDraws", plan: "ReweightingPlan", path: Path) -> s
     return f"{reference.n_samples} frames of {effective:.0f} effective samples → {path}"
 
 
-def simulate_one(job: "Job", simulate: "Callable[[Job], Reference]", resume: bool, quiet: bool) -> None:
-    """Simulate one system unless its file exists, with a bar on a terminal.
+def simulate_all(jobs: "Iterable[Job]", at_once: int, resume: bool, quiet: bool) -> None:
+    """Simulate systems unless their files exist, with a bar each on a terminal.
 
     Raises:
-        BgbenchError: if an earlier simulation of it is unfinished, unless it is to be resumed.
+        BgbenchError: if an earlier simulation of one is unfinished, unless it is to be resumed.
     """
-    from bgbench.cli.progress import simulation_bar
+    from bgbench.cli.progress import simulation_bars
+    from bgbench.references.simulate import simulate_together
 
-    name = job.system.name
-    if job.out.exists():
-        if not quiet:
-            err.print(f"{name}: {job.out} exists already")
-        return
-    if job.work.exists() and not resume:
-        raise BgbenchError(
-            f"{job.work} holds an unfinished simulation; add --resume to go on with it, or delete it"
-        )
-    with simulation_bar(err, name, quiet) as progress:
-        reference = simulate(replace(job, progress=progress))
-    if not quiet:
-        left_out = sum(reference.certificate["left_out"].values())
-        out.print(
-            f"{name}: {reference.n_samples} frames, grade {reference.grade}, {left_out} left out → {job.out}"
-        )
+    with simulation_bars(err, quiet) as begin:
+
+        def missing() -> "Iterator[Job]":
+            for job in jobs:
+                if job.out.exists():
+                    if not quiet:
+                        err.print(f"{job.system.name}: {job.out} exists already")
+                    continue
+                if job.work.exists() and not resume:
+                    raise BgbenchError(
+                        f"{job.work} holds an unfinished simulation; add --resume to go on with it, or "
+                        "delete it"
+                    )
+                yield replace(job, progress=begin(job.system.name))
+
+        for job, reference in simulate_together(missing(), at_once):
+            if quiet:
+                continue
+            left_out = sum(reference.certificate["left_out"].values())
+            # On one terminal, through the console of the bars, which are then drawn below.
+            screen = err if out.is_terminal and err.is_terminal else out
+            screen.print(
+                f"{job.system.name}: {reference.n_samples} frames, grade {reference.grade}, {left_out} left "
+                f"out → {job.out}",
+                soft_wrap=True,
+            )
 
 
 @app.command("fetch")

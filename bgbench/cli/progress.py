@@ -137,16 +137,28 @@ class LiveObserver(Observer):
 
 
 @contextmanager
-def simulation_bar(console: Console, name: str, quiet: bool) -> Iterator[Callable[[int, int, float], None]]:
-    """A bar for one simulation, with ns/day. Yields a function of frames done, all frames, and ns/day."""
+def simulation_bars(
+    console: Console, quiet: bool
+) -> Iterator[Callable[[str], Callable[[int, int, float], None]]]:
+    """A bar for each simulation under way, with ns/day.
+
+    Yields a function that starts the bar of a system and returns another, of frames done, all frames, and
+    ns/day. A bar goes when its last frame is done.
+    """
     bars = bars_on(console, quiet=quiet)
     with bars:
-        task = bars.add_task(f"{name}: starting", total=None, rate="")
 
-        def progress(done: int, total: int, ns_per_day: float) -> None:
-            bars.update(task, description=name, completed=done, total=total, rate=f"{ns_per_day:,.0f} ns/day")
+        def begin(name: str) -> Callable[[int, int, float], None]:
+            task = bars.add_task(f"{name}: starting", total=None, rate="")
 
-        yield progress
+            def progress(done: int, total: int, speed: float) -> None:
+                bars.update(task, description=name, completed=done, total=total, rate=f"{speed:,.0f} ns/day")
+                if done == total:
+                    bars.remove_task(task)
+
+            return progress
+
+        yield begin
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.devices import CPU
 from bgbench.core.errors import BgbenchError
 from bgbench.core.types import System
 
@@ -86,11 +88,13 @@ class AbstractEngine(ABC):
 
     An engine starts when it is made, advances by rounds of `settings.round_steps` steps, and can be frozen
     into arrays, so that a simulation that was stopped goes on where it was. The walkers of one replica may
-    exchange; replicas are independent of each other.
+    exchange; replicas are independent of each other. An engine computes on the CPU, unless its class says
+    `any_device`; it is then made with a device as third argument.
 
     Args:
         system: what is simulated.
         settings: as the command line gives them, checked by `check_settings`.
+        device: where the walkers are, for engines of any device alone.
 
     >>> from bgbench.core.plugins import plugins
     >>> engine = plugins().engines["batched"].engine
@@ -98,10 +102,13 @@ class AbstractEngine(ABC):
     26000
     """
 
+    any_device = False
+    """Whether the engine computes on the device that it is made with; else on the CPU."""
+
     settings: SimulationSettings
 
     @abstractmethod
-    def __init__(self, system: System, settings: SimulationSettings) -> None:
+    def __init__(self, system: System, settings: SimulationSettings, device: torch.device = CPU) -> None:
         """Start the walkers; the warm-up is the caller's."""
 
     @staticmethod

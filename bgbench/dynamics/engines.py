@@ -5,7 +5,7 @@ exchange with solute scaling.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy
+from bgbench.core.devices import CPU
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import System
 from bgbench.core.units import kt
+from bgbench.dynamics.device import DeviceLadders, Rungs
 from bgbench.dynamics.langevin import Integrator, Walkers, with_hydrogen_mass
 from bgbench.dynamics.solute_scaling import (
     EVALUATIONS_AROUND_MOVES,
@@ -30,7 +32,7 @@ from bgbench.dynamics.tempering import Tempering, ladder
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.minimise import minimise
 from bgbench.energies.openmm import OpenMMEnergy, openmm_system
-from bgbench.energies.packed import Packed, pack
+from bgbench.energies.packed import pack
 from bgbench.energies.parameters import Parameters
 
 ANNEALING_TEMPERATURE = 700.0
@@ -45,16 +47,28 @@ MAX_OPENMM_SEED = 2_000_000
 class TemperingEngine(AbstractEngine):
     """Parallel tempering on the compiled energy, from independently annealed starts."""
 
-    def __init__(self, system: System, settings: SimulationSettings) -> None:
+    any_device = True
+
+    def __init__(self, system: System, settings: SimulationSettings, device: torch.device = CPU) -> None:
         energy = BatchedEnergy(system, "compiled")
         p, masses = energy.parameters, build_masses(energy.parameters, settings)
-        self.settings, self._system, self._energy = settings, system, energy
-        self._packed = pack(p, np.float32)
-        self._integrator = Integrator(masses, settings.step / 1000)
+        self.settings, self._system, self._energy, self._device = settings, system, energy, device
+        integrator = Integrator(masses, settings.step / 1000)
         self.temperatures = ladder(system.temperature, settings.high, settings.rungs)
         start = minimise(energy, system.positions, MINIMISER_EVALUATIONS)
-        starts = anneal(start, self._integrator, self._packed, ANNEALING_TEMPERATURE, settings)
-        self._tempering = Tempering.start(starts, self.temperatures, masses, settings.seed)
+        starts = anneal(start, integrator, p, ANNEALING_TEMPERATURE, settings, device)
+        self._ladders: Tempering | DeviceLadders
+        self._round: Callable[[], object]
+        if device == CPU:
+            self._ladders = tempering = Tempering.start(starts, self.temperatures, masses, settings.seed)
+            packed = pack(p, np.float32)
+            self._round = lambda: tempering.round(
+                integrator, settings.round_steps, packed, torch.get_num_threads()
+            )
+        else:
+            rungs = Rungs.by_temperature(p, self.temperatures, device)
+            self._ladders = walk = DeviceLadders(starts, rungs, integrator, device, [settings.seed, 0])
+            self._round = lambda: walk.round(settings.round_steps)
 
     @staticmethod
     def reference_settings() -> SimulationSettings:
@@ -78,24 +92,22 @@ class TemperingEngine(AbstractEngine):
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._tempering.round(
-                self._integrator, self.settings.round_steps, self._packed, torch.get_num_threads()
-            )
+            self._round()
 
     def copy_target_positions(self) -> np.ndarray:
-        return self._tempering.target_positions.copy()
+        return self._ladders.target_positions.copy()
 
     def start_langevin(self) -> AbstractEngine:
-        return start_langevin(self._system, self.settings, self.copy_target_positions())
+        return start_langevin(self._system, self.settings, self.copy_target_positions(), self._device)
 
     def freeze(self) -> dict[str, np.ndarray]:
-        return freeze_ladders(self._tempering)
+        return self._ladders.freeze()
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        thaw_ladders(self._tempering, state)
+        self._ladders.thaw(state)
 
     def describe(self) -> dict[str, Any]:
-        return {"temperatures": self.temperatures.tolist(), "swap_rates": swap_rates(self._tempering)}
+        return {"temperatures": self.temperatures.tolist(), "swap_rates": swap_rates(self._ladders)}
 
 
 class SoluteScalingEngine(AbstractEngine):
@@ -107,24 +119,35 @@ class SoluteScalingEngine(AbstractEngine):
         BgbenchError: if `settings.high` is not above the system's temperature.
     """
 
-    def __init__(self, system: System, settings: SimulationSettings) -> None:
+    any_device = True
+
+    def __init__(self, system: System, settings: SimulationSettings, device: torch.device = CPU) -> None:
         energy = BatchedEnergy(system, "compiled")
         p, masses = energy.parameters, build_masses(energy.parameters, settings)
-        self.settings, self._system, self._energy = settings, system, energy
-        self._integrator = Integrator(masses, settings.step / 1000)
+        self.settings, self._system, self._energy, self._device = settings, system, energy, device
+        integrator = Integrator(masses, settings.step / 1000)
         if settings.high <= system.temperature:
             raise BgbenchError(
                 f"scaled terms reach {settings.high:g} K, which is not above the system's "
                 f"{system.temperature:g} K; use --engine batched"
             )
-        scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
+        self.scales = system.temperature / ladder(system.temperature, settings.high, settings.rungs)
         moves = TorsionMoves.of_system(system, p.torsions)
-        top = pack(scale_solute(p, moves, float(scales[-1])), np.float32)
+        top = scale_solute(p, moves, float(self.scales[-1]))
         start = minimise(energy, system.positions, MINIMISER_EVALUATIONS)
-        starts = anneal(start, self._integrator, top, system.temperature, settings)
-        kts = np.full(settings.replicas * settings.rungs, kt(system.temperature))
-        walkers = Walkers.start(np.tile(starts, (settings.rungs, 1, 1)), kts, masses, settings.seed)
-        self._scaling = SoluteScaling.start(system, p, walkers, scales, settings.torsion_moves, settings.seed)
+        starts = anneal(start, integrator, top, system.temperature, settings, device)
+        self._ladders: SoluteScaling | DeviceLadders
+        self._round: Callable[[], object]
+        n_moves, seed = settings.torsion_moves, settings.seed
+        if device == CPU:
+            kts = np.full(settings.replicas * settings.rungs, kt(system.temperature))
+            walkers = Walkers.start(np.tile(starts, (settings.rungs, 1, 1)), kts, masses, seed)
+            self._ladders = scaling = SoluteScaling.start(system, p, walkers, self.scales, n_moves, seed)
+            self._round = lambda: scaling.round(integrator, settings.round_steps, torch.get_num_threads())
+        else:
+            rungs = Rungs.by_scale(p, moves, self.scales, system.temperature, device)
+            self._ladders = walk = DeviceLadders(starts, rungs, integrator, device, [seed, 0], moves, n_moves)
+            self._round = lambda: walk.round(settings.round_steps)
 
     @staticmethod
     def reference_settings() -> SimulationSettings:
@@ -150,27 +173,26 @@ class SoluteScalingEngine(AbstractEngine):
 
     def advance(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._scaling.round(self._integrator, self.settings.round_steps, torch.get_num_threads())
+            self._round()
 
     def copy_target_positions(self) -> np.ndarray:
-        return self._scaling.target_positions.copy()
+        return self._ladders.target_positions.copy()
 
     def start_langevin(self) -> AbstractEngine:
-        return start_langevin(self._system, self.settings, self.copy_target_positions())
+        return start_langevin(self._system, self.settings, self.copy_target_positions(), self._device)
 
     def freeze(self) -> dict[str, np.ndarray]:
-        return {**freeze_ladders(self._scaling), "turned": self._scaling.moves_accepted}
+        return self._ladders.freeze()
 
     def thaw(self, state: Mapping[str, np.ndarray]) -> None:
-        thaw_ladders(self._scaling, state)
-        self._scaling.moves_accepted = state["turned"].copy()
+        self._ladders.thaw(state)
 
     def describe(self) -> dict[str, Any]:
-        s = self._scaling
+        s = self._ladders
         tried = max(1, s.moves_per_round * s.replicas * s.rounds)
         return {
-            "temperatures": [self._system.temperature] * len(s.scales),
-            "scales": s.scales.tolist(),
+            "temperatures": [self._system.temperature] * len(self.scales),
+            "scales": self.scales.tolist(),
             "swap_rates": swap_rates(s),
             "turn_rates": (s.moves_accepted / tried).tolist(),
         }
@@ -184,17 +206,29 @@ def build_masses(p: Parameters, settings: SimulationSettings) -> np.ndarray:
 
 
 def anneal(
-    x: Tensor, integrator: Integrator, packed: Packed, temperature: float, settings: SimulationSettings
+    x: Tensor,
+    integrator: Integrator,
+    p: Parameters,
+    temperature: float,
+    settings: SimulationSettings,
+    device: torch.device,
 ) -> np.ndarray:
     """Independent start structures `(replicas, atoms, 3)` nm: from x, each walks alone at `temperature` K."""
     start = np.repeat(x[None].float().cpu().numpy(), settings.replicas, axis=0)
-    kts = np.full(settings.replicas, kt(temperature))
-    walkers = Walkers.start(start, kts, integrator.masses, settings.seed + 1)
-    integrator.advance(walkers, settings.anneal_steps, packed, torch.get_num_threads())
-    return walkers.x
+    if device == CPU:
+        kts = np.full(settings.replicas, kt(temperature))
+        walkers = Walkers.start(start, kts, integrator.masses, settings.seed + 1)
+        integrator.advance(walkers, settings.anneal_steps, pack(p, np.float32), torch.get_num_threads())
+        return walkers.x
+    rungs = Rungs.by_temperature(p, np.array([temperature]), device)
+    walk = DeviceLadders(start, rungs, integrator, device, [settings.seed, 1])
+    walk.advance(settings.anneal_steps)
+    return walk.target_positions
 
 
-def start_langevin(system: System, settings: SimulationSettings, x: np.ndarray) -> TemperingEngine:
+def start_langevin(
+    system: System, settings: SimulationSettings, x: np.ndarray, device: torch.device
+) -> TemperingEngine:
     """Plain Langevin dynamics from `x (replicas, atoms, 3)` nm: no exchanges, rounds of 1 ps."""
     single = replace(
         settings,
@@ -204,26 +238,12 @@ def start_langevin(system: System, settings: SimulationSettings, x: np.ndarray) 
         warm_up=0,
         anneal_steps=0,
     )
-    engine = TemperingEngine(system, single)
+    engine = TemperingEngine(system, single, device)
     engine.thaw({**engine.freeze(), "x": x})
     return engine
 
 
-def freeze_ladders(ladders: Tempering | SoluteScaling) -> dict[str, np.ndarray]:
-    """Walkers and counts of ladders, under the names that saved states have."""
-    w = ladders.walkers
-    counts = {"tried": ladders.swaps_tried, "taken": ladders.swaps_accepted}
-    return {"x": w.x, "v": w.v, "random": w.random, "kt": w.kt, "rounds": np.array(ladders.rounds), **counts}
-
-
-def thaw_ladders(ladders: Tempering | SoluteScaling, state: Mapping[str, np.ndarray]) -> None:
-    """Set walkers and counts of ladders to those of a frozen state."""
-    ladders.walkers = Walkers(*(state[name].copy() for name in ("x", "v", "random", "kt")))
-    ladders.rounds = int(state["rounds"])
-    ladders.swaps_tried, ladders.swaps_accepted = state["tried"].copy(), state["taken"].copy()
-
-
-def swap_rates(ladders: Tempering | SoluteScaling) -> list[float]:
+def swap_rates(ladders: Tempering | SoluteScaling | DeviceLadders) -> list[float]:
     """Fraction of accepted swaps of each pair of neighbouring rungs."""
     return (ladders.swaps_accepted / np.maximum(ladders.swaps_tried, 1)).tolist()
 
@@ -304,15 +324,30 @@ def build_openmm_system(system: System, settings: SimulationSettings) -> Any:
     return built
 
 
-def find_engine(settings: SimulationSettings) -> type[AbstractEngine]:
-    """The engine of these settings.
+def find_engine(settings: SimulationSettings, device: torch.device = CPU) -> type[AbstractEngine]:
+    """The engine of these settings, for walkers on a device.
 
     Raises:
-        BgbenchError: for an unknown engine, listing the known ones, or settings that it refuses.
+        BgbenchError: for an unknown engine, listing the known ones, or for settings or a device that it
+            refuses.
     """
     engine = plugins().engines[settings.engine].engine
     engine.check_settings(settings)
+    if device != CPU and not engine.any_device:
+        raise BgbenchError(
+            f"device={device}: engine '{settings.engine}' computes on the CPU; choose cpu or auto"
+        )
     return engine
+
+
+def start_engine(system: System, settings: SimulationSettings, device: torch.device = CPU) -> AbstractEngine:
+    """The engine of these settings, started on a device.
+
+    Raises:
+        BgbenchError: as `find_engine` does, or for a system that the engine refuses.
+    """
+    engine = find_engine(settings, device)
+    return engine(system, settings, device) if engine.any_device else engine(system, settings)
 
 
 BROAD = SimulationSettings(

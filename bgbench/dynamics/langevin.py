@@ -5,6 +5,7 @@ drift, Ornstein–Uhlenbeck, half drift. Every walker has its own random stream 
 Vigna 2021), so results do not depend on threads, and a saved state goes on as if nothing had happened.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,15 @@ class Walkers:
         v = (generator.standard_normal(x.shape) * spread_v).astype(x.dtype)
         streams = generator.integers(1, 2**32, (len(x), 4), dtype=np.uint32)
         return cls(np.ascontiguousarray(x), v, streams, kt.astype(x.dtype))
+
+    def freeze(self) -> dict[str, np.ndarray]:
+        """The arrays, under the names that saved states have."""
+        return {"x": self.x, "v": self.v, "random": self.random, "kt": self.kt}
+
+    @classmethod
+    def thaw(cls, state: Mapping[str, np.ndarray]) -> "Walkers":
+        """Walkers with copies of the arrays of a frozen state."""
+        return cls(*(state[name].copy() for name in ("x", "v", "random", "kt")))
 
     def reorder(self, order: np.ndarray) -> None:
         """Give walker k the conformer of walker `order[k]`; velocities are scaled to the new temperatures."""

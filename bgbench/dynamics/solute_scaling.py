@@ -12,6 +12,7 @@ Metropolis at every rung. The two isomers of a peptide bond before proline are e
 about half a turn; all other peptide bonds stay trans.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -275,3 +276,15 @@ class SoluteScaling:
         self.swaps_accepted[swaps.lower] += swaps.accepted.sum(0)
         rows = np.arange(len(ladders))[:, None] + swaps.order * len(ladders)
         self.walkers.reorder(rows.T.reshape(-1))
+
+    def freeze(self) -> dict[str, np.ndarray]:
+        """Walkers and counts, under the names that saved states have."""
+        counts = {"tried": self.swaps_tried, "taken": self.swaps_accepted, "turned": self.moves_accepted}
+        return {**self.walkers.freeze(), "rounds": np.array(self.rounds), **counts}
+
+    def thaw(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set walkers and counts to those of a frozen state."""
+        self.walkers = Walkers.thaw(state)
+        self.rounds = int(state["rounds"])
+        self.swaps_tried, self.swaps_accepted = state["tried"].copy(), state["taken"].copy()
+        self.moves_accepted = state["turned"].copy()

@@ -1,6 +1,7 @@
 """Parallel tempering of batched Langevin walkers (Sugita and Okamoto, Chem. Phys. Lett. 314, 141 (1999))."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -95,6 +96,17 @@ class Tempering:
         flat = (np.arange(len(ladders))[:, None] * self.rungs + swaps.order).reshape(-1)
         self.walkers.reorder(flat)
         return u[flat]
+
+    def freeze(self) -> dict[str, np.ndarray]:
+        """Walkers and counts, under the names that saved states have."""
+        counts = {"tried": self.swaps_tried, "taken": self.swaps_accepted}
+        return {**self.walkers.freeze(), "rounds": np.array(self.rounds), **counts}
+
+    def thaw(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set walkers and counts to those of a frozen state."""
+        self.walkers = Walkers.thaw(state)
+        self.rounds = int(state["rounds"])
+        self.swaps_tried, self.swaps_accepted = state["tried"].copy(), state["taken"].copy()
 
 
 class Swaps(NamedTuple):

@@ -3,8 +3,10 @@
 Layout (…, batch): the batch is innermost; pair terms run over the upper triangle.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +28,15 @@ class EagerEngine:
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
         self._pairs = torch.triu_indices(parameters.n_atoms, parameters.n_atoms, 1)
+
+    def place_on(self, device: torch.device, dtype: torch.dtype) -> "EagerEngine":
+        """The same energy, its numbers on a device: no call for positions of this kind copies them there.
+
+        A CUDA graph of a call can then be recorded, in which nothing may be copied from the CPU.
+        """
+        placed = EagerEngine(_tensors(self.parameters, device, dtype))
+        placed._pairs = self._pairs.to(device)
+        return placed
 
     def energy(self, x: Tensor) -> Tensor:
         """`(n,)` float64; no force is computed."""
@@ -61,6 +72,19 @@ class EagerEngine:
             _nonbonded(batch, pairs, p),
         ]
         return torch.stack([term.double() for term in terms]).sum(0) + p.torsion_constant
+
+
+def _tensors(p: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Parameters whose arrays are tensors of the device; three coefficients of a tanh stay plain numbers."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(p):
+        value = getattr(p, field.name)
+        if isinstance(value, np.ndarray) and field.name != "tanh":
+            kind = dtype if value.dtype.kind == "f" else torch.int64
+            changes[field.name] = torch.from_numpy(value).to(device, kind)
+        if isinstance(value, BornTerms):
+            changes[field.name] = _tensors(value, device, dtype)
+    return dataclasses.replace(p, **changes)
 
 
 class _Batch:

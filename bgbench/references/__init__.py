@@ -8,7 +8,7 @@ before the packaged one; where there is none at its temperature, `reweight` resa
 Files: `store` reads and writes them, `packing` compresses positions, `certificates` keeps the certificate in
 its own file, `sums` has the checksums, `superseded` lists packaged references that were replaced, `soundness`
 (`verify_reference`) checks a file against its certificate, and `physics` tells by the bonds of frames whether
-they can be of the stated temperature. Making them: `simulate` (`simulate_reference`) runs an engine of the
+they can be of the stated temperature. Making them: `simulate` (`simulate.simulate`) runs an engine of the
 room `dynamics`, `tica` fits the slow coordinates, and `diagnostics` (`certify`) measures convergence and
 grades. Fetching them: `published` converts the published data of arXiv 2508.18175, `shards` reads its
 training frames, and `hub` downloads files. Data for training: `training` says which peptides are held out,

@@ -1,8 +1,13 @@
-"""Simulate references and training sets, resumable at any point: a kill loses the current chunk of frames."""
+"""Simulate references and training sets, resumable at any point: a kill loses the current chunk of frames.
 
+Several systems can be simulated at once, which keeps a GPU busy: each in turn collects the frame that it
+started and starts the next.
+"""
+
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bgbench.core.devices import CPU, describe_device
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file, digest
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import Reference, System, TicaModel
-from bgbench.dynamics.engines import count_evaluations, count_steps, find_engine
+from bgbench.dynamics.engines import count_evaluations, count_steps, find_engine, start_engine
 from bgbench.references.diagnostics import FEWEST, certify
 from bgbench.references.store import write_reference
 from bgbench.references.tica import MIN_FRAMES, fit_tica
@@ -40,21 +46,25 @@ class Job:
         settings: of the engine.
         frames: over all replicas, before broken ones are left out.
         out: the file to write.
+        training: a training set, which has no TICA model, for no training needs one.
+        device: where the walkers are.
         progress: called after each chunk with frames done, frames in all (of a replica) and ns a day.
 
     Raises:
         BgbenchError: for too few frames to compare replicas with each other, or for an engine that is not
-            registered or refuses the settings.
+            registered or refuses the settings or the device.
     """
 
     system: System
     settings: SimulationSettings
     frames: int
     out: Path
+    training: bool = False
+    device: torch.device = CPU
     progress: Callable[[int, int, float], None] = lambda done, total, speed: None
 
     def __post_init__(self) -> None:
-        find_engine(self.settings)
+        find_engine(self.settings, self.device)
         least = FEWEST * self.settings.replicas
         if self.frames < least:
             raise BgbenchError(
@@ -77,35 +87,60 @@ class _Frames:
     left_out: Mapping[str, int]
 
 
-def simulate_reference(job: Job) -> Reference:
-    """Run or resume a simulation, fit its TICA model, certify it and write the reference.
+Simulation = Generator[None, None, Reference]
+"""A simulation under way: it stops after each frame that it has started, and returns what it wrote."""
+
+
+def simulate(job: Job) -> Reference:
+    """Run or resume a simulation, certify it and write the frames, those of references with a TICA model.
 
     Returns:
-        The reference as it was written.
+        The reference or the training set as it was written.
 
     Raises:
         BgbenchError: if the work folder belongs to other settings, or a file cannot be written.
     """
-    engine = _engine(job)
-    frames = _whole_frames(job, engine)
-    return _write(job, engine, frames, _fit_tica(job, engine))
+    [(_, reference)] = simulate_together([job], 1)
+    return reference
 
 
-def simulate_training_set(job: Job) -> Reference:
-    """Run or resume a simulation, certify it and write it without a TICA model, which no training needs.
+def simulate_together(jobs: Iterable[Job], at_once: int) -> Iterator[tuple[Job, Reference]]:
+    """Simulate several systems, up to `at_once` of them at the same time, as `simulate` does each.
 
-    Returns:
-        The frames as they were written.
+    Their frames depend on neither the order nor on what runs beside them.
+
+    Yields:
+        Each job with what it wrote, as soon as that is written.
 
     Raises:
-        BgbenchError: if the work folder belongs to other settings, or a file cannot be written.
+        BgbenchError: as `simulate` does.
     """
+    waiting = iter(jobs)
+    running: list[tuple[Job, Simulation]] = []
+    while True:
+        for job in itertools.islice(waiting, at_once - len(running)):
+            running.append((job, _simulation(job)))
+        if not running:
+            return
+        for pair in list(running):
+            job, simulation = pair
+            try:
+                next(simulation)
+            except StopIteration as finished:
+                running.remove(pair)
+                yield job, finished.value
+
+
+def _simulation(job: Job) -> Simulation:
     engine = _engine(job)
-    return _write(job, engine, _whole_frames(job, engine), None)
+    frames = yield from _frames(job, engine)
+    tica = None if job.training else (yield from _fit_tica(job, engine))
+    return _write(job, engine, _whole_frames(job, frames), tica)
 
 
-def _whole_frames(job: Job, engine: AbstractEngine) -> _Frames:
-    frames = torch.from_numpy(_frames(job, engine))
+def _whole_frames(job: Job, arrays: np.ndarray) -> _Frames:
+    """The frames `(per replica, replicas, atoms, 3)` in one row, broken ones left out."""
+    frames = torch.from_numpy(arrays)
     replica = torch.arange(frames.shape[1]).repeat(frames.shape[0])[: job.frames]
     x = frames.flatten(0, 1)[: job.frames]
     flags = broken(job.system, x)
@@ -116,6 +151,7 @@ def _whole_frames(job: Job, engine: AbstractEngine) -> _Frames:
 def _write(job: Job, engine: AbstractEngine, frames: _Frames, tica: TicaModel | None) -> Reference:
     certificate = {
         **_provenance(job),
+        "device": describe_device(job.device),
         **engine.describe(),
         **certify(job.system, {"x": frames.x, "replica": frames.replica}, tica),
         "tica_lag_ps": None if tica is None else TICA_LAG,
@@ -132,10 +168,11 @@ def _write(job: Job, engine: AbstractEngine, frames: _Frames, tica: TicaModel | 
 
 def _provenance(job: Job) -> dict[str, Any]:
     forcefield = job.system.forcefield
+    packages = ["bgbench", "openmm", "numba", "numpy", *(["torch"] if job.device != CPU else [])]
     return {
         "forcefield_sha256": forcefield.sha256 if forcefield else "",
         "engine": job.settings.engine,
-        "versions": {name: version(name) for name in ("bgbench", "openmm", "numba", "numpy")},
+        "versions": {name: version(name) for name in packages},
         "settings": job.settings.to_record(),
         "replicas": job.settings.replicas,
         "temperature": job.system.temperature,
@@ -145,7 +182,9 @@ def _provenance(job: Job) -> dict[str, Any]:
 
 
 def _fingerprint(job: Job) -> str:
-    return digest({**_provenance(job), "frames": job.frames, "system": job.system.name})
+    """What a saved state goes on from; one of a GPU goes on on every GPU, and not on a CPU."""
+    place = {} if job.device == CPU else {"device": job.device.type}
+    return digest({**_provenance(job), "frames": job.frames, "system": job.system.name, **place})
 
 
 def _engine(job: Job) -> AbstractEngine:
@@ -155,12 +194,13 @@ def _engine(job: Job) -> AbstractEngine:
         BgbenchError: for a work folder of other settings.
     """
     saved = job.work / "state.npz"
-    engine = find_engine(job.settings)(job.system, job.settings)
+    engine = start_engine(job.system, job.settings, job.device)
     if saved.exists():
         with np.load(saved, allow_pickle=False) as state:
             if str(state["fingerprint"]) != _fingerprint(job):
                 raise BgbenchError(
-                    f"{job.work} belongs to a simulation with other settings; delete it, or repeat those"
+                    f"{job.work} belongs to a simulation with other settings or of another device; delete "
+                    "it, or repeat those"
                 )
             engine.thaw(state)
     else:
@@ -169,7 +209,7 @@ def _engine(job: Job) -> AbstractEngine:
     return engine
 
 
-def _frames(job: Job, engine: AbstractEngine) -> np.ndarray:
+def _frames(job: Job, engine: AbstractEngine) -> Generator[None, None, np.ndarray]:
     """All frames `(per replica, replicas, atoms, 3)`, those of saved chunks read back."""
     per_replica = math.ceil(job.frames / job.settings.replicas)
     with np.load(job.work / "state.npz", allow_pickle=False) as state:
@@ -179,6 +219,7 @@ def _frames(job: Job, engine: AbstractEngine) -> np.ndarray:
         rows = []
         for _ in range(min(CHUNK_FRAMES, per_replica - chunk * CHUNK_FRAMES)):
             engine.advance(job.settings.rounds_per_frame)
+            yield
             rows.append(engine.copy_target_positions())
         _save(job.work / f"chunk{chunk:05d}.npz", {"x": np.stack(rows)})
         state = {"fingerprint": np.array(_fingerprint(job)), "chunks": np.array(chunk + 1), **engine.freeze()}
@@ -196,13 +237,14 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
-def _fit_tica(job: Job, engine: AbstractEngine) -> TicaModel | None:
+def _fit_tica(job: Job, engine: AbstractEngine) -> Generator[None, None, TicaModel | None]:
     """TICA of continuous Langevin runs at the target temperature, one from each replica's last frame."""
     plain = engine.start_langevin()
     rounds = max(1, round(1000 / plain.settings.step / plain.settings.round_steps))
     series = []
     for _ in range(TICA_ROUNDS):
         plain.advance(rounds)
+        yield
         series.append(plain.copy_target_positions())
     trajectories = np.stack(series, axis=1)
     features = [tica_features(job.system, torch.from_numpy(t).double()).numpy() for t in trajectories]

@@ -167,4 +167,4 @@ class _CompiledWalk:
         """It holds nothing."""
 
 
-WALKS = {"openmm": _OpenMMWalk, "compiled": _CompiledWalk}
+WALKS: dict[str, type[_OpenMMWalk] | type[_CompiledWalk]] = {"openmm": _OpenMMWalk, "compiled": _CompiledWalk}

@@ -82,9 +82,9 @@ def test_python_refuses_it_too(tmp_path):
 
 
 def test_engines_say_that_they_compute_on_the_cpu(gpus, cli):
-    code, _, err = cli("data", "simulate", "AL", "--device", "cuda")
+    code, _, err = cli("data", "simulate", "AL", "--device", "cuda", "--engine", "openmm")
     assert code == 2
-    assert err == "bgbench: device=cuda: engine 'batched' computes on the CPU; choose cpu or auto\n"
+    assert err == "bgbench: device=cuda:0: engine 'openmm' computes on the CPU; choose cpu or auto\n"
 
 
 def test_what_computed_is_seen_not_believed(gpus):
