@@ -112,6 +112,23 @@ def reason_of(density: Mapping[str, Any]) -> str:
     return "no check passed"
 
 
+def print_score(path: Path, record: "Record", console: Console) -> None:
+    """Print one line of a cell's metrics, each distance beside its noise floor, then remarks and figures."""
+    from bgbench.reports.headings import heading, headline
+
+    cell = record.cell
+    if record.status != "ok":
+        console.print(f"{cell.system}: {record.status}: {record.error}", soft_wrap=True)
+        return
+    texts = [f"{heading(name)} {_cell_text(record, name)}" for name in headline([record])]
+    frames = record.diagnostics.get("frames_compared")
+    console.print(f"{cell.system} · {cell.protocol} · {frames} frames · {' · '.join(texts)}", soft_wrap=True)
+    for line in doubts([record]):
+        console.print(line, soft_wrap=True)
+    for figure in sorted((path / "figures").glob(f"{cell.name}-*.png")):
+        console.print(f"figure: {figure}", soft_wrap=True)
+
+
 def not_run_here(records: "Iterable[Record]") -> list[str]:
     """A line where samples were made elsewhere and only read here."""
     if all(record.card.get("run_here", True) for record in records):
