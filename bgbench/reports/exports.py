@@ -19,7 +19,7 @@ from bgbench.runs.estimates import read_estimate
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.named import find_system
-from bgbench.systems.trajectories import mdtraj_topology
+from bgbench.systems.trajectories import mdtraj_topology, refuse_h5_without_tables
 
 Format = Literal["xtc", "pdb", "h5"]
 """What conformers can be written as."""
@@ -121,6 +121,8 @@ def _write(stem: Path, format: Format, system: System, ensemble: Ensemble) -> Ex
 
     frames = mdtraj.Trajectory(ensemble.x.double().numpy(), mdtraj_topology(system))
     path, beside = stem.with_name(f"{stem.name}.{format}"), stem.with_name(f"{stem.name}.pdb")
+    if format == "h5":
+        refuse_h5_without_tables(path)
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=stem.parent) as part:
@@ -128,10 +130,6 @@ def _write(stem: Path, format: Format, system: System, ensemble: Ensemble) -> Ex
             frames.save(str(Path(part) / path.name))
             for file in {path, beside}:
                 os.replace(Path(part) / file.name, file)
-    except (ImportError, AttributeError) as error:
-        raise BgbenchError(
-            f"{path}: .h5 files need PyTables; pip install tables, or use --format xtc"
-        ) from error
     except OSError as error:
         raise BgbenchError(f"cannot write {path}: {error.strerror or text_of(error)}") from error
     weights = None

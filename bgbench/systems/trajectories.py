@@ -4,6 +4,7 @@ mdtraj reads xtc, dcd, pdb and its own h5; npz files are NumPy's and are never u
 become those of PDB files as OpenMM knows them, so that the names of other programs are found.
 """
 
+import importlib.util
 import io
 import re
 import warnings
@@ -133,6 +134,8 @@ def _read_frames(file: Path, topology: Any) -> tuple[Tensor, Any]:
 
     if file.suffix == ".dcd":
         _refuse_cut_dcd(file)
+    if file.suffix == ".h5":
+        refuse_h5_without_tables(file)
     if file.suffix == ".pdb" and not re.search(rb"^(ATOM|HETATM)", file.read_bytes(), re.MULTILINE):
         raise BgbenchError(f"{file} cannot be read as .pdb (it has no line of an atom); make it again")
     load = {
@@ -146,10 +149,6 @@ def _read_frames(file: Path, topology: Any) -> tuple[Tensor, Any]:
             # Of boxes and elements that look odd: there is no box here, and elements are known.
             warnings.simplefilter("ignore")
             loaded = load()
-    except ImportError as error:
-        raise BgbenchError(
-            f"{file}: .h5 files need PyTables, which is not installed; pip install tables, or write .xtc"
-        ) from error
     except Exception as error:
         if topology is not None and isinstance(error, ValueError) and "shape" in text_of(error):
             raise BgbenchError(
@@ -157,6 +156,14 @@ def _read_frames(file: Path, topology: Any) -> tuple[Tensor, Any]:
             ) from error
         raise _unreadable(file, error) from error
     return torch.from_numpy(np.asarray(loaded.xyz, dtype=np.float64)), loaded.topology
+
+
+def refuse_h5_without_tables(file: Path) -> None:
+    """Raise BgbenchError where PyTables, by which mdtraj reads and writes `.h5` files, is not installed."""
+    if importlib.util.find_spec("tables") is None:
+        raise BgbenchError(
+            f"{file}: .h5 files need PyTables, which is not installed; pip install 'bgbench[h5]', or use .xtc"
+        )
 
 
 def _refuse_cut_dcd(file: Path) -> None:

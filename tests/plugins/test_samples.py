@@ -1,5 +1,7 @@
 """Samples of files: judged as what they are, refused or counted in one line that names file and frame."""
 
+import sys
+
 import mdtraj
 import numpy as np
 import openmm
@@ -464,3 +466,22 @@ class TestSamplesPlugin(SamplerPluginLaws):
     @pytest.fixture
     def plugin(self):
         return plugins().samplers["samples"]
+
+
+def test_h5_files_come_in_with_their_own_names(tmp_path):
+    pytest.importorskip("tables")
+    system = peptide("AA")
+    mdtraj.Trajectory(shaken(system), mdtraj_topology(system)).save(str(tmp_path / "AA.h5"))
+    frames = read_samples(SampleOptions(tmp_path / "AA.h5"), system)
+    assert torch.allclose(frames.x, torch.from_numpy(shaken(system)), atol=1e-6)
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "AA.h5").read_bytes()[:3000])
+    with pytest.raises(BgbenchError, match=r"cut\.h5 cannot be read as \.h5"):
+        read_samples(SampleOptions(tmp_path / "cut.h5"), system)
+
+
+def test_h5_files_without_pytables_are_refused_in_one_line(tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "tables", None)
+    (tmp_path / "AA.h5").write_bytes(b"")
+    with pytest.raises(BgbenchError, match=r"AA\.h5: \.h5 files need PyTables, which is not installed; pip "):
+        read_samples(SampleOptions(tmp_path / "AA.h5"), peptide("AA"))
+    assert capfd.readouterr() == ("", "")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import mdtraj
 import numpy as np
@@ -166,3 +167,11 @@ def test_a_figure_is_the_same_file_each_time(run, tmp_path):
     first, again = (draw_cell(run, record, tmp_path / name, "svg") for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     assert len(first) >= 4
+
+
+def test_h5_without_pytables_is_refused_before_anything_is_written(run, cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tables", None)
+    code, _, said = cli("export", run.path, "AA", "--format", "h5", "--out", tmp_path / "out")
+    assert code == 2
+    assert ".h5 files need PyTables" in said
+    assert not (tmp_path / "out").exists()
