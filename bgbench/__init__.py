@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bgbench.api import run
+    from bgbench.api import load_run, run, score
     from bgbench.core.abstract import (
         AbstractDensitySampler,
         AbstractEnergy,
@@ -98,11 +98,13 @@ __all__ = [
     "find_reference",
     "hookimpl",
     "kt",
+    "load_run",
     "minimise",
     "openmm_system",
     "parse_options",
     "peptide",
     "run",
+    "score",
     "torsions",
 ]
 
@@ -145,11 +147,13 @@ _HOMES = {
     "find_reference": "references.providers.find_reference",
     "hookimpl": "core.hookspecs.hookimpl",
     "kt": "core.units.kt",
+    "load_run": "api.load_run",
     "minimise": "energies.minimise.minimise",
     "openmm_system": "energies.openmm.openmm_system",
     "parse_options": "core.options.parse_options",
     "peptide": "systems.peptides.peptide",
     "run": "api.run",
+    "score": "api.score",
     "torsions": "systems.features.torsions",
 }
 """Where each public name lives, below `bgbench`."""

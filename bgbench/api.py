@@ -3,19 +3,24 @@
 The command line makes the same `RunRequest` and calls `run_request`.
 """
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.guard import restored
+from bgbench.core.plugins import plugins
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import protocol_path
-from bgbench.evaluation.suites import read_suite, suite_path
+from bgbench.evaluation.suites import load_suite, read_suite, suite_path
+from bgbench.reports.exports import Export, export
+from bgbench.reports.exports import Format as ExportFormat
 from bgbench.runs.interrupts import interrupts
 from bgbench.runs.mirroring import Mirror
 from bgbench.runs.observer import Observer
@@ -26,7 +31,12 @@ from bgbench.runs.records import Record
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.resuming import refuse_another_plan, select
 from bgbench.runs.runfolder import Plan, RunFolder, locked
-from bgbench.systems.residues import heavy_atoms
+from bgbench.systems.residues import heavy_atoms, parse_sequence
+from bgbench.systems.topology import sequence_of
+from bgbench.systems.trajectories import read_trajectory
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 RUNS = Path("runs")
 """Where runs go for which no folder was named."""
@@ -41,6 +51,136 @@ class Result:
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self.records)
+
+    def to_dataframe(self) -> "DataFrame":
+        """A row for each record: what determines the cell, how it ended, and every number.
+
+        Returns:
+            A pandas data frame. A metric stands under its name, its noise floor under `floor.NAME`, its skill
+            under `skill.NAME`; NaN where a record lacks one.
+        """
+        from bgbench.reports.results import frame_of
+
+        return frame_of([RunFolder.open(self.folder)])
+
+    def export(self, system: str, format: ExportFormat = "xtc", **choices: Any) -> Export:
+        """Write the conformers of a cell for other programs, with their topology beside them.
+
+        Args:
+            system: of the cell.
+            format: `xtc`, `pdb` or `h5`.
+            choices: `seed`, `resample` and `target`, see `bgbench.reports.exports.export`.
+
+        Returns:
+            The files.
+        """
+        return export(RunFolder.open(self.folder), system, format, **choices)
+
+    def _repr_html_(self) -> str:
+        """A table of the run for notebooks, with the figures of its first finished cell."""
+        from bgbench.reports.notebook import html_of
+
+        return html_of(RunFolder.open(self.folder), self.records)
+
+
+def load_run(path: str | Path) -> Result:
+    """Read a run that is finished, or as far as it is.
+
+    Args:
+        path: a run folder, or a run in one file.
+
+    Returns:
+        The run folder and its records, in the plan's order.
+
+    Raises:
+        BgbenchError: if `path` holds no readable run, or a record is damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     result = run("prior", only=["AA"], budget=20, seeds=1, out=out, workers=0, tracking_uri="none")
+    ...     frame = load_run(out).to_dataframe()
+    >>> frame["system"].tolist(), frame["evaluations"].tolist()
+    (['AA'], [20])
+    """
+    folder = RunFolder.open(Path(path))
+    return Result(folder.path, folder.records())
+
+
+def score(
+    file: str | Path,
+    top: str | Path | None = None,
+    *,
+    system: str | None = None,
+    log_q: str | Path | None = None,
+    weights: str | Path | None = None,
+    suite: str | Path | None = None,
+    protocol: str | None = None,
+    out: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Result:
+    """Judge samples of one peptide that were made elsewhere: `run("samples", …)` of one cell.
+
+    Args:
+        file: the samples, in an xtc, dcd, npz, h5 or pdb file.
+        top: a pdb or h5 file that names their atoms, where `file` does not; or "system", if they are in the
+            order of `bgbench.peptide`.
+        system: its sequence; default: what the names of the atoms say.
+        log_q: an npy or npz file of the samples' log-densities.
+        weights: an npy or npz file of the samples' weights.
+        suite: with the terms to judge by; default: one that lists the peptide, else the default terms.
+        protocol: the rules to judge by; default: the suite's.
+        out: the run folder; default: a new one below `runs/`.
+        observer: is called at every step.
+
+    Returns:
+        The run folder and one record. Every frame's energy is evaluated.
+
+    Raises:
+        BgbenchError: for files that are damaged or of other atoms, or a peptide without a reference.
+
+    >>> import tempfile, numpy, bgbench
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     x = bgbench.find_reference(bgbench.peptide("AA")).x[:30].numpy()
+    ...     numpy.savez(f"{folder}/AA.npz", x=x)
+    ...     [record] = score(f"{folder}/AA.npz", "system", system="AA", out=f"{folder}/run")
+    >>> record.status, record.budget.used, record.card["run_here"]
+    ('ok', 30, False)
+    """
+    own_order = top is not None and str(top) == "system"
+    trajectory = read_trajectory(Path(file), None if top is None or own_order else Path(top))
+    if system is None and not trajectory.atoms:
+        raise BgbenchError(f"{file} does not say which peptide it holds; name it with --system")
+    name = parse_sequence(system) if system is not None else sequence_of(trajectory.atoms)
+    options = {"file": file, "top": top, "log_q": log_q, "weights": weights}
+    with tempfile.TemporaryDirectory() as folder:
+        request = RunRequest.from_keywords(
+            "samples",
+            suite=str(suite or suite_with(name, Path(folder))),
+            protocol=protocol,
+            only=(name,),
+            budget=trajectory.n_samples,
+            seeds=1,
+            options={key: str(value) for key, value in options.items() if value is not None},
+            workers=0,
+            tracking_uri="none",
+            out=out,
+        )
+        return run_request(request, observer or Observer())
+
+
+def suite_with(system: str, folder: Path) -> str:
+    """A registered suite that lists a peptide, the default one first; else a new one in `folder`.
+
+    Returns:
+        The name of the suite, or the path of its file.
+    """
+    suites = plugins().suites
+    for name in sorted(suites, key=lambda name: name != DEFAULT_SUITE):
+        if system in load_suite(name).systems:
+            return name
+    path = folder / f"{system}@1.yaml"
+    path.write_text(f"systems: [{system}]\n")
+    return str(path)
 
 
 def run(

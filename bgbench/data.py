@@ -1,6 +1,6 @@
 """What trainers need: training files, published shards, held-out peptides, the hub, cards of weights.
 
-And what makes reference data: engines.
+And what makes reference data: engines; and trajectory files of other programs, with their atoms matched.
 
 Plugins that are trained import it beside `bgbench`, and plugins with an engine; samplers that only sample do
 not.
@@ -25,32 +25,42 @@ from bgbench.references.training_files import (
     training_sequence,
 )
 from bgbench.runs.provenance import provenance
+from bgbench.systems.matching import InNanometres, frame_faults, match_atoms, to_nanometres
 from bgbench.systems.topology import sequence_of
+from bgbench.systems.trajectories import Trajectory, mdtraj_topology, read_arrays, read_trajectory
 
 __all__ = [
     "AbstractEngine",
     "EnginePlugin",
     "HubFile",
+    "InNanometres",
     "SimulationSettings",
     "TrainingFrames",
+    "Trajectory",
     "compiled",
     "data_path",
     "describe_known",
     "evaluations_of",
     "fetch",
     "find_device",
+    "frame_faults",
     "held_out",
     "is_hub_address",
+    "match_atoms",
+    "mdtraj_topology",
     "normal_noise",
     "provenance",
     "published_atoms",
     "published_frames",
+    "read_arrays",
     "read_energies",
     "read_frames",
     "read_training_frames",
+    "read_trajectory",
     "refuse_impossible",
     "refuse_unknown_word",
     "sequence_of",
+    "to_nanometres",
     "training_sequence",
     "tuned_card",
     "uniform_noise",

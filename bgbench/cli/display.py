@@ -55,7 +55,8 @@ def print_run(path: Path, records: "Sequence[Record]", console: Console) -> None
     from bgbench.reports.verdict import sentences_on
 
     own = own_references(path, records)
-    remarks = [*sentences_on(records, path), *failures(records), *doubts(records), *reweighted(records), *own]
+    remarks = [*sentences_on(records, path), *not_run_here(records), *failures(records), *doubts(records)]
+    remarks += [*reweighted(records), *own]
     for line in remarks:
         console.print(line, soft_wrap=True)
     console.print(f"records, arrays and figures: {path}", soft_wrap=True)
@@ -79,14 +80,15 @@ def doubts(records: "Iterable[Record]") -> list[str]:
         name, diagnostics = record.cell.name, record.diagnostics
         density = diagnostics.get("density", {})
         if not density.get("verified", True):
-            unverified.setdefault((record.cell.sampler, reason_of(density)), []).append(name)
+            sampler = record.cell.sampler if record.card.get("run_here", True) else ""
+            unverified.setdefault((sampler, reason_of(density)), []).append(name)
         lines += [f"{name}: {text}" for text in diagnostics.get("warnings", [])]
         failed = diagnostics.get("failed_diagnostics", {})
         lines += [f"{name}: the diagnostic '{part}' failed: {text}" for part, text in failed.items()]
     return [
         *(
-            f"{list_some(names)}: density not verified ({reason}): do not trust the weights; see "
-            f"`bgbench audit {sampler}`"
+            f"{list_some(names)}: density not verified ({reason}): do not trust the weights"
+            + (f"; see `bgbench audit {sampler}`" if sampler else "")
             for (sampler, reason), names in unverified.items()
         ),
         *lines,
@@ -108,6 +110,33 @@ def reason_of(density: Mapping[str, Any]) -> str:
             shown = "no number" if value is None else f"{value:.2g}"
             return f"{name}: {shown}, the limit is {limit or 0:g}"
     return "no check passed"
+
+
+def print_score(path: Path, record: "Record", console: Console) -> None:
+    """Print one line of a cell's metrics, each distance beside its noise floor, then remarks and figures."""
+    from bgbench.reports.headings import heading, headline
+
+    cell = record.cell
+    if record.status != "ok":
+        console.print(f"{cell.system}: {record.status}: {record.error}", soft_wrap=True)
+        return
+    texts = [f"{heading(name)} {_cell_text(record, name)}" for name in headline([record])]
+    frames = record.diagnostics.get("frames_compared")
+    console.print(f"{cell.system} · {cell.protocol} · {frames} frames · {' · '.join(texts)}", soft_wrap=True)
+    for line in doubts([record]):
+        console.print(line, soft_wrap=True)
+    for figure in sorted((path / "figures").glob(f"{cell.name}-*.png")):
+        console.print(f"figure: {figure}", soft_wrap=True)
+
+
+def not_run_here(records: "Iterable[Record]") -> list[str]:
+    """A line where samples were made elsewhere and only read here."""
+    if all(record.card.get("run_here", True) for record in records):
+        return []
+    return [
+        "the sampler was not run here: its samples were read from files, evaluations are those of their "
+        "energies, and what the samples cost is not known"
+    ]
 
 
 def reweighted(records: "Iterable[Record]") -> list[str]:

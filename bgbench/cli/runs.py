@@ -1,9 +1,11 @@
-"""`bgbench show`, `compare`, `curve`, `report`, `replay` and `verify`: commands on finished runs."""
+"""`bgbench show`, `compare`, `curve`, `report`, `results`, `export`, `figures`, `replay` and `verify`, the
+commands on finished runs; and `score`, which makes a run of samples that are there.
+"""
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -86,6 +88,127 @@ def print_break_even(runs: "list[RunFolder]", metrics: list[str]) -> None:
         return
     for pair in pairs:
         out.print(f"  {pair.sentence}", soft_wrap=True)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="samples of one peptide: .xtc, .dcd, .npz, .h5 or .pdb")],
+    top: Annotated[
+        str | None,
+        typer.Option(help="a .pdb or .h5 file that names the atoms; system: they are in bgbench's order"),
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="its sequence; default: what the atoms say")] = None,
+    log_q: Annotated[Path | None, typer.Option(help="log-densities of the samples: .npy or .npz")] = None,
+    weights: Annotated[Path | None, typer.Option(help="weights of the samples: .npy or .npz")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="with the terms to judge by; default: one that lists the peptide")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="the rules; default: the suite's")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="the run folder; default: a new one below runs/")
+    ] = None,
+) -> None:
+    """Judge samples of one peptide that were made elsewhere: a line of metrics beside floors, and figures.
+
+    The exit code is 1 if they cannot be judged.
+    """
+    from bgbench.api import score as judge_samples
+    from bgbench.cli.display import print_score
+
+    result = judge_samples(
+        file, top, system=system, log_q=log_q, weights=weights, suite=suite, protocol=protocol, out=out_dir
+    )
+    print_score(result.folder, result.records[0], out)
+    if result.records[0].status != "ok":
+        raise typer.Exit(1)
+
+
+@app.command()
+def results(
+    folders: Annotated[list[Path], typer.Argument(help="run folders")],
+    format: Annotated[
+        str, typer.Option(help="csv, parquet or json: a row a cell; latex or markdown: a row a run")
+    ] = "csv",
+    target: Annotated[Path | None, typer.Option("--out", help="file; default: standard output")] = None,
+) -> None:
+    """Write the numbers of runs as a table."""
+    from typing import get_args
+
+    from bgbench.core.files import atomic_file
+    from bgbench.core.options import refuse_unknown_word
+    from bgbench.reports.results import Format, write_results
+    from bgbench.runs.runfolder import RunFolder
+
+    refuse_unknown_word("--format", format, get_args(Format))
+    if target is None and format == "parquet":
+        raise BgbenchError("--format parquet is no text; name a file with --out")
+    content = write_results([RunFolder.open(folder) for folder in folders], cast(Format, format))
+    if target is None:
+        sys.stdout.write(content.decode())
+        return
+    with atomic_file(target) as stream:
+        stream.write(content)
+    out.print(f"results: {target}", soft_wrap=True)
+
+
+@app.command()
+def export(
+    folder: RunDir,
+    system: Annotated[str, typer.Argument(help="a system of the run")],
+    format: Annotated[str, typer.Option(help="xtc, pdb or h5")] = "xtc",
+    seed: Annotated[int | None, typer.Option(help="seed of the cell; default: the first")] = None,
+    resample: Annotated[
+        int | None,
+        typer.Option(help="draw so many frames by their weights; default: all, with a file of weights"),
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="folder; default: exports/ in the run folder")
+    ] = None,
+) -> None:
+    """Write the conformers of a cell as a trajectory for other programs, its topology beside it."""
+    from typing import get_args
+
+    from bgbench.core.options import refuse_unknown_word
+    from bgbench.reports.exports import Format
+    from bgbench.reports.exports import export as write_frames
+    from bgbench.runs.runfolder import RunFolder
+
+    refuse_unknown_word("--format", format, get_args(Format))
+    run = RunFolder.open(folder)
+    files = write_frames(run, system, cast(Format, format), seed=seed, resample=resample, target=target)
+    out.print(f"{files.n_samples:,} frames: {files.frames}; atoms: {files.topology}", soft_wrap=True)
+    if files.weights is not None:
+        out.print(f"weights: {files.weights}", soft_wrap=True)
+
+
+@app.command()
+def figures(
+    folder: RunDir,
+    format: Annotated[str, typer.Option(help="png, svg or pdf")] = "svg",
+    only: Annotated[list[str] | None, typer.Option(help="only this system; repeat for more")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="folder; default: figures/ in the run folder")
+    ] = None,
+) -> None:
+    """Draw the figures of a run's cells again, as SVG or PDF for papers."""
+    from typing import get_args
+
+    from bgbench.core.options import describe_known, refuse_unknown_word
+    from bgbench.reports.figures import draw_cell
+    from bgbench.reports.saving import Format
+    from bgbench.runs.runfolder import RunFolder
+
+    refuse_unknown_word("--format", format, get_args(Format))
+    run = RunFolder.open(folder)
+    records = [record for record in run.records() if record.status == "ok"]
+    known = dict.fromkeys(record.cell.system for record in records)
+    for name in only or ():
+        if name not in known:
+            raise BgbenchError(f"--only {name}: no finished cell of {folder}{describe_known(name, known)}")
+    for record in records:
+        if not only or record.cell.system in only:
+            for path in draw_cell(run, record, target, cast(Format, format)):
+                out.print(str(path), soft_wrap=True)
 
 
 @app.command()

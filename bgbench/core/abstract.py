@@ -6,7 +6,7 @@ does. What a sampler can do beyond its interface is said by the capabilities it 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -491,6 +491,18 @@ class AbstractSampler(ABC):
             Unsupported: with the reason, if it cannot.
         """
         del system
+
+    def remarks(self, system: System) -> Sequence[str]:
+        """What a reader of the record should know of the samples; nothing, unless this method is overridden.
+
+        Args:
+            system: of the cell, which has been sampled.
+
+        Returns:
+            Sentences, for the record's `warnings`.
+        """
+        del system
+        return ()
 
     @cached_property
     def card(self) -> Card:

@@ -24,7 +24,7 @@ so does the refusal of a name that nobody registered; everything else goes on wo
 ...     return [bgbench.SamplerPlugin("copies", "the start structure", build=lambda options: Copies())]
 >>> bgbench_samplers()[0].build({}).card
 Card(name='Copies', training_sequences=(), training_evaluations=0, training_hours=0.0, n_parameters=0, \
-weights_sha256='', notes='')
+weights_sha256='', notes='', run_here=True)
 """
 
 import re
@@ -78,6 +78,8 @@ class SamplerPlugin:
         build: builds the sampler from the words of `--set NAME=VALUE`, usually with `bgbench.parse_options`.
             Weights are read here, and nowhere else. Raises BgbenchError for an option it does not have.
         estimator: name of the estimator that runs use if they name none.
+        choose_estimator: returns that name from the words of `--set NAME=VALUE`, for a sampler whose options
+            decide it; `estimator` is what `bgbench list` and everyone without options read.
         citation: what to cite.
         control: True for a yardstick that is shown beside samplers but never ranked among them.
         draws_from_reference: True for a control whose frames are of the first of `Reference.halves()`: it is
@@ -106,6 +108,7 @@ class SamplerPlugin:
     control: bool = False
     draws_from_reference: bool = False
     options: type | None = None
+    choose_estimator: Callable[[Mapping[str, str]], str] | None = None
     train: Callable[[Mapping[str, str]], Path] | None = None
     import_weights: Callable[[Path, Path], Path] | None = None
 
@@ -119,6 +122,17 @@ class SamplerPlugin:
             raise BgbenchError(
                 f"sampler '{self.name}': what draws from the reference is a control; set control=True"
             )
+
+    def estimator_for(self, options: Mapping[str, str]) -> str:
+        """The estimator of a run that names none.
+
+        Args:
+            options: the words of `--set NAME=VALUE`.
+
+        Returns:
+            Its name.
+        """
+        return self.estimator if self.choose_estimator is None else self.choose_estimator(options)
 
 
 @dataclass(frozen=True)

@@ -582,8 +582,10 @@ class Card:
         training_evaluations: energy evaluations that the training data cost.
         training_hours: hardware-hours of training.
         n_parameters: trainable numbers.
-        weights_sha256: hash of the weights file; empty without one.
+        weights_sha256: hash of the weights file, or of the files of samples that are read; empty without one.
         notes: anything else, for people.
+        run_here: False for a sampler that reads samples which were made elsewhere: what they cost is not
+            known, and nobody can run it again.
 
     Raises:
         BgbenchError: for a value of another kind, or a number below zero.
@@ -599,6 +601,7 @@ class Card:
     n_parameters: int = 0
     weights_sha256: str = ""
     notes: str = ""
+    run_here: bool = True
 
     def __post_init__(self) -> None:
         sequences = self.training_sequences

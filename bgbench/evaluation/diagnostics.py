@@ -15,7 +15,7 @@ from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estim
 from bgbench.core.calls import log_prob_in_batches
 from bgbench.core.errors import text_of
 from bgbench.core.guard import contained
-from bgbench.core.types import Card, Reference
+from bgbench.core.types import Card, Reference, System
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.spotcheck import spot_check
 from bgbench.evaluation.audit import audit_for_record
@@ -25,6 +25,9 @@ from bgbench.metrics.sides import evenly
 
 FORWARD_FRAMES = 512
 """Reference frames that −log q is taken over, at most."""
+
+NOT_COMPUTED = "log_q was read from a file, and nothing here can compute it again"
+"""Why the density of a sampler that was not run here is not verified."""
 
 MOST = 0.5
 """Fraction of draws above which their wrong chirality is a warning."""
@@ -56,11 +59,13 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
             failures[name] = f"{type(error).__name__}: {text_of(error)}"
             return {}
 
-    findings: dict[str, Any] = {
-        **audit_for_record(sampler, bench.system, task.n_samples, device=task.device),
-        **attempt("forward", lambda: look_forward(sampler, task, bench.reference)),
-    }
-    findings |= attempt("warnings", lambda: list_warnings(sampler, bench.system.name, estimate))
+    findings: dict[str, Any] = {}
+    if sampler.card.run_here:
+        findings |= audit_for_record(sampler, bench.system, task.n_samples, device=task.device)
+        findings |= attempt("forward", lambda: look_forward(sampler, task, bench.reference))
+    elif isinstance(sampler, AbstractDensitySampler):
+        findings |= {"density": {"verified": False, "error": NOT_COMPUTED}}
+    findings |= attempt("warnings", lambda: list_warnings(sampler, bench.system, estimate))
     energy = attempt("openmm_difference", lambda: compare_with_openmm(bench, estimate))
     if failures:
         findings["failed_diagnostics"] = failures
@@ -102,10 +107,11 @@ def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
     return {"openmm_difference": spot_check(bench.energy, judge, estimate.ensemble.x)}
 
 
-def list_warnings(sampler: AbstractSampler, sequence: str, estimate: Estimate) -> dict[str, list[str]]:
+def list_warnings(sampler: AbstractSampler, system: System, estimate: Estimate) -> dict[str, list[str]]:
     """`warnings`: a sentence for each thing that a reader of the record should know; else {}."""
     sentences = [
-        *warn_of_length(sampler.card, sequence),
+        *map(str, sampler.remarks(system)),
+        *warn_of_length(sampler.card, system.name),
         *warn_of_chirality(estimate.diagnostics.get("handedness", {})),
     ]
     return {"warnings": sentences} if sentences else {}

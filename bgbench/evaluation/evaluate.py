@@ -98,7 +98,8 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
         refuse_unmetered(made.n, bench.oracle.used)
         refuse_other_system(raw, bench)
         estimate = round_positions(raw, bench.system.positions)
-        refuse_too_few_frames(estimate, task)
+        if sampler.card.run_here:
+            refuse_too_few_frames(estimate, task)
         refuse_false_energies(estimate, bench)
         refuse_unpaid_frames(estimate, task, bench.oracle.used)
         backend = bench.oracle.describe()

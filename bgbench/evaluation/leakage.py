@@ -25,9 +25,9 @@ def leakage(card: Card, name: str, sequence: str = "") -> Stamp:
     Returns:
         `seen`: the sequence is in the training list. `similar`: a training sequence of the same length
         differs in one residue out of four or more, or a longer one contains the whole test sequence.
-        `unknown`: the sampler has parameters but no list, or nothing of this is so but the list holds a name
-        that is no sequence. `unseen` otherwise. Sequences are compared however they are spelt, see
-        `sequences_in`.
+        `unknown`: the sampler has parameters or was not run here, and has no list, or nothing of this is so
+        but the list holds a name that is no sequence. `unseen` otherwise. Sequences are compared however they
+        are spelt, see `sequences_in`.
 
     >>> card = Card("mine", training_sequences=("AAAA", "GGGGG"))
     >>> [leakage(card, sequence) for sequence in ("AAAA", "AAAG", "GGG", "PPPP")]
@@ -36,7 +36,7 @@ def leakage(card: Card, name: str, sequence: str = "") -> Stamp:
     'unknown'
     """
     if not card.training_sequences:
-        return "unknown" if card.n_parameters else "unseen"
+        return "unknown" if card.n_parameters or not card.run_here else "unseen"
     tested = sequences_in(name) | sequences_in(sequence)
     names = [sequences_in(listed) for listed in card.training_sequences]
     trained_on = frozenset[str]().union(*names)

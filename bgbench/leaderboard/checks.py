@@ -231,6 +231,7 @@ class _Card(_AbstractFields):
     n_parameters: int = Field(default=0, ge=0)
     training_evaluations: int = Field(default=0, ge=0)
     training_hours: float = Field(default=0.0, ge=0.0)
+    run_here: bool = True
 
 
 class _Diagnostics(_AbstractFields):

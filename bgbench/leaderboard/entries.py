@@ -14,10 +14,11 @@ from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refus
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.problems import refusal
 from bgbench.reports.comparability import Comparability, not_verified
+from bgbench.reports.headings import was_run_here
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
 
-Tier = Literal["reported", "recomputed", "reproduced"]
+Tier = Literal["samples-only", "reported", "recomputed", "reproduced"]
 
 
 class Remote(Strict):
@@ -87,9 +88,17 @@ class EntryFiles:
 
     @cached_property
     def tier(self) -> Tier:
-        """The tier of the stored verdict if it is of these very records, else `reported`."""
+        """The tier of the stored verdict if it is of these very records, else `reported`; `samples-only` of
+        samples that were made elsewhere."""
+        if not self.run_here:
+            return "samples-only"
         sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
         return self.verdict.tier if self.verdict is not None and sound else "reported"
+
+    @cached_property
+    def run_here(self) -> bool:
+        """Whether bgbench ran the sampler, instead of reading samples that were made elsewhere."""
+        return was_run_here(self.records)
 
     @cached_property
     def comparability(self) -> Comparability:

@@ -36,7 +36,10 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
     folder = next((path for path in entry_folders(board) if path.name == name), None)
     if folder is None:
         raise BgbenchError(f"the board in {board} has no entry '{name}'")
-    files, again = open_entry(folder), RunFolder.open(run)
+    files = open_entry(folder)
+    if not files.run_here:
+        raise refusal("reproduction", name, "its samples were made elsewhere; nothing can be run again")
+    again = RunFolder.open(run)
     refuse_unlike(files, again)
     faults = verify(again) or [str(difference) for difference in replay(again)]
     if faults:

@@ -8,8 +8,9 @@ FEWEST_SEEDS = 3
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "BSD-3-Clause")
 """SPDX names under which records and arrays may be published."""
 
-TIERS = ("reported", "recomputed", "reproduced")
-"""From the record alone; recomputed by trusted code from the arrays; run again on seeds fixed afterwards."""
+TIERS = ("samples-only", "reported", "recomputed", "reproduced")
+"""Samples made elsewhere, whose sampler nobody ran; from the record alone; recomputed by trusted code from
+the arrays; run again on seeds fixed afterwards."""
 
 RANKED = names.RANKED
 """Metrics with rank ranges."""

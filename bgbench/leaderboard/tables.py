@@ -1,7 +1,8 @@
 """Entries grouped into tables by what makes them comparable (`Comparability`), and ranked.
 
 Only complete entries are ranked: a cell that is missing or failed takes its entry out of the ranks, not out
-of the table. Controls are never ranked. Densities that are not verified have tables of their own.
+of the table. Controls are never ranked, and neither are samples that were made elsewhere. Densities that are
+not verified have tables of their own.
 """
 
 import math
@@ -78,6 +79,11 @@ class Key:
         return " · ".join(words)
 
 
+def is_ranked(files: EntryFiles) -> bool:
+    """Whether an entry has ranks: it is complete, no control, and its sampler was run."""
+    return not files.missing and not files.entry.control and files.run_here
+
+
 @dataclass(frozen=True)
 class TableRow:
     """One entry in its table: intervals of each metric, rank ranges, and what it lacks."""
@@ -100,7 +106,7 @@ class TableRow:
 
     @property
     def ranked(self) -> bool:
-        return not self.missing and not self.files.entry.control
+        return is_ranked(self.files)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ def _key_of(files: EntryFiles, groups: Mapping[Key, Sequence[EntryFiles]]) -> Ke
 
 
 def _table(key: Key, entries: list[EntryFiles]) -> Table:
-    ranked = [files for files in entries if not files.missing and not files.entry.control]
+    ranked = [files for files in entries if is_ranked(files)]
     better = {name: plugins().metrics[name].better for name in SHOWN if name in plugins().metrics}
     ranks: dict[str, dict[str, RankRange]] = {}
     for metric in RANKED:
@@ -154,7 +160,7 @@ def _table(key: Key, entries: list[EntryFiles]) -> Table:
     untrained = [
         Untrained(files.name, points[files.name])
         for files in entries
-        if not files.entry.control and not costs_of(files).training_hours
+        if not files.entry.control and files.run_here and not costs_of(files).training_hours
     ]
     rows = [_row(files, ranks.get(files.name, {}), points[files.name], untrained) for files in entries]
     ordered = tuple(sorted(rows, key=_order))

@@ -14,7 +14,7 @@ import numpy as np
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.leaderboard.checks import STAGES
 from bgbench.leaderboard.costs import measured, points_of
-from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
+from bgbench.leaderboard.entries import EntryFiles, Tier, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import CellCheck, alike, array_file, recompute
@@ -147,8 +147,9 @@ def _has_arrays(files: EntryFiles, record: Record) -> bool:
 
 def _verdict(files: EntryFiles, checks: dict[str, CellCheck]) -> Verdict:
     finished = [record.cell.name for record in files.records if record.status == "ok"]
+    earned: Tier = "recomputed" if len(checks) == len(finished) else "reported"
     return Verdict(
-        tier="recomputed" if len(checks) == len(finished) else "reported",
+        tier=earned if files.run_here else "samples-only",
         digest=digest_of(files.folder),
         bgbench=versions()["bgbench"],
         cells={name: "recomputed" if name in checks else "reported" for name in finished},
@@ -164,6 +165,8 @@ def _unearned_claims(files: EntryFiles, verdict: Verdict) -> Iterator[Problem]:
         return
     if stored.digest != verdict.digest:
         yield Problem("verdict", VERDICT, "is of other records than these")
+    elif not files.run_here and stored.tier != "samples-only":
+        yield Problem("verdict", VERDICT, f"claims {stored.tier} for samples that were made elsewhere")
     elif stored.tier == "recomputed" and verdict.tier == "reported" and not files.comparability.superseded:
         yield Problem("verdict", VERDICT, "claims recomputed; the arrays to do so are not here")
     elif stored.tier == "reproduced" and not stored.reproduction:

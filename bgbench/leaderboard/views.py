@@ -98,6 +98,7 @@ def _row(
         "label": row.label,
         "estimator": files.plan.estimator,
         "control": files.entry.control,
+        "run_here": files.run_here,
         "tier": files.tier,
         "style": styles.get(row.name),
         "marker": marker(styles.get(row.name, 0)),

@@ -10,7 +10,9 @@ training).
 `replay` recomputes every metric from the stored arrays and lists what differs from the records. `figures`
 draws the pictures of a cell, `axes` labels their logarithmic axes, `headings` says how tables show a metric,
 `verdict` what a run's numbers say and what to do next, and `page` (`write_report`) combines all this in one
-HTML file. `agreement` stands alone: it compares two references of a system.
+HTML file. `saving` writes figures as PNG, SVG or PDF. `results` makes tables of runs for analysis and papers,
+`notebook` the view of one in a notebook, and `exports` trajectory files for other programs.
+`agreement` stands alone: it compares two references of a system.
 
 How a table or verdict is printed is in the room `cli`; what is published, and trusted, is in `leaderboard`.
 """

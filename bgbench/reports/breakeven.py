@@ -13,7 +13,7 @@ from bgbench.core.plugins import plugins
 from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.compare import labels
 from bgbench.reports.curves import Point, curve, silent
-from bgbench.reports.headings import is_control
+from bgbench.reports.headings import is_control, was_run_here
 from bgbench.runs.runfolder import RunFolder
 
 
@@ -68,7 +68,7 @@ class BreakEven:
 def break_even(
     folders: Sequence[RunFolder], metric: str, progress: Callable[[str], None] = silent
 ) -> list[BreakEven]:
-    """Every run whose card declares training against every run whose card declares none and is not a control.
+    """Every run whose card declares training against every run whose card declares none (`costs_are_known`).
 
     Args:
         folders: runs that can share a table.
@@ -87,7 +87,7 @@ def break_even(
     known = plugins().metrics
     runs = list(zip(labels(folders), folders, map(training_hours, folders), strict=True))
     trained = [run for run in runs if run[2]]
-    untrained = [run for run in runs if not run[2] and not is_control(run[1].plan.sampler)]
+    untrained = [run for run in runs if not run[2] and costs_are_known(run[1])]
     if not trained or not untrained or (metric in known and known[metric].better != "lower"):
         return []
     others = [(other, curve(folder, progress)) for other, folder, _ in untrained]
@@ -97,6 +97,12 @@ def break_even(
         for other, theirs in others
         if (back := systems_until(hours, mine, theirs, metric)) is not None
     ]
+
+
+def costs_are_known(folder: RunFolder) -> bool:
+    """Whether a run without training says what its samples cost: controls do not, nor do samples that were
+    made elsewhere."""
+    return not is_control(folder.plan.sampler) and was_run_here(folder.records())
 
 
 def training_hours(folder: RunFolder) -> float:

@@ -6,17 +6,16 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import atomic_file
 from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.reports.axes import set_scale
 from bgbench.reports.comparability import refuse_unlike
-from bgbench.reports.headings import is_control, means_something, unit_of
+from bgbench.reports.headings import is_control, means_something, unit_of, was_run_here
+from bgbench.reports.saving import save_figure
 from bgbench.reports.statistics import (
     FEWEST_SYSTEMS,
     FEWEST_VALUES,
@@ -67,6 +66,7 @@ class Comparison:
             have one in another. Such a run has no rank: systems it could not do are out of everybody's mean.
             Nor has one with too few values for an interval (`too_few`).
         controls: the runs of controls, which are never ranked.
+        elsewhere: the runs of samples that were made elsewhere, which are never ranked either.
         ranking: what ranks are by, in words, where it is not the metric itself; else empty.
         floor: the noise floor, mean over the systems; None for a metric without one.
     """
@@ -81,6 +81,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     lacking: dict[str, tuple[str, ...]]
     controls: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     ranking: str = ""
     floor: float | None = None
 
@@ -102,6 +103,10 @@ class Comparison:
         ]
         if self.controls:
             sentences.append(f"{', '.join(self.controls)}: a control, never ranked")
+        if self.elsewhere:
+            sentences.append(
+                f"{', '.join(self.elsewhere)}: samples made elsewhere, never ranked: their cost is not known"
+            )
         if self.too_few:
             sentences.append(
                 f"{', '.join(self.too_few)}: an interval and a rank need {FEWEST_SYSTEMS} systems and "
@@ -191,10 +196,11 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
     tables = {name: _table(own, systems) for name, own in values.items()}
     lacking = {name: _lacking(folder, values[name], values) for name, folder in runs.items()}
     whole = {name: folder for name, folder in runs.items() if not lacking[name]}
+    elsewhere = tuple(name for name, folder in runs.items() if not was_run_here(folder.records()))
     scores = {
         name: _table(_values(folder, metric, ranked=True), systems)
         for name, folder in whole.items()
-        if not is_control(folder.plan.sampler)
+        if not is_control(folder.plan.sampler) and name not in elsewhere
     }
     registry = plugins().metrics
     better = registry[metric].better if metric in registry else "lower"
@@ -209,6 +215,7 @@ def compare(folders: Sequence[RunFolder], metric: str) -> Comparison:
         pairs=_pairs({name: tables[name] for name in whole}),
         lacking={name: systems for name, systems in lacking.items() if systems},
         controls=tuple(name for name, run in runs.items() if is_control(run.plan.sampler)),
+        elsewhere=elsewhere,
         ranking=_rule_of_ranks(folders[0].plan.protocol, tables, scores),
         floor=_floor([record for run in runs.values() for record in run.records()], metric, systems),
     )
@@ -308,7 +315,4 @@ def draw_comparison(comparisons: Sequence[Comparison], path: Path) -> Path:
         unit = f" ({item.unit})" if item.unit else ""
         ax.set_xlabel(f"{item.metric}{unit}, {item.better} is better")
         set_scale(ax, "x", [value for value in shown if value is not None])
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as stream:
-        figure.savefig(stream, dpi=120, format="png")
-    return path
+    return save_figure(figure, path)

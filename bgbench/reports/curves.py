@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import atomic_file
 from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
 from bgbench.core.types import Ensemble, Proposal
@@ -30,6 +28,7 @@ from bgbench.reports.axes import set_log
 from bgbench.reports.comparability import refuse_unlike
 from bgbench.reports.compare import labels
 from bgbench.reports.headings import unit_of
+from bgbench.reports.saving import save_figure
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -214,10 +213,7 @@ def draw_curves(
         unit = unit_of(metric)
         row[0].set_ylabel(f"{metric} ({unit})" if unit else metric)
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as stream:
-        figure.savefig(stream, dpi=120, format="png")
-    return path
+    return save_figure(figure, path)
 
 
 def _refuse_unknown(curves: Mapping[str, Sequence[Point]], metrics: Sequence[str]) -> None:

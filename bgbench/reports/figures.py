@@ -1,4 +1,4 @@
-"""Pictures of a cell: the sampler beside the reference, as PNG in the run folder."""
+"""Pictures of a cell: the sampler beside the reference, as PNG in the run folder, or as SVG or PDF."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from bgbench.core.files import atomic_file
 from bgbench.core.types import Ensemble, Reference, System
 from bgbench.estimators.weights import effective_points
 from bgbench.evaluation.suites import load_suite
@@ -19,6 +17,7 @@ from bgbench.metrics.sides import equally_weighted
 from bgbench.references.providers import find_reference
 from bgbench.reports.axes import set_log
 from bgbench.reports.headings import errors_known
+from bgbench.reports.saving import Format, save_figure
 from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
@@ -44,13 +43,22 @@ CAPTIONS = {
 """What to look for in each kind of figure."""
 
 
-def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
+def draw_cell(
+    folder: RunFolder, record: Record, target: Path | None = None, format: Format = "png"
+) -> list[Path]:
     """Ramachandran, TICA, energy and free-energy figures of a finished cell, and how its annealing went.
 
-    Returns the files written.
+    Args:
+        folder: the run.
+        record: of the cell.
+        target: the folder that gets the figures; default: that of the run.
+        format: `png`, or `svg` or `pdf` for papers.
+
+    Returns:
+        The files written.
 
     Raises:
-        BgbenchError: if the arrays are missing or changed.
+        BgbenchError: if the arrays are missing or changed, or the folder cannot be written.
     """
     if record.arrays is None:
         return []
@@ -61,7 +69,10 @@ def draw_cell(folder: RunFolder, record: Record) -> list[Path]:
     title = (
         f"{record.cell.sampler} · {record.cell.estimator} · {record.cell.system} · seed {record.cell.seed}"
     )
-    return [_save(figure, title, folder.figure_path(record.cell, kind)) for kind, figure in figures.items()]
+    paths = {kind: folder.figure_path(record.cell, kind).with_suffix(f".{format}") for kind in figures}
+    if target is not None:
+        paths = {kind: target / path.name for kind, path in paths.items()}
+    return [_save(figure, title, paths[kind]) for kind, figure in figures.items()]
 
 
 def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
@@ -322,7 +333,4 @@ def _draw_density(ax: Axes, density: np.ndarray, highest: float, box: np.ndarray
 
 def _save(figure: Figure, title: str, path: Path) -> Path:
     figure.suptitle(title, fontsize=9)
-    FigureCanvasAgg(figure)
-    with atomic_file(path) as stream:
-        figure.savefig(stream, dpi=110, format="png")
-    return path
+    return save_figure(figure, path)

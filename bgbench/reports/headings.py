@@ -63,6 +63,14 @@ def is_control(sampler: str) -> bool:
     return sampler in samplers and samplers[sampler].control
 
 
+def was_run_here(records: Sequence[Record]) -> bool:
+    """Whether bgbench ran the sampler, instead of reading samples that were made elsewhere.
+
+    Those are never ranked: what they cost is not known.
+    """
+    return all(record.card.get("run_here", True) for record in records)
+
+
 def effective_points(record: Record) -> float | None:
     """Kish's effective number of points of a finished cell; None where it was not recorded."""
     value = record.diagnostics.get("effective_points")

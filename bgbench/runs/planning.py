@@ -1,11 +1,13 @@
 """From a request to a plan, checked before anything is started."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from bgbench.core.errors import BgbenchError
+from bgbench.core.abstract import AbstractSampler, refuse_unsupported
+from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.options import RUN_TEMPERATURE, describe_known, describe_options, refuse_misplaced
-from bgbench.core.plugins import Origin, build_estimator, build_sampler, plugins
+from bgbench.core.plugins import Origin, build_estimator, build_sampler, call_plugin, plugins
 from bgbench.core.types import Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import Protocol, get_protocol
@@ -50,7 +52,7 @@ def cells_of(request: RunRequest, suite: Suite, protocol: Protocol, systems: Seq
     n_seeds = suite.seeds if request.seeds is None else request.seeds
     shared: dict[str, Any] = {
         "sampler": request.sampler,
-        "estimator": request.estimator or plugins().samplers[request.sampler].estimator,
+        "estimator": request.estimator or estimator_for(request),
         "protocol": protocol.id,
         "suite": suite.id,
         "budget": suite.budget if request.budget is None else request.budget,
@@ -62,6 +64,24 @@ def cells_of(request: RunRequest, suite: Suite, protocol: Protocol, systems: Seq
     return [
         Cell(system=name, seed=seed, **shared) for name in systems for seed in range(first, first + n_seeds)
     ]
+
+
+def estimator_for(request: RunRequest) -> str:
+    """The estimator of a run that names none, by its sampler and the sampler's options.
+
+    Raises:
+        BgbenchError: for an unknown sampler, or a plugin that raises or returns anything but a name.
+    """
+    samplers = plugins().samplers
+    plugin, origin = samplers[request.sampler], samplers.origin(request.sampler)
+    name: object = call_plugin(
+        origin, f"choosing the estimator of '{request.sampler}'", plugin.estimator_for, request.options
+    )
+    if not isinstance(name, str):
+        raise BgbenchError(
+            f"{origin}: choose_estimator of '{request.sampler}' must return a name, got {name!r}"
+        )
+    return name
 
 
 def systems_of(request: RunRequest, suite: Suite) -> tuple[str, ...]:
@@ -109,6 +129,7 @@ def with_inputs(plan: Plan, suite: Suite, protocol: Protocol) -> Plan:
     sampler = build_sampler(cell.sampler, cell.options)
     estimator.check_sampler(sampler)
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
+    refuse_unreadable(sampler, cell, systems, suite)
     origins = origins_of(cell, protocol, systems)
     inputs = Inputs(
         references=references_of(cell, systems, suite),
@@ -149,6 +170,18 @@ def refuse_misplaced_options(cell: Cell) -> None:
     theirs = [] if estimators is None else [option.name for option in describe_options(estimators)]
     elsewhere = (RUN_TEMPERATURE, *(f"estimator.{name}" for name in theirs))
     refuse_misplaced(cell.options, kind, elsewhere, owner=cell.sampler)
+
+
+def refuse_unreadable(sampler: AbstractSampler, cell: Cell, systems: Sequence[str], suite: Suite) -> None:
+    """Raise BgbenchError where a sampler does so of a system, as for a damaged file.
+
+    Systems that it does not support have records that say so, and so has everything else that goes wrong.
+    """
+    if sampler.card.run_here:
+        return
+    for name in systems:
+        with suppress(Unsupported):
+            refuse_unsupported(sampler, find_system(name, cell.temperature, suite.forcefield))
 
 
 def refuse_second_cut(cell: Cell, protocol: Protocol) -> None:

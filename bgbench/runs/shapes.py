@@ -72,6 +72,7 @@ class CardShape(TypedDict, total=False):
     training_hours: float
     n_parameters: int
     weights_sha256: str
+    run_here: bool
 
 
 class EnergyShape(TypedDict, total=False):

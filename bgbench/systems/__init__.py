@@ -12,6 +12,9 @@ first (backbone torsions in rad, and the inputs of TICA, which finds the slowest
 `broken`, which uses all three to flag frames that no reference should hold. `encodings` numbers the types of
 atoms and residues for networks that work on any peptide.
 
+Files of other programs come in by `trajectories` (`read_trajectory`: mdtraj's formats and npz, with their
+atoms) and `matching` (`match_atoms` by their names, Å brought to nm, what is wrong with frames).
+
 The lists of systems that a run goes through, the suites, are in `evaluation.suites`. The energies of peptides
 are in the room `energies`; only those of analytic systems are here, because their exact answers are.
 """

@@ -73,7 +73,7 @@
     var table = document.querySelector("table.board");
     var rows = Array.from(table.tBodies[0].rows);
     var texts = rows.map(function (row) { return row.cells[0].textContent.toLowerCase(); });
-    var tiers = ["reported", "recomputed", "reproduced"];
+    var tiers = ["samples-only", "reported", "recomputed", "reproduced"];
     function field(name) { return form.querySelector('[data-filter="' + name + '"]'); }
     function apply() {
       var words = field("text").value.toLowerCase().split(/\s+/).filter(Boolean);

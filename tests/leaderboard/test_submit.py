@@ -4,13 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
+from bgbench import peptide
+from bgbench.core.files import write_json
 from bgbench.leaderboard.board import accept, validate_board
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.problems import Refused
+from bgbench.leaderboard.reproduce import reproduce
 from bgbench.leaderboard.site import build
 from bgbench.leaderboard.submit import public, submit
+from bgbench.leaderboard.tables import tables_of
 from bgbench.leaderboard.validate import validate
 
 SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
@@ -213,3 +219,39 @@ def test_a_failed_cell_is_published_as_what_it_is(run, tmp_path):
     assert not row.ranked
     assert not row.ranks
     assert not row.intervals
+
+
+@pytest.fixture(scope="module")
+def elsewhere(make_run, tmp_path_factory):
+    """A run of samples that were made elsewhere, on the tiny suite."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in ("AA", "GS"):
+        system = peptide(name)
+        noise = torch.randn(120, system.n_atoms, 3, generator=torch.Generator().manual_seed(2))
+        np.savez(folder / f"{name}.npz", x=(system.positions + 0.01 * noise).numpy())
+    return make_run("samples", folder / "run", options={"file": folder, "top": "system"})
+
+
+def test_samples_that_were_made_elsewhere_have_a_tier_of_their_own(elsewhere, runs, packed, tmp_path, cli):
+    entry = submit(elsewhere, tmp_path, {**SAID, "name": "elsewhere"})
+    board = tmp_path / "board"
+    event = accept(entry.folder, board)
+    accept(packed["prior"], board)
+    assert event.tier == "samples-only"
+    published = open_entry(board / "records" / "elsewhere")
+    assert published.tier == published.verdict.tier == "samples-only"
+    assert set(published.verdict.cells.values()) == {"recomputed"}
+    (table,) = tables_of([open_entry(path) for path in (board / "records").iterdir()])
+    ranks = {row.name: (row.ranked, bool(row.ranks)) for row in table.rows}
+    assert ranks == {"prior": (True, True), "elsewhere": (False, False)}
+    claims = published.verdict.model_copy(update={"tier": "recomputed"})
+    write_json(board / "records" / "elsewhere" / "verdict.json", claims)
+    (problem,) = validate(board / "records" / "elsewhere").problems
+    assert problem.text == "claims recomputed for samples that were made elsewhere"
+    assert open_entry(board / "records" / "elsewhere").tier == "samples-only"
+    with pytest.raises(Refused, match="its samples were made elsewhere; nothing can be run again"):
+        reproduce("elsewhere", board, runs["prior"])
+    figure = tmp_path / "comparison.svg"
+    code, out, _ = cli("compare", elsewhere, runs["prior"], "--metric", "torus_w2", "--figure", figure)
+    assert code == 0
+    assert "samples: samples made elsewhere, never ranked: their cost is not known" in out
