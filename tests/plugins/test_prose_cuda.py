@@ -1,4 +1,4 @@
-"""Drawing on a GPU, rehearsed on the CPU: steps of fixed shape, batches by memory, and what too little does."""
+"""Drawing on a GPU, rehearsed on the CPU: steps of fixed shape, batches by memory, and too little of it."""
 
 from dataclasses import replace
 
