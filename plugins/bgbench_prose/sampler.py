@@ -133,12 +133,12 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def _density(self, task: bgbench.Task, scaled: Tensor, peptide: Tokens) -> Tensor:
         """log q of scaled coordinates, centre of mass included; on a GPU as many at a time as it holds."""
 
-        def density(part: Tensor) -> Tensor:
+        def density(part: Tensor, _: slice) -> Tensor:
             z, log_det = self._fast.forward(part, peptide)
             return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
 
         if scaled.device.type == "cpu":
-            return density(scaled)
+            return density(scaled, slice(None))
         with_gradient = torch.is_grad_enabled() and scaled.requires_grad
         each = pass_bytes(self.flow.config, task.system.n_atoms, with_gradient=with_gradient)
         most = samples_that_fit(free_bytes(scaled.device), each, len(scaled))

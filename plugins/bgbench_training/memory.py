@@ -82,16 +82,21 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def density_in_parts(density: Callable[[Tensor], Tensor], x: Tensor, most: int) -> Tensor:
+def density_in_parts(density: Callable[[Tensor, slice], Tensor], x: Tensor, most: int) -> Tensor:
     """log-densities `(n,)` of `x (n, …)`, at most `most` samples at a time; once differentiable in x.
 
     Where x needs a gradient it is computed with each part, so that no more than the intermediate results of
-    one part are in memory at any time, and nothing is computed twice. `density` treats samples apart.
+    one part are in memory at any time, and nothing is computed twice.
+
+    Args:
+        density: of some of the samples, and which these are; that of a sample depends on no other one.
+        x: the samples.
+        most: samples of a part.
     """
     if torch.is_grad_enabled() and x.requires_grad:
         value: Tensor = _DensityInParts.apply(x, density, most)
         return value
-    return torch.cat(in_parts(lambda rows: density(x[rows]), len(x), most))
+    return torch.cat(in_parts(lambda rows: density(x[rows], rows), len(x), most))
 
 
 class _DensityInParts(torch.autograd.Function):
@@ -104,7 +109,7 @@ class _DensityInParts(torch.autograd.Function):
         def compute(rows: slice) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 at = x[rows].detach().requires_grad_()
-                values: Tensor = density(at)
+                values: Tensor = density(at, rows)
                 (gradient,) = torch.autograd.grad(values.sum(), at)
             return values.detach(), gradient
 
