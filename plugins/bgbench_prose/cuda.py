@@ -43,6 +43,11 @@ def can_decode(z: Tensor) -> bool:
     return z.device.type != "cpu"
 
 
+def has_graphs(device: torch.device) -> bool:
+    """Whether steps can be recorded on a device."""
+    return device.type == "cuda"
+
+
 class Decoder:
     """Inverts a flow for a fixed number of samples and up to `width` tokens.
 
@@ -141,7 +146,7 @@ class Decoder:
         def step() -> None:
             self.step(length)
 
-        if self.x.device.type != "cuda":
+        if not has_graphs(self.x.device):
             return step
         try:
             return self._capture(step)

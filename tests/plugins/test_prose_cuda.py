@@ -1,6 +1,8 @@
 """Drawing on a GPU, rehearsed on the CPU: steps of fixed shape, batches by memory, and too little of it."""
 
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -152,9 +154,9 @@ def test_bytes_of_a_decoder_are_those_that_it_has(flow):
     assert 4 * cuda.sample_bytes(SMALL, decoder.width, torch.bfloat16) == held + working
 
 
-def test_a_stream_on_another_device_is_the_sequence_of_batches(flow):
+def test_a_stream_on_another_device_is_the_sequence_of_batches():
     """Several batches are decoded at once there; their noise is that of one after the other."""
-    sampler = ProseSampler(flow)
+    sampler = ProseSampler(small())
     sampler.chunk = 3
     here = sampler.sample(peptide_task("GG"), 8)
     with elsewhere() as device:
@@ -184,3 +186,84 @@ def test_densities_in_parts_have_the_gradients_of_the_whole(most):
     assert torch.allclose(other.grad, at.grad)
     with torch.no_grad():
         assert torch.equal(memory.density_in_parts(density, x, most), density(x, slice(None)))
+
+
+class RecordedGraph:
+    """Calls again what was called while it was recorded, as a CUDA graph launches what was launched."""
+
+    def __init__(self):
+        self.calls = []
+
+    def replay(self):
+        for call in self.calls:
+            call()
+
+
+@pytest.fixture
+def pretended_graphs(monkeypatch):
+    """CUDA's streams and graphs for tensors of the CPU; a step that is being recorded is not executed."""
+    recording, execute = [], Decoder.step
+
+    @contextmanager
+    def record(graph):
+        recording.append(graph)
+        yield
+        recording.pop()
+
+    def step(self, length):
+        if recording:
+            recording[-1].calls.append(lambda: execute(self, length))
+        else:
+            execute(self, length)
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "device": lambda device: nullcontext(),
+        "stream": lambda stream: nullcontext(),
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "CUDAGraph": RecordedGraph,
+        "graph": record,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(Decoder, "step", step)
+
+    def capture(self, length):
+        return self._capture(lambda: self.step(length))
+
+    monkeypatch.setattr(Decoder, "_record", capture)
+
+
+def test_recorded_steps_are_launched_for_every_token_and_block(flow, pretended_graphs):
+    """Warming up leaves nothing behind, and peptides of like size are served by the same graphs."""
+    decoder = Decoder(flow, 3, 17, torch.float32)
+    for name in ("GG", "AA"):
+        z, atoms = noise(3, name)
+        t = tokens([atoms], flow.config)
+        x, log_det = invert(flow, z, t)
+        with torch.inference_mode():
+            there, log_det_there = decoder.invert(z, t)
+        assert torch.allclose(there, x, atol=1e-4)
+        assert torch.allclose(log_det_there, log_det, atol=1e-3)
+    assert list(decoder._steps) == [32]
+
+
+def test_where_no_graph_can_be_recorded_steps_are_called(flow, monkeypatch):
+    z, atoms = noise(2, "GG")
+    t = tokens([atoms], flow.config)
+    decoder = Decoder(flow, 2, 17, torch.float32)
+    with torch.inference_mode():
+        x, _ = decoder.invert(z, t)
+    decoder._steps.clear()
+
+    def broken(self, step):
+        raise RuntimeError("capture is not permitted")
+
+    monkeypatch.setattr(Decoder, "_capture", broken)
+    monkeypatch.setattr(cuda, "has_graphs", lambda device: True)
+    with (
+        torch.inference_mode(),
+        pytest.warns(RuntimeWarning, match=r"could not be recorded \(capture is not permitted\)"),
+    ):
+        there, _ = decoder.invert(z, t)
+    assert torch.equal(there, x)
