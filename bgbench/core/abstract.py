@@ -42,8 +42,8 @@ CentreOfMass = Literal["gaussian", "chi", "none"]
 Handedness = Literal["zero", "fold", "flip"]
 """What becomes of mirror images, see `Conventions`."""
 
-Precision = Literal["float64", "float32", "bfloat16"]
-"""In which numbers a sampler's matrix products are computed."""
+Precision = Literal["float64", "float32", "TF32", "bfloat16"]
+"""In which numbers a sampler's matrix products are computed; TF32 is float32 where there is no GPU."""
 
 Base = Literal["normal", "uniform"]
 """What the noise of an `Invertible` sampler is: standard normal numbers, or uniform ones on 0 to 1."""

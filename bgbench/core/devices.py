@@ -105,6 +105,8 @@ def describe_device(device: torch.device, precision: str = "float32") -> dict[st
 
 def _rounded(device: torch.device, precision: str) -> str:
     """The precision of products, given PyTorch's leave to round the factors of float32 ones."""
+    if precision == "TF32":
+        return precision if device.type == "cuda" else "float32"
     leave = torch.get_float32_matmul_precision()
     if precision != "float32" or leave == "highest":
         return precision

@@ -20,7 +20,8 @@ class Options:
     weights: str = DEFAULT
     """Weights: a packaged name, a file, or an address on the hub."""
     path: FlowPath = "plain"
-    """Way through the network; bfloat16 is fast on a GPU and inexact, compile needs torch.compile."""
+    """Way through the network; bfloat16 is fast on a GPU and inexact, tf32 lies between, compile needs
+    torch.compile."""
 
 
 def build(options: Mapping[str, str]) -> ProseSampler:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bgbench_prose.network import Config, Tokens, tokens
-from bgbench_training.batches import open_frames
+from bgbench_training.batches import Part, open_frames
 from bgbench_training.rotations import rotations
 
 
@@ -24,10 +24,15 @@ class TrainingSet:
         self._frames = open_frames(folders, lambda x, random: augment(x / config.scale, random), seed)
         self.names, self.n_frames = self._frames.names, self._frames.n_frames
 
-    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tokens]:
-        """Batch number `step`, the same whenever it is asked for: `(size, tokens, 3)` and its tokens."""
-        x, atoms = self._frames.batch(step, size, rank)
-        return x, tokens(atoms, self._config)
+    def batch(self, step: int, size: int, part: Part = Part()) -> tuple[Tensor, Tokens]:
+        """A part of batch number `step` of `size` frames, the same whenever it is asked for.
+
+        Returns:
+            `(size / parts, tokens, 3)`, and its tokens.
+        """
+        x, atoms = self._frames.batch(step, size)
+        rows, peptides = part.rows(len(x), len(atoms))
+        return x[rows], tokens(atoms[peptides], self._config)
 
 
 def augment(x: Tensor, random: np.random.Generator) -> Tensor:

@@ -5,17 +5,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bgbench_prose import fused
+from bgbench_prose.cuda import Decoders, can_decode
 from bgbench_prose.layers import AbstractLayer, M
 from bgbench_prose.network import Block, Prepared, Prose, Tokens
 
 
-def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
+def invert(flow: Prose, z: Tensor, t: Tokens, decoders: Decoders | None = None) -> tuple[Tensor, Tensor]:
     """Map noise to data.
 
     Args:
         flow: the flow.
         z: noise `(batch, tokens, 3)`, all of one peptide.
         t: its tokens, with b = 1.
+        decoders: of this flow, which serve on a GPU, and again in the next call; None for fresh ones.
 
     Returns:
         x `(batch, tokens, 3)` and log|det ∂x/∂z| `(batch,)`.
@@ -23,6 +25,9 @@ def invert(flow: Prose, z: Tensor, t: Tokens) -> tuple[Tensor, Tensor]:
     with torch.inference_mode():
         if can_fuse(flow, z):
             x, log_det = fused.invert(flow, z, t)
+            return x.clone(), log_det.clone()
+        if can_decode(z):
+            x, log_det = (decoders or Decoders(flow)).invert(z, t)
             return x.clone(), log_det.clone()
         condition = flow.conditioning(t)
         log_det = z.new_zeros(z.shape[0])

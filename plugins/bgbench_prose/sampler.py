@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from torch import Tensor
 
 import bgbench
 import bgbench.data
-from bgbench_prose.fast import FastPath
+from bgbench_prose.cuda import MOST
+from bgbench_prose.fast import PRECISION_OF, FastPath
 from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
 from bgbench_prose.tuning import TuningConfig, tuned
 from bgbench_prose.weights import save
 from bgbench_training.devices import move_network, moved
+from bgbench_training.memory import density_in_parts, free_bytes, samples_that_fit
 from bgbench_training.weights import make_card
 
 CACHE_BYTES = 1 << 30
@@ -51,8 +53,8 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         self._stored_card = dict(stored_card or {})
         self.card = make_card(self._stored_card, "prose", flow.n_parameters(), sha256)
         self._tokens = lru_cache(maxsize=8)(lambda atoms, device: moved(tokens([atoms], flow.config), device))
-        self.precision = "bfloat16" if path == "bfloat16" else "float32"
         self._fast = FastPath(self.flow, path)
+        self.precision = PRECISION_OF[self._fast.path]
 
     def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
@@ -62,11 +64,29 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         each = cache_bytes(self.flow.config, system.n_atoms)
         return max(1, min(self.chunk, CACHE_BYTES // each))
 
+    def stream(self, task: bgbench.Task, n_samples: int) -> Iterator[bgbench.Proposal]:
+        """On a GPU several batches at once, of the noise that they would have one after the other."""
+        if task.device.type == "cpu":
+            yield from super().stream(task, n_samples)
+            return
+        batch = self.batch_size(task.system)
+        sizes = [min(batch, n_samples - start) for start in range(0, n_samples, batch)]
+        together = max(1, MOST // batch)
+        for first in range(0, len(sizes), together):
+            run = sizes[first : first + together]
+            noise = [task.normal(n, task.system.n_atoms, 3) for n in run]
+            yield self._draw(task, torch.cat(noise))
+            task.progress(sum(run))
+
     def draw(self, task: bgbench.Task, n_samples: int) -> bgbench.Proposal:
-        started = time.perf_counter()
+        return self._draw(task, task.normal(n_samples, task.system.n_atoms, 3))
+
+    def _draw(self, task: bgbench.Task, noise: Tensor) -> bgbench.Proposal:
+        """Conformers of standard normal `noise (n, atoms, 3)`, with their density."""
+        started, n_samples = time.perf_counter(), len(noise)
         beta = TRAINED_AT / task.system.temperature
         peptide = self._on_device(task)
-        z = task.normal(n_samples, task.system.n_atoms, 3) / math.sqrt(beta)
+        z = noise / math.sqrt(beta)
         x, log_det = self._fast.invert(z, peptide)
         log_q = log_prior(z, beta) - log_det
         task.oracle.count("drawn", n_samples, time.perf_counter() - started)
@@ -111,9 +131,19 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
         return peptide
 
     def _density(self, task: bgbench.Task, scaled: Tensor, peptide: Tokens) -> Tensor:
-        """log q of scaled coordinates, centre of mass included."""
-        z, log_det = self._fast.forward(scaled, peptide)
-        return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
+        """log q of scaled coordinates, centre of mass included; on a GPU as many at a time as it holds."""
+
+        def density(part: Tensor, _: slice) -> Tensor:
+            z, log_det = self._fast.forward(part, peptide)
+            return log_prior(z, TRAINED_AT / task.system.temperature) + log_det
+
+        if scaled.device.type == "cpu":
+            return density(scaled, slice(None))
+        with_gradient = torch.is_grad_enabled() and scaled.requires_grad
+        each = pass_bytes(self.flow.config, task.system.n_atoms, with_gradient=with_gradient)
+        most = samples_that_fit(free_bytes(scaled.device), each, len(scaled))
+        with self._fast.factors(scaled):
+            return density_in_parts(density, scaled, most)
 
     def _without_centre(self, task: bgbench.Task, scaled: Tensor, log_q: Tensor) -> Tensor:
         """Divide out the centre of mass, and count what is left, 3 (atoms − 1) numbers, in nm."""
@@ -127,6 +157,17 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
 def cache_bytes(config: Config, n_atoms: int) -> int:
     """Bytes of the keys and values of one sample in float32."""
     return config.n_layers * 2 * n_atoms * config.channels * 4
+
+
+def pass_bytes(config: Config, n_atoms: int, *, with_gradient: bool) -> int:
+    """Bytes of what a pass from data to noise holds of one sample: of one layer, or of all for a gradient.
+
+    A layer's intermediate results are about 40 numbers a token and channel: four layer norms with what they
+    normalise, queries, keys and values, what attention makes, 4 + 4 in the MLP, 8 + 4 + 4 in the transition,
+    and the residual stream after each part.
+    """
+    layers = config.n_blocks * config.n_layers if with_gradient else 1
+    return 4 * 40 * layers * n_atoms * config.channels
 
 
 def log_centre(c: Tensor, sigma: float, convention: str) -> Tensor:

@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import Tensor
 
 from bgbench_prose.data import TrainingSet
-from bgbench_prose.network import Prose, log_prior
+from bgbench_prose.network import Prose, Tokens, log_prior
 from bgbench_prose.recipe import SIZES, Recipe
 from bgbench_prose.validation import Validation
 from bgbench_prose.weights import load, save
+from bgbench_training.ahead import Ahead
 from bgbench_training.curves import CheckpointKeys, Curves
 from bgbench_training.devices import moved
 from bgbench_training.loop import TrainingData, fit_and_save, seeded
@@ -21,14 +22,25 @@ class Training(AbstractTraining[Prose]):
     """The flow, its moving average, and the likelihood per dimension."""
 
     schedule = Schedule(betas=(0.9, 0.95), weight_decay=4e-4, start=500.0, end=1e4)
+    compiles = True
 
     def __init__(self, recipe: Recipe, data: TrainingSet) -> None:
         super().__init__(recipe, "flow", Prose(SIZES[recipe.config]))
         self.data = data
+        self.batches = Ahead(self._make_batch)
+
+    def teardown(self, stage: str) -> None:
+        """End what makes batches ahead."""
+        del stage
+        self.batches.close()
+
+    def _make_batch(self, number: int) -> tuple[Tensor, Tokens]:
+        step, part = self.place(number)
+        return self.data.batch(step, self.recipe.batch, part)
 
     def loss(self, number: int) -> Tensor:
-        x, t = moved(self.data.batch(number, self.recipe.part, self.global_rank), self.device)
-        z, log_det = self.network(x, t)
+        x, t = moved(self.batches(number, self.device), self.device)
+        z, log_det = self.run(x, t)
         present = t.mask.sum(1).repeat_interleave(len(x) // len(t.mask))
         # Padding holds z = 0: its prior constant is taken back.
         padding = 3 * (x.shape[1] - present)

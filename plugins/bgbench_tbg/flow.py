@@ -22,13 +22,17 @@ import bgbench
 from bgbench_tbg.divergence import velocity_and_divergence
 from bgbench_tbg.network import EncodedPeptides, Field
 from bgbench_tbg.quadrature import PanelNodes, integrate
+from bgbench_training.memory import free_bytes, in_parts, samples_that_fit
 
 Trace = Literal["exact", "hutchinson"]
 TRACES: tuple[Trace, ...] = get_args(Trace)
 JACOBIAN_ELEMENTS = 1 << 20
-"""Derivatives of states that one pass of the exact divergence may hold in memory."""
+"""Derivatives of states that one pass of the exact divergence may hold on a CPU, to stay near its caches."""
 CACHED_ELEMENTS = 1 << 19
-"""Elements of one tensor over pairs that an evaluation of the field may hold, to stay in the caches."""
+"""Elements of one tensor over pairs that an evaluation of the field may hold on a CPU, for its caches."""
+PAIR_TENSORS, JACOBIAN_TENSORS = 16, 12
+"""Tensors over pairs that a layer makes, and Jacobians that a divergence has at a time, about: what a GPU's
+memory is shared out among."""
 
 ALL_ROWS = slice(None)
 
@@ -66,10 +70,16 @@ class Solver:
         from torchdiffeq import odeint
 
         n_atoms, single = x.shape[1], len(peptides.mask) == 1
-        size = max(1, CACHED_ELEMENTS // (n_atoms * n_atoms * field.config.channels)) if single else len(x)
+        elements = n_atoms * n_atoms * field.config.channels
+        size = samples_at_once(x, elements, CACHED_ELEMENTS, PAIR_TENSORS) if single else len(x)
 
         def velocity(t: Tensor, y: Tensor) -> Tensor:
-            return torch.cat([field(part, t, peptides) for part in y.split(size)])
+            if not single:
+                return field(y, t, peptides)
+            if y.device.type != "cpu" and torch.is_grad_enabled() and y.requires_grad:
+                # A path has hundreds of evaluations: a GPU has no room for what all of them made.
+                return checkpoint(field, y, t, peptides, use_reentrant=False, preserve_rng_state=False)
+            return torch.cat(in_parts(lambda part: field(y[part], t, peptides), len(y), size))
 
         times = times.to(x)
         if self.steps:
@@ -107,7 +117,8 @@ def integrate_flow(
         along = times.flip(0) if backward else times
         last = times.new_full((0 if end_points else 1,), 0.0 if backward else 1.0)
         start = times.new_full((1,), float(backward))
-        _, *points = solver.path(field, x[rows], peptides, torch.cat([start, along, last]))
+        from_here = x if len(rows) == len(x) else x[rows]
+        _, *points = solver.path(field, from_here, peptides, torch.cat([start, along, last]))
         if not end_points:
             end_points.append(points.pop())
         return torch.stack(points[::-1] if backward else points)
@@ -117,7 +128,9 @@ def integrate_flow(
         points = iter(positions(rows, torch.cat([panel.times for panel in panels])))
         values = []
         for panel in panels:
-            here = torch.searchsorted(rows, panel.rows)
+            # Rows rise: as many of them are the same ones. Others go to the device once, not for each time.
+            same = len(panel.rows) == len(rows)
+            here = ALL_ROWS if same else torch.searchsorted(rows, panel.rows).to(x.device)
             of_times = [divergence(next(points)[here], float(t), panel.rows) for t in panel.times]
             values.append(torch.stack(of_times))
         return values
@@ -129,16 +142,18 @@ def integrate_flow(
 def exact_divergence(field: Field, peptides: EncodedPeptides) -> Divergence:
     """The whole trace, a part of the batch at a time; recomputed, not stored, for gradients."""
     n_atoms, channels = peptides.mask.shape[1], field.config.channels
-    size = max(1, JACOBIAN_ELEMENTS // (3 * n_atoms * n_atoms * channels))
+    elements = 3 * n_atoms * n_atoms * channels
 
     def of_part(y: Tensor, t: Tensor) -> Tensor:
         return velocity_and_divergence(field, y, t, peptides)[1]
 
     def divergence(x: Tensor, t: float, _: Tensor | slice = ALL_ROWS) -> Tensor:
-        time = x.new_tensor(t)
+        # Filled where x lies: a number from the CPU would be waited for.
+        time = x.new_full((), t)
         if torch.is_grad_enabled() and x.requires_grad:
-            return checkpoint(of_part, x, time, use_reentrant=False)
-        return torch.cat([of_part(y, time) for y in x.split(size)])
+            return checkpoint(of_part, x, time, use_reentrant=False, preserve_rng_state=False)
+        size = samples_at_once(x, elements, JACOBIAN_ELEMENTS, JACOBIAN_TENSORS)
+        return torch.cat(in_parts(lambda part: of_part(x[part], time), len(x), size))
 
     return divergence
 
@@ -150,11 +165,34 @@ def hutchinson_divergence(field: Field, peptides: EncodedPeptides, noise: Tensor
         needs_gradient = torch.is_grad_enabled() and x.requires_grad
         with torch.enable_grad():
             y = x if needs_gradient else x.detach().requires_grad_()
-            projection = (noise[rows] * field(y, x.new_tensor(t), peptides)).sum()
+            projection = (noise[rows] * field(y, x.new_full((), t), peptides)).sum()
             (gradient,) = torch.autograd.grad(projection, y, create_graph=needs_gradient)
         return (noise[rows] * gradient).sum((1, 2))
 
     return divergence
+
+
+def samples_at_once(x: Tensor, elements: int, cached: int, tensors: int) -> int:
+    """How many of the samples x to compute at once.
+
+    Args:
+        x: whose device and dtype count.
+        elements: of the largest tensor, a sample.
+        cached: elements that it should have on a CPU.
+        tensors: of that size that are in memory at a time.
+    """
+    if x.device.type == "cpu":
+        return max(1, cached // elements)
+    return samples_that_fit(free_bytes(x.device), tensors * elements * x.element_size(), len(x))
+
+
+def gradient_bytes(field: Field, n_atoms: int) -> int:
+    """Bytes that a sample's gradient of log q needs on a GPU: those of one evaluation and one divergence.
+
+    Both are computed again where the gradient needs them.
+    """
+    elements = n_atoms * n_atoms * field.config.channels * len(field.layers)
+    return 4 * elements * (PAIR_TENSORS + 3 * JACOBIAN_TENSORS)
 
 
 def log_prior(z: Tensor, beta: float) -> Tensor:

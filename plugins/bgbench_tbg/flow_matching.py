@@ -6,7 +6,7 @@ with frames x and normally distributed noise z, both without mean and in units o
 in (0, 1) (Lipman et al. 2022, arXiv 2210.02747; for peptides arXiv 2406.14426).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench_tbg.network import EncodedPeptides, Field, FieldConfig, encode_peptides, remove_mean
-from bgbench_training.batches import open_frames, randomness
+from bgbench_tbg.network import EncodedPeptides, FieldConfig, encode_peptides, remove_mean
+from bgbench_training.batches import Part, open_frames, randomness
 from bgbench_training.rotations import rotations
 
 
@@ -55,11 +55,14 @@ class FlowMatchingBatches:
         )
         self.names, self.n_frames = self._frames.names, self._frames.n_frames
 
-    def batch(self, step: int, size: int, rank: int = 0) -> FlowMatchingBatch:
-        """Batch number `step` of process `rank`, with `size` frames; the same at every call."""
-        x, atoms = self._frames.batch(step, size, rank)
-        random = randomness(self._seed + 1, step, rank)
-        return sample_paths(x, encode_peptides(atoms, self._config), random)
+    def batch(self, step: int, size: int, part: Part = Part()) -> FlowMatchingBatch:
+        """A part of batch number `step`, which has `size` frames; the same at every call."""
+        x, atoms = self._frames.batch(step, size)
+        random = randomness(self._seed + 1, step, 0)
+        whole = sample_paths(x, encode_peptides(atoms, self._config), random)
+        rows, chosen = part.rows(len(x), len(atoms))
+        peptides = EncodedPeptides(whole.peptides.features[chosen], whole.peptides.mask[chosen])
+        return FlowMatchingBatch(whole.x[rows], whole.z[rows], whole.t[rows], peptides)
 
 
 def sample_paths(x: Tensor, peptides: EncodedPeptides, random: np.random.Generator) -> FlowMatchingBatch:
@@ -70,8 +73,10 @@ def sample_paths(x: Tensor, peptides: EncodedPeptides, random: np.random.Generat
     return FlowMatchingBatch(x, remove_mean(z, mask), t.float(), peptides)
 
 
-def flow_matching_loss(field: Field, batch: FlowMatchingBatch) -> Tensor:
-    """The loss of each path, `(n,)`."""
+def flow_matching_loss(
+    field: Callable[[Tensor, Tensor, EncodedPeptides], Tensor], batch: FlowMatchingBatch
+) -> Tensor:
+    """The loss of each path, `(n,)`, of a `network.Field` or what computes the same."""
     t = batch.t[:, None, None]
     v = field((1 - t) * batch.z + t * batch.x, batch.t, batch.peptides)
     mask = batch.peptides.mask

@@ -131,16 +131,22 @@ def integrate(evaluate: Callable[[Sequence[PanelNodes]], list[Tensor]], n: int, 
     while panels:
         halved = []
         values = evaluate([panel.nodes() for panel in panels])
-        for panel, f in zip(panels, values, strict=True):
-            fine, coarse = panel.rule.integrals(f, panel.start, panel.end)
-            differs = ((fine - coarse).detach().abs() > tolerance).to(panel.rows.device)
-            finished.append((panel.rows[~differs], fine[~differs.to(fine.device)]))
-            if differs.any() and panel.end - panel.start <= SHORTEST_PANEL:
+        pairs = [p.rule.integrals(f, p.start, p.end) for p, f in zip(panels, values, strict=True)]
+        apart = [(fine - coarse).detach().abs() > tolerance for fine, coarse in pairs]
+        finished += [
+            (panel.rows, fine.masked_fill(differs, 0.0))
+            for panel, (fine, _), differs in zip(panels, pairs, apart, strict=True)
+        ]
+        # The one thing that a device is waited for, once for all panels.
+        found = torch.cat(apart).cpu().split([len(panel.rows) for panel in panels])
+        for panel, differs in zip(panels, found, strict=True):
+            if not differs.any():
+                continue
+            if panel.end - panel.start <= SHORTEST_PANEL:
                 raise ArithmeticError(
                     f"{int(differs.sum())} of {n} integrals did not converge on [{panel.start}, {panel.end}]"
                 )
-            if differs.any():
-                halved += panel.halves(panel.rows[differs])
+            halved += panel.halves(panel.rows[differs])
         panels = halved
     rows, parts = (torch.cat(column) for column in zip(*finished, strict=True))
     return parts.new_zeros(n).index_add(0, rows.to(parts.device), parts)

@@ -24,12 +24,14 @@ from bgbench_tbg.flow import (
     Divergence,
     Solver,
     exact_divergence,
+    gradient_bytes,
     hutchinson_divergence,
     integrate_flow,
     log_prior,
 )
 from bgbench_tbg.network import EncodedPeptides, Field, encode_peptides
 from bgbench_training.devices import CPU, move_network, moved
+from bgbench_training.memory import density_in_parts, free_bytes, samples_that_fit
 
 TRAINING_TEMPERATURE = 310.0
 """K. At another temperature T the prior is N(0, T/310): an approximation, but weights stay exact."""
@@ -95,10 +97,21 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         x = x.to(next(self.field.parameters()))
         scaled = centre(x) / self.field.config.scale
         divergence = self._divergence(task, peptide, scaled)
-        z, integral = integrate_flow(self.field, scaled, peptide, self.solver, divergence, backward=True)
-        task.oracle.count("log_density", len(x), time.perf_counter() - started)
         beta = TRAINING_TEMPERATURE / task.system.temperature
-        return self._log_q(task, x, log_prior(z, beta) - integral)
+
+        def density(part: Tensor, rows: slice) -> Tensor:
+            along = of_part(divergence, rows)
+            z, integral = integrate_flow(self.field, part, peptide, self.solver, along, backward=True)
+            return log_prior(z, beta) - integral
+
+        if scaled.requires_grad and torch.is_grad_enabled() and scaled.device.type != "cpu":
+            each = gradient_bytes(self.field, task.system.n_atoms)
+            most = samples_that_fit(free_bytes(scaled.device), each, len(scaled))
+            log_q = density_in_parts(density, scaled, most)
+        else:
+            log_q = density(scaled, slice(0, len(scaled)))
+        task.oracle.count("log_density", len(x), time.perf_counter() - started)
+        return self._log_q(task, x, log_q)
 
     def latent(self, task: bgbench.Task, x: Tensor) -> tuple[Tensor, Tensor]:
         peptide = self._on_device(task)
@@ -136,6 +149,16 @@ class TBGSampler(bgbench.AbstractDensitySampler, bgbench.Invertible):
         c = x.mean(1)
         norm = 3 * math.log(CENTRE_WIDTH * math.sqrt(2 * math.pi))
         return log_q - 0.5 * (c / CENTRE_WIDTH).square().sum(-1) - norm
+
+
+def of_part(divergence: Divergence, part: slice) -> Divergence:
+    """The divergence as a function of rows of a part of the batch, not of the batch."""
+
+    def within(x: Tensor, t: float, rows: Tensor | slice) -> Tensor:
+        numbers = torch.arange(part.start, part.stop)[rows]
+        return divergence(x, t, numbers)
+
+    return within
 
 
 def centre(x: Tensor) -> Tensor:

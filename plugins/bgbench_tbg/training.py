@@ -9,11 +9,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bgbench_tbg.flow_matching import FlowMatchingBatches, flow_matching_loss
+from bgbench_tbg.flow_matching import FlowMatchingBatch, FlowMatchingBatches, flow_matching_loss
 from bgbench_tbg.network import Field
 from bgbench_tbg.recipe import SIZES, TBGRecipe
 from bgbench_tbg.validation import FlowMatchingValidation
 from bgbench_tbg.weights import load, save
+from bgbench_training.ahead import Ahead
 from bgbench_training.curves import Curves
 from bgbench_training.devices import moved
 from bgbench_training.loop import TrainingData, fit_and_save, seeded
@@ -24,14 +25,25 @@ class FlowMatchingTraining(AbstractTraining[Field]):
     """The field, its moving average and the loss."""
 
     schedule = Schedule(betas=(0.9, 0.999), weight_decay=1e-4, start=100.0, end=100.0)
+    compiles = True
 
     def __init__(self, recipe: TBGRecipe, data: FlowMatchingBatches) -> None:
         super().__init__(recipe, "field", Field(SIZES[recipe.config]))
         self.data = data
+        self.batches = Ahead(self._make_batch)
+
+    def teardown(self, stage: str) -> None:
+        """End what makes batches ahead."""
+        del stage
+        self.batches.close()
+
+    def _make_batch(self, number: int) -> FlowMatchingBatch:
+        step, part = self.place(number)
+        return self.data.batch(step, self.recipe.batch, part)
 
     def loss(self, number: int) -> Tensor:
-        batch = moved(self.data.batch(number, self.recipe.part, self.global_rank), self.device)
-        return flow_matching_loss(self.network, batch).mean()
+        batch = moved(self.batches(number, self.device), self.device)
+        return flow_matching_loss(self.run, batch).mean()
 
 
 def train(options: Mapping[str, str]) -> Path:

@@ -1,5 +1,6 @@
 """Batches of frames of mixed peptides of like size, from local simulations or the published shards."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,45 @@ class Peptide:
     name: str
     x: Tensor
     atoms: Atoms
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` equal parts of a batch, so that a step sees the same frames however many passes on how
+    many devices it is made of.
+
+    Attributes:
+        number: of the part, from 0.
+        count: parts of the batch.
+    """
+
+    number: int = 0
+    count: int = 1
+
+    def rows(self, n_frames: int, n_peptides: int) -> tuple[Tensor, slice]:
+        """Which frames and which peptides of a batch, whose peptides have equal runs of frames.
+
+        Some frames of every peptide, so that parts take equal time; where there are too few of them, some
+        peptides; where neither fits, frames that are left over belong to no part.
+
+        Raises:
+            BgbenchError: if there are more parts than frames of a peptide.
+        """
+        each = n_frames // n_peptides
+        runs = math.gcd(each, self.count)
+        groups = self.count // runs
+        if n_peptides % groups:
+            runs, groups = self.count, 1
+        size, peptides = each // runs, n_peptides // groups
+        if not size:
+            raise bgbench.BgbenchError(
+                f"a batch of {n_peptides} peptides with {each} frames each cannot be split into {self.count} "
+                "parts; choose a larger batch, or fewer passes (accumulate)"
+            )
+        group, run = divmod(self.number, runs)
+        chosen = slice(group * peptides, (group + 1) * peptides)
+        frames = torch.arange(n_frames).view(n_peptides, each)[chosen, run * size : (run + 1) * size]
+        return frames.flatten(), chosen
 
 
 class AbstractFrames(ABC):

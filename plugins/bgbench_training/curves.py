@@ -9,6 +9,12 @@ import lightning
 
 from bgbench_training.recipe import AbstractRecipe
 
+
+def metric_name(name: str) -> str:
+    """A name of a value as trackers take it: `frames/s` is `frames_per_s`, `% of peak` `percent_of_peak`."""
+    return name.replace("/", "_per_").replace("%", "percent").replace(" ", "_")
+
+
 Look = Callable[[Any], Mapping[str, float]]
 """Named values of the averaged network on validation peptides."""
 
@@ -60,24 +66,29 @@ class Curves(lightning.Callback):
         module.average.update_parameters(module.network)
         step = trainer.global_step
         if step % self.every == 0:
-            self._write(trainer, step)
+            self._write(trainer, module, step)
         due = step % self.recipe.validate_every == 0 or step == self.recipe.steps
         if self._look is not None and trainer.is_global_zero and due:
             self.looks.append((step, self.hours, dict(self._look(module.averaged.eval()))))
             self._tell(trainer, step, self.looks[-1][2])
 
-    def _write(self, trainer: Any, step: int) -> None:
+    def _write(self, trainer: Any, module: Any, step: int) -> None:
         self.curve.append((step, self._sum / self._passes))
         self._steps += self.every
         rate = self._steps / (time.perf_counter() - self.started)
-        values = {"loss": self.curve[-1][1], "steps/s": rate, "frames/s": rate * self.recipe.batch}
+        frames = rate * self.recipe.batch
+        speed = {"frames/s": frames}
+        if module.work is not None:
+            speed["% of peak"] = module.work.share(frames)
+        module.log_dict(speed, prog_bar=True, logger=False)
+        values = {"loss": self.curve[-1][1], "steps/s": rate, **speed}
         self._tell(trainer, step, {**values, "hours": self.hours})
         self._sum, self._passes = 0.0, 0
 
     @staticmethod
     def _tell(trainer: Any, step: int, values: Mapping[str, float]) -> None:
         if trainer.logger is not None:
-            trainer.logger.log_metrics({name.replace("/", "_per_"): v for name, v in values.items()}, step)
+            trainer.logger.log_metrics({metric_name(name): v for name, v in values.items()}, step)
         if not sys.stderr.isatty() and trainer.is_global_zero:
             text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             sys.stderr.write(f"step {step}: {text}\n")

@@ -1,5 +1,6 @@
 """Networks, and what they read of a peptide, on the device where they compute."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
@@ -37,14 +38,31 @@ def moved(value: Value, device: torch.device) -> Value:
 
     Tensors that lie there already are not copied, and anything else stays as it is.
     """
+
+    def move(tensor: Tensor) -> Tensor:
+        # From pinned memory a GPU copies while the CPU goes on.
+        pin = device.type == "cuda" and tensor.device.type == "cpu"
+        return (_pin(tensor) if pin else tensor).to(device, non_blocking=pin)
+
+    return _mapped(value, move)
+
+
+def pinned(value: Value) -> Value:
+    """A copy in memory that a GPU copies from by itself, of what `moved` takes."""
+    return _mapped(value, _pin)
+
+
+def _pin(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_pinned() else tensor.pin_memory()
+
+
+def _mapped(value: Value, function: Callable[[Tensor], Tensor]) -> Value:
     result: Any = value
     if isinstance(value, Tensor):
-        # From pinned memory a GPU copies while the CPU goes on.
-        pin = device.type == "cuda" and value.device.type == "cpu"
-        result = (value.pin_memory() if pin else value).to(device, non_blocking=pin)
+        result = function(value)
     elif is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: moved(getattr(value, field.name), device) for field in fields(value)}
+        parts = {field.name: _mapped(getattr(value, field.name), function) for field in fields(value)}
         result = type(value)(**parts)
     elif isinstance(value, tuple):
-        result = tuple(moved(part, device) for part in value)
+        result = tuple(_mapped(part, function) for part in value)
     return result

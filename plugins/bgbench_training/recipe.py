@@ -14,6 +14,8 @@ Optimizer = Literal["adamw", "muon"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Compile = Literal["auto", "true", "false"]
+COMPILE: tuple[Compile, ...] = get_args(Compile)
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ class AbstractRecipe(ABC):
     validate_every: int = 500
     """Steps between validations."""
     accumulate: int = 1
-    """Passes on each device whose gradients are added up to one step."""
+    """Passes on each device whose gradients make one step, for batches that memory does not hold."""
     device: str = "auto"
     """Where to train: auto (a GPU where there is one), cpu, cuda or cuda:K (`--device`)."""
     devices: int = 1
     """Devices to train on, of that kind."""
     precision: Precision = "float32"
     """bfloat16 multiplies matrices in it; weights, densities and the loss stay in float32."""
+    compile: Compile = "auto"
+    """Whether torch.compile makes kernels of the network: auto does on a GPU, for networks that allow it."""
     track: str = ""
     """MLflow address for the curves; empty: none."""
     optimizer: Optimizer = "adamw"
@@ -74,6 +78,7 @@ class AbstractRecipe(ABC):
         bgbench.data.refuse_unknown_word("config", self.config, self.sizes)
         bgbench.data.refuse_unknown_word("optimizer", self.optimizer, OPTIMIZERS)
         bgbench.data.refuse_unknown_word("precision", self.precision, self.precisions)
+        bgbench.data.refuse_unknown_word("compile", self.compile, COMPILE)
         bgbench.data.find_device(self.device)
         if self.device.startswith("cuda:") and self.devices > 1:
             raise bgbench.BgbenchError(

@@ -100,6 +100,8 @@ def test_what_computed_is_seen_not_believed(gpus):
     [
         ("cuda:1", "float32", "highest", "float32"),
         ("cuda:1", "float32", "high", "TF32"),
+        ("cuda:1", "TF32", "highest", "TF32"),
+        ("cpu", "TF32", "highest", "float32"),
         ("cuda:1", "bfloat16", "highest", "bfloat16"),
         ("cuda:1", "float64", "high", "float64"),
         ("cpu", "float32", "high", "float32"),

@@ -93,7 +93,7 @@ def test_half_precision_is_found_by_the_audit(flow):
 
 
 def test_unknown_paths_and_options_are_refused(flow):
-    with pytest.raises(BgbenchError, match="path must be one of plain, bfloat16, compile, got 'warp'"):
+    with pytest.raises(BgbenchError, match="path must be one of plain, bfloat16, tf32, compile, got 'warp'"):
         ProseSampler(flow, "warp")
     with pytest.raises(BgbenchError, match="prose has no option 'speed'; its options are weights, path"):
         build({"speed": "2"})

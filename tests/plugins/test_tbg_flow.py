@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from bgbench import BgbenchError, Conventions, System, Unsupported, peptide
+from bgbench.core.elsewhere import elsewhere
 from bgbench.evaluation.audit import audit
 from bgbench.testing import DensitySamplerLaws, peptide_task
 from bgbench_tbg import TBGSampler, build
 from bgbench_tbg.divergence import velocity_and_divergence
-from bgbench_tbg.flow import Solver, exact_divergence, integrate_flow, log_prior
+from bgbench_tbg.flow import Solver, exact_divergence, integrate_flow, log_prior, samples_at_once
 from bgbench_tbg.network import EncodedPeptides, Field, FieldConfig
 from bgbench_tbg.quadrature import INITIAL_PANELS, KRONROD_7, KRONROD_15, integrate
 from bgbench_tbg.weights import save
@@ -253,3 +254,48 @@ def test_lightning_stays_off_the_evaluation_path():
     code = "import sys, bgbench_tbg.sampler; print('lightning' in sys.modules)"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.strip() == "False"
+
+
+def test_gradients_in_parts_are_those_of_the_batch_by_the_same_estimate(monkeypatch):
+    """On a GPU log_prob takes as many samples as memory holds; Hutchinson's noise stays with its sample."""
+    monkeypatch.setattr("bgbench_tbg.quadrature.INITIAL_PANELS", ((0.0, 1.0, KRONROD_7),))
+    monkeypatch.setattr("bgbench_tbg.sampler.samples_that_fit", lambda *_: 2)
+    field = random_field(FieldConfig(channels=4, n_layers=1))
+    sampler = TBGSampler(field, Solver(steps=1), "hutchinson")
+    x = sampler.sample(peptide_task("GG"), 3).x
+    results = []
+    with elsewhere() as device:
+        for task in (peptide_task("GG"), replace(peptide_task("GG"), device=device)):
+            at = x.to(task.device).requires_grad_()
+            log_q = sampler.log_prob(task, at)
+            (gradient,) = torch.autograd.grad(log_q.sum(), at)
+            results.append((log_q.detach().cpu(), gradient.cpu()))
+    (log_q, gradient), (log_q_there, gradient_there) = results
+    assert torch.allclose(log_q_there, log_q, atol=1e-3)
+    assert torch.allclose(gradient_there, gradient, rtol=1e-3, atol=1e-2)
+
+
+def test_samples_at_once_follow_caches_on_a_cpu_and_memory_elsewhere(monkeypatch):
+    x = torch.zeros(512, 10, 3)
+    assert samples_at_once(x, 1000, cached=8000, tensors=4) == 8
+    assert samples_at_once(x, 10**6, cached=8000, tensors=4) == 1
+    monkeypatch.setattr("bgbench_tbg.flow.free_bytes", lambda device: 10**8)
+    assert samples_at_once(x.to("meta"), 10**5, cached=8000, tensors=4) == 32
+    assert samples_at_once(x.to("meta"), 100, cached=8000, tensors=4) == 512
+
+
+def test_a_device_is_waited_for_once_a_round_of_panels(monkeypatch):
+    waits, cpu = [], torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: waits.append(len(self)) or cpu(self))
+    rounds = []
+
+    def evaluate(panels):
+        rounds.append(len(panels))
+        return [
+            torch.stack([1 / (1e-3 + panel.times.double() ** 2)] * len(panel.rows), 1) for panel in panels
+        ]
+
+    value = integrate(evaluate, 2, 1e-6)
+    assert torch.allclose(value, torch.full((2,), math.atan(1000**0.5) * 1000**0.5, dtype=torch.float64))
+    assert len(rounds) > 3
+    assert len(waits) == len(rounds)
