@@ -586,6 +586,8 @@ class Card:
         notes: anything else, for people.
         run_here: False for a sampler that reads samples which were made elsewhere: what they cost is not
             known, and nobody can run it again.
+        uncharged_evaluations: energy evaluations of each cell that the budget does not pay for. Runs share a
+            table only with runs that left out as many.
 
     Raises:
         BgbenchError: for a value of another kind, or a number below zero.
@@ -602,6 +604,7 @@ class Card:
     weights_sha256: str = ""
     notes: str = ""
     run_here: bool = True
+    uncharged_evaluations: int = 0
 
     def __post_init__(self) -> None:
         sequences = self.training_sequences
@@ -610,7 +613,13 @@ class Card:
         for name in ("name", "weights_sha256", "notes"):
             if not isinstance(getattr(self, name), str):
                 raise BgbenchError(f"card: {name} must be text, got {getattr(self, name)!r}")
-        for name, kind in (("training_evaluations", int), ("training_hours", float), ("n_parameters", int)):
+        numbers: dict[str, type[int] | type[float]] = {
+            "training_evaluations": int,
+            "training_hours": float,
+            "n_parameters": int,
+            "uncharged_evaluations": int,
+        }
+        for name, kind in numbers.items():
             value = getattr(self, name)
             if not isinstance(value, (int, kind)) or not 0 <= value < math.inf:
                 word = "whole number" if kind is int else "number"

@@ -232,6 +232,7 @@ class _Card(_AbstractFields):
     training_evaluations: int = Field(default=0, ge=0)
     training_hours: float = Field(default=0.0, ge=0.0)
     run_here: bool = True
+    uncharged_evaluations: int = Field(default=0, ge=0)
 
 
 class _Diagnostics(_AbstractFields):

@@ -39,6 +39,7 @@ class Comparability:
         forcefield: name and hash of the suite's force field; empty if the suite's file is not at hand.
         references: for each system the sha256 of its reference; empty if it was not recorded.
         log_q: `exact`, also for samplers without a density; `an estimate` where its weights are biased.
+        uncharged: energy evaluations of each cell that the budget did not pay for, as the card says.
 
     >>> from bgbench.evaluation.cell import Cell
     >>> from bgbench.runs.runfolder import Inputs, new_plan
@@ -65,6 +66,7 @@ class Comparability:
     forcefield: str
     references: tuple[tuple[str, str], ...]
     log_q: Literal["exact", "an estimate"] = "exact"
+    uncharged: int = 0
 
     @classmethod
     def of(cls, plan: Plan, records: Sequence[Record] = (), folder: Path | None = None) -> "Comparability":
@@ -90,6 +92,9 @@ class Comparability:
             forcefield=_forcefield_of(plan, folder),
             references=tuple((name, known.get(name, "")) for name in _systems_of(plan)),
             log_q="exact" if all(record.exact for record in records) else "an estimate",
+            uncharged=max(
+                (int(record.card.get("uncharged_evaluations", 0)) for record in records), default=0
+            ),
         )
 
     def differences(
@@ -135,6 +140,7 @@ class Comparability:
             "energy": self.energy,
             "force field": self.forcefield,
             "log q": self.log_q,
+            "work beyond the budget": f"{self.uncharged:,} evaluations" if self.uncharged else "none",
         }[what]
 
     @property
@@ -160,7 +166,7 @@ class Comparability:
 
 TERMS = (
     "suite", "suite's file", "protocol", "protocol's file", "budget", "temperature", "energy", "force field",
-    "log q",
+    "log q", "work beyond the budget",
 )  # fmt: skip
 """What is compared besides the references."""
 

@@ -73,6 +73,7 @@ class CardShape(TypedDict, total=False):
     n_parameters: int
     weights_sha256: str
     run_here: bool
+    uncharged_evaluations: int
 
 
 class EnergyShape(TypedDict, total=False):

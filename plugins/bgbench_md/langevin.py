@@ -50,7 +50,8 @@ class LangevinMD(bgbench.AbstractSampler):
     def card(self) -> bgbench.Card:
         """It says what the budget did not pay for."""
         steps = 0 if self.charge_warm_up else self._warm_up_steps
-        return bgbench.Card("md", notes=f"warm-up of {steps:,} evaluations not charged" if steps else "")
+        notes = f"warm-up of {steps:,} evaluations not charged" if steps else ""
+        return bgbench.Card("md", notes=notes, uncharged_evaluations=steps)
 
     @property
     def _warm_up_steps(self) -> int:

@@ -89,6 +89,7 @@ def test_a_warm_up_of_md_is_charged_or_declared(charged):
     tuned = sum(row["calls"] for row in ledger["tune"].values())
     assert (tuned >= 300) is charged
     assert sampler.card.notes == ("" if charged else "warm-up of 300 evaluations not charged")
+    assert sampler.card.uncharged_evaluations == (0 if charged else 300)
     # The first frame has been heated: half of the thermal energy of a vibration a degree of freedom.
     assert float(proposal.u[0] - LangevinMD().sample(peptide_task(budget=1000), 20).u[0]) > 5
 

@@ -6,6 +6,7 @@ import pytest
 
 from bgbench import BgbenchError
 from bgbench.core.files import write_json
+from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.suites import load_suite
 from bgbench.references import superseded
 from bgbench.references.superseded import Superseded
@@ -53,6 +54,21 @@ def test_it_is_frozen_and_equal_by_content(value):
 )
 def test_every_difference_is_a_sentence_with_both_values(value, changes, sentence):
     assert value(budget=60).differences(value(**{"budget": 60, **changes}), "A", "B") == [sentence]
+
+
+def test_what_the_budget_did_not_pay_for_keeps_runs_apart(value):
+    """An uncharged warm-up of 50 ps is five times a budget of 10,000."""
+    cell = Cell(
+        sampler="md", estimator="mcmc", protocol="bgbench@1", suite="dipeptides-mini@1", system="AA",
+        budget=60, seed=0, temperature=310.0, energy="openmm",
+    )  # fmt: skip
+    paid = Record(id="0", cell=cell, status="ok", budget=Budget(limit=60, used=60), card={"name": "md"})
+    free = paid.model_copy(update={"card": {"name": "md", "uncharged_evaluations": 50_000}})
+    one, other = value(budget=60, records=(free,)), value(budget=60, records=(paid,))
+    assert other == value(budget=60)
+    assert one.differences(other, "A", "B") == [
+        "the work beyond the budget is 50,000 evaluations in A and none in B"
+    ]
 
 
 def test_all_differences_are_named_at_once(value):
