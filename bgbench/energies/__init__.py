@@ -8,8 +8,10 @@ refused.
 
 Below `batched`, read `parameters` (the numbers of the force field, read off OpenMM's system), then `eager`
 (plain torch, on any device), then `compiled` (numba, on a CPU) with its parts `kernels` (pair terms and
-generalised Born), `bonded` (bonds, angles, torsions) and `lanes` (exp, log and the like). Energies are in kT
-outside and in kJ/mol inside these six modules; forces are −∂u/∂x, lengths in nm.
+generalised Born), `bonded` (bonds, angles, torsions) and `lanes` (exp, log and the like). For GPUs the parts
+are `triton_engine`, `triton_tables` (parameters in the kernels' order), `triton_pairs`, `triton_bonded` and
+`triton_lanes`; `triton_cost` counts what they compute and move. Energies are in kT outside and in kJ/mol
+inside these modules; forces are −∂u/∂x, lengths in nm.
 
 Two tools are left: `minimise` relaxes a structure, and `spotcheck` compares two energies of some conformers.
 

@@ -1,10 +1,10 @@
 """Triton kernel of bonds, angles, torsions and scaled 1–4 pairs: each atom gathers the terms it is part of.
 
-A program takes one atom i, computes all its terms, ROWS at a time, and keeps the force on i alone: no atomics,
-and sums in one order, for two to four times the arithmetic of a term. The energy of a term is counted by its
-first atom. Terms stand in the order of their atoms, those first whose energy the atom counts: `spans (atoms, 3)`
-holds where the terms of an atom begin, where those end that it counts, and where all end. Each kind of term has
-its spans, the numbers of its other atoms and its values (see `triton_tables`).
+A program takes one atom i, computes all its terms, ROWS at a time, and keeps the force on i alone: no
+atomics, and sums in one order, for two to four times the arithmetic of a term. The energy of a term is
+counted by its first atom. Terms stand in the order of their atoms, those first whose energy the atom counts:
+`spans (atoms, 3)` holds where the terms of an atom begin, where those end that it counts, and where all end.
+Each kind of term has its spans, the numbers of its other atoms and its values (see `triton_tables`).
 """
 
 import triton

@@ -1,9 +1,9 @@
 """What the Triton kernels share: tiles of conformers, sums that keep their digits, the arc cosine.
 
 A program computes a tile (ROWS, BLOCK): ROWS atoms or terms of a block of conformers. A thread holds one
-conformer and all rows, so that what it reads of another atom serves ROWS times, and no thread waits for another.
-Triton gives a thread neighbouring conformers instead where it knows that rows are aligned, and would then
-exchange tiles between threads in the innermost loop: the kernels hide the width of a row from it
+conformer and all rows, so that what it reads of another atom serves ROWS times, and no thread waits for
+another. Triton gives a thread neighbouring conformers instead where it knows that rows are aligned, and would
+then exchange tiles between threads in the innermost loop: the kernels hide the width of a row from it
 (`do_not_specialize`).
 """
 

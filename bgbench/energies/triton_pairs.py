@@ -1,9 +1,9 @@
 """Triton kernels of the pairs: Lennard-Jones, Coulomb and generalised Born, with forces.
 
 Three passes over all ordered pairs: `pairs` (Lennard-Jones, Coulomb, Born integrals, then the radii),
-`solvation` (the Born energy at these radii, and ∂E/∂B) and `chain` (the force that comes through the radii). A
-program takes ROWS atoms i, reads every atom j and writes the rows of its own atoms alone: no atomics, and sums
-in one order. Each pair is computed twice, once for either atom, which costs less than adding to another
+`solvation` (the Born energy at these radii, and ∂E/∂B) and `chain` (the force that comes through the radii).
+A program takes ROWS atoms i, reads every atom j and writes the rows of its own atoms alone: no atomics, and
+sums in one order. Each pair is computed twice, once for either atom, which costs less than adding to another
 program's rows. What it costs is counted in `triton_cost`.
 
 Rows are `(atoms, width)`, conformers innermost: positions and forces three rows an atom; `energy` in float64;

@@ -1,4 +1,4 @@
-"""Parameters as the Triton kernels read them, in float32: terms by the atom they push, pairs by both atoms."""
+"""Parameters as the Triton kernels read them, in float32: terms by the atom they push, pairs by both."""
 
 from dataclasses import dataclass
 
@@ -60,9 +60,9 @@ def make_tables(p: Parameters, device: torch.device) -> Tables:
     """Tables of `p` on `device`."""
     tables = []
     for index, values, roles in (
-        (p.bonds, p.bond_values, None),
-        (p.exceptions, p.exception_values, None),
-        (p.angles, p.angle_values, ANGLE_ROLES),
+        (p.bonds, p.bond_values.reshape(-1, 2), None),
+        (p.exceptions, p.exception_values.reshape(-1, 3), None),
+        (p.angles, p.angle_values.reshape(-1, 2), ANGLE_ROLES),
         (p.torsions, p.torsion_coefficients, TORSION_ROLES),
     ):
         tables.append(_terms(index, values, roles, p.n_atoms, device))
@@ -80,7 +80,7 @@ def _terms(
     order = np.lexsort((place > 0, owner))
     ends = np.searchsorted(owner[order], np.arange(n_atoms + 1))
     counted = np.bincount(owner[place == 0], minlength=n_atoms)
-    columns = np.tile(values.reshape(m, -1), (size, 1))
+    columns = np.tile(values, (size, 1))
     if roles is None:
         atoms = index[:, ::-1].T.reshape(-1, 1)
     else:
