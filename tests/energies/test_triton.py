@@ -5,14 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import bgbench
 from bgbench import BgbenchError, peptide
 from bgbench.core.elsewhere import elsewhere
 from bgbench.energies import triton_engine
@@ -76,16 +75,6 @@ def run(script, environment):
     return done.stdout
 
 
-ENGINE = """
-from bgbench.energies.triton_engine import TritonEngine
-result = []
-for parameters, x, block in values["cases"]:
-    engine = TritonEngine(parameters, block)
-    assert engine.is_interpreted and engine.computes(x) and not engine.computes(x.double())
-    result.append((*engine.energy_and_force(x), engine.energy(x)))
-"""
-
-
 def five_atoms(rng, born=True, cutoff=np.inf):
     """Parameters of a chain of five atoms with every kind of term, which the kernels take in a moment."""
     n, pairs = 5, 10
@@ -126,89 +115,160 @@ def five_atoms(rng, born=True, cutoff=np.inf):
     )
 
 
-@needs_triton
-def test_kernels_in_the_interpreter_equal_the_eager_engine(tmp_path, rng):
-    """Five atoms are no multiple of a tile's rows, and 19 conformers none of a block; atoms may overlap."""
-    x = np.array([[0, 0, 0], [0.13, 0, 0], [0.18, 0.12, 0], [0.31, 0.13, 0.02], [0.36, 0.2, 0.12]])
-    x = torch.tensor(x + rng.normal(0, 0.02, (19, 5, 3)))
-    x[3] *= 5
-    x[4, 1] = x[4, 3]
-    x[5] = 0.0
-    x = x.float()
-    broken = x[:2].clone()
-    broken[0, 0], broken[1, 2, 1] = torch.nan, torch.inf
-    no_terms = {
-        "bonds": np.zeros((0, 2), np.int64),
-        "bond_values": np.zeros((0, 2)),
-        "angles": np.zeros((0, 3), np.int64),
-        "angle_values": np.zeros((0, 2)),
-        "torsions": np.zeros((0, 4), np.int64),
-        "torsion_coefficients": np.zeros((0, 12)),
-        "exceptions": np.zeros((0, 2), np.int64),
-        "exception_values": np.zeros((0, 3)),
-    }
-    cases = [
-        (five_atoms(rng), x, 8),
-        (five_atoms(rng, born=False), x[:7], 32),
-        (five_atoms(rng, cutoff=0.35), x[:7], 32),
-        (replace(five_atoms(rng), **no_terms), x[:4], 32),
-        (five_atoms(rng), broken, 2),
-        (five_atoms(rng), x[:0], 8),
-    ]
-    results = interpret(tmp_path, ENGINE, cases=cases)
-    for (parameters, positions, _), (u, force, alone) in zip(cases, results, strict=True):
-        eager = EagerEngine(parameters)
-        expected, push = eager.energy_and_force(positions.double())
-        assert (u.dtype, force.dtype) == (torch.float64, torch.float32)
-        assert (u.shape, force.shape) == (expected.shape, positions.shape)
-        assert force.is_contiguous()
-        torch.testing.assert_close(alone, u, rtol=1e-6, atol=1e-4, equal_nan=True)
-        if positions is broken:
-            assert not torch.isfinite(u).any()
-            continue
-        assert torch.isfinite(u).all()
-        assert torch.isfinite(force).all()
-        torch.testing.assert_close(u, expected, rtol=1e-5, atol=1e-3)
-        size = push.flatten(1).norm(dim=1)
-        # Forces of atoms in one place have no direction, and the angles there a slope that rounding decides.
-        apart = torch.ones(len(size), dtype=torch.bool)
-        apart[4:6] = False
-        assert (((force - push).flatten(1).norm(dim=1) <= 1e-4 * size) | ~apart[: len(size)]).all()
+@dataclass(frozen=True)
+class Answer:
+    """Conformers, what the kernels made of them, and what they ought to have."""
 
+    x: torch.Tensor
+    u: torch.Tensor
+    force: torch.Tensor
+    expected: torch.Tensor
+    push: torch.Tensor
+
+    def force_error(self):
+        """Of each conformer, in lengths of its force."""
+        return (self.force - self.push).flatten(1).norm(dim=1) / self.push.flatten(1).norm(dim=1)
+
+
+TINY = """
+from bgbench.energies.triton_engine import TritonEngine
+tiny = {}
+for name, (parameters, x, block) in values["cases"].items():
+    engine = TritonEngine(parameters, block)
+    assert engine.is_interpreted and engine.computes(x) and not engine.computes(x.double())
+    tiny[name] = engine.energy_and_force(x)
+parameters, x, block = values["cases"]["all terms"]
+tiny["energy alone"] = TritonEngine(parameters, block).energy(x[:5])
+"""
 
 PEPTIDE = """
 from bgbench import peptide
 from bgbench.energies.batched import BatchedEnergy
 energy = BatchedEnergy(peptide(values["sequence"]), "triton")
-result = (*energy.energy_and_force(values["x"]), dict(energy.describe()))
+u, force = energy.energy_and_force(values["x"])
+result = {"u": u, "force": force, "record": dict(energy.describe())}
 """
 
 
-def check_peptide(tmp_path, sequence, generator):
-    """Against OpenMM's Reference platform, at which it was made, shaken, and beyond the cut-off of 2 nm."""
+def tiny_cases():
+    """Five atoms are no multiple of a tile's rows, and 19 conformers none of a block; atoms may overlap."""
+    rng = np.random.default_rng(0)
+    x = np.array([[0, 0, 0], [0.13, 0, 0], [0.18, 0.12, 0], [0.31, 0.13, 0.02], [0.36, 0.2, 0.12]])
+    x = torch.tensor(x + rng.normal(0, 0.02, (19, 5, 3)))
+    x[3] *= 5
+    overlapping = x[:3].clone()
+    overlapping[0, 1] = overlapping[0, 3]
+    overlapping[1] = 0.0
+    broken = x[:2].clone()
+    broken[0, 0], broken[1, 2, 1] = torch.nan, torch.inf
+    empty = {
+        "bonds": np.zeros((0, 2), np.int64),
+        "bond_values": np.zeros((0, 0)),
+        "angles": np.zeros((0, 3), np.int64),
+        "angle_values": np.zeros((0, 0)),
+        "torsions": np.zeros((0, 4), np.int64),
+        "torsion_coefficients": np.zeros((0, 12)),
+        "exceptions": np.zeros((0, 2), np.int64),
+        "exception_values": np.zeros((0, 3)),
+    }
+    return {
+        "all terms": (five_atoms(rng), x.float(), 16),
+        "vacuum": (five_atoms(rng, born=False), x[:7].float(), 32),
+        "cut off": (five_atoms(rng, cutoff=0.35), x[:7].float(), 32),
+        "pairs alone": (replace(five_atoms(rng, born=False), **empty), x[:4].float(), 32),
+        "overlapping": (five_atoms(rng), overlapping.float(), 32),
+        "broken": (five_atoms(rng), broken.float(), 32),
+        "none": (five_atoms(rng), x[:0].float(), 32),
+    }
+
+
+def shaken(sequence):
+    """At which it was made, shaken, and stretched beyond the cut-off of 2 nm."""
     system = peptide(sequence)
-    noise = torch.randn(5, system.n_atoms, 3, generator=generator)
+    noise = torch.randn(5, system.n_atoms, 3, generator=torch.Generator().manual_seed(0))
     x = system.positions.float() + torch.tensor([0.003, 0.01, 0.02, 0.03, 0.0])[:, None, None] * noise
     x[4] *= 4.0
-    u, force, record = interpret(tmp_path, PEPTIDE, sequence=sequence, x=x)
-    expected, push = OpenMMEnergy(system, "Reference").energy_and_force(x)
-    assert ((u - expected).abs() <= torch.clamp(1e-5 * expected.abs(), min=1e-2)).all()
-    assert (u[:2] - expected[:2]).abs().max() < 1e-2
-    assert ((force - push).flatten(1).norm(dim=1) / push.flatten(1).norm(dim=1)).max() < 1e-4
-    assert record["engines"] == {"triton": 5}
-    assert "triton" in record
+    return x
+
+
+def compare_with_openmm(sequence, x, result):
+    """Judged by the Reference platform."""
+    expected, push = OpenMMEnergy(peptide(sequence), "Reference").energy_and_force(x)
+    answer = Answer(x, result["u"], result["force"], expected, push)
+    assert ((answer.u - expected).abs() <= torch.clamp(1e-5 * expected.abs(), min=1e-2)).all()
+    assert (answer.u[:2] - expected[:2]).abs().max() < 1e-2
+    assert answer.force_error().max() < 1e-4
+    assert result["record"]["engines"] == {"triton": 5}
+    assert "triton" in result["record"]
+
+
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory):
+    """All that the fast tests need of the interpreter, from one process: the answers by name, and of GG."""
+    cases, x = tiny_cases(), shaken("GG")
+    script = f"{TINY}\n{PEPTIDE}\nresult['tiny'] = tiny"
+    result = interpret(tmp_path_factory.mktemp("triton"), script, cases=cases, sequence="GG", x=x)
+    answers = {}
+    for name, (parameters, positions, _) in cases.items():
+        expected = EagerEngine(parameters).energy_and_force(positions.double())
+        answers[name] = Answer(positions, *result["tiny"][name], *expected)
+    return answers, result
 
 
 @needs_triton
-def test_a_dipeptide_in_the_interpreter_equals_openmm(tmp_path, generator):
-    check_peptide(tmp_path, "GG", generator)
+@pytest.mark.parametrize("name", ["all terms", "vacuum", "cut off", "pairs alone"])
+def test_kernels_in_the_interpreter_equal_the_eager_engine(name, interpreted):
+    answer = interpreted[0][name]
+    assert (answer.u.dtype, answer.force.dtype) == (torch.float64, torch.float32)
+    assert answer.force.is_contiguous()
+    torch.testing.assert_close(answer.u, answer.expected, rtol=1e-6, atol=2e-3)
+    assert answer.force_error().max() < 1e-4
+
+
+@needs_triton
+def test_the_cut_off_case_has_pairs_on_both_sides():
+    """Or it would say nothing of the cut-off."""
+    _, x, _ = tiny_cases()["cut off"]
+    distances = torch.cat([torch.pdist(frame) for frame in x])
+    assert 0.2 < float((distances < 0.35).float().mean()) < 0.9
+
+
+@needs_triton
+def test_energy_alone_is_that_with_forces(interpreted):
+    answers, result = interpreted
+    alone = result["tiny"]["energy alone"]
+    torch.testing.assert_close(alone, answers["all terms"].u[:5], rtol=1e-6, atol=1e-4)
+
+
+@needs_triton
+def test_overlapping_atoms_have_finite_energies_and_forces_in_the_interpreter(interpreted):
+    answer = interpreted[0]["overlapping"]
+    assert torch.isfinite(answer.force).all()
+    torch.testing.assert_close(answer.u, answer.expected, rtol=1e-5, atol=2e-3)
+
+
+@needs_triton
+def test_missing_atoms_have_no_finite_energy_in_the_interpreter(interpreted):
+    assert not torch.isfinite(interpreted[0]["broken"].u).any()
+
+
+@needs_triton
+def test_no_conformers_are_no_energies_in_the_interpreter(interpreted):
+    answer = interpreted[0]["none"]
+    assert (answer.u.shape, answer.force.shape) == ((0,), (0, 5, 3))
+
+
+@needs_triton
+def test_a_dipeptide_in_the_interpreter_equals_openmm(interpreted):
+    compare_with_openmm("GG", shaken("GG"), interpreted[1])
 
 
 @needs_triton
 @pytest.mark.slow
 @pytest.mark.parametrize("sequence", ["PCA", "WHD", "ARIP"])
-def test_peptides_in_the_interpreter_equal_openmm(tmp_path, sequence, generator):
-    check_peptide(tmp_path, sequence, generator)
+def test_peptides_in_the_interpreter_equal_openmm(tmp_path, sequence):
+    x = shaken(sequence)
+    compare_with_openmm(sequence, x, interpret(tmp_path, PEPTIDE, sequence=sequence, x=x))
 
 
 COMPILE = """
@@ -277,7 +337,7 @@ def test_without_triton_the_engine_says_what_to_install(alanine, monkeypatch):
 
 
 def test_on_another_device_auto_is_eager(alanine):
-    energy = bgbench.energy(alanine, "batched")
+    energy = BatchedEnergy(alanine)
     x = alanine.positions[None].float()
     expected = energy.energy(x)
     with elsewhere() as device:
