@@ -54,7 +54,8 @@ class EagerEngine:
     def _sum(self, batch: "_Batch") -> Tensor:
         """Energies `(n,)` of a chunk; its force is added to the batch's, if that has one."""
         t = self._tables_of(batch.x)
-        pairs = _Pairs(*t.pairs, _norm2(batch.x[t.pairs[0]] - batch.x[t.pairs[1]]))
+        i, j = t.pairs
+        pairs = _Pairs(i, j, _norm2(batch.x[i] - batch.x[j]))
         terms = [
             _bonds(batch, t),
             _angles(batch, t),

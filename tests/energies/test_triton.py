@@ -1,6 +1,7 @@
 """The Triton engine: its kernels in Triton's interpreter, and compiled for a GPU that is not there."""
 
 import ast
+import doctest
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import torch
 
 from bgbench import BgbenchError, peptide
 from bgbench.core.elsewhere import elsewhere
-from bgbench.energies import triton_engine
+from bgbench.energies import triton_cost, triton_engine
 from bgbench.energies.batched import BatchedEnergy
 from bgbench.energies.eager import EagerEngine
 from bgbench.energies.openmm import OpenMMEnergy, openmm_system
@@ -468,6 +469,12 @@ def test_operations_are_those_of_the_source():
     found = {name: count.of_loops(name)[0] for name in ("pairs", "solvation", "chain")}
     terms = ("bond", "exception", "angle", "torsion")
     assert found | dict(zip(terms, count.of_loops("bonded"), strict=True)) == OPERATIONS
+
+
+def test_examples_of_cost_are_right():
+    outcome = doctest.testmod(triton_cost)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 def test_cost_grows_with_pairs_and_falls_without_born():
