@@ -4,6 +4,10 @@ One operation is a sum, a product, a quotient, a comparison, a choice, a root, a
 a fused multiply-add is two, as in the peak that makers of GPUs print. Addresses are not counted. Of an
 H100's 67 TFLOP/s and 3.35 TB/s the operations are the scarcer one by far, and since few of them can be fused,
 half of that limit is what to expect at best.
+
+What is issued bounds it closer: compiled for sm_90 by Triton 3.9, the innermost loops of the three passes are
+473, 245 and 695 instructions for ROWS pairs, or 353 a pair and warp of 32 conformers. An H100 issues four a
+clock on each of 132 multiprocessors.
 """
 
 from typing import NamedTuple
