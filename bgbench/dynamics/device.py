@@ -29,18 +29,26 @@ from bgbench.dynamics.langevin import Integrator
 from bgbench.dynamics.solute_scaling import FLIP_WIDTH, TorsionMoves, scale_solute
 from bgbench.energies.eager import EagerEngine
 from bgbench.energies.parameters import Parameters
+from bgbench.energies.triton_engine import TritonEngine, try_triton
 
 WARM_STEPS = 3
 """Steps that a GPU takes before one is recorded: what is compiled or set up at first use is done by then."""
 
 
-DeviceEnergy: TypeAlias = EagerEngine
+DeviceEnergy: TypeAlias = EagerEngine | TritonEngine
 """What gives energies `(n,)` and forces in kJ/mol and nm of conformers `x (n, atoms, 3)`, where x lies."""
 
 
 def build_energy(p: Parameters, device: torch.device) -> DeviceEnergy:
-    """The energy of these parameters for walkers of a device, in float32."""
-    return EagerEngine(p).place_on(device, torch.float32)
+    """The energy of these parameters for walkers of a device: Triton's on a GPU where it works, else eager.
+
+    Both make their tables at the first call and keep them: none is made while a step is recorded.
+    """
+    if device.type == "cuda":
+        found = try_triton(p, torch.zeros(1, p.n_atoms, 3, device=device))
+        if not isinstance(found, str):
+            return found
+    return EagerEngine(p)
 
 
 def make_generator(device: torch.device, *seed: int) -> torch.Generator:

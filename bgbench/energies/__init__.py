@@ -10,8 +10,10 @@ Below `batched`, read `parameters` (the numbers of the force field, read off Ope
 (plain torch, on any device), then `compiled` (numba, on a CPU) with its parts `packed` (the numbers as
 kernels take them), `kernels` (pair terms and generalised Born of many conformers side by side), `bonded`
 (bonds, angles, torsions) and `lanes` (exp, log and the like). `single` is the faster way for a few
-conformers, such as the walkers of a ladder. Energies are in kT outside and in kJ/mol inside these modules;
-forces are −∂u/∂x, lengths in nm.
+conformers, such as the walkers of a ladder. For GPUs the parts are `triton_engine`, `triton_tables`
+(parameters in the kernels' order), `triton_pairs`, `triton_bonded` and `triton_lanes`; `triton_cost` counts
+what they compute and move. Energies are in kT outside and in kJ/mol inside these modules; forces are −∂u/∂x,
+lengths in nm.
 
 Two tools are left: `minimise` relaxes a structure, and `spotcheck` compares two energies of some conformers.
 

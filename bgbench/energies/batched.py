@@ -18,8 +18,9 @@ from bgbench.energies.eager import EagerEngine
 from bgbench.energies.openmm import openmm_system
 from bgbench.energies.packed import pack
 from bgbench.energies.parameters import read_parameters
+from bgbench.energies.triton_engine import TritonEngine, try_triton
 
-EngineName = Literal["auto", "compiled", "eager"]
+EngineName = Literal["auto", "compiled", "eager", "triton"]
 
 REPAYS = 4096
 """Conformers from which compiling (about 10 s, once per machine) repays itself on a CPU."""
@@ -33,12 +34,14 @@ class BatchedEnergy(AbstractEnergy):
 
     Args:
         system: atoms in any order.
-        engine: `compiled` (numba; on a CPU only, elsewhere eager), `eager` (torch, any device), or `auto`:
-            compiled for CPU tensors once the conformers of all calls repay it, eager before.
+        engine: `compiled` (numba; on a CPU only, elsewhere eager), `triton` (kernels for float32 on CUDA;
+            elsewhere eager), `eager` (torch, any device), or `auto`: compiled for CPU tensors once the
+            conformers of all calls repay it, triton for float32 on CUDA where it is installed and works,
+            eager else.
 
     Raises:
-        BgbenchError: for another engine, a system without an energy (see `openmm_system`), or a force that
-            this energy does not know.
+        BgbenchError: for another engine, `triton` where it is not installed, a system without an energy (see
+            `openmm_system`), or a force that this energy does not know.
     """
 
     any_device = True
@@ -52,14 +55,20 @@ class BatchedEnergy(AbstractEnergy):
         self._n_evaluations = 0
         self._n_by_engine: dict[str, int] = {}
         self._eager = EagerEngine(self.parameters)
+        self._triton = TritonEngine(self.parameters) if engine == "triton" else None
+        self._tried_triton = False
+        self._without_triton = ""
         self._packed = {dtype: pack(self.parameters, dtype) for dtype in (np.float32, np.float64)}
 
     def describe(self) -> Mapping[str, Any]:
-        return {"backend": "batched", "engines": dict(self._n_by_engine), "numba": numba.__version__}
+        used = {"backend": "batched", "engines": dict(self._n_by_engine), "numba": numba.__version__}
+        if self._triton is not None:
+            return {**used, "triton": self._triton.version}
+        return {**used, "without_triton": self._without_triton} if self._without_triton else used
 
     def prepare(self, evaluations: int) -> None:
-        """Compile (or load what an earlier process compiled) if `evaluations` repay it."""
-        if self._engine == "eager" or (self._engine == "auto" and evaluations < REPAYS):
+        """Compile for a CPU (or load what an earlier process compiled) if `evaluations` repay it."""
+        if self._engine in ("eager", "triton") or (self._engine == "auto" and evaluations < REPAYS):
             return
         self._n_evaluations = max(self._n_evaluations, REPAYS)
         for dtype, packed in self._packed.items():
@@ -69,8 +78,9 @@ class BatchedEnergy(AbstractEnergy):
 
     def _energy(self, x: Tensor) -> Tensor:
         x = _in_float(x)
-        if not self._compiles(x):
-            return self._eager.energy(x) / self._kt
+        torch_engine = self._torch_engine(x)
+        if torch_engine is not None:
+            return torch_engine.energy(x) / self._kt
         frames, u = _numpy(x), np.empty(x.shape[0])
         packed = self._packed[frames.dtype.type]
         spread(lambda a, b: energy_sweep(frames[a:b], u[a:b], packed), len(u), torch.get_num_threads())
@@ -78,8 +88,9 @@ class BatchedEnergy(AbstractEnergy):
 
     def _energy_and_force(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = _in_float(x)
-        if not self._compiles(x):
-            energy, slope = self._eager.energy_and_force(x)
+        torch_engine = self._torch_engine(x)
+        if torch_engine is not None:
+            energy, slope = torch_engine.energy_and_force(x)
             return energy / self._kt, slope / self._kt
         frames, u = _numpy(x), np.empty(x.shape[0])
         force = np.empty_like(frames)
@@ -94,14 +105,31 @@ class BatchedEnergy(AbstractEnergy):
     def _reduced(self, u: np.ndarray) -> Tensor:
         return torch.from_numpy((u + self.parameters.torsion_constant) / self._kt)
 
-    def _compiles(self, x: Tensor) -> bool:
-        """Whether the compiled engine answers; counts its conformers, for the record."""
-        self._n_evaluations += int(x.shape[0])
-        wanted = self._engine == "compiled" or (self._engine == "auto" and self._n_evaluations >= REPAYS)
-        compiles = wanted and x.device.type == "cpu" and x.shape[0] > 0
-        name = "compiled" if compiles else "eager"
-        self._n_by_engine[name] = self._n_by_engine.get(name, 0) + int(x.shape[0])
-        return compiles
+    def _torch_engine(self, x: Tensor) -> EagerEngine | TritonEngine | None:
+        """The engine that answers, None for the compiled one; counts its conformers, for the record."""
+        n = int(x.shape[0])
+        self._n_evaluations += n
+        repaid = self._engine == "compiled" or (self._engine == "auto" and self._n_evaluations >= REPAYS)
+        name: str = "eager"
+        engine: EagerEngine | TritonEngine | None = self._eager
+        if repaid and x.device.type == "cpu" and n > 0:
+            name, engine = "compiled", None
+        elif n > 0 and self._runs_triton(x):
+            name, engine = "triton", self._triton
+        self._n_by_engine[name] = self._n_by_engine.get(name, 0) + n
+        return engine
+
+    def _runs_triton(self, x: Tensor) -> bool:
+        """Whether the Triton engine computes x. Under `auto` it is made and tried at the first chance; the
+        record says why the eager engine computed in its place."""
+        if self._engine == "auto" and not self._tried_triton and x.is_cuda and x.dtype == torch.float32:
+            self._tried_triton = True
+            found = try_triton(self.parameters, x)
+            if isinstance(found, str):
+                self._without_triton = found
+            else:
+                self._triton = found
+        return self._triton is not None and self._triton.computes(x)
 
 
 def _in_float(x: Tensor) -> Tensor:

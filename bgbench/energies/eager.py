@@ -3,14 +3,13 @@
 Layout (…, batch): the batch is innermost; pair terms run over the upper triangle.
 """
 
-import dataclasses
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bgbench.energies.parameters import BornTerms, Parameters
+from bgbench.energies.parameters import Parameters
 
 SMALLEST = 1e-3
 """Distances below this (nm) are treated as this: energies of overlapping atoms stay finite."""
@@ -22,21 +21,13 @@ BYTES = 64e6
 class EagerEngine:
     """Energies in kJ/mol and forces in kJ/mol/nm of `x (n, atoms, 3)` nm, in the precision of x.
 
-    What is computed lies on the device of x.
+    What is computed lies on the device of x. Parameters are sent there once, not with every chunk: a GPU
+    would wait for each of them.
     """
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
-        self._pairs = torch.triu_indices(parameters.n_atoms, parameters.n_atoms, 1)
-
-    def place_on(self, device: torch.device, dtype: torch.dtype) -> "EagerEngine":
-        """The same energy, its numbers on a device: no call for positions of this kind copies them there.
-
-        A CUDA graph of a call can then be recorded, in which nothing may be copied from the CPU.
-        """
-        placed = EagerEngine(_tensors(self.parameters, device, dtype))
-        placed._pairs = self._pairs.to(device)
-        return placed
+        self._tables: dict[tuple[type, torch.device, torch.dtype], _Tables] = {}
 
     def energy(self, x: Tensor) -> Tensor:
         """`(n,)` float64; no force is computed."""
@@ -52,7 +43,8 @@ class EagerEngine:
         return u, torch.cat([batch.force.permute(2, 0, 1) for batch in batches if batch.force is not None])
 
     def _chunks(self, x: Tensor) -> list[Tensor]:
-        width = max(1, int(BYTES / (8 * max(1, self._pairs.shape[1]))))
+        n = self.parameters.n_atoms
+        width = max(1, int(BYTES / (8 * max(1, n * (n - 1) // 2))))
         return list(x.split(width)) if x.shape[0] else []
 
     @staticmethod
@@ -61,47 +53,119 @@ class EagerEngine:
 
     def _sum(self, batch: "_Batch") -> Tensor:
         """Energies `(n,)` of a chunk; its force is added to the batch's, if that has one."""
-        p = self.parameters
-        i, j = self._pairs.to(batch.x.device)
+        t = self._tables_of(batch.x)
+        i, j = t.pairs
         pairs = _Pairs(i, j, _norm2(batch.x[i] - batch.x[j]))
         terms = [
-            _bonds(batch, p),
-            _angles(batch, p),
-            _torsions(batch, p),
-            _exceptions(batch, p),
-            _nonbonded(batch, pairs, p),
+            _bonds(batch, t),
+            _angles(batch, t),
+            _torsions(batch, t),
+            _exceptions(batch, t),
+            _nonbonded(batch, pairs, t),
         ]
-        return torch.stack([term.double() for term in terms]).sum(0) + p.torsion_constant
+        return torch.stack([term.double() for term in terms]).sum(0) + self.parameters.torsion_constant
 
-
-def _tensors(p: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Parameters whose arrays are tensors of the device; three coefficients of a tanh stay plain numbers."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(p):
-        value = getattr(p, field.name)
-        if isinstance(value, np.ndarray) and field.name != "tanh":
-            kind = dtype if value.dtype.kind == "f" else torch.int64
-            changes[field.name] = torch.from_numpy(value).to(device, kind)
-        if isinstance(value, BornTerms):
-            changes[field.name] = _tensors(value, device, dtype)
-    return dataclasses.replace(p, **changes)
+    def _tables_of(self, x: Tensor) -> "_Tables":
+        # A tensor of `elsewhere` claims the device of another kind of tensor.
+        key = type(x), x.device, x.dtype
+        if key not in self._tables:
+            self._tables[key] = _tables(self.parameters, x)
+        return self._tables[key]
 
 
 class _Batch:
-    """Positions `(atoms, 3, batch)` of one chunk and, where it is asked for, their force to be added to.
-
-    Numpy parameters become tensors beside the positions, one column a batch.
-    """
+    """Positions `(atoms, 3, batch)` of one chunk and, where it is asked for, their force to be added to."""
 
     def __init__(self, x: Tensor, force: Tensor | None = None) -> None:
         self.x = x.permute(1, 2, 0)
         self.force = force
 
-    def column(self, values: object) -> Tensor:
-        return torch.as_tensor(values).to(self.x)[..., None]
 
-    def index(self, values: object) -> Tensor:
-        return torch.as_tensor(values, device=self.x.device)
+@dataclass(frozen=True)
+class _Tables:
+    """Parameters on the device and in the dtype of positions.
+
+    Atoms are rows `(terms,)`, values columns `(terms, 1)`. The names are those of `Parameters`, `pairs` being
+    the atoms of its `pair_*`.
+    """
+
+    bonds: tuple[Tensor, ...]
+    bond_values: tuple[Tensor, ...]
+    angles: tuple[Tensor, ...]
+    angle_values: tuple[Tensor, ...]
+    torsions: tuple[Tensor, ...]
+    torsion_values: tuple[Tensor, ...]
+    exceptions: tuple[Tensor, ...]
+    exception_values: tuple[Tensor, ...]
+    pairs: tuple[Tensor, ...]
+    pair_values: tuple[Tensor, ...]
+    cutoff: float
+    reaction_k: float
+    reaction_c: float
+    born: "_BornTables | None"
+
+
+@dataclass(frozen=True)
+class _BornTables:
+    """`BornTerms` as columns `(atoms, 1)`; `pair_*`, of first and second atoms of pairs, `(pairs, 1)`."""
+
+    own: Tensor
+    radius: Tensor
+    self_energy: Tensor
+    surface: Tensor
+    pair_own: tuple[Tensor, Tensor]
+    pair_scaled: tuple[Tensor, Tensor]
+    pair_charge: Tensor
+    tanh: tuple[float, ...]
+    shift: float
+    cutoff: float
+
+
+def _tables(p: Parameters, x: Tensor) -> _Tables:
+    """Parameters beside positions x."""
+
+    def columns(values: Any, n: int) -> tuple[Tensor, ...]:
+        return torch.as_tensor(values).reshape(-1, n).to(x)[..., None].unbind(1)
+
+    def rows(values: Any) -> tuple[Tensor, ...]:
+        return torch.as_tensor(values, device=x.device).unbind(1)
+
+    def column(values: Any) -> Tensor:
+        return columns(values, 1)[0]
+
+    i, j = torch.triu_indices(p.n_atoms, p.n_atoms, 1)
+    born = None
+    if p.born is not None:
+        b = p.born
+        own, scaled, charge = (torch.from_numpy(v) for v in (b.offset_radius, b.scaled_radius, b.charge))
+        born = _BornTables(
+            own=column(own),
+            radius=column(b.radius),
+            self_energy=column(b.self_energy),
+            surface=column(b.surface),
+            pair_own=(column(own[i]), column(own[j])),
+            pair_scaled=(column(scaled[i]), column(scaled[j])),
+            pair_charge=column(b.pair_scale * charge[i]) * column(charge[j]),
+            tanh=tuple(float(t) for t in b.tanh),
+            shift=b.shift,
+            cutoff=b.cutoff,
+        )
+    return _Tables(
+        bonds=rows(p.bonds),
+        bond_values=columns(p.bond_values, 2),
+        angles=rows(p.angles),
+        angle_values=columns(p.angle_values, 2),
+        torsions=rows(p.torsions),
+        torsion_values=columns(p.torsion_coefficients, 12),
+        exceptions=rows(p.exceptions),
+        exception_values=columns(p.exception_values, 3),
+        pairs=(i.to(x.device), j.to(x.device)),
+        pair_values=(column(p.pair_charge), column(p.pair_c12), column(p.pair_c6)),
+        cutoff=p.cutoff,
+        reaction_k=p.reaction_k,
+        reaction_c=p.reaction_c,
+        born=born,
+    )
 
 
 class _Pairs(NamedTuple):
@@ -116,9 +180,8 @@ def _norm2(v: Tensor) -> Tensor:
     return v.square().sum(1).clamp_min(SMALLEST**2)
 
 
-def _bonds(batch: _Batch, p: Parameters) -> Tensor:
-    i, j = batch.index(p.bonds).unbind(1)
-    r0, strength = batch.column(p.bond_values.reshape(-1, 2)).unbind(1)
+def _bonds(batch: _Batch, t: _Tables) -> Tensor:
+    (i, j), (r0, strength) = t.bonds, t.bond_values
     d = batch.x[i] - batch.x[j]
     r = _norm2(d).sqrt()
     if batch.force is not None:
@@ -127,53 +190,50 @@ def _bonds(batch: _Batch, p: Parameters) -> Tensor:
     return (0.5 * strength * (r - r0).square()).sum(0)
 
 
-def _angles(batch: _Batch, p: Parameters) -> Tensor:
-    i, j, k = batch.index(p.angles).unbind(1)
-    t0, strength = batch.column(p.angle_values.reshape(-1, 2)).unbind(1)
+def _angles(batch: _Batch, t: _Tables) -> Tensor:
+    (i, j, k), (t0, strength) = t.angles, t.angle_values
     u, v = batch.x[i] - batch.x[j], batch.x[k] - batch.x[j]
     ui, vi = _norm2(u).rsqrt(), _norm2(v).rsqrt()
     cosine = ((u * v).sum(1) * ui * vi).clamp(-1.0, 1.0)
-    t = torch.acos(cosine) - t0
+    bend = torch.acos(cosine) - t0
     if batch.force is not None:
         edge = 1.0 - 1e-6
-        s = strength * t * (1 - cosine.clamp(-edge, edge).square()).rsqrt()
+        s = strength * bend * (1 - cosine.clamp(-edge, edge).square()).rsqrt()
         on_i = (s * ui * vi)[:, None] * v - (s * ui * ui * cosine)[:, None] * u
         on_k = (s * ui * vi)[:, None] * u - (s * vi * vi * cosine)[:, None] * v
         batch.force.index_add_(0, i, on_i).index_add_(0, k, on_k).index_add_(0, j, -on_i - on_k)
-    return (0.5 * strength * t.square()).sum(0)
+    return (0.5 * strength * bend.square()).sum(0)
 
 
-def _torsions(batch: _Batch, p: Parameters) -> Tensor:
-    i, j, k, m = batch.index(p.torsions).unbind(1)
-    rows = batch.column(p.torsion_coefficients)
+def _torsions(batch: _Batch, t: _Tables) -> Tensor:
+    (i, j, k, m), rows = t.torsions, t.torsion_values
     x, periodicities = batch.x, range(1, 7)
     u, v, w = x[i] - x[j], x[k] - x[j], x[k] - x[m]
     a, b = torch.linalg.cross(u, v, dim=1), torch.linalg.cross(v, w, dim=1)
-    a2, b2, v2 = (t.square().sum(1).clamp_min(s) for t, s in ((a, 1e-12), (b, 1e-12), (v, SMALLEST**2)))
+    a2, b2, v2 = (d.square().sum(1).clamp_min(s) for d, s in ((a, 1e-12), (b, 1e-12), (v, SMALLEST**2)))
     norm = (a2 * b2).rsqrt()
     cosine, sine = (a * b).sum(1) * norm, (u * b).sum(1) * norm * v2.sqrt()
     energy, waves = torch.zeros_like(cosine), []
     cn, sn = torch.ones_like(cosine), torch.zeros_like(cosine)
     for n in periodicities:
         cn, sn = cn * cosine - sn * sine, sn * cosine + cn * sine
-        energy = energy + rows[:, n - 1] * cn + rows[:, n + 5] * sn
+        energy = energy + rows[n - 1] * cn + rows[n + 5] * sn
         waves.append((cn, sn))
     if batch.force is not None:
         slope = torch.zeros_like(cosine)
         for n, (cn, sn) in zip(periodicities, waves, strict=True):
-            slope = slope + n * (rows[:, n + 5] * cn - rows[:, n - 1] * sn)
+            slope = slope + n * (rows[n + 5] * cn - rows[n - 1] * sn)
         on_i = -(slope * v2.sqrt() / a2)[:, None] * a
         on_m = (slope * v2.sqrt() / b2)[:, None] * b
-        s, t = ((u * v).sum(1) / v2)[:, None], ((w * v).sum(1) / v2)[:, None]
+        on_u, on_w = ((u * v).sum(1) / v2)[:, None], ((w * v).sum(1) / v2)[:, None]
         batch.force.index_add_(0, i, on_i).index_add_(0, m, on_m)
-        batch.force.index_add_(0, j, on_i * (s - 1) - on_m * t)
-        batch.force.index_add_(0, k, on_m * (t - 1) - on_i * s)
+        batch.force.index_add_(0, j, on_i * (on_u - 1) - on_m * on_w)
+        batch.force.index_add_(0, k, on_m * (on_w - 1) - on_i * on_u)
     return energy.sum(0)
 
 
-def _exceptions(batch: _Batch, p: Parameters) -> Tensor:
-    i, j = batch.index(p.exceptions).unbind(1)
-    qq, c12, c6 = batch.column(p.exception_values).unbind(1)
+def _exceptions(batch: _Batch, t: _Tables) -> Tensor:
+    (i, j), (qq, c12, c6) = t.exceptions, t.exception_values
     d = batch.x[i] - batch.x[j]
     ri = _norm2(d).rsqrt()
     e12, e6, eq = c12 * ri**12, c6 * ri**6, qq * ri
@@ -183,19 +243,19 @@ def _exceptions(batch: _Batch, p: Parameters) -> Tensor:
     return (e12 - e6 + eq).sum(0)
 
 
-def _nonbonded(batch: _Batch, pairs: _Pairs, p: Parameters) -> Tensor:
+def _nonbonded(batch: _Batch, pairs: _Pairs, t: _Tables) -> Tensor:
     """Lennard-Jones, reaction-field Coulomb and generalised Born."""
     i, j, r2 = pairs
-    near = (r2 <= p.cutoff**2).to(r2)
-    qq, c12, c6 = (batch.column(v) for v in (p.pair_charge, p.pair_c12, p.pair_c6))
+    near = (r2 <= t.cutoff**2).to(r2)
+    qq, c12, c6 = t.pair_values
     ri = r2.rsqrt()
     e12, e6 = c12 * ri**12, c6 * ri**6
-    energy = (near * (qq * (ri + p.reaction_k * r2 - p.reaction_c) + e12 - e6)).sum(0)
+    energy = (near * (qq * (ri + t.reaction_k * r2 - t.reaction_c) + e12 - e6)).sum(0)
     scale = None
     if batch.force is not None:
-        scale = near * ((12 * e12 - 6 * e6 + qq * ri) * ri.square() - 2 * p.reaction_k * qq)
-    if p.born is not None:
-        solvation, through_born = _generalised_born(batch, pairs, p.born)
+        scale = near * ((12 * e12 - 6 * e6 + qq * ri) * ri.square() - 2 * t.reaction_k * qq)
+    if t.born is not None:
+        solvation, through_born = _generalised_born(batch, pairs, t.born)
         energy = energy + solvation
         if scale is not None and through_born is not None:
             scale = scale + through_born
@@ -205,27 +265,27 @@ def _nonbonded(batch: _Batch, pairs: _Pairs, p: Parameters) -> Tensor:
     return energy
 
 
-def _generalised_born(batch: _Batch, pairs: _Pairs, born: BornTerms) -> tuple[Tensor, Tensor | None]:
+def _generalised_born(batch: _Batch, pairs: _Pairs, born: _BornTables) -> tuple[Tensor, Tensor | None]:
     """Energy `(batch,)` and, with a force, −(∂E/∂r)/r `(pairs, batch)` of the OBC model, radii included."""
     i, j, r2 = pairs
     inside = (r2 <= born.cutoff**2).to(r2)
     r = r2.sqrt()
-    own, scaled, radius = (batch.column(v) for v in (born.offset_radius, born.scaled_radius, born.radius))
-    on_i, on_j = _BornIntegral(r, own[i], scaled[j]), _BornIntegral(r, own[j], scaled[i])
+    own, radius = born.own, born.radius
+    on_i, on_j = (_BornIntegral(r, born.pair_own[k], born.pair_scaled[1 - k]) for k in (0, 1))
     integral = torch.zeros(own.shape[0], r.shape[1], dtype=r.dtype, device=r.device)
     integral = integral.index_add(0, i, inside * on_i.value()).index_add(0, j, inside * on_j.value())
 
-    t1, t2, t3 = (float(t) for t in born.tanh)
+    t1, t2, t3 = born.tanh
     psi = integral * own
     t = torch.tanh(psi * (t1 + psi * (t2 + psi * t3)))
     b = 1 / (1 / own - t / radius)
-    own_charge, surface = batch.column(born.self_energy) / b, batch.column(born.surface) / b**6
+    own_charge, surface = born.self_energy / b, born.surface / b**6
 
     bb = b[i] * b[j]
     x = 0.25 * r2 / bb
     ex = torch.exp(-x)
     fi = (r2 + bb * ex).rsqrt()
-    qb = inside * batch.column(born.pair_scale * born.charge)[i] * batch.column(born.charge)[j]
+    qb = inside * born.pair_charge
     energy = (own_charge + surface).sum(0) + (qb * (fi - born.shift)).sum(0)
     if batch.force is None:
         return energy, None

@@ -7,6 +7,7 @@ import torch
 
 import bgbench
 from bgbench import BgbenchError, peptide
+from bgbench.core.elsewhere import elsewhere
 from bgbench.energies.batched import REPAYS, BatchedEnergy
 from bgbench.energies.openmm import OpenMMEnergy
 from bgbench.energies.parameters import read_parameters
@@ -86,8 +87,30 @@ def test_results_of_the_eager_engine_lie_on_the_callers_device(alanine):
     assert engine.energy(x[:0]).device == x.device
 
 
+def test_the_eager_engine_sends_its_parameters_to_a_device_once(alanine, monkeypatch):
+    """Each array sent makes a GPU wait; chunks and later calls send none."""
+    engine = BatchedEnergy(alanine, "eager")._eager
+    monkeypatch.setattr("bgbench.energies.eager.BYTES", 8.0 * alanine.n_atoms**2)
+    x = alanine.positions.repeat(7, 1, 1)
+    expected = engine.energy_and_force(x)
+    with elsewhere() as device:
+        engine.energy_and_force(x[:1].to(device))
+        there = x.to(device)
+
+        def refuse(*_, **__):
+            raise AssertionError("an array was made a tensor again")
+
+        for name in ("as_tensor", "from_numpy", "tensor", "triu_indices"):
+            monkeypatch.setattr(torch, name, refuse)
+        u, force = engine.energy_and_force(there)
+    assert torch.equal(u.cpu(), expected[0])
+    assert torch.equal(force.cpu(), expected[1])
+
+
 def test_an_unknown_engine_is_refused(alanine):
-    with pytest.raises(BgbenchError, match="engine must be one of auto, compiled, eager, got 'numba'"):
+    with pytest.raises(
+        BgbenchError, match="engine must be one of auto, compiled, eager, triton, got 'numba'"
+    ):
         BatchedEnergy(alanine, "numba")
 
 
