@@ -88,7 +88,7 @@ class Ladder:
 
 
 def simulate(name: str, number: int, work: Path) -> dict[str, np.ndarray]:
-    """Frames `x (rounds, atoms, 3)` and energies `u (rounds,)` in kT of one ladder, read if they are there."""
+    """Frames `x (rounds, atoms, 3)` and energies `u (rounds,)` in kT of one ladder, read if there."""
     path = work / f"{name}-{number}.npz"
     if not path.exists():
         system = bgbench.peptide(name)
