@@ -13,6 +13,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+
+from bgbench import peptide
+from bgbench.energies.openmm import openmm_system
+from bgbench.energies.parameters import read_parameters
 
 ROOT = Path(__file__).parent.parent
 GPU = ROOT / "benchmarks" / "gpu"
@@ -76,21 +81,39 @@ def tree():
     return [word for word in shlex.split(words_of("sparse")) if word.startswith("/")]
 
 
-def rehearse(tmp_path, *words, without=()):
-    """One tiny stage in a process that has what the machine has; its report."""
+RUN = """
+import sys
+from pathlib import Path
+import stages
+for stage in sys.argv[2].split(","):
+    places = ["--out", sys.argv[3], "--work", str(Path(sys.argv[4]) / stage)]
+    if code := stages.main([stage, *places, "--device", "cpu", "--tiny"]):
+        sys.exit(code)
+"""
+
+
+def rehearse(tmp_path, *names, without=(), **environment):
+    """Tiny stages one after the other in a process that has what the machine has; their reports."""
     site = tmp_path / "site"
     site.mkdir(exist_ok=True)
     refusal = REFUSAL.format(names=lacking(*without), root=str(ROOT), tree=tree())
     (site / "sitecustomize.py").write_text(refusal)
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(site), str(GPU)])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment}
     out = tmp_path / "out"
-    places = ["--out", out, "--work", tmp_path / "work" / words[0], "--device", "cpu", "--tiny"]
     done = subprocess.run(
-        [sys.executable, GPU / "stages.py", *words, *places],
+        [sys.executable, "-c", RUN, "--", ",".join(names), out, tmp_path / "work"],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
-    return json.loads((out / f"{words[0]}.json").read_text())
+    reports = [json.loads((out / f"{name}.json").read_text()) for name in names]
+    for report in reports:
+        assert report["done"], report
+        assert not report["left_out"]
+        assert report["device"]["device"] == "cpu"
+        assert report["versions"]["bgbench"] == importlib.metadata.version("bgbench")
+        assert report["figures"]
+    return reports
 
 
 def test_what_does_not_travel_is_refused_in_a_rehearsal(tmp_path):
@@ -130,25 +153,38 @@ def test_the_call_is_short_enough():
     assert len(words_of("call")) + 40 < 2000
 
 
-@pytest.mark.parametrize("stage", ["speeds", "data"])
-def test_a_stage_runs_on_the_files_that_travel(stage, tmp_path):
-    report = rehearse(tmp_path, stage)
-    assert report["done"]
-    assert not report["left_out"]
-    assert report["device"]["device"] == "cpu"
-    assert report["versions"]["bgbench"] == importlib.metadata.version("bgbench")
-    assert report["figures"]
+def test_laws_hold_and_speeds_stand_beside_limits_on_the_files_that_travel(tmp_path):
+    """One process for both: half of the time of either is that of imports."""
+    laws, speeds = rehearse(tmp_path, "laws", "speeds")
+    kinds = {name.split()[0] for name in laws["figures"]}
+    assert kinds == {"energies", "ladder", "a", "decoder", "draws", "data"}
+    assert laws["figures"]["decoder of prose float32"]["value"]["gap to the plain way"] > 0
+    assert {name.split()[0] for name in speeds["figures"]} == {"energies", "softened", "draws", "training"}
+    for name, figure in speeds["figures"].items():
+        value = figure["value"]
+        rate = value.get("a second", value.get("ns a second of all walkers"))
+        assert value["share %"] == pytest.approx(100 * rate / value["limit"]), name
+        assert 0 < value["share %"] < 100, name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["train-verse", "suite"])
+@pytest.mark.parametrize("stage", ["data", "train-verse", "suite"])
 def test_the_longer_stages_too(stage, tmp_path):
-    assert rehearse(tmp_path, stage)["done"]
+    rehearse(tmp_path, stage)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+def test_laws_of_energies_hold_in_tritons_interpreter(tmp_path):
+    """As they are to be tried on a GPU; a PyTorch without CUDA leaves the kernels to the interpreter."""
+    (laws,) = rehearse(tmp_path, "laws", TRITON_INTERPRET="1")
+    assert laws["figures"]["energies AA triton"]["value"]["engines"] == {"eager": 4, "triton": 4}
+
+
+@pytest.mark.slow
 def test_training_of_prose_needs_six_wheels_and_its_state_comes_back(tmp_path):
     """What it packed is a checkpoint of the last step in another place."""
-    report = rehearse(tmp_path, "train-prose", without=("PeptideBuilder", "deeptime", "POT"))
+    (report,) = rehearse(tmp_path, "train-prose", without=("PeptideBuilder", "deeptime", "POT"))
     assert report["figures"]["training"]["value"]["steps"] == 2
     stages = module()
     elsewhere = tmp_path / "elsewhere"
@@ -157,10 +193,26 @@ def test_training_of_prose_needs_six_wheels_and_its_state_comes_back(tmp_path):
     assert stages.steps_of(elsewhere / "trained" / "last.ckpt") == 2
 
 
-def test_laws_hold_on_the_cpu(tmp_path):
-    report = rehearse(tmp_path, "laws")
-    assert report["done"], report
-    assert {name.split()[0] for name in report["figures"]} == {"energies", "ladder", "a", "draws", "data"}
+def test_an_engine_that_another_computed_for_fails_its_law(work, monkeypatch):
+    """Triton is eager where it does not run: right numbers would say nothing of its kernels."""
+    pytest.importorskip("triton")
+    stages = module()
+    work.tiny, work.device = True, torch.device("cpu")
+    with pytest.raises(ArithmeticError, match=r'"engines": \{"eager": 8\}'):
+        stages.law_of_energies(work, "AA", "triton")
+
+
+@pytest.mark.parametrize(
+    ("card", "limit"), [("NVIDIA H100 80GB HBM3", 381_622_865), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None)]
+)
+def test_limits_are_those_of_the_data_sheet_or_none(card, limit, work, monkeypatch):
+    stages = module()
+    work.device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: card)
+    found = stages.limit_of_forces(work, read_parameters(openmm_system(peptide("AA"))))
+    assert found == pytest.approx(limit)
+    share = None if limit is None else pytest.approx(100 * 5e6 / limit)
+    assert stages.beside(5e6, found) == {"a second": 5e6, "limit": found, "share %": share}
 
 
 def module():
@@ -251,11 +303,9 @@ def test_figures_of_another_card_are_not_gone_on_with(tmp_path):
     args = stages.parse(
         ["speeds", "--out", str(tmp_path), "--from", str(tmp_path), "--commit", "c", "--tiny"]
     )
-    import torch
-
     first = stages.opening(args, torch.device("cpu"))
     assert first["figures"] == {}
-    for name, expected in (("cpu", {"limits": 1}), ("cuda:0", {})):
-        earlier = {**first, "figures": {"limits": 1}, "device": {**first["device"], "device": name}}
+    for name, expected in (("cpu", {"law": 1}), ("cuda:0", {})):
+        earlier = {**first, "figures": {"law": 1}, "device": {**first["device"], "device": name}}
         (tmp_path / "speeds.json").write_text(json.dumps(earlier))
         assert stages.opening(args, torch.device("cpu"))["figures"] == expected

@@ -22,8 +22,8 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,9 +41,14 @@ PUBLISHED_DRAWS = {2: 400.0, 4: 230.0, 8: 90.0}
 
 SEQUENCES = {2: "AR", 4: "ARIP", 8: "ARIPFSVE"}
 
-PAIR_FLOPS = 200
-"""Operations on a pair of atoms for its energy and force, Born terms among them: a rough count of those in
-`energies.eager`, in which a root or an exponential is one."""
+GOALS = {"AA": 5e6, "ARIP": 1e6}
+"""Energies with forces a second on one GPU that issue 27 wants."""
+
+STEP = 0.002
+"""ps, of the dynamics."""
+
+REHEARSED_CARD = "NVIDIA H100 80GB HBM3"
+"""Whose limits stand beside the speeds of a rehearsal, for want of a card."""
 
 
 @dataclass
@@ -98,9 +103,9 @@ class Work:
     def save(self) -> None:
         """Write the report; what is there already is replaced whole."""
         path = self.out / f"{self.stage}.json"
-        beside = path.with_suffix(".new")
-        beside.write_text(json.dumps(self.report, indent=2, sort_keys=True) + "\n")
-        os.replace(beside, path)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(self.report, indent=2, sort_keys=True) + "\n")
+        os.replace(fresh, path)
 
     def synchronise(self) -> None:
         """Wait for the device."""
@@ -134,6 +139,9 @@ def laws(work: Work) -> None:
             work.measure(words, 30, lambda name=name, engine=engine: law_of_energies(work, name, engine))
     work.measure("ladder keeps the reference's energy", 60, lambda: law_of_walkers(work))
     work.measure("a recorded step is the step", 30, lambda: law_of_recording(work))
+    for precision in ("float32", "bfloat16"):
+        words = f"decoder of prose {precision}"
+        work.measure(words, 30, lambda precision=precision: law_of_decoder(work, precision))
     for name in ("verse", "prose"):
         work.measure(f"draws of {name}", 40, lambda name=name: law_of_draws(work, name))
     work.measure("data simulate", 60, lambda: law_of_the_command(work))
@@ -155,7 +163,8 @@ def engines_of(work: Work) -> list[str]:
     from bgbench.energies.batched import EngineName
 
     if work.device.type == "cpu":
-        return ["compiled", "eager"]
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        return ["compiled", "eager", *(["triton"] if interpreted else [])]
     return [name for name in get_args(EngineName) if name not in ("auto", "compiled")]
 
 
@@ -170,20 +179,32 @@ def frames_of(name: str, n: int) -> tuple[Any, Any]:
 
 
 def law_of_energies(work: Work, name: str, engine: Any) -> dict[str, Any]:
-    """Float64 within 1e-4 kT and float32 within 1e-2 kT of the CPU's; forces to 1e-3 of the largest."""
-    from bgbench.energies.batched import BatchedEnergy
+    """Against the eager engine in float64 and OpenMM's Reference platform, both on the CPU.
 
-    system, x = frames_of(name, 16 if work.tiny else 512)
+    Energies within 1e-4 kT in float64 and 1e-2 kT in float32, forces to 1e-3 of the largest; Triton has to
+    have computed all that is in float32 if it is named.
+    """
+    from bgbench.energies.batched import BatchedEnergy
+    from bgbench.energies.openmm import OpenMMEnergy
+
+    n = 4 if work.tiny else 512
+    system, x = frames_of(name, n)
+    # Float32 rounds positions, which alone moves an energy by more than the law allows.
+    x = x.float()
     exact, force = BatchedEnergy(system, "eager").energy_and_force(x.double())
+    reference = OpenMMEnergy(system, "Reference").energy(x[:64].double())
     there = BatchedEnergy(system, engine)
-    figures = {}
+    figures: dict[str, Any] = {}
     for kind, bound in (("float64", 1e-4), ("float32", 1e-2)):
-        placed = (x.double() if kind == "float64" else x.float()).to(work.device)
-        u, f = there.energy_and_force(placed)
-        figures[f"{kind} energy kT"] = float((u.cpu() - exact).abs().max())
-        figures[f"{kind} force"] = float((f.cpu().double() - force).abs().max() / force.abs().max())
-        demand(figures[f"{kind} energy kT"] <= bound and figures[f"{kind} force"] <= 1e-3, figures)
-    return figures
+        placed = (x.double() if kind == "float64" else x).to(work.device)
+        u, f = (values.cpu().double() for values in there.energy_and_force(placed))
+        figures[f"{kind} energy kT"] = float((u - exact).abs().max())
+        figures[f"{kind} OpenMM kT"] = float((u[: len(reference)] - reference).abs().max())
+        figures[f"{kind} force"] = float((f - force).abs().max() / force.abs().max())
+        right = figures[f"{kind} energy kT"] <= bound and figures[f"{kind} force"] <= 1e-3
+        demand(right and figures[f"{kind} OpenMM kT"] <= bound, figures)
+    figures.update(there.describe())
+    return demand(engine != "triton" or figures["engines"].get("triton") == n, figures)
 
 
 def ladder_of(
@@ -203,7 +224,7 @@ def ladder_of(
     torsion_moves = TorsionMoves.of_system(system, p.torsions)
     scales = system.temperature / ladder(system.temperature, 550.0, 3)
     rungs = Rungs.by_scale(p, torsion_moves, np.asarray(scales), system.temperature, work.device)
-    integrator = Integrator(with_hydrogen_mass(p.masses, p.bonds, 3.0), 0.002, friction)
+    integrator = Integrator(with_hydrogen_mass(p.masses, p.bonds, 3.0), STEP, friction)
     walk = DeviceLadders(
         x.numpy(), rungs, integrator, work.device, [0, 0], torsion_moves, moves, capture=capture
     )
@@ -243,6 +264,52 @@ def law_of_recording(work: Work) -> dict[str, Any]:
     return demand(gap < 1e-4, {"largest gap nm": gap})
 
 
+def law_of_decoder(work: Work, precision: str) -> dict[str, Any]:
+    """Steps of the decoder recorded as a CUDA graph, the same steps called one by one, and the plain way.
+
+    The plain way is in float64 on the CPU. In bfloat16 its conformers are not expected, only those of steps
+    that are called.
+    """
+    import warnings
+    from unittest.mock import patch
+
+    import torch
+
+    from bgbench import peptide
+    from bgbench_prose import cuda
+    from bgbench_prose.decode import invert
+    from bgbench_prose.network import Config, Prose, tokens
+    from bgbench_training.devices import moved
+
+    config = Config(channels=64, n_blocks=2, n_layers=2, head_dim=32)
+    flow, atoms = random_flow(Prose, config), peptide("AA" if work.tiny else "ARIPFSVE").atoms
+    z = torch.randn(4, len(atoms), 3, generator=torch.Generator().manual_seed(0))
+    t = tokens([atoms], config)
+    plain, log_det = invert(flow.double(), z.double(), t)
+    flow = flow.float().to(work.device)
+    there, placed = moved(t, work.device), z.to(work.device)
+    dtype = torch.float32 if precision == "float32" else torch.bfloat16
+    results = []
+    with torch.autocast(work.device.type, dtype, enabled=precision != "float32"), torch.inference_mode():
+        for recorded in (True, False):
+            graphs = {} if recorded else {"has_graphs": lambda device: False}
+            with warnings.catch_warnings(), patch.multiple(cuda, **graphs) if graphs else nullcontext():
+                # A graph that cannot be recorded is a warning.
+                warnings.simplefilter("error", RuntimeWarning)
+                decoder = cuda.Decoder(flow, len(z), len(atoms), dtype)
+                # The second time nothing but graphs that are there is launched.
+                decoder.invert(placed, there)
+                results.append([values.cpu().double() for values in decoder.invert(placed, there)])
+    gap = [float((one - two).abs().max()) for one, two in zip(*results, strict=True)]
+    figures = {"recorded": cuda.has_graphs(work.device), "gap to calls": gap[0], "of log det": gap[1]}
+    holds = max(gap) <= 1e-4
+    if precision == "float32":
+        figures["gap to the plain way"] = float((results[0][0] - plain).abs().max())
+        figures["of its log det"] = float((results[0][1] - log_det).abs().max())
+        holds = holds and figures["gap to the plain way"] <= 1e-3 and figures["of its log det"] <= 1e-2
+    return demand(holds, figures)
+
+
 def law_of_draws(work: Work, name: str) -> dict[str, Any]:
     """The same seed gives the CPU's conformers, up to the rounding that the laws of samplers allow."""
     from bgbench.core.calls import call_sample
@@ -259,22 +326,17 @@ def law_of_draws(work: Work, name: str) -> dict[str, Any]:
 
 def law_of_the_command(work: Work) -> dict[str, Any]:
     """`bgbench data simulate --device` writes frames whose certificate names the device."""
+    from bgbench.cli.main import app, guarded
+
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            "data",
-            "simulate",
-            "GG",
-            "--short",
-            "--engine",
-            "softened",
-            "--replicas",
-            "2",
-            "--frames",
-            "8",
-        ]
+        words = ["data", "simulate", "GG", "--short", "--engine", "softened"]
+        words += ["--replicas", "2", "--frames", "8"]
         sizes = {"rungs": 2, "anneal_steps": 20, "warm_up": 2, "round_steps": 4, "torsion_moves": 2}
         settings = [word for key, value in sizes.items() for word in ("--set", f"{key}={value}")]
-        run_bgbench([*words, *settings, "--device", str(work.device), "--out", folder])
+        words += [*settings, "--device", str(work.device), "--out", folder]
+        code = guarded(lambda **options: app(words, **options))
+        if code:
+            raise RuntimeError(f"the command ended with exit code {code}")
         content = json.loads((Path(folder) / "GG.certificate.json").read_text())
     device = content["certificate"]["device"]
     return demand(device["device"] == str(work.device), {"device": device})
@@ -284,9 +346,9 @@ def law_of_the_command(work: Work) -> dict[str, Any]:
 
 
 def speeds(work: Work) -> None:
-    """Limits of the card first; then energies, ladders, draws and training steps beside them."""
-    work.measure("limits", 20, lambda: limits(work))
-    systems = ["AA"] if work.tiny else ["AA", "ARIP"]
+    """Energies, ladders, draws and training steps, each beside what the card could do."""
+    work.report["peak"] = peak_of(work) and asdict(peak_of(work))
+    systems = ["AA"] if work.tiny else [*GOALS]
     for name in systems:
         for engine in engines_of(work):
             words = f"energies and forces {name} {engine}"
@@ -296,58 +358,41 @@ def speeds(work: Work) -> None:
             work.measure(
                 words, 40, lambda name=name, replicas=replicas: speed_of_ladder(work, name, replicas)
             )
-    for path in prose_paths():
-        for residues in [2] if work.tiny else [2, 4, 8]:
+    for residues in [2] if work.tiny else [*PUBLISHED_DRAWS]:
+        for path in prose_paths():
             words = f"draws of prose {residues} residues {path}"
-            work.measure(words, 60, lambda residues=residues, path=path: speed_of_draws(work, residues, path))
-    for precision in ("float32", "bfloat16"):
+            work.measure(words, 90, lambda residues=residues, path=path: speed_of_draws(work, residues, path))
+    for precision in ("float32", "TF32", "bfloat16"):
         words = f"training step of prose {precision}"
         work.measure(words, 40, lambda precision=precision: speed_of_training(work, precision))
 
 
-def limits(work: Work) -> dict[str, float]:
-    """GB/s of a copy within the memory, read and written, and TFLOP/s of products in each precision."""
+def peak_of(work: Work) -> Any:
+    """What the maker's data sheet says of the card; None of one that is not listed."""
     import torch
 
-    n = 1 << (18 if work.tiny else 30)
-    source = torch.empty(n // 4, device=work.device).normal_()
-    target = torch.empty_like(source)
-    figures = {"copy GB/s": 2 * n / work.seconds_of(lambda: target.copy_(source), 10) / 1e9}
-    size = 128 if work.tiny else 8192
-    leave = torch.get_float32_matmul_precision()
-    for name, precision, rounding in (
-        ("float32", torch.float32, "highest"),
-        ("TF32", torch.float32, "high"),
-        ("bfloat16", torch.bfloat16, "highest"),
-    ):
-        torch.set_float32_matmul_precision(rounding)
-        a, b = (torch.randn(size, size, device=work.device, dtype=precision) for _ in range(2))
-        seconds = work.seconds_of(lambda a=a, b=b: a @ b, 10)
-        figures[f"{name} TFLOP/s"] = 2 * size**3 / seconds / 1e12
-    torch.set_float32_matmul_precision(leave)
-    return figures
+    from bgbench_training.peaks import find_peak
+
+    if work.tiny:
+        return find_peak(REHEARSED_CARD)
+    return find_peak(torch.cuda.get_device_name(work.device)) if work.device.type == "cuda" else None
 
 
-def with_limits(work: Work, rate: float, n_bytes: float, flops: float, precision: str) -> dict[str, float]:
-    """A rate a second beside those that the card's memory and arithmetic would allow.
+def beside(rate: float, limit: float | None) -> dict[str, float | None]:
+    """A rate a second, the limit of the card, and the share of it, in %."""
+    return {"a second": rate, "limit": limit, "share %": 100 * rate / limit if limit else None}
 
-    Args:
-        work: whose report has the limits.
-        rate: measured, of one thing.
-        n_bytes: that at least have to be moved for it.
-        flops: that it takes.
-        precision: of its products.
-    """
-    card = work.report["figures"]["limits"]["value"]
-    return {
-        "a second": rate,
-        "limit of bandwidth": card["copy GB/s"] * 1e9 / n_bytes,
-        "limit of arithmetic": card[f"{precision} TFLOP/s"] * 1e12 / flops,
-    }
+
+def limit_of_forces(work: Work, parameters: Any) -> float | None:
+    """Energies with forces a second that the card could compute at most, in float32."""
+    from bgbench.energies.triton_cost import cost_of_forces
+
+    peak = peak_of(work)
+    return peak and cost_of_forces(parameters).limit(peak.flops("float32"), 1e9 * peak.memory)
 
 
 def speed_of_energies(work: Work, name: str, engine: Any) -> dict[str, Any]:
-    """Conformers a second at the batch that is fastest, in float32; positions in and forces out at least."""
+    """Conformers a second at the batch that is fastest, in float32."""
     from bgbench.energies.batched import BatchedEnergy
 
     rates = {}
@@ -357,17 +402,22 @@ def speed_of_energies(work: Work, name: str, engine: Any) -> dict[str, Any]:
         seconds = work.seconds_of(lambda e=energy, x=placed: e.energy_and_force(x))
         rates[n] = n / seconds
     best = max(rates, key=lambda n: rates[n])
-    flops = PAIR_FLOPS * system.n_atoms * (system.n_atoms - 1) / 2
     return {
         "batch": best,
-        **with_limits(work, rates[best], 24 * system.n_atoms + 8, flops, "float32"),
+        **beside(rates[best], limit_of_forces(work, energy.parameters)),
+        "goal": GOALS[name],
         "by batch": {str(n): rate for n, rate in rates.items()},
+        **energy.describe(),
     }
 
 
 def speed_of_ladder(work: Work, name: str, replicas: int) -> dict[str, Any]:
-    """ns a day over all walkers of all rungs, exchanges and torsion moves among the time."""
-    walk, _, _ = ladder_of(work, name, replicas, moves=2 if work.tiny else 20)
+    """ns a second over all walkers of all rungs; exchanges and torsion moves are among the time.
+
+    The limit is that of the steps alone, one energy with forces each.
+    """
+    moves = 2 if work.tiny else 20
+    walk, parameters, _ = ladder_of(work, name, replicas, moves=moves)
     steps, rounds = (4, 1) if work.tiny else (50, 10)
 
     def several() -> None:
@@ -375,8 +425,12 @@ def speed_of_ladder(work: Work, name: str, replicas: int) -> dict[str, Any]:
             walk.round(steps)
 
     seconds = work.seconds_of(several)
-    ns = 3 * replicas * rounds * steps * 2e-6
-    return {"ns a day of all walkers": ns / seconds * 86400, "steps a second": rounds * steps / seconds}
+    limit = limit_of_forces(work, parameters)
+    ns_a_step = STEP * 1e-3
+    rate = 3 * replicas * rounds * steps * ns_a_step / seconds
+    figures = beside(rate, limit and limit * ns_a_step)
+    figures["ns a second of all walkers"] = figures.pop("a second")
+    return {**figures, "walkers": 3 * replicas, "moves a round of steps": f"{moves} in {steps}"}
 
 
 def prose_paths() -> list[str]:
@@ -386,56 +440,69 @@ def prose_paths() -> list[str]:
     return [path for path in get_args(FlowPath) if path != "compile"]
 
 
-def published_prose(work: Work) -> Any:
-    """Prose at published size (288 M parameters) with random weights: for speed alone."""
+def random_flow(kind: Any, config: Any) -> Any:
+    """Prose with random weights, far enough from the identity that every layer counts."""
     import torch
 
-    from bgbench_prose.network import Config, Prose
-
-    config = Config(channels=32, n_blocks=2, n_layers=1, head_dim=16) if work.tiny else Config()
     with torch.random.fork_rng():
         torch.random.default_generator.manual_seed(0)
-        flow = Prose(config)
+        flow = kind(config)
         for block in flow.blocks:
-            # Fresh blocks are the identity; far from it, 8 of them leave the range of float32.
+            # Any further, 8 of them leave the range of float32.
             block.proj_out.weight.data.normal_(0, 0.01)
     return flow
 
 
-def prose_work(config: Any, n_atoms: int, batch: int) -> tuple[float, float]:
-    """Bytes and operations of one draw in float32: weights read once a token and batch, keys and values once
-    a later token; products alone are counted, 24 c² of them a token and layer."""
-    layers, c = config.n_blocks * config.n_layers, config.channels
-    weights = 24 * c**2 * layers
-    moved = n_atoms * weights * 4 / batch + n_atoms**2 * c * 4 * layers
-    return moved, 2 * weights * n_atoms + 2 * n_atoms**2 * c * layers
+def published_prose(work: Work) -> Any:
+    """Prose at published size (288 M parameters) with random weights: for speed alone."""
+    from bgbench_prose.network import Config, Prose
+
+    config = Config(channels=32, n_blocks=2, n_layers=1, head_dim=16) if work.tiny else Config()
+    return random_flow(Prose, config)
 
 
 def speed_of_draws(work: Work, residues: int, path: str) -> dict[str, Any]:
     """Draws with their likelihood a second, beside the published figure of an L40S."""
     from bgbench.core.calls import call_sample
     from bgbench.testing import peptide_task
+    from bgbench_prose.costs import drawing_cost
+    from bgbench_prose.cuda import MOST
     from bgbench_prose.sampler import ProseSampler
 
     flow = published_prose(work)
     sampler = ProseSampler(flow, path)
     task = replace(peptide_task(SEQUENCES[residues]), device=work.device)
-    n = 4 if work.tiny else sampler.batch_size(task.system)
-    seconds = work.seconds_of(lambda: call_sample(sampler, task, n), 2)
-    precision = sampler.precision
-    rates = with_limits(work, n / seconds, *prose_work(flow.config, task.system.n_atoms, n), precision)
-    n_parameters = sum(p.numel() for p in flow.parameters())
-    published = {"published on one L40S": PUBLISHED_DRAWS[residues], "peptide": SEQUENCES[residues]}
-    return {"batch": n, "parameters": n_parameters, "weights": "random", **published, **rates}
+    n = 4 if work.tiny else MOST
+    seconds = work.seconds_of(lambda: call_sample(sampler, task, n), 1)
+    precision, peak = sampler.precision, peak_of(work)
+    n_bytes = 2 if precision == "bfloat16" else 4
+    cost = drawing_cost(flow.config, task.system.n_atoms, n, n_bytes)
+    published = PUBLISHED_DRAWS[residues]
+    return {
+        "batch": n,
+        "parameters": flow.n_parameters(),
+        "weights": "random",
+        "precision": precision,
+        "peptide": SEQUENCES[residues],
+        **beside(n / seconds, peak and 1 / peak.seconds(cost.flops, cost.n_bytes, precision)),
+        "published on one L40S": published,
+        "times the published": n / seconds / published,
+    }
 
 
 def speed_of_training(work: Work, precision: str) -> dict[str, Any]:
-    """One gradient step at published size on ARIP: conditioning once a peptide, against once a sample."""
+    """Frames a second in gradient steps at published size on ARIP: ours, and the plain implementation's.
+
+    Plain is the same network that computes its conditioning for each sample, not once a peptide. Optimizer
+    and data are in neither.
+    """
     import torch
 
     from bgbench import peptide
+    from bgbench_prose.fast import rounded_factors
     from bgbench_prose.network import Tokens, tokens
     from bgbench_training.devices import moved
+    from bgbench_training.throughput import count_flops
 
     flow = published_prose(work).to(work.device)
     batch = 2 if work.tiny else 64
@@ -445,18 +512,22 @@ def speed_of_training(work: Work, precision: str) -> dict[str, Any]:
     each_row = Tokens(*(values.repeat(batch, 1) for values in fields), t.orders.repeat(1, batch, 1))
     x = torch.randn(batch, system.n_atoms, 3, device=work.device)
 
-    def step(tokens_of: Any) -> None:
-        flow.zero_grad(set_to_none=True)
+    def loss(tokens_of: Any) -> Any:
         with torch.autocast(work.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             z, log_det = flow(x, tokens_of)
-        (0.5 * z.float().square().sum((1, 2)).mean() - log_det.float().mean()).backward()
+        return 0.5 * z.float().square().sum((1, 2)).mean() - log_det.float().mean()
 
-    ours, plain = (work.seconds_of(lambda t=t: step(t)) for t in (t, each_row))
-    flops = 3 * prose_work(flow.config, system.n_atoms, batch)[1]
-    weights = 3 * 4 * sum(p.numel() for p in flow.parameters()) / batch
+    def step(tokens_of: Any) -> None:
+        flow.zero_grad(set_to_none=True)
+        loss(tokens_of).backward()
+
+    with rounded_factors() if precision == "TF32" else nullcontext():
+        ours, plain = (work.seconds_of(lambda t=t: step(t)) for t in (t, each_row))
+        flops = count_flops(lambda: loss(t), flow.parameters()) / batch
+    peak = peak_of(work)
     return {
         "batch": batch,
-        **with_limits(work, batch / ours, weights, flops, precision),
+        **beside(batch / ours, peak and peak.flops(precision) / flops),
         "plain a second": batch / plain,
         "times the plain": plain / ours,
     }
@@ -567,12 +638,12 @@ def keep(live: Path, kept: Path) -> None:
         target = kept / path.name
         if not path.exists() or (target.exists() and target.stat().st_mtime == path.stat().st_mtime):
             continue
-        beside = target.with_suffix(".new")
-        shutil.copy2(path, beside)
-        if path.suffix == ".ckpt" and steps_of(beside) is None:
-            beside.unlink()
+        fresh = target.with_suffix(".new")
+        shutil.copy2(path, fresh)
+        if path.suffix == ".ckpt" and steps_of(fresh) is None:
+            fresh.unlink()
         else:
-            os.replace(beside, target)
+            os.replace(fresh, target)
 
 
 def steps_of(checkpoint: Path) -> int | None:
@@ -603,17 +674,6 @@ def suite(work: Work) -> None:
     }
     if code not in (0, None):
         work.report["failed"]["suite"] = f"bgbench run ended with exit code {code}"
-
-
-def run_bgbench(words: list[str]) -> None:
-    """One command of bgbench.
-
-    Raises:
-        RuntimeError: with the end of what it complained of.
-    """
-    done = subprocess.run([sys.executable, "-m", "bgbench", *words], capture_output=True, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-500:])
 
 
 def run_until(work: Work, words: list[str], look: Callable[[], None]) -> int | None:
