@@ -21,6 +21,7 @@ MIB = 1 << 20
 IMPORTED_AS = {
     "mlflow": "mlflow", "mdtraj": "mdtraj", "distributed": "distributed", "plotly": "plotly",
     "openmm": "openmm", "PeptideBuilder": "PeptideBuilder", "deeptime": "deeptime", "POT": "ot",
+    "pyarrow": "pyarrow",
 }  # fmt: skip
 """What dependencies are imported as, of those that the machine may lack."""
 
@@ -107,7 +108,7 @@ def test_what_does_not_travel_is_refused_in_a_rehearsal(tmp_path):
 
 def test_the_machine_lacks_nothing_that_is_not_named():
     """Every dependency is there, comes as a wheel, or is refused in the rehearsals."""
-    assert set(lacking()) == {"mlflow", "mdtraj", "distributed", "plotly"}
+    assert set(lacking()) == {"mlflow", "mdtraj", "distributed", "plotly", "pyarrow"}
 
 
 def test_wheels_are_those_of_the_constraints():
@@ -130,7 +131,7 @@ def test_the_call_is_short_enough():
     assert len(words_of("call")) + 40 < 2000
 
 
-@pytest.mark.parametrize("stage", ["speeds", "data"])
+@pytest.mark.parametrize("stage", ["data", pytest.param("speeds", marks=pytest.mark.slow)])
 def test_a_stage_runs_on_the_files_that_travel(stage, tmp_path):
     report = rehearse(tmp_path, stage)
     assert report["done"]
@@ -146,6 +147,7 @@ def test_the_longer_stages_too(stage, tmp_path):
     assert rehearse(tmp_path, stage)["done"]
 
 
+@pytest.mark.slow
 def test_training_of_prose_needs_six_wheels_and_its_state_comes_back(tmp_path):
     """What it packed is a checkpoint of the last step in another place."""
     report = rehearse(tmp_path, "train-prose", without=("PeptideBuilder", "deeptime", "POT"))
