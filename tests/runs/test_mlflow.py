@@ -1,5 +1,6 @@
 """MLflow mirrors a run; a server that is down, or dies, costs no record and leaves no double."""
 
+import concurrent.futures
 import os
 import signal
 import socket
@@ -223,9 +224,12 @@ def test_a_tracker_that_waits_or_says_nothing_costs_a_notice(
 def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, analytic_suite):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
     bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
-    command = [sys.executable, "-m", "bgbench", "track", str(out), "--tracking-uri", uri]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    mirrors = [Mirror(RunFolder.open(out), uri) for _ in range(2)]  # each with a process of its own
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        list(threads.map(Mirror.send, mirrors))
+    for mirror in mirrors:
+        mirror.close()
+    assert [mirror.complaint for mirror in mirrors] == ["", ""]
     assert len(held(uri)[2]) == 4
 
 
@@ -233,18 +237,18 @@ def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, troubles
     from mlflow import MlflowClient
 
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
-    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri=uri)
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
     client = MlflowClient(uri)
-    number = client.get_experiment_by_name("bgbench").experiment_id
+    number = client.create_experiment("bgbench")
     client.delete_experiment(number)
     advice = f"was deleted; restore it with `MLFLOW_TRACKING_URI={uri} mlflow experiments restore"
-    with closing(Mirror(RunFolder.open(out))) as mirror:
+    with closing(Mirror(RunFolder.open(out), uri)) as mirror:
         mirror.send()
         assert f"{advice} --experiment-id {number}`" in mirror.complaint
-    client.restore_experiment(number)
-    with closing(Mirror(RunFolder.open(out))) as mirror:
+        client.restore_experiment(number)
         mirror.send()
         assert not mirror.complaint
+    assert len(held(uri)[2]) == 4
 
 
 @pytest.mark.slow
