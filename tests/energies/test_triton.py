@@ -414,7 +414,9 @@ def test_auto_goes_on_without_triton_where_it_fails_and_the_record_says_why(alan
 
 def test_a_full_gpu_is_no_reason_to_go_on_without_triton(alanine, monkeypatch):
     error = torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr("bgbench.energies.triton_engine.TritonEngine", lambda parameters: Engine(parameters, error))
+    monkeypatch.setattr(
+        "bgbench.energies.triton_engine.TritonEngine", lambda parameters: Engine(parameters, error)
+    )
     with pytest.raises(torch.OutOfMemoryError):
         BatchedEnergy(alanine)._energy(alanine.positions[None].float().as_subclass(Cuda))
 
