@@ -16,6 +16,8 @@ from bgbench.core.options import describe_known
 from bgbench.core.resources import data_path
 
 if TYPE_CHECKING:
+    import torch
+
     from bgbench.evaluation.audit import Check
     from bgbench.reports.compare import Comparison
     from bgbench.reports.curves import Point
@@ -463,7 +465,30 @@ def describe_placement() -> list[str]:
     gpus = len(visible_devices())
     if gpus > 1:
         lines.append(f"{gpus} GPUs, one for each worker; --device cuda:K uses one of them, --device cpu none")
-    return lines
+    return [*lines, describe_energies(device)]
+
+
+def describe_energies(device: "torch.device") -> str:
+    """Which engine computes energies in float32 on the device: on a GPU a peptide's is, to see which one."""
+    from bgbench.energies.batched import BatchedEnergy
+    from bgbench.energies.triton_engine import has_triton
+    from bgbench.systems.peptides import peptide
+
+    system = peptide("GG")
+    energy = BatchedEnergy(system)
+    if device.type == "cpu":
+        there, numba = "is" if has_triton() else "is not", energy.describe()["numba"]
+        return f"energies are computed by numba {numba}; Triton, for GPUs, {there} installed"
+    try:
+        energy.energy(system.positions[None].float().to(device))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"energies cannot be computed on {device}: {reason}"
+    used = energy.describe()
+    if "triton" in used:
+        return f"energies on {device} are computed by Triton {used['triton']}"
+    reason = used.get("without_triton", "Triton is for CUDA")
+    return f"energies on {device} are computed by PyTorch, without Triton ({reason})"
 
 
 def _cell_text(record: "Record", name: str) -> str:

@@ -1,6 +1,7 @@
 """Where samplers compute: the device that was asked for, found or refused; what it is, and what was used."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,25 @@ def describe_device(device: torch.device, precision: str = "float32") -> dict[st
         return entries
     name = torch.cuda.get_device_name(device)
     return {**entries, "name": name, "driver": driver_version(), "cuda": torch.version.cuda or ""}
+
+
+def format_device(entries: Mapping[str, Any]) -> str:
+    """What `describe_device` and a record say of a device, in a line for people.
+
+    Args:
+        entries: of a record also `task_device`, which is named where the sampler did not compute there.
+
+    >>> format_device({"device": "cuda:0", "precision": "TF32", "name": "NVIDIA L4", "driver": "550.54.15"})
+    'cuda:0, NVIDIA L4, TF32, driver 550.54.15'
+    >>> format_device({"device": "cpu", "precision": "float32", "task_device": "cuda:0"})
+    'cpu, float32, not on cuda:0 as it could have'
+    """
+    words = [str(entries[key]) for key in ("device", "name", "precision") if entries.get(key)]
+    if entries.get("driver"):
+        words.append(f"driver {entries['driver']}")
+    if entries.get("task_device") not in (None, "", entries.get("device")):
+        words.append(f"not on {entries['task_device']} as it could have")
+    return ", ".join(words)
 
 
 def _rounded(device: torch.device, precision: str) -> str:

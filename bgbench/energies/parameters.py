@@ -76,7 +76,7 @@ def read_parameters(system: Any) -> Parameters:
     n = system.getNumParticles()
     if system.getNumConstraints():
         raise BgbenchError("the batched energy knows no constraints; set constraints: null")
-    fields: dict[str, Any] = {"born": None, **_no_bonded_terms()}
+    fields = _no_terms(n)
     readers: dict[str, Callable[[Any, int], dict[str, Any]]] = {
         "HarmonicBondForce": _bonds,
         "HarmonicAngleForce": _angles,
@@ -85,11 +85,19 @@ def read_parameters(system: Any) -> Parameters:
         "CustomGBForce": _born,
         "CMMotionRemover": lambda force, n: {},
     }
-    for force in system.getForces():
-        kind = type(force).__name__
+    kinds = [type(force).__name__ for force in system.getForces()]
+    for kind, force in zip(kinds, system.getForces(), strict=True):
         if kind not in readers:
             raise BgbenchError(
                 f"the batched energy does not know {kind}; use energy: openmm, or --engine openmm to simulate"
+            )
+        if kinds.count(kind) > 1:
+            raise BgbenchError(
+                f"the batched energy knows one {kind} a system, not {kinds.count(kind)}; use energy: openmm"
+            )
+        if force.usesPeriodicBoundaryConditions():
+            raise BgbenchError(
+                f"the batched energy knows no periodic boxes, as {kind} has; use energy: openmm"
             )
         fields |= readers[kind](force, n)
     masses = np.array([system.getParticleMass(i)._value for i in range(n)])
@@ -98,9 +106,10 @@ def read_parameters(system: Any) -> Parameters:
     return Parameters(n_atoms=n, masses=masses, **fields)
 
 
-def _no_bonded_terms() -> dict[str, Any]:
-    """What a system without bonds, angles, torsions or non-bonded force has."""
+def _no_terms(n: int) -> dict[str, Any]:
+    """What a system of n atoms without any force has."""
     empty = np.zeros((0, 2))
+    pairs = n * (n - 1) // 2
     return {
         "bonds": empty.astype(np.int64),
         "bond_values": empty,
@@ -109,6 +118,15 @@ def _no_bonded_terms() -> dict[str, Any]:
         "torsions": np.zeros((0, 4), np.int64),
         "torsion_coefficients": np.zeros((0, 2 * MAX_PERIODICITY)),
         "torsion_constant": 0.0,
+        "pair_charge": np.zeros(pairs),
+        "pair_c12": np.zeros(pairs),
+        "pair_c6": np.zeros(pairs),
+        "exceptions": empty.astype(np.int64),
+        "exception_values": np.zeros((0, 3)),
+        "cutoff": np.inf,
+        "reaction_k": 0.0,
+        "reaction_c": 0.0,
+        "born": None,
     }
 
 
@@ -159,9 +177,8 @@ def _torsions(force: Any, n: int) -> dict[str, Any]:
 
 
 def _nonbonded(force: Any, n: int) -> dict[str, Any]:
-    if force.getNonbondedMethod() not in (force.NoCutoff, force.CutoffNonPeriodic):
-        raise BgbenchError("the batched energy knows NoCutoff and CutoffNonPeriodic, not periodic boxes")
-    if force.getUseSwitchingFunction() or force.getNumParticleParameterOffsets():
+    offsets = force.getNumParticleParameterOffsets() + force.getNumExceptionParameterOffsets()
+    if force.getUseSwitchingFunction() or offsets:
         raise BgbenchError("the batched energy knows no switching function and no parameter offsets")
     charge, sigma, epsilon = np.array([_plain(force.getParticleParameters(i)) for i in range(n)]).T
     i, j = np.triu_indices(n, 1)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bgbench.core.devices import format_device
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
@@ -13,6 +14,7 @@ from bgbench.leaderboard.views import count, curves_view, dots_view, number, per
 from bgbench.reports.headings import value_of
 from bgbench.reports.statistics import rank_text
 from bgbench.runs.distributions import UNPUBLISHED
+from bgbench.runs.records import Record
 
 
 def entry_view(
@@ -81,23 +83,36 @@ def facts(row: TableRow) -> list[tuple[str, str]]:
         ("leakage", row.leakage),
         ("suite, sha256", plan.suite_sha256),
         ("run", plan.id),
-        *_machine(provenance),
+        *_software(provenance),
+        *machine(files.records),
         ("note", entry.note or "–"),
         ("checked", _checked(files)),
     ]
 
 
-def _machine(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    host, git = provenance.get("host", {}), provenance.get("git", {})
+def _software(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    git = provenance.get("git", {})
     commit = f", commit {git['commit'][:12]}" if git.get("commit") else ""
     dirty = " with uncommitted changes" if git.get("dirty") else ""
     libraries = provenance.get("libraries", {})
-    threads = host.get("torch_threads", "–")
     return [
         ("bgbench", f"{provenance.get('bgbench', '–')}{commit}{dirty}"),
         ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
-        ("machine", f"{host.get('cpu', '–')}, GPU {host.get('gpu') or 'none'}, {threads} threads"),
     ]
+
+
+def machine(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """The machine of the first record, and each device that computed, in the order of the records.
+
+    Records that name no device say at least which GPU the machine has.
+    """
+    host = records[0].provenance.get("host", {}) if records else {}
+    threads = f"{host.get('torch_threads', '–')} threads"
+    found = [text for r in records if (text := format_device(r.provenance.get("device", {})))]
+    devices = dict.fromkeys(found)
+    if not devices:
+        return [("machine", f"{host.get('cpu', '–')}, GPU {host.get('gpu') or 'none'}, {threads}")]
+    return [("machine", f"{host.get('cpu', '–')}, {threads}"), ("device", "; ".join(devices))]
 
 
 def _checked(files: EntryFiles) -> str:

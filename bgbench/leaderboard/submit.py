@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file, write_json
+from bgbench.leaderboard.details import machine
 from bgbench.leaderboard.entries import Entry, EntryFiles, Remote, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refusal
@@ -147,7 +148,7 @@ def public(files: EntryFiles) -> list[str]:
     """A line for each thing that a submission makes public."""
     paths = [path for path in files.folder.rglob("*") if path.is_file()]
     first = files.records[0]
-    host = first.provenance.get("host", {})
+    system = first.provenance.get("host", {}).get("system", "?")
     cell = files.plan.cells[0]
     settings = {**cell.options, **{f"estimator.{k}": v for k, v in cell.estimator_options.items()}}
     remote = list(files.entry.remote.values())
@@ -163,7 +164,7 @@ def public(files: EntryFiles) -> list[str]:
         f"authors: {', '.join(files.entry.authors)}; licence: {files.entry.licence}",
         f"plugin: {files.entry.pin}" + (f", source {files.entry.source}" if files.entry.source else ""),
         f"settings: {', '.join(f'{k}={v}' for k, v in settings.items()) or 'none'} (paths among them too)",
-        f"host: {host.get('system', '?')}, {host.get('cpu', '?')}, GPU {host.get('gpu') or 'none'}",
+        *(f"{name}: {text}" for name, text in (("system", system), *machine(files.records))),
         f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
         f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
         f"arrays: {where}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from bgbench.core.devices import format_device
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import atomic_file
 from bgbench.core.resources import site_path
@@ -216,9 +217,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         "commit": f"{git.get('commit') or 'unknown'}{', edited' if git.get('dirty') else ''}",
         "versions": ", ".join(f"{name} {value}" for name, value in libraries.items()),
         "host": ", ".join(str(host[name]) for name in ("cpu", "gpu", "system") if host.get(name)),
-        "device": ", ".join(
-            str(device[name]) for name in ("device", "name", "precision", "driver") if device.get(name)
-        ),
+        "device": format_device(device),
         "weights": card.get("weights_sha256", ""),
         "reference": f"{record.reference.get('sha256', '')}, {record.reference.get('grade', 'analytic')}",
         "largest |Δu| to OpenMM (kT)": f"{record.energy.get('openmm_difference', 0.0):.2g}",

@@ -1,5 +1,7 @@
 """Which device a word names, and which one computed. A GPU is made up where one is needed."""
 
+import re
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from bgbench.core.calls import call_latent
 from bgbench.core.devices import DeviceWatch, describe_device, driver_version, find_device
 from bgbench.core.elsewhere import elsewhere
 from bgbench.core.errors import BrokenContract
+from bgbench.energies.batched import BatchedEnergy
+from bgbench.runs.provenance import provenance
 from bgbench.testing import peptide_task
 from bgbench_controls import Prior
 
@@ -16,6 +20,8 @@ from bgbench_controls import Prior
 @pytest.fixture
 def gpus(monkeypatch):
     """Two GPUs, and how often memory was allocated on each."""
+    # It is worked out once a process, and later tests want this machine's.
+    provenance()
     counts = [0, 0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -140,6 +146,34 @@ def test_doctor_says_what_runs_use(cli, gpus, monkeypatch):
     assert code == 0
     assert "runs use cuda:0 (NVIDIA cuda:0, float32" in out
     assert "2 workers" in out
+    assert "energies cannot be computed on cuda:0: " in out
+
+
+@pytest.mark.parametrize(("spec", "word"), [(None, "is not"), ("triton", "is")])
+def test_doctor_says_whether_triton_is_there(spec, word, cli, monkeypatch):
+    monkeypatch.setattr("bgbench.energies.triton_engine.find_spec", lambda name: spec)
+    _, out, _ = cli("doctor")
+    assert re.search(
+        f"^energies are computed by numba .*; Triton, for GPUs, {word} installed$", out, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("used", "words"),
+    [
+        ({"triton": "3.9.0"}, "are computed by Triton 3.9.0"),
+        ({"without_triton": "no gcc"}, "are computed by PyTorch, without Triton (no gcc)"),
+        ({}, "are computed by PyTorch, without Triton (Triton is for CUDA)"),
+    ],
+)
+def test_doctor_says_which_engine_computed_on_a_device(used, words, cli, monkeypatch):
+    describe = BatchedEnergy.describe
+    monkeypatch.setattr(BatchedEnergy, "describe", lambda self: {**describe(self), **used})
+    with elsewhere() as device:
+        monkeypatch.setattr(devices, "find_device", lambda word="auto": device)
+        code, out, _ = cli("doctor")
+    assert code == 0
+    assert f"energies on {device} {words}\n" in out
 
 
 class CpuOnly(bgbench.AbstractEnergy):
@@ -174,8 +208,6 @@ def test_energies_and_forces_come_back_to_the_device_of_the_positions(backend):
 
 
 def test_compiled_kernels_get_tensors_of_the_cpu_and_nothing_else():
-    from bgbench.energies.batched import BatchedEnergy
-
     system = bgbench.peptide("GG")
     compiled = BatchedEnergy(system, "compiled")
     x = system.positions[None].float()

@@ -9,7 +9,10 @@ import bgbench
 from bgbench import BgbenchError, peptide
 from bgbench.core.elsewhere import elsewhere
 from bgbench.energies.batched import REPAYS, BatchedEnergy
+from bgbench.energies.compiled import force_sweep
+from bgbench.energies.eager import EagerEngine
 from bgbench.energies.openmm import OpenMMEnergy
+from bgbench.energies.packed import pack
 from bgbench.energies.parameters import read_parameters
 from bgbench.energies.spotcheck import spot_check
 
@@ -180,6 +183,79 @@ def test_a_force_it_does_not_know_is_an_error():
     system.addForce(force)
     with pytest.raises(BgbenchError, match="OBC1 and OBC2"):
         read_parameters(system)
+
+
+def springs(*forces):
+    """An OpenMM system of three atoms with these forces."""
+    system = openmm.System()
+    for _ in range(3):
+        system.addParticle(12.0)
+    for force in forces:
+        system.addForce(force)
+    return system
+
+
+def spring(i=0, j=1):
+    force = openmm.HarmonicBondForce()
+    force.addBond(i, j, 0.15, 1e5)
+    return force
+
+
+@pytest.mark.parametrize("engine", ["eager", "compiled"])
+@pytest.mark.parametrize("forces", [(), (spring,), (spring, openmm.CMMotionRemover)])
+def test_a_system_without_a_non_bonded_force_has_its_other_terms(engine, forces, generator):
+    """It was a TypeError that named the fields of a dataclass."""
+    parameters = read_parameters(springs(*(force() for force in forces)))
+    x = 0.1 * torch.randn(4, 3, 3, generator=generator, dtype=torch.float64)
+    length = (x[:, 0] - x[:, 1]).norm(dim=1)
+    expected = 0.5e5 * (length - 0.15) ** 2 if forces else torch.zeros(4, dtype=torch.float64)
+    if engine == "eager":
+        u, force = EagerEngine(parameters).energy_and_force(x)
+    else:
+        numbers = np.empty(4), np.empty((4, 3, 3))
+        force_sweep(x.numpy(), *numbers, pack(parameters, np.float64))
+        u, force = (torch.from_numpy(values) for values in numbers)
+    assert torch.allclose(u, expected)
+    assert torch.allclose(force.norm(dim=2)[:, 0], 1e5 * (length - 0.15).abs() if forces else expected)
+
+
+def periodic(make):
+    force = make()
+    if isinstance(force, openmm.HarmonicBondForce):
+        force.setUsesPeriodicBoundaryConditions(True)
+    else:
+        force.setNonbondedMethod(force.CutoffPeriodic)
+    return force
+
+
+def with_offset(kind):
+    force = openmm.NonbondedForce()
+    force.addGlobalParameter("scale", 1.0)
+    for _ in range(3):
+        force.addParticle(0.1, 0.3, 0.5)
+    if kind == "particle":
+        force.addParticleParameterOffset("scale", 0, 0.1, 0.0, 0.0)
+    else:
+        force.addException(0, 1, 0.0, 0.3, 0.0)
+        force.addExceptionParameterOffset("scale", 0, 0.1, 0.0, 0.0)
+    return force
+
+
+@pytest.mark.parametrize(
+    ("forces", "complaint"),
+    [
+        ((spring(), spring(1, 2)), "knows one HarmonicBondForce a system, not 2; use energy: openmm"),
+        ((periodic(spring),), "knows no periodic boxes, as HarmonicBondForce has"),
+        ((periodic(openmm.NonbondedForce),), "knows no periodic boxes, as NonbondedForce has"),
+        ((periodic(openmm.CustomGBForce),), "knows no periodic boxes, as CustomGBForce has"),
+        ((with_offset("particle"),), "no switching function and no parameter offsets"),
+        ((with_offset("exception"),), "no switching function and no parameter offsets"),
+    ],
+)
+def test_what_would_be_left_out_of_the_energy_is_an_error(forces, complaint):
+    """Of two forces of one kind the second counted alone; the box of a Born force and offsets did not."""
+    with pytest.raises(BgbenchError, match=complaint):
+        read_parameters(springs(*forces))
 
 
 def test_spot_check_sees_a_wrong_constant(alanine, generator):

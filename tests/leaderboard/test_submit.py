@@ -1,5 +1,6 @@
 """Packing runs: what goes in, what is reported, what is refused."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from bgbench import peptide
 from bgbench.core.files import write_json
 from bgbench.leaderboard.board import accept, validate_board
+from bgbench.leaderboard.details import facts
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.reproduce import reproduce
@@ -59,7 +61,15 @@ def test_the_command_line_packs_and_tells_what_is_public(cli, runs, tmp_path):
     )
     assert code == 0, err
     assert "this will be public" in out
-    for word in ("authors: Nobody", "CC-BY-4.0", "bgbench==", "host:", "card:", "arrays: in the folder"):
+    for word in (
+        "authors: Nobody",
+        "CC-BY-4.0",
+        "bgbench==",
+        "machine:",
+        "device: cpu, float32",
+        "card:",
+        "arrays: in the folder",
+    ):
         assert word in out
     (folder,) = tmp_path.iterdir()
     assert folder.name == "prior-none-tiny-1-bgbench-1-100"
@@ -122,6 +132,35 @@ def test_two_seeds_are_too_few(make_run, tmp_path):
 
 def test_one_system_is_not_a_suite(make_run, tmp_path):
     refused(make_run("prior", tmp_path / "run", only=("AA",)), tmp_path / "to", "incomplete")
+
+
+CARD = {"name": "NVIDIA H100 80GB HBM3", "precision": "TF32", "driver": "550.54.15", "cuda": "13.0"}
+
+
+def test_what_computed_is_shown_and_of_older_records_the_machine(packed, monkeypatch):
+    """`host.gpu` is a card that is there: a run on the CPU beside it did not compute on it."""
+    files = open_entry(packed["verse"])
+
+    def shown(*devices):
+        records = []
+        for record, device in zip(files.records, itertools.cycle(devices), strict=False):
+            host = {**record.provenance["host"], "gpu": "NVIDIA H100 80GB HBM3", "cpu": "Xeon"}
+            provenance = {**record.provenance, "host": {**host, "torch_threads": 2}, "device": device}
+            records.append(record.model_copy(update={"provenance": provenance}))
+        changed = replace(files, records=tuple(records))
+        (row,) = (row for table in tables_of([changed]) for row in table.rows)
+        page = {name: value for name, value in facts(row) if name in ("machine", "device")}
+        lines = [line for line in public(changed) if line.startswith(("machine:", "device:"))]
+        assert lines == [f"{name}: {value}" for name, value in page.items()]
+        return page
+
+    cpu = {"device": "cpu", "precision": "float32", "task_device": "cpu"}
+    one, two = ({**CARD, "device": f"cuda:{k}", "task_device": f"cuda:{k}"} for k in range(2))
+    assert shown(cpu) == {"machine": "Xeon, 2 threads", "device": "cpu, float32"}
+    card = "NVIDIA H100 80GB HBM3, TF32, driver 550.54.15"
+    assert shown(one, two)["device"] == f"cuda:0, {card}; cuda:1, {card}"
+    assert shown({**cpu, "task_device": "cuda:0"})["device"] == "cpu, float32, not on cuda:0 as it could have"
+    assert shown({}) == {"machine": "Xeon, GPU NVIDIA H100 80GB HBM3, 2 threads"}
 
 
 def test_an_unknown_licence_is_refused(run, tmp_path):
