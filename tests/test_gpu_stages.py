@@ -21,7 +21,6 @@ MIB = 1 << 20
 IMPORTED_AS = {
     "mlflow": "mlflow", "mdtraj": "mdtraj", "distributed": "distributed", "plotly": "plotly",
     "openmm": "openmm", "PeptideBuilder": "PeptideBuilder", "deeptime": "deeptime", "POT": "ot",
-    "pyarrow": "pyarrow",
 }  # fmt: skip
 """What dependencies are imported as, of those that the machine may lack."""
 
@@ -108,7 +107,7 @@ def test_what_does_not_travel_is_refused_in_a_rehearsal(tmp_path):
 
 def test_the_machine_lacks_nothing_that_is_not_named():
     """Every dependency is there, comes as a wheel, or is refused in the rehearsals."""
-    assert set(lacking()) == {"mlflow", "mdtraj", "distributed", "plotly", "pyarrow"}
+    assert set(lacking()) == {"mlflow", "mdtraj", "distributed", "plotly"}
 
 
 def test_wheels_are_those_of_the_constraints():
