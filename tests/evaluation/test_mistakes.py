@@ -50,7 +50,7 @@ class DensitySlip(bgbench.AbstractDensitySampler):
 
 
 @pytest.fixture
-def run(own_references, tmp_path):
+def run(own_references, without_figures, tmp_path):
     """Runs a sampler on the made-up reference of AA: its record."""
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 24\nseeds: 1\n")
