@@ -24,7 +24,7 @@ so does the refusal of a name that nobody registered; everything else goes on wo
 ...     return [bgbench.SamplerPlugin("copies", "the start structure", build=lambda options: Copies())]
 >>> bgbench_samplers()[0].build({}).card
 Card(name='Copies', training_sequences=(), training_evaluations=0, training_hours=0.0, n_parameters=0, \
-weights_sha256='', notes='', run_here=True)
+weights_sha256='', notes='', run_here=True, uncharged_evaluations=0)
 """
 
 import re

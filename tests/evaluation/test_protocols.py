@@ -182,14 +182,14 @@ def test_what_a_protocol_names_is_computed_and_nothing_else(register, judgement_
     ("compute", "complaint"),
     [
         (lambda case: 7, "metric 'odd' must return values by name, got 7"),
-        (lambda case: {"odd": "0.5"}, "'odd' of metric 'odd' must be a number, got '0.5'"),
-        (lambda case: {"odd": True}, "'odd' of metric 'odd' must be a number, got True"),
-        (lambda case: {"odd": 10**400}, "'odd' of metric 'odd' must be a number, got 1000"),
+        (lambda case: {"odd": "0.5"}, "metric 'odd': 'odd' must be a number, got '0.5'"),
+        (lambda case: {"odd": True}, "metric 'odd': 'odd' must be a number, got True"),
+        (lambda case: {"odd": 10**400}, "metric 'odd': 'odd' must be a number, got 1000"),
         (lambda case: {"odd": 1.0, "": 1.0}, "metric 'odd' returns a value by the name ''"),
         (lambda case: {"odd": 1.0, "../b": 1.0}, "metric 'odd' returns a value by the name '../b'"),
         (lambda case: {"odd": 1.0, None: 1.0}, "metric 'odd' returns a value by the name None"),
         (lambda case: {"even": 1.0}, "metric 'odd' must return a value 'odd', got even only"),
-        (lambda case: {"odd": torch.zeros(2)}, "'odd' of metric 'odd' must be a number, got tensor"),
+        (lambda case: {"odd": torch.zeros(2)}, "metric 'odd': 'odd' must be a number, got tensor"),
         (
             lambda case: {"odd": 1.0, "ess": 1.0},
             "metric 'odd' returns a value 'ess', which another metric has",

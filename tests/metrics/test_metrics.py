@@ -292,7 +292,7 @@ def test_the_first_value_of_a_metric_bears_its_name(plugin, system, reference, s
     ("fault", "complaint"),
     [
         ("infinite positions", "NaN or infinite positions in 1 of 600"),
-        ("nan energy", "the ensemble holds NaN energies"),
+        ("nan energy", "u holds NaN"),
         ("bad reference energy", "reference holds energies that are not finite"),
         ("frozen", "same in every frame"),
         ("infinite weight", r"log_w holds \+inf"),
@@ -314,14 +314,14 @@ def test_senseless_input_gets_a_sentence_never_a_number(name, fault, complaint, 
         log_w[3] = torch.inf
     if fault == "no weight":
         log_w -= torch.inf
-    with pytest.raises(BgbenchError, match=complaint):
+    with pytest.raises((BgbenchError, ValueError), match=complaint):  # an `Ensemble` refuses some by itself
         COMPUTE[name](case_of(system, reference, x, u, log_w=log_w))
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf])
 def test_ess_refuses_weights_that_mean_nothing(value, system, reference, stored):
     log_w = torch.full((600,), value, dtype=torch.float64)
-    with pytest.raises(BgbenchError, match=r"log_w|every weight"):
+    with pytest.raises((BgbenchError, ValueError), match=r"log_w|every weight"):
         COMPUTE["ess"](
             case_of(system, reference, stored["samples"], stored["samples_energy_kT"], log_w=log_w)
         )

@@ -60,10 +60,10 @@ def test_without_a_pool_nothing_is_held(monkeypatch):
 def test_a_walk_gives_its_cores_back(monkeypatch):
     """In a process of its own, so that another test's threads do not count."""
     code = (
-        "import os, torch, bgbench; from bgbench_md import onecore; from bgbench_md.langevin import _Walk\n"
+        "import os, torch, bgbench; from bgbench_md import onecore; from bgbench_md.langevin import WALKS\n"
         "onecore.SPAN = 0.0; allowed = os.sched_getaffinity(0); system = bgbench.peptide('GG')\n"
-        "walk = _Walk(system, system.positions, 1); walk.advance(2)\n"
-        "print(len(walk.core._threads), len(os.sched_getaffinity(0))); walk.core.release()\n"
+        "walk = WALKS['openmm'](system, system.positions, 1); walk.advance(2)\n"
+        "print(len(walk._core._threads), len(os.sched_getaffinity(0))); walk.release()\n"
         "print(os.sched_getaffinity(0) == allowed)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

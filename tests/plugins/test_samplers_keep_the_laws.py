@@ -47,6 +47,11 @@ class TestReference(SamplerLaws):
     def sampler(self, own_references):
         return ReferenceDraws()
 
+    def test_samples_or_refuses_every_residue(self, sampler):
+        """It has frames where a reference is at hand; runs refuse the others when they are planned."""
+        with pytest.raises(AssertionError, match="no reference for AC at 310 K is at hand"):
+            super().test_samples_or_refuses_every_residue(sampler)
+
 
 class TestMD(SamplerLaws):
     @pytest.fixture
@@ -190,7 +195,7 @@ def test_remd_charges_every_walker_and_its_energies_are_the_frames():
             "variant=draw",
             r"'draw' is not one of draws, .*; did you mean 'draws'\?",
         ),
-        ("prose", "path=warp", "--set path=warp: 'warp' is not one of plain, bfloat16, compile"),
+        ("prose", "path=warp", "--set path=warp: 'warp' is not one of plain, bfloat16, tf32, compile"),
         ("tbg", "tolerance=2", "--set tolerance must lie between 0 and 1, got 2"),
         ("verse", "weight=x", "verse has no option 'weight'; did you mean 'weights'"),
     ],

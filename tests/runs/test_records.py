@@ -181,8 +181,7 @@ def test_a_record_with_a_field_of_another_kind_is_refused_by_its_name(
 
 def test_what_an_estimator_of_others_reports_does_not_end_its_cell(make_cell):
     """Entries that bgbench does not know may hold anything: JSON keeps the text of what has no word for."""
-    own = {"model": object, "names": {"a"}, "share": float("nan"), "handedness": 3, "smc": "two"}
+    own = {"model": object, "names": {"a"}, "share": float("nan")}
     record = Record(id="1", cell=make_cell(), status="ok", budget=Budget(limit=1, used=1), diagnostics=own)
     assert record.diagnostics["names"] == "{'a'}"
     assert record.diagnostics["share"] is None
-    assert record.diagnostics["handedness"] == 3
