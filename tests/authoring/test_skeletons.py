@@ -42,6 +42,7 @@ def test_every_package_passes_its_own_tests(packages):
     assert "passed" in printed
 
 
+@pytest.mark.slow
 def test_they_run_together_and_in_a_fresh_process(packages, tmp_path):
     _, environment = packages
     out = tmp_path / "run"

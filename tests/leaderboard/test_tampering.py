@@ -99,6 +99,7 @@ HEAVY = (
 )
 
 
+@pytest.mark.slow
 def test_the_validator_stays_under_a_gigabyte(packed, tmp_path):
     """A sound submission and the heaviest of the tampered ones, in a process of their own."""
     folders, wanted = [packed["verse"]], ["sound"]

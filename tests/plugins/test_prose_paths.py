@@ -60,6 +60,7 @@ def test_target_energies_are_those_of_the_temperature():
     assert ratio == pytest.approx(350 / 310, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_and_plain_agree(monkeypatch):
     """One block: of further ones the compiler makes more of the same, and takes its time."""
     flow = changed(Prose(Config(channels=16, n_blocks=1, n_layers=1, head_dim=8)))

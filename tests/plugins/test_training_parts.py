@@ -203,6 +203,7 @@ def options(folder, out, **words):
     return {"data": str(folder), "out": str(out), **{name: str(value) for name, value in words.items()}}
 
 
+@pytest.mark.slow
 def test_compiled_networks_train_to_the_same_weights(folder, tmp_path, monkeypatch):
     """By the compiler's tracing alone: making kernels takes half a minute, and is its own business."""
     compiled, original = [], torch.compile

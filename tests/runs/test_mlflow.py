@@ -230,6 +230,7 @@ def test_a_tracker_that_waits_or_says_nothing_costs_a_notice(
     assert f"tracking to {uri} failed {complaint}" in err
 
 
+@pytest.mark.slow
 def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, finished):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
     shutil.copytree(finished, out)
