@@ -1,14 +1,16 @@
 """Every shipped sampler against the law book that plugin authors get."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 import bgbench
 from bgbench import BgbenchError, BudgetExhausted, Card
+from bgbench.core.calls import call_estimate
 from bgbench.core.plugins import plugins
-from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, peptide_task
+from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, elsewhere, peptide_task
 from bgbench_controls import Prior, ReferenceDraws
 from bgbench_md import LangevinMD, ParallelTempering, Softened
 from bgbench_prose import ProseSampler
@@ -46,6 +48,28 @@ class TestReference(SamplerLaws):
     @pytest.fixture
     def sampler(self, own_references):
         return ReferenceDraws()
+
+
+@pytest.mark.parametrize("variant", ["mode-deleted", "shuffled-torsions", "few-points"])
+def test_variants_of_the_control_are_the_same_on_any_device(variant, own_references):
+    sampler, laws = ReferenceDraws(variant), SamplerLaws()
+    laws.device_peptide = "AA"
+    laws.test_computes_on_any_device(sampler)
+
+
+@pytest.mark.parametrize("estimator", ["mcmc", "none", "snis", "smc-mala", "smc-ula", "self-improve"])
+def test_estimators_give_the_same_ensemble_on_any_device(estimator):
+    """Energies, gradients of both densities, fine-tuning: what crosses is moved, whoever asks for it."""
+    options = {"self-improve": {"steps": "1", "batch": "4"}}.get(estimator, {})
+    built = plugins().estimators[estimator].build(options)
+    sampler = {"self-improve": small_prose, "mcmc": LangevinMD}.get(estimator, Prior)()
+    here = call_estimate(built, sampler, peptide_task("GG", budget=60, n_samples=8))
+    with elsewhere() as device:
+        task = replace(peptide_task("GG", budget=60, n_samples=8), device=device)
+        there = call_estimate(built, sampler, task)
+    assert there.ensemble.x.device.type == "cpu"
+    assert torch.allclose(there.ensemble.x, here.ensemble.x, atol=1e-3)
+    assert there.ensemble.n_samples > 1
 
 
 class TestMD(SamplerLaws):
@@ -190,7 +214,7 @@ def test_remd_charges_every_walker_and_its_energies_are_the_frames():
             "variant=draw",
             r"'draw' is not one of draws, .*; did you mean 'draws'\?",
         ),
-        ("prose", "path=warp", "--set path=warp: 'warp' is not one of plain, bfloat16, compile"),
+        ("prose", "path=warp", "--set path=warp: 'warp' is not one of plain, bfloat16, tf32, compile"),
         ("tbg", "tolerance=2", "--set tolerance must lie between 0 and 1, got 2"),
         ("verse", "weight=x", "verse has no option 'weight'; did you mean 'weights'"),
     ],
