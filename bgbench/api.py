@@ -227,6 +227,8 @@ def run(
         resume: go on with the run in `out`; what is not given is as it was planned.
         retry_failed: when resuming, run cells that failed again.
         workers: worker processes; 0: in this process; default: one for each core or GPU, at most four.
+            In this process, what a sampler writes to descriptor 1 itself, or a program that it starts, is
+            neither noticed nor redirected; worker processes send it to standard error.
         threads: threads of each worker; default: 1, or with GPUs an equal share of the cores.
         device: where samplers compute: `auto` (the default: a GPU where there is one), `cpu`, `cuda` or
             `cuda:K`.

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from bgbench.references.diagnostics import certify
 from bgbench.references.store import write_reference
 from bgbench.systems.analytic import KINDS
 from bgbench.systems.chirality import is_wrong
+from bgbench.systems.peptides import build_peptide
 
 
 @pytest.fixture(params=[0], ids=lambda seed: f"seed{seed}")
@@ -193,6 +196,28 @@ def troubles(tmp_path_factory):
         plugins.cache_clear()
         yield site
     plugins.cache_clear()
+
+
+@pytest.fixture
+def no_network(tmp_path, monkeypatch):
+    """The hub cannot be reached, its cache is empty, and its client tries again without waiting."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    hurried = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", hurried)
+
+
+@pytest.fixture
+def rough_peptides(monkeypatch):
+    """Peptides are built with hydrogens anywhere, in a third of the time: for tests of atoms and bonds."""
+    monkeypatch.setattr("bgbench.systems.peptides.build_peptide", build_peptide.__wrapped__)  # keeps none
+    monkeypatch.setattr("openmm.LocalEnergyMinimizer.minimize", lambda *words, **more: None)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Runs in this process draw none: for tests of what else a run holds. They take longer than a cell."""
+    monkeypatch.setattr("bgbench.api.draw_figures", lambda *words: None)
 
 
 @pytest.fixture(scope="session")

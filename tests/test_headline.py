@@ -24,11 +24,40 @@ def headline(monkeypatch):
     return importlib.import_module("headline")
 
 
+@pytest.fixture(scope="module")
+def references(tmp_path_factory, make_reference):
+    """Small references, whose halves are larger than the budget of the runs."""
+    folder = tmp_path_factory.mktemp("references")
+    for name in ("AA", "DI"):
+        make_reference(folder, name, 2 * BUDGET + 20)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_references(references, without_figures, monkeypatch):
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(references))
+
+
+@pytest.fixture(scope="module")
+def parts(references, tmp_path_factory):
+    """Runs of the seeds 0 and 1, each in a folder of its own: not to be changed, but copied."""
+    folder = tmp_path_factory.mktemp("parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BGBENCH_REFERENCES", str(references))
+        patch.setattr("bgbench.api.draw_figures", lambda *words: None)
+        for name, seed in (("first", 0), ("later", 1)):
+            run_reference(folder / name / "reference", seeds=1, first_seed=seed)
+    return folder
+
+
+BUDGET = 110
+
+
 def run_reference(path, **choices):
     defaults = {
         "suite": "dipeptides-mini",
         "only": ("AA", "DI"),
-        "budget": 200,
+        "budget": BUDGET,
         "workers": 0,
         "tracking_uri": "none",
     }
@@ -36,10 +65,10 @@ def run_reference(path, **choices):
     return path
 
 
-def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
+def test_added_seeds_make_the_run_of_all_of_them(headline, parts, tmp_path):
     whole = RunFolder.open(run_reference(tmp_path / "whole" / "reference", seeds=3))
     store = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
+    headline.keep_run(shutil.copytree(parts / "first" / "reference", tmp_path / "first" / "reference"), store)
     later = run_reference(tmp_path / "later" / "reference", seeds=2, first_seed=1)
     headline.add_seeds(later, store)
     joined = RunFolder.open(store / "reference")
@@ -57,13 +86,13 @@ def test_added_seeds_make_the_run_of_all_of_them(headline, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"budget": 300}, "the budget is 200 evaluations in it and 300"),
+        ({"budget": 115}, "the budget is 110 evaluations in it and 115"),
         ({"options": {"variant": "mode-deleted"}}, "options"),
     ],
 )
-def test_seeds_of_another_run_are_refused(headline, tmp_path, changes, named):
+def test_seeds_of_another_run_are_refused(headline, parts, tmp_path, changes, named):
     store = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
+    headline.keep_run(shutil.copytree(parts / "first" / "reference", tmp_path / "first" / "reference"), store)
     with pytest.raises(SystemExit, match=f"cannot take the seeds of .*: {named}"):
         headline.add_seeds(
             run_reference(tmp_path / "later" / "reference", seeds=1, first_seed=1, **changes), store
@@ -99,18 +128,18 @@ def test_a_smaller_budget_has_a_table_of_its_own_with_tbg(headline, monkeypatch,
 def test_kept_runs_of_other_systems_are_not_replaced(headline, tmp_path, monkeypatch):
     monkeypatch.setattr(headline, "KEPT", tmp_path / "kept")
     run = run_reference(tmp_path / "runs" / "reference", seeds=1)
-    headline.keep_run(run, tmp_path / "kept" / "dipeptides-mini-200")
-    words = ["headline.py", "dipeptides-mini", "--budget", "200", "--seeds", "1", "--samplers", "reference"]
+    headline.keep_run(run, tmp_path / "kept" / "dipeptides-mini-110")
+    words = ["headline.py", "dipeptides-mini", "--budget", "110", "--seeds", "1", "--samplers", "reference"]
     for more, systems in (([], "the whole suite"), (["--only", "AA"], "AA")):
         monkeypatch.setattr("sys.argv", [*words, *more])
-        with pytest.raises(SystemExit, match=f"is of AA DI, not of {systems}; move .*-200 away first"):
+        with pytest.raises(SystemExit, match=f"is of AA DI, not of {systems}; move .*-110 away first"):
             headline.main()
     monkeypatch.setattr("sys.argv", [*words, "--only", "DI", "AA"])
     with pytest.raises(
-        SystemExit, match=r"no place for the table; put <!-- .* --budget 200 --only AA DI -->"
+        SystemExit, match=r"no place for the table; put <!-- .* --budget 110 --only AA DI -->"
     ):
         headline.main()
-    assert headline.open_runs(tmp_path / "kept" / "dipeptides-mini-200")
+    assert headline.open_runs(tmp_path / "kept" / "dipeptides-mini-110")
 
 
 @pytest.mark.slow
@@ -139,11 +168,11 @@ def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(hea
 
 
 def test_a_kept_file_is_the_old_one_or_the_new_one_whatever_stops_adding_seeds(
-    headline, tmp_path, monkeypatch
+    headline, parts, tmp_path, monkeypatch
 ):
-    store = tmp_path / "kept"
-    headline.keep_run(run_reference(tmp_path / "first" / "reference", seeds=1), store)
-    later = run_reference(tmp_path / "later" / "reference", seeds=1, first_seed=1)
+    store, runs = tmp_path / "kept", shutil.copytree(parts, tmp_path / "parts")
+    headline.keep_run(runs / "first" / "reference", store)
+    later = runs / "later" / "reference"
     before = (store / "reference.jsonl").read_bytes()
 
     def full(_):
@@ -161,9 +190,9 @@ def test_a_kept_file_is_the_old_one_or_the_new_one_whatever_stops_adding_seeds(
 
 
 @pytest.fixture
-def stale(tmp_path):
+def stale(parts, tmp_path):
     """A finished run whose first record has a wrong metric, and its records as they were."""
-    run = RunFolder.open(run_reference(tmp_path / "reference", seeds=1))
+    run = RunFolder.open(shutil.copytree(parts / "first" / "reference", tmp_path / "reference"))
     curve(run)
     before = run.records()
     changed = before[0].model_copy(update={"metrics": {**before[0].metrics, "torus_w2": 7.0}})

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from bgbench.cli import authoring as cli_authoring
 from bgbench.cli import data as cli_data
 from bgbench.cli import leaderboard as cli_leaderboard
 from bgbench.cli import runs as cli_runs
@@ -36,6 +37,7 @@ app = App(
 )
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_runs.app)
+app.add_typer(cli_authoring.app)
 app.add_typer(cli_leaderboard.app, name="leaderboard")
 out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)

@@ -13,11 +13,11 @@ random numbers for every device, and `elsewhere` is a device that is not there, 
 `guard` notices when a plugin changes anything global, and restores it.
 
 The other modules are tools. `options` fills a dataclass from the words of a command line, `errors` says what
-ends a run or only one cell, `files` writes files that are either whole or absent, `resources` locates
-packaged files, `streams` sends what a thread prints elsewhere, `threads` lets threads inherit from the block
-that starts them, `kernels` compiles functions by numba, with a cache where there is a place for one, and
-`units` gives kT. Lengths are in nm, temperatures in K and energies in kT, that is in RT at the temperature of
-the system.
+ends a run or only one cell, `files` writes files that are either whole or absent, `shapes` says what open
+tables must hold that others read, `resources` locates packaged files, `streams` sends what a thread prints
+elsewhere, `threads` lets threads inherit from the block that starts them, `kernels` compiles functions by
+numba, with a cache where there is a place for one, and `units` gives kT. Lengths are in nm, temperatures in K
+and energies in kT, that is in RT at the temperature of the system.
 
 No sampler, energy, estimator or metric is implemented here: those are in the rooms above and in plugins.
 """

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bgbench.core.counting import evaluating
 from bgbench.core.devices import CPU
-from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported
+from bgbench.core.errors import BgbenchError, BrokenContract, Unsupported, method_name
 from bgbench.core.noise import normal_noise, uniform_noise
 from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
 from bgbench.core.types import (
@@ -158,7 +158,7 @@ class AbstractEnergy(ABC):
         Raises:
             BrokenContract: if it returns anything else, or changes x in place.
         """
-        crossing, name = self._crossing(x), f"{type(self).__name__}.{method}"
+        crossing, name = self._crossing(x), method_name(self, method)
         before = _version(crossing)
         returned: object = getattr(self, method)(crossing)
         values = (returned,) if len(shapes) == 1 else returned
@@ -616,7 +616,7 @@ class AbstractDensitySampler(AbstractSampler):
         most = self.batch_size(task.system)
         for start in range(0, n_samples, most):
             n = min(most, n_samples - start)
-            yield check_proposal(self.draw(task, n), f"{type(self).__name__}.draw", n)
+            yield check_proposal(self.draw(task, n), method_name(self, "draw"), n)
             task.progress(n)
 
     def sample(self, task: Task, n_samples: int) -> Proposal:
@@ -637,7 +637,7 @@ class AbstractDensitySampler(AbstractSampler):
             return Proposal(torch.zeros(0, task.system.n_atoms, 3), torch.zeros(0))
         log_q = [part.log_q for part in parts if part.log_q is not None]
         if len(log_q) < len(parts):
-            raise BrokenContract(f"{type(self).__name__}.draw returned no log_q; return Proposal(x, log_q)")
+            raise BrokenContract(f"{method_name(self, 'draw')} returned no log_q; return Proposal(x, log_q)")
         return Proposal(torch.cat([part.x for part in parts]), torch.cat(log_q))
 
 
@@ -752,7 +752,7 @@ def refuse_unsupported(sampler: AbstractSampler, system: System) -> None:
         raise Unsupported(f"{system.name}: {error}") from error
     if answer is not None:
         raise BrokenContract(
-            f"{type(sampler).__name__}.check_supports returned {answer!r}; it must raise Unsupported with "
+            f"{method_name(sampler, 'check_supports')} returned {answer!r}; it must raise Unsupported with "
             "the reason, or return nothing"
         )
 

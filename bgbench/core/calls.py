@@ -20,7 +20,9 @@ from bgbench.core.abstract import (
     Invertible,
     Task,
 )
-from bgbench.core.errors import BrokenContract
+from bgbench.core.errors import BrokenContract, method_name, pass_name
+from bgbench.core.files import plain
+from bgbench.core.shapes import ESTIMATE, READ, describe_misfit
 from bgbench.core.types import Ensemble, Proposal, check_proposal, describe_kind
 
 FLOATS = (torch.float32, torch.float64)
@@ -38,9 +40,10 @@ def call_prepare(sampler: AbstractSampler, task: Task) -> AbstractSampler:
     kind = AbstractDensitySampler if isinstance(sampler, AbstractDensitySampler) else AbstractSampler
     if not isinstance(prepared, kind):
         raise BrokenContract(
-            f"{type(sampler).__name__}.prepare returned {describe_kind(prepared)}; "
+            f"{method_name(sampler, 'prepare')} returned {describe_kind(prepared)}; "
             f"return an {kind.__name__}, self if there is nothing to prepare"
         )
+    pass_name(sampler, prepared)
     return prepared
 
 
@@ -50,7 +53,7 @@ def call_sample(sampler: AbstractSampler, task: Task, n: int) -> Proposal:
     Raises:
         BrokenContract: for anything but a `Proposal`, or for more than `n` conformers.
     """
-    proposal = check_proposal(sampler.sample(task, n), f"{type(sampler).__name__}.sample", n)
+    proposal = check_proposal(sampler.sample(task, n), method_name(sampler, "sample"), n)
     return Proposal(
         x=proposal.x.detach(),
         log_q=None if proposal.log_q is None else proposal.log_q.detach(),
@@ -62,10 +65,10 @@ def call_estimate(estimator: AbstractEstimator, sampler: AbstractSampler, task: 
     """`estimator.estimate(sampler, task)`.
 
     Raises:
-        BrokenContract: for anything but an `Estimate` whose diagnostics are a mapping, and whose `group` and
-            `log_w_uncut` have an entry for each point.
+        BrokenContract: for anything but an `Estimate` whose diagnostics are a mapping, of `EstimateShape` as
+            far as they are read, and whose `group` and `log_w_uncut` have an entry for each point.
     """
-    name = f"{type(estimator).__name__}.estimate"
+    name = method_name(estimator, "estimate")
     value: object = estimator.estimate(sampler, task)
     if not isinstance(value, Estimate):
         raise BrokenContract(
@@ -76,6 +79,9 @@ def call_estimate(estimator: AbstractEstimator, sampler: AbstractSampler, task: 
         if not isinstance(part, kind):
             word = "a mapping" if kind is Mapping else f"a bgbench.{kind.__name__}"
             raise BrokenContract(f"{name} returned {describe_kind(part)} as {field}; it is {word}")
+    read = {key: plain(value.diagnostics[key]) for key in READ if key in value.diagnostics}
+    if misfit := describe_misfit(ESTIMATE, read):
+        raise BrokenContract(f"{name} returned diagnostics that cannot be read: {misfit}")
     n = value.ensemble.n_samples
     _check_points(f"{name} returned", "group", value.group, n, WHOLE, "whole numbers")
     _check_points(f"{name} returned", "log_w_uncut", value.log_w_uncut, n, FLOATS, "float32 or float64")
@@ -103,7 +109,7 @@ def call_draw(sampler: AbstractDensitySampler, task: Task, n: int) -> tuple[Tens
     Raises:
         BrokenContract: for anything but a `Proposal` with `log_q`, or for more than `n` conformers.
     """
-    name = f"{type(sampler).__name__}.draw"
+    name = method_name(sampler, "draw")
     proposal = check_proposal(sampler.draw(task, n), name, n)
     if proposal.log_q is None:
         raise BrokenContract(f"{name} returned no log_q; return Proposal(x, log_q)")
@@ -118,7 +124,7 @@ def call_log_prob(sampler: AbstractDensitySampler, task: Task, x: Tensor) -> Ten
     """
     value: Any = sampler.log_prob(task, x)
     shape = f"a tensor ({len(x)},) of float32 or float64"
-    name = f"{type(sampler).__name__}.log_prob"
+    name = method_name(sampler, "log_prob")
     if not isinstance(value, Tensor) or value.dtype not in FLOATS:
         raise BrokenContract(f"{name} returned {describe_kind(value)}; return {shape}")
     if tuple(value.shape) != (len(x),):
@@ -133,7 +139,7 @@ def call_latent(sampler: Invertible, task: Task, x: Tensor) -> tuple[Tensor, Ten
         BrokenContract: for anything but two tensors with a row for each conformer.
     """
     value: Any = sampler.latent(task, x)
-    name = f"{type(sampler).__name__}.latent"
+    name = method_name(sampler, "latent")
     if not isinstance(value, tuple) or len(value) != 2 or not all(isinstance(v, Tensor) for v in value):
         raise BrokenContract(f"{name} returned {describe_kind(value)}; return two tensors, noise and log_det")
     z, log_det = value

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -97,6 +98,51 @@ def refuse_lost_folder() -> None:
         raise BgbenchError(
             "the working folder does not exist any more; change to another one with cd"
         ) from error
+
+
+_REGISTERED = "_bgbench_registered"
+"""Attribute of what a plugin built: its plugin, and its name there."""
+
+
+def register_name(built: object, plugin: str, name: str) -> None:
+    """Let sentences about what a plugin built name it as it is registered.
+
+    Args:
+        built: the sampler, estimator or energy.
+        plugin: its plugin: `plugin mine of my-package`.
+        name: its kind and name: `sampler 'mine'`.
+    """
+    # A class may have no room for it, or a rule of its own for attributes.
+    with suppress(AttributeError, TypeError):
+        object.__setattr__(built, _REGISTERED, (plugin, name))
+
+
+def pass_name(built: object, other: object) -> None:
+    """Register `other`, which `built` made of itself, by the same name."""
+    registered = getattr(built, _REGISTERED, None)
+    if registered is not None:
+        register_name(other, *registered)
+
+
+def registered_name(built: object) -> str:
+    """What a plugin built by kind and name, as it is registered; its class where it is not.
+
+    >>> from bgbench.core.plugins import build_sampler
+    >>> registered_name(build_sampler("prior", {})), registered_name(1)
+    ("sampler 'prior'", 'int')
+    """
+    return str(getattr(built, _REGISTERED, ("", type(built).__name__))[1])
+
+
+def method_name(built: object, method: str) -> str:
+    """A method of what a plugin built, as the sentence about what it returned begins.
+
+    >>> from bgbench.core.plugins import build_sampler
+    >>> method_name(build_sampler("prior", {}), "draw")
+    "plugin controls of bgbench: sampler 'prior': Prior.draw"
+    """
+    words = [*getattr(built, _REGISTERED, ()), f"{type(built).__name__}.{method}"]
+    return ": ".join(words)
 
 
 def describe_failure(error: BaseException) -> str:

@@ -23,7 +23,18 @@ from bgbench.core.abstract import (
     AbstractSampler,
     Measure,
 )
-from bgbench.core.errors import BgbenchError, BrokenContract, describe_failure, refuse_other_systems, text_of
+from bgbench.core.errors import (
+    BgbenchError,
+    BrokenContract,
+    BudgetExhausted,
+    NonFinite,
+    Unsupported,
+    describe_failure,
+    method_name,
+    refuse_other_systems,
+    register_name,
+    text_of,
+)
 from bgbench.core.guard import contained
 from bgbench.core.hookspecs import (
     PLAIN_NAME,
@@ -333,6 +344,10 @@ def named(origin: Origin, what: str) -> Iterator[None]:
         yield
     except (BgbenchError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt):
         raise
+    except (BrokenContract, BudgetExhausted, NonFinite, Unsupported) as error:
+        # They are sentences themselves, and may name the plugin already.
+        text = text_of(error)
+        raise BgbenchError(text if text.startswith(str(origin)) else f"{origin}: {what}: {text}") from error
     except BaseException as error:
         raise BgbenchError(f"{origin}: {what} raised {describe_failure(error)}") from error
 
@@ -385,6 +400,7 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
     sampler: object = build_plugin(origin, f"building sampler '{name}'", plugin.build, options)
     if not isinstance(sampler, AbstractSampler):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractSampler, got {sampler!r}")
+    register_name(sampler, str(origin), f"sampler '{name}'")
     card: object = call_plugin(origin, f"the card of '{name}'", lambda: sampler.card)
     if not isinstance(card, Card):
         raise BgbenchError(
@@ -392,7 +408,7 @@ def build_sampler(name: str, options: Mapping[str, str]) -> AbstractSampler:
             f"{card!r}"
         )
     if isinstance(sampler, AbstractDensitySampler):
-        refuse_unknown_word(f"{origin}: {type(sampler).__name__}.measure", sampler.measure, get_args(Measure))
+        refuse_unknown_word(method_name(sampler, "measure"), sampler.measure, get_args(Measure))
     return sampler
 
 
@@ -413,6 +429,7 @@ def build_estimator(name: str, options: Mapping[str, str]) -> AbstractEstimator:
     estimator = build_plugin(origin, f"building estimator '{name}'", plugin.build, options)
     if not isinstance(estimator, AbstractEstimator):
         raise BgbenchError(f"{origin}: building '{name}' must give an AbstractEstimator, got {estimator!r}")
+    register_name(estimator, str(origin), f"estimator '{name}'")
     return estimator
 
 
@@ -489,4 +506,5 @@ def energy(system: System, backend: str = "openmm") -> AbstractEnergy:
     )
     if not isinstance(built, AbstractEnergy):
         raise BgbenchError(f"{origin}: building '{backend}' must give an AbstractEnergy, got {built!r}")
+    register_name(built, str(origin), f"energy '{backend}'")
     return built

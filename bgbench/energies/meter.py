@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import AbstractEnergy, AbstractOracle
-from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted
+from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted, method_name
 from bgbench.core.types import check_shape, describe_kind
 
 PHASES = ("tune", "sample", "refine")
@@ -89,7 +89,7 @@ class MeteredEnergy(AbstractOracle):
         description: object = self._inner.describe()
         if not isinstance(description, Mapping):
             raise BrokenContract(
-                f"{type(self._inner).__name__}.describe returned {describe_kind(description)}; return a "
+                f"{method_name(self._inner, 'describe')} returned {describe_kind(description)}; return a "
                 "mapping such as {'backend': 'mine'}"
             )
         return dict(description)

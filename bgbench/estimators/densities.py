@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Task
 from bgbench.core.calls import call_log_prob, call_sample
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, registered_name
 from bgbench.core.types import Proposal
 from bgbench.estimators.handedness import HandednessOption
 from bgbench.systems.chirality import is_mirrored, is_wrong
@@ -24,7 +24,7 @@ def require_density(sampler: AbstractSampler) -> AbstractDensitySampler:
     """
     if not isinstance(sampler, AbstractDensitySampler):
         raise BgbenchError(
-            f"{type(sampler).__name__} has no density to weight by; use --estimator none or mcmc"
+            f"{registered_name(sampler)} has no density to weight by; use --estimator none or mcmc"
         )
     return sampler
 
@@ -37,7 +37,7 @@ def draw_with_density(sampler: AbstractDensitySampler, task: Task, n: int) -> tu
     """
     proposal = call_sample(sampler, task, n)
     if proposal.log_q is None:
-        raise BgbenchError(f"{type(sampler).__name__} returned no log_q, which importance weights need")
+        raise BgbenchError(f"{registered_name(sampler)} returned no log_q, which importance weights need")
     return proposal, proposal.log_q
 
 

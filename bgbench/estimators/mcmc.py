@@ -7,7 +7,7 @@ import torch
 
 from bgbench.core.abstract import AbstractEstimator, AbstractSampler, Estimate, Task
 from bgbench.core.calls import call_sample
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, registered_name
 from bgbench.core.options import parse_options
 from bgbench.core.types import Ensemble
 from bgbench.estimators.controls import mean_energy
@@ -37,7 +37,8 @@ class MCMC(AbstractEstimator):
         proposal = call_sample(sampler, task, min(task.n_samples, task.oracle.remaining))
         if proposal.u is None:
             raise BgbenchError(
-                f"{type(sampler).__name__} returned no energies: it makes no trajectory; use --estimator none"
+                f"{registered_name(sampler)} returned no energies: it makes no trajectory; use "
+                "--estimator none"
             )
         _, rates = apply_chirality_rule(task.system, proposal, "zero")
         ensemble = Ensemble.unweighted(proposal.x, proposal.u)

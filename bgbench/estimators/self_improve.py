@@ -23,7 +23,7 @@ from bgbench.core.abstract import (
     Task,
     Tunable,
 )
-from bgbench.core.errors import BgbenchError, NonFinite, Unsupported
+from bgbench.core.errors import BgbenchError, NonFinite, Unsupported, registered_name
 from bgbench.core.options import parse_options, refuse_outside, refuse_unknown_words
 from bgbench.core.types import Ensemble, Proposal, Tuning
 from bgbench.estimators.densities import require_density
@@ -92,7 +92,7 @@ class SelfImprove(AbstractEstimator):
         if self.options.rounds and not isinstance(sampler, Tunable):
             raise Unsupported(cannot_tune(sampler))
         if self.options.save is not None and not isinstance(sampler, Tunable):
-            raise Unsupported(f"{type(sampler).__name__} has no weights to write to {self.options.save}")
+            raise Unsupported(_nothing_to_write(sampler, self.options.save))
 
     def estimate(self, sampler: AbstractSampler, task: Task) -> Estimate:
         current, started = require_density(sampler), time.perf_counter()
@@ -109,7 +109,7 @@ class SelfImprove(AbstractEstimator):
         }
         if self.options.save is not None:
             if not isinstance(current, Tunable):
-                raise Unsupported(f"{type(current).__name__} has no weights to write to {self.options.save}")
+                raise Unsupported(_nothing_to_write(sampler, self.options.save))
             notes = {
                 "system": task.system.name,
                 "temperature": task.system.temperature,
@@ -150,9 +150,13 @@ class SelfImprove(AbstractEstimator):
         }
 
 
+def _nothing_to_write(sampler: AbstractSampler, path: Path) -> str:
+    return f"{registered_name(sampler)} has no weights to write to {path}"
+
+
 def cannot_tune(sampler: AbstractSampler) -> str:
     """What is wrong with a sampler that is not tunable."""
-    return f"{type(sampler).__name__} cannot be fine-tuned; use --estimator smc-mala"
+    return f"{registered_name(sampler)} cannot be fine-tuned; use --estimator smc-mala"
 
 
 def temper(log_w: Tensor, power: float) -> Tensor:

@@ -138,7 +138,7 @@ def warn_of_chirality(rates: Mapping[str, Any]) -> list[str]:
     >>> warn_of_chirality({"wrong_hand": 1.0, "mirrored": 1.0})
     ['100% of the draws have wrong chirality (D-residues); 100% are whole mirror images']
     """
-    wrong, mirrored = rates.get("wrong_hand", 0.0), rates.get("mirrored", 0.0)
+    wrong, mirrored = (rates.get(name) or 0.0 for name in ("wrong_hand", "mirrored"))
     if wrong <= MOST:
         return []
     return [

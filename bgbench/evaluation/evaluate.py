@@ -88,7 +88,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
     # The same tensor is that of all cells of a process.
     shared = {"task.system.positions": bench.system.positions}
     with stages("sampling"):
-        with refuse_energy(bench), contained(tensors=shared), count_evaluations() as made:
+        with refuse_energy(bench), contained(blamed(cell), shared), count_evaluations() as made:
             sampler = call_prepare(sampler, task)
             spent = bench.oracle.used
             if not bench.oracle.remaining:
@@ -123,6 +123,13 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
         seconds=stages.seconds,
         precision=sampler.precision,
     )
+
+
+def blamed(cell: Cell) -> str:
+    """Whose code runs while a cell samples: the sampler's, and the estimator's where that is a plugin's."""
+    sampler = f"the sampler '{cell.sampler}'"
+    own = plugins().estimators.origin(cell.estimator).plugin == "core"
+    return sampler if own else f"{sampler} or the estimator '{cell.estimator}'"
 
 
 @contextmanager

@@ -46,6 +46,7 @@ def validity(case: MetricCase) -> Mapping[str, float]:
     flags["unrepairable"] = flags["wrong_hand"] & ~is_mirrored(system, x)
     fractions = {name: float(flag.double().mean()) for name, flag in flags.items()}
     before = case.estimate.diagnostics.get("handedness", {})
-    fractions |= {name: float(before[name]) for name in ("wrong_hand", "unrepairable") if name in before}
+    rates = {name: before.get(name) for name in ("wrong_hand", "unrepairable")}
+    fractions |= {name: float(rate) for name, rate in rates.items() if rate is not None}
     faults = {f"validity_{name}": fraction for name, fraction in fractions.items()}
     return {"validity": 1.0 - float(bad.double().mean()), **faults}

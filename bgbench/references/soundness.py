@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeGuard
 import torch
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.guard import contained
 from bgbench.core.plugins import energy, named, plugins
 from bgbench.core.types import Reference, System
 from bgbench.energies.batched import BatchedEnergy
@@ -166,7 +167,8 @@ def refuse_other_energies(system: System, reference: Reference, backend: str) ->
     index = _sampled(reference.n_samples, SAMPLED)
     # OpenMM knows every force field; the batched energy is the faster one to build.
     name = "openmm" if system.forcefield is not None else backend
-    with named(plugins().energies.origin(name), f"energy '{name}'"):
+    origin, what = plugins().energies.origin(name), f"energy '{name}'"
+    with named(origin, what), contained(f"{origin}: {what}"):
         u = energy(system, name).energy(reference.x[index].double())
     worst = float((u.cpu() - reference.u[index]).abs().max())
     if not worst <= MOST_ENERGY_ERROR:

@@ -26,14 +26,10 @@ from bgbench.runs.process import peak_memory
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Arrays, Budget, Ending, Record, Status, write_arrays
 from bgbench.runs.runfolder import RunFolder
-from bgbench.runs.shapes import DiagnosticsShape
+from bgbench.runs.shapes import RESERVED
 from bgbench.runs.shared_floors import read_floors, write_floors
 
 SILENT = Watch()
-
-RESERVED = frozenset(DiagnosticsShape.__annotations__)
-"""Diagnostics that bgbench itself writes."""
-
 
 SENTENCES = (BgbenchError, BrokenContract, BudgetExhausted, NonFinite, Unsupported)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict, atomic_file, finite_or_none, plain, sha256_file
+from bgbench.core.shapes import EstimateShape
 from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.cell import Cell
 from bgbench.runs.shapes import (
@@ -64,7 +65,7 @@ class Record(Strict):
     metrics: dict[str, float | None] = {}
     floors: dict[str, float | None] = {}
     skills: dict[str, float | None] = {}
-    diagnostics: Annotated[dict[str, Any], shaped(DiagnosticsShape)] = {}
+    diagnostics: Annotated[dict[str, Any], shaped(EstimateShape), shaped(DiagnosticsShape)] = {}
     budget: Budget
     reference: Annotated[dict[str, Any], shaped(ReferenceShape)] = {}
     card: Annotated[dict[str, Any], shaped(CardShape)] = {}

@@ -8,10 +8,10 @@ there, by the name of its field, and nowhere later.
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter
 from typing_extensions import TypedDict
 
-OPEN = ConfigDict(extra="allow")
+from bgbench.core.shapes import OPEN, describe_misfit
 
 
 class CheckShape(TypedDict, total=False):
@@ -33,8 +33,18 @@ class DensityShape(TypedDict, total=False):
     error: str
 
 
+class ForwardShape(TypedDict, total=False):
+    """What the density says of reference frames."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+    nll: float | None
+    nll_per_dimension: float | None
+    ess_forward: float | None
+    frames: int
+
+
 class DiagnosticsShape(TypedDict, total=False):
-    """`diagnostics` of a record."""
+    """What bgbench itself writes into the `diagnostics` of a record."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
     density: DensityShape
@@ -46,6 +56,15 @@ class DiagnosticsShape(TypedDict, total=False):
     failed_diagnostics: dict[str, str]
     warnings: list[str]
     preparing_evaluations: int
+    forward: ForwardShape
+    metrics_uncut: dict[str, float | None]
+    rejudged: dict[str, Any]
+    budget_used_known: bool
+    unused: int
+
+
+RESERVED = frozenset(DiagnosticsShape.__annotations__)
+"""Diagnostics that bgbench itself writes, and an estimator cannot set."""
 
 
 ReweightedShape = TypedDict("ReweightedShape", {"from": float, "ess": float})
@@ -136,11 +155,8 @@ def shaped(kind: Any) -> AfterValidator:
     adapter = TypeAdapter(kind)
 
     def check(value: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            adapter.validate_python(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        if misfit := describe_misfit(adapter, value):
+            raise ValueError(misfit)
         return value
 
     return AfterValidator(check)

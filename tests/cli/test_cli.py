@@ -15,6 +15,7 @@ from bgbench.cli.display import doubts, status_of
 from bgbench.core.errors import refuse_other_systems
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import protocol_path
+from bgbench.runs.runfolder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +25,23 @@ def suite(tmp_path, own_references):
     path = tmp_path / "tiny@1.yaml"
     path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 60\nseeds: 1\n")
     return str(path)
+
+
+UNTRACKED = ("--workers", 0, "--tracking-uri", "none")
+"""MLflow's process takes longer than a small run."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, made_up):
+    """Runs of AA and GS by `reference` and `prior` with their figures: not to be changed, but copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    suite = folder / "tiny@1.yaml"
+    suite.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 60\nseeds: 1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BGBENCH_REFERENCES", str(made_up))
+        for name in ("reference", "prior"):
+            bgbench.run(name, suite=str(suite), out=folder / name, workers=0, tracking_uri="none")
+    return folder
 
 
 def test_run_show_and_track(cli, suite, tmp_path):
@@ -53,10 +71,10 @@ def test_run_show_and_track(cli, suite, tmp_path):
     assert len(client.search_runs([experiment.experiment_id])) == 3
 
 
-def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
-    out, page = tmp_path / "run", tmp_path / "report.html"
-    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
-    assert cli("report", out, "--out", page)[0] == 0
+@pytest.mark.usefixtures("own_references")
+def test_report_is_one_page_that_asks_nobody(cli, finished, tmp_path):
+    page = tmp_path / "report.html"
+    assert cli("report", finished / "reference", "--out", page)[0] == 0
     text = page.read_text()
     assert text.count("data:image/png;base64") == 7
     assert "http://" not in text
@@ -64,10 +82,9 @@ def test_report_is_one_page_that_asks_nobody(cli, suite, tmp_path):
     assert "<script" not in text
 
 
-def test_a_report_of_like_runs_ranks_them_together(cli, suite, tmp_path):
-    runs, page = [tmp_path / "one", tmp_path / "two"], tmp_path / "report.html"
-    for name, out in zip(("reference", "prior"), runs, strict=True):
-        assert cli("run", name, "--suite", suite, "--out", out, "--quiet", "--workers", 0)[0] == 0
+@pytest.mark.usefixtures("own_references")
+def test_a_report_of_like_runs_ranks_them_together(cli, finished, tmp_path):
+    runs, page = [finished / "reference", finished / "prior"], tmp_path / "report.html"
     assert cli("report", *runs, "--out", page)[0] == 0
     text = page.read_text()
     assert "error against evaluations" in text
@@ -79,10 +96,8 @@ def test_a_report_of_like_runs_ranks_them_together(cli, suite, tmp_path):
 
 def test_curve_and_audit_print_and_draw(cli, suite, tmp_path):
     out, figure = tmp_path / "run", tmp_path / "curves.png"
-    assert (
-        cli("run", "prior", "--suite", suite, "--budget", 120, "--out", out, "--checkpoints", "--quiet")[0]
-        == 0
-    )
+    words = ("--suite", suite, "--only", "AA", "--budget", 120, "--checkpoints", "--quiet", *UNTRACKED)
+    assert cli("run", "prior", "--out", out, *words)[0] == 0
     assert (out / "figures" / "curves.png").stat().st_size > 5000
     code, printed, _ = cli("curve", out, "--figure", figure)
     assert code == 0
@@ -94,22 +109,23 @@ def test_curve_and_audit_print_and_draw(cli, suite, tmp_path):
     assert "FAILED" not in printed
 
 
-def test_records_hold_audit_forward_view_and_skills(suite, tmp_path):
-    record = bgbench.run("prior", suite=suite, out=tmp_path / "r", workers=0, only=("AA",)).records[0]
+@pytest.mark.usefixtures("without_figures")
+def test_records_hold_audit_forward_view_and_skills(suite, finished, tmp_path):
+    record = RunFolder.open(finished / "prior").records()[0]
     assert record.diagnostics["density"]["verified"]
     assert record.diagnostics["forward"]["ess_forward"] <= 1
     assert set(record.skills) <= set(record.floors)
     walk = bgbench.run(
-        "remd", suite=suite, out=tmp_path / "w", workers=0, only=("AA",), options={"rungs": "2"}
-    )
+        "remd", suite=suite, out=tmp_path / "w", workers=0, tracking_uri="none", only=("AA",),
+        options={"rungs": "2"},
+    )  # fmt: skip
     assert "density" not in walk.records[0].diagnostics
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
     out = tmp_path / "run"
-    assert (
-        cli("run", "remd", "--suite", suite, "--out", out, "--quiet", "--workers", 0, "--budget", 600)[0] == 0
-    )
+    assert cli("run", "remd", "--suite", suite, "--out", out, "--quiet", "--budget", 600, *UNTRACKED)[0] == 0
     code, printed, _ = cli("replay", out)
     assert code == 0
     assert "2 records" in printed
@@ -127,10 +143,9 @@ def test_replay_finds_an_edited_record_and_edited_arrays(cli, suite, tmp_path):
     assert "sha256" in err
 
 
-def test_a_run_without_its_records_is_not_as_it_was_written(cli, suite, tmp_path):
-    out = tmp_path / "run"
-    words = ("--workers", 0, "--budget", 20, "--tracking-uri", "none", "--quiet")
-    assert cli("run", "prior", "--suite", suite, "--out", out, *words)[0] == 0
+@pytest.mark.usefixtures("own_references")
+def test_a_run_without_its_records_is_not_as_it_was_written(cli, finished, tmp_path):
+    out = shutil.copytree(finished / "prior", tmp_path / "run")
     (out / "cells" / "GS-s0.json").unlink()
     code, printed, _ = cli("verify", out)
     assert (code, "1 of 2 cells have no record yet; --resume runs them" in printed) == (0, True)
@@ -144,10 +159,11 @@ def test_a_run_without_its_records_is_not_as_it_was_written(cli, suite, tmp_path
         assert (code, "holds no record of its 2 cells" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_protocol_that_is_not_the_planned_one_is_one_line(cli, suite, tmp_path):
     out, own = tmp_path / "run", tmp_path / "mine@1.yaml"
     own.write_text(protocol_path("bgbench@1").read_text().replace("n_samples: 10000", "n_samples: 30"))
-    words = ("--protocol", own, "--workers", 0, "--budget", 20, "--tracking-uri", "none", "--quiet")
+    words = ("--protocol", own, "--only", "AA", "--budget", 20, "--quiet", *UNTRACKED)
     assert cli("run", "prior", "--suite", suite, "--out", out, *words)[0] == 0
     assert cli("verify", out)[0] == 0
     copy = out / "protocols" / "mine@1.yaml"
@@ -162,9 +178,9 @@ def test_a_protocol_that_is_not_the_planned_one_is_one_line(cli, suite, tmp_path
     assert (code, "mine@1" in printed) == (1, True)
 
 
-def test_cells_run_in_a_worker_process_and_resume(cli, suite, tmp_path):
-    out = tmp_path / "run"
-    assert cli("run", "reference", "--suite", suite, "--out", out, "--quiet")[0] == 0
+def test_cells_run_in_a_worker_process_and_resume(cli, suite, finished, tmp_path):
+    out = shutil.copytree(finished / "reference", tmp_path / "run")
+    before = (out / "cells" / "GS-s0.json").read_text()
     (out / "cells" / "GS-s0.json").unlink()
     assert len(json.loads(cli("show", out, "--json")[1])["missing"]) == 1
     code, _, err = cli("run", "reference", "--suite", suite, "--out", out)
@@ -172,11 +188,17 @@ def test_cells_run_in_a_worker_process_and_resume(cli, suite, tmp_path):
     assert "--resume" in err
     assert cli("run", "reference", "--suite", suite, "--out", out, "--resume", "--quiet")[0] == 0
     assert json.loads(cli("show", out, "--json")[1])["missing"] == []
+    after = json.loads((out / "cells" / "GS-s0.json").read_text())
+    assert after["metrics"] == json.loads(before)["metrics"]
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_same_seed_replays_to_the_bit(suite, tmp_path):
     first, again = (
-        bgbench.run("remd", suite=suite, out=tmp_path / name, budget=400, workers=0).records for name in "ab"
+        bgbench.run(
+            "remd", suite=suite, out=tmp_path / name, only=("AA",), budget=400, workers=0, tracking_uri="none"
+        ).records
+        for name in "ab"
     )
     for one, two in zip(first, again, strict=True):
         assert one.status == "ok"
@@ -191,7 +213,7 @@ def test_a_cell_that_fails_is_a_row_and_exit_code_1(cli, suite, tmp_path, monkey
         raise RuntimeError("the sampler broke" if task.system.name == "AA" else "it broke again")
 
     monkeypatch.setattr(Prior, "sample", broken)
-    code, printed, _ = cli("run", "prior", "--suite", suite, "--out", tmp_path / "r", "--workers", 0)
+    code, printed, _ = cli("run", "prior", "--suite", suite, "--out", tmp_path / "r", *UNTRACKED)
     assert code == 1
     assert "crash" in printed
     record = json.loads((tmp_path / "r" / "cells" / "AA-s0.json").read_text())
@@ -212,7 +234,15 @@ def test_nan_positions_lose_their_weight_and_never_end_a_run(suite, tmp_path, mo
         return proposal
 
     monkeypatch.setattr(Prior, "draw", broken)
-    result = bgbench.run("prior", suite=suite, out=tmp_path / "r", workers=0, estimator="none")
+    result = bgbench.run(
+        "prior",
+        suite=suite,
+        only=("AA",),
+        out=tmp_path / "r",
+        workers=0,
+        estimator="none",
+        tracking_uri="none",
+    )
     for record in result:
         assert record.status == status
         if status == "ok":
@@ -298,9 +328,11 @@ def test_what_to_cite_is_printed_for_every_sampler(cli, monkeypatch):
         assert f"[{entry.citation}]" in printed
 
 
-def test_a_path_with_brackets_is_printed_whole(cli, tmp_path):
+@pytest.mark.usefixtures("without_figures")
+def test_a_path_with_brackets_is_printed_whole(cli, analytic_suite, tmp_path):
     path = tmp_path / "[bold]runs[x]"
-    code, printed, _ = cli("run", "prior", "--only", "AA", "--budget", 20, "--workers", 0, "--out", path)
+    words = ("--suite", analytic_suite, "--only", "analytic:harmonic", *UNTRACKED)
+    code, printed, _ = cli("run", "prior", *words, "--out", path)
     assert code == 0
     assert f"records, arrays and figures: {path}" in printed
 
@@ -383,11 +415,10 @@ def test_version_and_bgbench_alone(cli):
     assert err == ""
 
 
-def test_a_terminal_without_arrows_shows_the_table(tmp_path):
+def test_a_terminal_without_arrows_shows_the_table(finished):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    words = ["run", "prior", "--only", "AA", "--budget", "20", "--workers", "0", "--tracking-uri", "none"]
     done = subprocess.run(
-        [sys.executable, "-m", "bgbench", *words, "--out", str(tmp_path / "r")],
+        [sys.executable, "-m", "bgbench", "show", str(finished / "prior")],
         capture_output=True,
         text=True,
         env=environment,
@@ -426,7 +457,8 @@ def test_a_closed_pipe_ends_the_output_in_silence():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_quiet_keeps_what_went_wrong(cli, suite, tmp_path):
+def test_quiet_keeps_what_went_wrong(cli, suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     words = ["run", "prior", "--suite", suite, "--only", "AA", "--budget", 20, "--workers", 0, "--quiet"]
     code, printed, complaint = cli(*words, "--out", tmp_path / "r", "--tracking-uri", "http://127.0.0.1:9")
     assert (code, printed) == (0, "")
@@ -484,7 +516,9 @@ def test_a_density_that_is_not_verified_is_marked_where_people_look():
         {"warnings": ["extrapolated"], "failed_diagnostics": {"forward": "RuntimeError: no"}},
     ]
     records = [
-        SimpleNamespace(status="ok", diagnostics=cell, cell=SimpleNamespace(name=f"AA-s{k}", sampler="mine"))
+        SimpleNamespace(
+            status="ok", diagnostics=cell, card={}, cell=SimpleNamespace(name=f"AA-s{k}", sampler="mine")
+        )
         for k, cell in enumerate(cells)
     ]
     assert [status_of(record) for record in records] == ["ok, not verified", "ok"]

@@ -154,12 +154,12 @@ def test_a_run_is_not_resumed_with_other_code_of_its_plugin(installed, site, cli
 
 
 def test_workers_of_a_scheduler_use_what_a_stranger_registered(installed, cli, tmp_path):
-    """Dask workers that are processes of their own, on whose path the plugin is too."""
+    """A Dask worker that is a process of its own, on whose path the plugin is too."""
     words = (
         *RUN, "--protocol", "example@1", "--estimator", "example-estimator", "--seeds", 2,
         "--tracking-uri", f"example://{tmp_path / 'tracked'}",
     )  # fmt: skip
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         code, printed, err = cli(*words, "--out", tmp_path / "there", "--scheduler", address)
     assert code == 0, err

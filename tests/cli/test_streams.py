@@ -108,8 +108,9 @@ def test_a_reader_who_leaves_changes_neither_exit_code_nor_standard_error(noisy,
     assert done.returncode == 2
 
 
-def test_a_run_whose_reader_leaves_goes_on(noisy, no_reader, tmp_path):
-    words = ("run", "prior", "--only", "AA", "--budget", 20, "--seeds", 2, "--workers", 0)
+def test_a_run_whose_reader_leaves_goes_on(noisy, noisy_run, no_reader, tmp_path):
+    suite = noisy_run[0].with_name("one@1.yaml")
+    words = ("run", "prior", "--suite", suite, "--seeds", 2, "--workers", 0)
     ends = ("--tracking-uri", "none", "--out", tmp_path / "run")
     done = noisy(*words, *ends, stdout=no_reader, stderr=no_reader)
     assert done.returncode == 0

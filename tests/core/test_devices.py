@@ -133,7 +133,9 @@ def test_without_a_driver_none_is_named(monkeypatch, tmp_path):
 
 
 def test_a_record_says_what_computed_and_what_was_handed_over(own_references, tmp_path):
-    [record] = bgbench.run("prior", only=["AA"], budget=20, seeds=1, workers=0, out=tmp_path, device="cpu")
+    [record] = bgbench.run(
+        "prior", only=["AA"], budget=20, seeds=1, workers=0, out=tmp_path, device="cpu", tracking_uri="none"
+    )
     assert record.status == "ok"
     assert record.provenance["device"] == {"device": "cpu", "task_device": "cpu", "precision": "float32"}
     assert "device" not in record.provenance["host"]

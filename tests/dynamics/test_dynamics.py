@@ -44,7 +44,7 @@ def walkers_of(parameters, n, temperature, seed):
 
 def test_kinetic_and_potential_temperature_of_a_spring(diatomic, seed):
     """⟨E_kin⟩ = 3 kT (6 degrees of freedom), ⟨½k(r − r₀)²⟩ = ½ kT, within 5 standard errors; no drift."""
-    n, t = 512, 310.0
+    n, t = 256, 310.0
     walkers = walkers_of(diatomic, n, t, seed)
     integrator = Integrator(diatomic.masses, step=0.001, friction=10.0)
     packed = pack(diatomic, np.float32)

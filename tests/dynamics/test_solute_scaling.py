@@ -140,7 +140,7 @@ def test_torsion_moves_alone_sample_the_torus_of_a_rigid_molecule(sequence, poin
     n, t, frame = 1024, 310.0, frames[:1].float().numpy()
     walkers = Walkers.start(np.repeat(frame, n, 0), np.full(n, kt(t)), p.masses, seed)
     ladder = SoluteScaling.start(system, p, walkers, np.ones(1), 12 * len(moves.axes) // 2, seed)
-    for _ in range(60):
+    for _ in range(20):
         ladder.round(Integrator(p.masses), 0, 1)
     x = np.repeat(frame, points, 0).astype(np.float64)
     for k, angle in enumerate(2 * np.pi * qmc.Sobol(len(moves.axes), seed=seed).random(points).T):

@@ -14,6 +14,9 @@ from bgbench import Estimate, Proposal
 from bgbench.core.errors import BgbenchError, BrokenContract
 from bgbench.core.plugins import Origin, plugins
 from bgbench.energies.meter import MeteredEnergy
+from bgbench.reports.figures import draw_cell
+from bgbench.reports.headings import forward_ess
+from bgbench.runs.runfolder import RunFolder
 
 
 def shaken(task, n):
@@ -47,7 +50,7 @@ class DensitySlip(bgbench.AbstractDensitySampler):
 
 
 @pytest.fixture
-def run(own_references, tmp_path):
+def run(own_references, without_figures, tmp_path):
     """Runs a sampler on the made-up reference of AA: its record."""
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 24\nseeds: 1\n")
@@ -301,6 +304,102 @@ def test_a_slip_of_an_estimator_is_one_sentence(run, monkeypatch, slip, sentence
     assert "\n" not in record.error
 
 
+SHORT = {"t": [1.0], "ess": [0.5], "cess": [0.5], "acceptance": [None], "ancestors": [2]}
+ANNEALED = {"history": SHORT, "particles": 24, "steps": 1, "resamplings": 0, "resampling": "systematic"}
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "misfit"),
+    [
+        ({"handedness": "left"}, "handedness: Input should be a valid dictionary"),
+        ({"handedness": {"wrong_hand": "all"}}, "handedness.wrong_hand: Input should be a valid number"),
+        ({"handedness": {"mirrored": [1.0]}}, "handedness.mirrored: Input should be a valid number"),
+        ({"ess_against_n": 0.5}, "ess_against_n: Input should be a valid dictionary"),
+        ({"ess_against_n": {"few": 0.5}}, "ess_against_n.few.[key]: Input should be a valid integer"),
+        ({"smc": {"history": {}}}, "smc.history.t: Field required"),
+        ({"smc": {**ANNEALED, "steps": "many"}}, "smc.steps: Input should be a valid integer"),
+        ({"smc": {**ANNEALED, "history": {**SHORT, "ess": 1.0}}}, "smc.history.ess: Input should be a valid"),
+    ],
+)
+def test_diagnostics_that_cannot_be_read_are_one_sentence(run, monkeypatch, diagnostics, misfit):
+    slip = EstimatorSlip(lambda e, p: Estimate(e, p, diagnostics))
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: slip)
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert "EstimatorSlip.estimate returned diagnostics that cannot be read: " + misfit in record.error
+    assert "\n" not in record.error
+
+
+def test_diagnostics_of_an_estimators_own_are_free_and_those_of_bgbench_are_not_its_own(
+    run, monkeypatch, tmp_path
+):
+    """Whatever else it says, and numbers in tensors, are read by warnings, metrics and figures."""
+    diagnostics = {
+        "handedness": {"wrong_hand": torch.tensor(0.75), "unrepairable": None, "rule": "mine"},
+        "ess_against_n": {10: 0.5, 24: torch.tensor(0.25)},
+        "smc": ANNEALED,
+        "mine": object(),
+        **dict.fromkeys(["forward", "metrics_uncut", "rejudged", "density", "warnings", "unused"], "mine"),
+    }
+    slip = EstimatorSlip(lambda e, p: Estimate(e, p, diagnostics))
+    monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: slip)
+    record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
+    assert (record.status, record.error) == ("ok", "")
+    assert record.metrics["validity_wrong_hand"] == 0.75
+    assert record.diagnostics["warnings"][0].startswith("75% of the draws have wrong chirality")
+    assert "failed_diagnostics" not in record.diagnostics
+    assert not {"forward", "metrics_uncut", "rejudged"} & set(record.diagnostics)
+    assert len(draw_cell(RunFolder.open(tmp_path / "run"), record)) >= 3
+    assert forward_ess(record) is None
+
+
+@pytest.fixture
+def register():
+    """Registers something under a name of its kind, as that of somebody else's plugin, for one test."""
+    registered = []
+
+    def register(registry, name, entry):
+        registry.add(name, entry, Origin("theirs", "their-dist", "1"))
+        registered.append((registry, name))
+
+    yield register
+    for registry, name in registered:
+        del registry._entries[name]
+
+
+def test_sentences_name_what_is_registered(run, register, tmp_path):
+    """Not only the class, whose name may be that of nothing a user has typed."""
+    estimator = bgbench.EstimatorPlugin(
+        "shaky", "for tests", build=lambda options: EstimatorSlip(lambda e, p: None)
+    )
+    register(plugins().estimators, "shaky", estimator)
+    error = run(lambda options: Slip(lambda task, x: Proposal(x)), "shaky", "a").error
+    assert "plugin theirs of their-dist: estimator 'shaky': EstimatorSlip.estimate returned None" in error
+    error = run(lambda options: Slip(lambda task, x: None), "none", "b").error
+    assert "plugin theirs of their-dist: sampler 'slip': Slip.sample returned None" in error
+    with pytest.raises(BgbenchError, match=r"sampler 'slip' has no density to weight by"):
+        run(lambda options: Slip(lambda task, x: None), "snis", "c")
+
+
+def test_a_sampler_that_was_prepared_keeps_its_name(run):
+    class Prepared(Slip):
+        def prepare(self, task):
+            return Slip(self.slip)
+
+    error = run(lambda options: Prepared(lambda task, x: None), "none").error
+    assert "sampler 'slip': Slip.sample returned None" in error
+
+
+def test_an_estimator_of_a_plugin_is_blamed_beside_the_sampler(run, register):
+    def loud(ensemble, proposal):
+        print("look at me")
+        return Estimate(ensemble, proposal)
+
+    estimator = bgbench.EstimatorPlugin("loud", "for tests", build=lambda options: EstimatorSlip(loud))
+    register(plugins().estimators, "loud", estimator)
+    error = run(lambda options: Slip(lambda task, x: Proposal(x)), "loud").error
+    assert "the sampler 'slip' or the estimator 'loud' wrote 'look at me" in error
+
+
 def test_frames_that_were_never_evaluated_are_refused(run, monkeypatch):
     class Unpaid(bgbench.AbstractEstimator):
         def estimate(self, sampler, task):
@@ -391,3 +490,41 @@ def test_an_energy_that_raises_is_named(run_energy):
 def test_an_energy_that_draws_global_numbers_is_named_and_not_the_sampler(run_energy):
     error = run_energy(lambda x: x.sum((1, 2)) + torch.rand(len(x))).error
     assert "plugin springs of their-springs: energy 'batched' drew from or seeded the global gen" in error
+
+
+@pytest.mark.parametrize(
+    ("u", "sentence"),
+    [
+        (lambda x: None, "energy 'springs': EnergySlip._energy returned None; return a tensor (32,)"),
+        (lambda x: {}["charges"], "energy 'springs' raised KeyError: 'charges' (test_mistakes.py, line "),
+        (lambda x: x.sum((1, 2)) + torch.rand(len(x)), "energy 'springs' drew from or seeded the global gen"),
+    ],
+)
+def test_an_energy_that_fails_on_the_reference_is_named_when_a_run_is_planned(
+    register, tmp_path, u, sentence
+):
+    """Not the reference, which came with a plugin and may be sound."""
+    system = bgbench.System("theirs:dot", torch.zeros(1, 3), temperature=300.0)
+    x = torch.randn(128, 1, 3, generator=torch.Generator().manual_seed(0))
+    reference = bgbench.Reference(
+        system="theirs:dot",
+        x=x,
+        u=x.sum((1, 2)),
+        replica=torch.arange(128) % 2,
+        certificate={"grade": "gold"},
+    )
+    register(
+        plugins().systems,
+        "theirs:dot",
+        bgbench.SystemPlugin("theirs:dot", "for tests", build=lambda: system, reference=lambda: reference),
+    )
+    register(
+        plugins().energies,
+        "springs",
+        bgbench.EnergyPlugin("springs", "for tests", build=lambda system: EnergySlip(system, u)),
+    )
+    suite = tmp_path / "dot@1.yaml"
+    suite.write_text('systems: ["theirs:dot"]\nenergy: springs\nbudget: 20\nseeds: 1\ntemperature: 300\n')
+    with pytest.raises(BgbenchError) as caught:
+        bgbench.run("prior", suite=str(suite), out=tmp_path / "run", workers=0, tracking_uri="none")
+    assert str(caught.value).startswith(f"plugin theirs of their-dist: {sentence}")

@@ -287,7 +287,9 @@ def test_a_system_changed_in_place_ends_its_cell_and_is_restored(make_cell, monk
     monkeypatch.setattr("bgbench.evaluation.evaluate.build_sampler", lambda name, options: InPlace())
     bench = open_bench(make_cell(system="PG", estimator="none", budget=4))
     before = bench.system.positions.clone()
-    with pytest.raises(BrokenContract, match=r"the sampler changed task.system.positions in place; change a"):
+    with pytest.raises(
+        BrokenContract, match=r"the sampler '\w+' changed task.system.positions in place; change a"
+    ):
         evaluate(bench, Watch(), Stages(lambda _: None))
     assert torch.equal(bench.system.positions, before)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from bgbench.leaderboard.tables import tables_of
 from bgbench.leaderboard.validate import validate
 from bgbench.references import superseded
 from bgbench.references.superseded import Superseded
+from bgbench.runs.records import Budget, Record
 from bgbench.runs.runfolder import Inputs
 
 ROOT_BOARD = "leaderboard"
@@ -294,3 +296,26 @@ def test_the_gap_is_in_standard_errors(published, rng):
     assert abs(np.mean(near)) < 5 * 1.3 / np.sqrt(200)
     assert 0.8 < np.std(near) < 2.0
     assert gap(shifted(0.0), shifted(2.0), "m") > 4
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "system", "stamp", "is_refused"),
+    [
+        (["GGGG"], "theirs:pep", "seen", False),
+        (["GGGG"], "theirs:pep", "similar", False),
+        (["chignolin"], "theirs:pep", "seen", False),
+        (["theirs:pep"], "theirs:pep", "similar", True),
+        (["theirs:pep"], "theirs:pep", "unseen", True),
+        (["GGGG"], "theirs:pep", "unknown", True),
+        (["GGGG"], "AA", "seen", True),
+    ],
+)
+def test_the_stamp_of_a_registered_peptide_may_weigh_more_than_its_name_says_and_not_less(
+    make_cell, trained_on, system, stamp, is_refused
+):
+    """Its sequence, by which it is stamped where it is run, is in no record."""
+    card = {"name": "mine", "training_sequences": trained_on, "n_parameters": 1}
+    cell = make_cell(system=system)
+    record = Record(id="1", cell=cell, status="ok", budget=Budget(limit=1, used=1), card=card, leakage=stamp)
+    problems = list(checks.honest_leakage(SimpleNamespace(records=(record,))))
+    assert [problem.reason for problem in problems] == ["leakage"] * is_refused

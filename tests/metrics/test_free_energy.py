@@ -122,7 +122,7 @@ def test_a_run_at_another_temperature_says_where_its_reference_came_from(tmp_pat
     path.write_text("systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n")
     out = tmp_path / "hot"
     words = ("--suite", path, "--workers", 0, "--out", out, "--set", "temperature=350")
-    assert command("run", "reference", *words) == 0
+    assert command("run", "reference", *words, "--tracking-uri", "none") == 0
     assert "AA: reference reweighted from 310 to 350 K, ESS 0." in capsys.readouterr().out
     record = json.loads((out / "cells" / "AA-s0.json").read_text())
     assert record["cell"]["temperature"] == record["reference"]["temperature"] == 350.0

@@ -149,9 +149,7 @@ def test_small_files_are_checked_by_gits_hash(tmp_path):
     assert not (tmp_path / name).exists()
 
 
-def test_without_a_network_one_sentence_says_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+def test_without_a_network_one_sentence_says_what_to_do(no_network):
     with pytest.raises(BgbenchError, match=r"cannot be reached.*weights import"):
         fetch(ADDRESS)
 

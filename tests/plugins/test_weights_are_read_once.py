@@ -53,7 +53,7 @@ def test_every_opening_is_counted(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
 @pytest.mark.parametrize("sampler", ["prose", "verse", "tbg"])
-def test_weights_are_read_once_a_cell(sampler, own_references, tmp_path):
+def test_weights_are_read_once_a_cell(sampler, own_references, without_figures, tmp_path):
     weights = tmp_path / "own.safetensors"
     shutil.copyfile(data_path("weights", f"{sampler}-mini.safetensors"), weights)
     suite = tmp_path / "two@1.yaml"

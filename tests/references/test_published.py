@@ -145,7 +145,7 @@ def test_other_atoms_and_damage_are_refused(layout, tmp_path):
 
 
 def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(
-    layout, tmp_path, capsys, monkeypatch
+    layout, tmp_path, capsys, no_network
 ):
     folder = layout[0]
     suite = tmp_path / "one@1.yaml"
@@ -157,8 +157,6 @@ def test_the_command_takes_a_folder_and_says_what_to_do_without_a_network(
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     code, printed = call()
     assert code == 2
     assert "cannot be reached" in printed

@@ -393,6 +393,7 @@ def test_sound_references_pass_also_reweighted_and_analytic_ones():
         refuse_unsound(build_system(name), build_reference(name), "analytic")
 
 
+@pytest.mark.usefixtures("rough_peptides")
 def test_every_packaged_reference_is_of_its_models_scale():
     """A narrower rule had refused KKAP, and with it every run of its suite: a TIC of a state that plain
     dynamics never left is wide in the whole ensemble."""

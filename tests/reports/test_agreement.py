@@ -125,7 +125,18 @@ def test_of_another_force_field_no_reference_is_packaged(tmp_path, cli, own_refe
     suite = tmp_path / "one@1.yaml"
     target = "forcefield: {name: short, cutoff: 1}"
     suite.write_text(f"systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 1\n{target}\n")
-    words = ("run", "prior", "--suite", suite, "--workers", 0, "--out", tmp_path / "r")
+    words = (
+        "run",
+        "prior",
+        "--suite",
+        suite,
+        "--workers",
+        0,
+        "--tracking-uri",
+        "none",
+        "--out",
+        tmp_path / "r",
+    )
     code, _, printed = cli(*words)
     assert code == 2
     assert "no reference for AA at 310 K with the force field 'short' of one@1 is at hand" in printed

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,17 +17,39 @@ from bgbench.runs.estimates import read_estimate
 from bgbench.runs.runfolder import RunFolder, new_plan
 
 
-@pytest.fixture
-def run(tmp_path, own_references, make_reference):
-    """Runs of the control `reference`, whose half of the frames is larger than the budget."""
+@pytest.fixture(scope="module")
+def references(tmp_path_factory, make_reference):
+    """Half of the frames is larger than the budget of the runs."""
+    folder = tmp_path_factory.mktemp("references")
     for name in ("AA", "GS"):
-        make_reference(own_references, name, 240)
-    path = tmp_path / "tiny@1.yaml"
-    path.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 110\nseeds: 1\n")
+        make_reference(folder, name, 240)
+    return folder
 
-    def make(name="run", **choices):
-        result = bgbench.run("reference", suite=str(path), out=tmp_path / name, workers=0, **choices)
-        return RunFolder.open(result.folder)
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, references):
+    """Runs of the control `reference` at two budgets: not to be changed, but copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    suite = folder / "tiny@1.yaml"
+    suite.write_text("systems: [AA, GS]\nenergy: batched\nbudget: 110\nseeds: 1\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BGBENCH_REFERENCES", str(references))
+        patch.setattr("bgbench.api.draw_figures", lambda *words: None)
+        for budget in (110, 105):
+            bgbench.run(
+                "reference", suite=str(suite), out=folder / str(budget), budget=budget, workers=0,
+                tracking_uri="none",
+            )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, finished, references, monkeypatch):
+    """Copies of the finished runs, and their references."""
+    monkeypatch.setenv("BGBENCH_REFERENCES", str(references))
+
+    def make(name="run", budget=110):
+        return RunFolder.open(shutil.copytree(finished / str(budget), tmp_path / name))
 
     return make
 
@@ -66,11 +89,11 @@ def test_progress_hears_every_score_and_none_of_a_stored_curve(run, cli, tmp_pat
     heard.clear()
     curve(folder, heard.append)
     assert heard == []
-    for command, option in (("curve", "--figure"), ("report", "--out")):
+    for command, option, name in (("curve", "--figure", "c.png"), ("report", "--out", "r.html")):
         (folder.path / "curve.json").unlink()
         terminal = Console(file=io.StringIO(), force_terminal=True, width=200)
         monkeypatch.setattr("bgbench.cli.runs.err", terminal)
-        assert cli(command, folder.path, option, tmp_path / command)[0] == 0
+        assert cli(command, folder.path, option, tmp_path / name)[0] == 0
         shown = terminal.file.getvalue()
         assert "scoring reference GS-s0 at 110" in shown, command
         assert "4/4" in shown or "3/4" in shown, command

@@ -1,6 +1,8 @@
 """MLflow mirrors a run; a server that is down, or dies, costs no record and leaves no double."""
 
+import concurrent.futures
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,6 +77,14 @@ def held(uri):
     nested = {run.data.tags["mlflow.runName"]: run for run in runs if run not in parents}
     assert len(nested) == len(runs) - 1
     return client, parents[0], nested
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, troubles, analytic_suite):
+    """A finished run of four cells, untracked: not to be changed, but copied."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    return out
 
 
 class StopsTheServer(Observer):
@@ -155,9 +165,9 @@ def test_a_record_that_changed_replaces_its_copy(tmp_path, troubles, analytic_su
     assert held(uri)[2]["analytic_harmonic-s0"].info.run_id != run.info.run_id
 
 
-def test_an_untracked_run_names_where_to_go(tmp_path, troubles, analytic_suite, capsys):
+def test_an_untracked_run_names_where_to_go(tmp_path, finished, capsys):
     out = tmp_path / "run"
-    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    shutil.copytree(finished, out)
     assert not (out / "mlflow.db").exists()
     assert guarded(lambda **options: app(["track", str(out)], **options)) == 2
     assert "--tracking-uri none; name a store" in capsys.readouterr().err
@@ -209,49 +219,52 @@ def test_a_tracker_whose_process_dies_costs_a_notice(tmp_path, troubles, analyti
     ],
 )
 def test_a_tracker_that_waits_or_says_nothing_costs_a_notice(
-    cli, tmp_path, troubles, analytic_suite, monkeypatch, uri, complaint
+    cli, tmp_path, finished, monkeypatch, uri, complaint
 ):
     out = tmp_path / "run"
     if "asleep" in uri:
         monkeypatch.setattr("bgbench.runs.mirroring.LIMIT", 5.0)
-    bgbench.run("good", suite=analytic_suite, seeds=1, out=out, workers=0, tracking_uri="none")
+    shutil.copytree(finished, out)
     code, _, err = cli("track", out, "--tracking-uri", uri)
     assert code == 2
     assert f"tracking to {uri} failed {complaint}" in err
 
 
-def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, troubles, analytic_suite):
+def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, finished):
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
-    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
-    command = [sys.executable, "-m", "bgbench", "track", str(out), "--tracking-uri", uri]
-    both = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    shutil.copytree(finished, out)
+    mirrors = [Mirror(RunFolder.open(out), uri) for _ in range(2)]  # each with a process of its own
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        list(threads.map(Mirror.send, mirrors))
+    for mirror in mirrors:
+        mirror.close()
+    assert [mirror.complaint for mirror in mirrors] == ["", ""]
     assert len(held(uri)[2]) == 4
 
 
-def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, troubles, analytic_suite):
+def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, finished):
     from mlflow import MlflowClient
 
     out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
-    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri=uri)
+    shutil.copytree(finished, out)
     client = MlflowClient(uri)
-    number = client.get_experiment_by_name("bgbench").experiment_id
+    number = client.create_experiment("bgbench")
     client.delete_experiment(number)
     advice = f"was deleted; restore it with `MLFLOW_TRACKING_URI={uri} mlflow experiments restore"
-    with closing(Mirror(RunFolder.open(out))) as mirror:
+    with closing(Mirror(RunFolder.open(out), uri)) as mirror:
         mirror.send()
         assert f"{advice} --experiment-id {number}`" in mirror.complaint
-    client.restore_experiment(number)
-    with closing(Mirror(RunFolder.open(out))) as mirror:
+        client.restore_experiment(number)
         mirror.send()
         assert not mirror.complaint
+    assert len(held(uri)[2]) == 4
 
 
 @pytest.mark.slow
-def test_runs_that_start_together_make_their_store_once(tmp_path, troubles, analytic_suite):
+def test_runs_that_start_together_make_their_store_once(tmp_path, finished):
     uri, runs = f"sqlite:///{tmp_path}/store.db", [tmp_path / str(k) for k in range(3)]
     for out in runs:
-        bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+        shutil.copytree(finished, out)
     words = [sys.executable, "-m", "bgbench", "track", "--tracking-uri", uri]
     every = [subprocess.Popen([*words, str(out)]) for out in runs]
     assert [process.wait() for process in every] == [0, 0, 0]

@@ -68,7 +68,8 @@ def left_over(out):
     return len(RunFolder.open(out).missing()) if (out / "run.json").exists() else None
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_as_if_never_killed(
     kills, seed, tmp_path, troubles, analytic_suite, timeless, monkeypatch
 ):
@@ -152,11 +153,17 @@ def test_outside_the_main_thread_a_run_watches_no_signals(tmp_path, troubles, an
         assert len(threads.submit(bgbench.run, "good", **choices).result().records) == len(KINDS)
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory, troubles, analytic_suite):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    bgbench.run("good", suite=analytic_suite, out=out, workers=0, tracking_uri="none")
+    return out
+
+
 @pytest.fixture
-def finished(tmp_path, troubles, analytic_suite):
+def finished(finished_once, tmp_path):
     """A finished run of four cells, untracked."""
-    bgbench.run("good", suite=analytic_suite, out=tmp_path / "run", workers=0, tracking_uri="none")
-    return RunFolder.open(tmp_path / "run")
+    return RunFolder.open(shutil.copytree(finished_once, tmp_path / "run"))
 
 
 def resumed(folder, **choices):
@@ -237,6 +244,7 @@ def test_changed_inputs_and_other_versions_do_not_mix_in_silence(finished):
         resumed(finished)
 
 
+@pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize("changed", ["references", "weights"])
 def test_data_changed_since_the_plan_stop_a_resume(changed, own_references, make_reference, tmp_path):
     """The checksums in the plan are those of the files as they were read."""

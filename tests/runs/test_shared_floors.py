@@ -72,7 +72,7 @@ def test_floors_of_another_platform_and_damaged_files_are_not_used(run_folder, m
 
 
 @pytest.fixture
-def run_prior(own_references, tmp_path):
+def run_prior(own_references, without_figures, tmp_path):
     """Runs the prior on two seeds of AA; with `resume` it goes on."""
     suite = tmp_path / "one@1.yaml"
     suite.write_text("systems: [AA]\nenergy: batched\nbudget: 60\nseeds: 2\n")
