@@ -1,14 +1,16 @@
 """Every shipped sampler against the law book that plugin authors get."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 import bgbench
 from bgbench import BgbenchError, BudgetExhausted, Card
+from bgbench.core.calls import call_estimate
 from bgbench.core.plugins import plugins
-from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, peptide_task
+from bgbench.testing import DensitySamplerLaws, SamplerLaws, SamplerPluginLaws, elsewhere, peptide_task
 from bgbench_controls import Prior, ReferenceDraws
 from bgbench_md import LangevinMD, ParallelTempering, Softened
 from bgbench_prose import ProseSampler
@@ -51,6 +53,28 @@ class TestReference(SamplerLaws):
         """It has frames where a reference is at hand; runs refuse the others when they are planned."""
         with pytest.raises(AssertionError, match="no reference for AC at 310 K is at hand"):
             super().test_samples_or_refuses_every_residue(sampler)
+
+
+@pytest.mark.parametrize("variant", ["mode-deleted", "shuffled-torsions", "few-points"])
+def test_variants_of_the_control_are_the_same_on_any_device(variant, own_references):
+    sampler, laws = ReferenceDraws(variant), SamplerLaws()
+    laws.device_peptide = "AA"
+    laws.test_computes_on_any_device(sampler)
+
+
+@pytest.mark.parametrize("estimator", ["mcmc", "none", "snis", "smc-mala", "smc-ula", "self-improve"])
+def test_estimators_give_the_same_ensemble_on_any_device(estimator):
+    """Energies, gradients of both densities, fine-tuning: what crosses is moved, whoever asks for it."""
+    options = {"self-improve": {"steps": "1", "batch": "4"}}.get(estimator, {})
+    built = plugins().estimators[estimator].build(options)
+    sampler = {"self-improve": small_prose, "mcmc": LangevinMD}.get(estimator, Prior)()
+    here = call_estimate(built, sampler, peptide_task("GG", budget=60, n_samples=8))
+    with elsewhere() as device:
+        task = replace(peptide_task("GG", budget=60, n_samples=8), device=device)
+        there = call_estimate(built, sampler, task)
+    assert there.ensemble.x.device.type == "cpu"
+    assert torch.allclose(there.ensemble.x, here.ensemble.x, atol=1e-3)
+    assert there.ensemble.n_samples > 1
 
 
 class TestMD(SamplerLaws):

@@ -1,6 +1,7 @@
 """Samples of files: judged as what they are, refused or counted in one line that names file and frame."""
 
 import sys
+from dataclasses import replace
 
 import mdtraj
 import numpy as np
@@ -11,6 +12,7 @@ from openmm import app, unit
 
 import bgbench
 from bgbench import BgbenchError, peptide
+from bgbench.core.calls import call_estimate, call_sample
 from bgbench.core.plugins import plugins
 from bgbench.data import mdtraj_topology, to_nanometres
 from bgbench.runs.cells import execute
@@ -18,10 +20,11 @@ from bgbench.runs.estimates import read_estimate
 from bgbench.runs.planning import resolve
 from bgbench.runs.request import RunRequest
 from bgbench.runs.runfolder import RunFolder
-from bgbench.testing import SamplerLaws, SamplerPluginLaws
+from bgbench.testing import SamplerLaws, SamplerPluginLaws, elsewhere, peptide_task
 from bgbench_samples import Samples
 from bgbench_samples.frames import read_samples
 from bgbench_samples.options import SampleOptions
+from bgbench_samples.sampler import build_samples
 
 FRAMES = 40
 
@@ -460,6 +463,27 @@ class TestSamples(SamplerLaws):
             system = peptide(name)
             np.savez(tmp_path / f"{name}.npz", x=shaken(system), atoms=names_of(system.atoms))
         return Samples(SampleOptions(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["log_q", "weights"])
+def test_frames_with_numbers_are_the_same_on_any_device(kind, tmp_path):
+    system, numbers = peptide("GG"), np.linspace(0.5, 1.0, FRAMES)
+    np.savez(tmp_path / "GG.npz", x=shaken(system), atoms=names_of(system.atoms), **{kind: numbers})
+    sampler = build_samples({"file": str(tmp_path), kind: str(tmp_path)})
+    name = "snis" if kind == "log_q" else "stored-weights"
+    estimator = plugins().estimators[name].build({})
+    here = call_sample(sampler, peptide_task("GG"), 8)
+    estimate = call_estimate(estimator, sampler, peptide_task("GG", budget=20))
+    with elsewhere() as device:
+        there = call_sample(sampler, replace(peptide_task("GG"), device=device), 8)
+        estimate_there = call_estimate(
+            estimator, sampler, replace(peptide_task("GG", budget=20), device=device)
+        )
+    assert torch.equal(there.x, here.x)
+    assert (here.log_q is not None) is (kind == "log_q")
+    assert here.log_q is None or torch.equal(there.log_q, here.log_q)
+    assert torch.allclose(estimate_there.ensemble.log_w, estimate.ensemble.log_w, atol=1e-3)
+    assert estimate.ensemble.n_samples == 20
 
 
 class TestSamplesPlugin(SamplerPluginLaws):
