@@ -21,6 +21,8 @@ from bgbench.evaluation.protocols import protocol_path
 from bgbench.evaluation.suites import load_suite, read_suite, suite_path
 from bgbench.reports.exports import Export, export
 from bgbench.reports.exports import Format as ExportFormat
+from bgbench.runs.arrays import refuse_queued
+from bgbench.runs.configs import merge, read_config, write_config
 from bgbench.runs.interrupts import interrupts
 from bgbench.runs.mirroring import Mirror
 from bgbench.runs.observer import Observer
@@ -233,7 +235,8 @@ def run(
         device: where samplers compute: `auto` (the default: a GPU where there is one), `cpu`, `cuda` or
             `cuda:K`.
         scheduler: address (`tcp://HOST:PORT`) of a Dask scheduler whose workers run the cells.
-        cluster: `slurm`: submit the workers as jobs.
+        cluster: `slurm`: submit the workers as jobs; `slurm-array`: submit the cells as a job array and
+            return at once, with the records that there are.
         timeout: seconds that a cell may take.
         memory: MB that a cell may use.
         observer: is called at every step.
@@ -281,6 +284,46 @@ def run(
         return run_request(request, observer or Observer())
 
 
+def run_config(
+    path: str | Path,
+    *,
+    options: Mapping[str, object] | None = None,
+    observer: Observer | None = None,
+    **changes: object,
+) -> Result:
+    """Run what a YAML file describes: `bgbench run -c FILE`.
+
+    Args:
+        path: the file. Its keys are `sampler` and the keywords of `run`; every run folder holds one,
+            `config.yaml`, which runs again as it is.
+        options: over those of the file, by name.
+        observer: is called at every step.
+        changes: keywords of `run`, over those of the file.
+
+    Returns:
+        As `run` does.
+
+    Raises:
+        BgbenchError: for a file that cannot be read or has an unknown key; and as `run` does.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     file = Path(place) / "mine.yaml"
+    ...     text = "{sampler: prior, only: [AA], budget: 20, workers: 0, tracking_uri: none}"
+    ...     _ = file.write_text(text)
+    ...     [first] = run_config(file, options={"width": 0.01}, out=f"{place}/one")
+    ...     [again] = run_config(f"{place}/one/config.yaml", out=f"{place}/two")
+    >>> again.cell == first.cell, again.metrics == first.metrics
+    (True, True)
+    """
+    keywords = merge(read_config(Path(path)), {"options": options, **changes})
+    if not isinstance(keywords.get("sampler"), str):
+        raise BgbenchError(f"{path} names no sampler; write `sampler: NAME` into it")
+    sampler = keywords.pop("sampler")
+    with restored():
+        return run_request(RunRequest.from_keywords(sampler, **keywords), observer or Observer())
+
+
 def run_request(request: RunRequest, observer: Observer) -> Result:
     """Run what `request` asks for.
 
@@ -303,6 +346,8 @@ def run_request(request: RunRequest, observer: Observer) -> Result:
                     mirror.new_record()
                     observer.finished(record)
                     raise_lost_interrupt()
+            if executor.notice:
+                observer.notice(executor.notice)
             mirror.send()
             if mirror.complaint:
                 observer.notice(mirror.complaint)
@@ -322,6 +367,7 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
                 f"--resume: {request.out} holds no run; name the folder of the run with --out, or leave out "
                 "--resume to start one there"
             )
+        refuse_queued(request.out)
         with locked(request.out):
             folder = RunFolder.open(request.out)
             refuse_another_plan(folder.path, folder.plan, request)
@@ -334,7 +380,9 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
     with locked(path):
         suite = suite_path(request.suite or DEFAULT_SUITE)
         protocol = protocol_path(request.protocol or read_suite(suite).protocol)
-        yield RunFolder.create(path, plan, suite, protocol)
+        folder = RunFolder.create(path, plan, suite, protocol)
+        write_config(path, plan, request)
+        yield folder
 
 
 def new_folder(plan: Plan) -> Path:

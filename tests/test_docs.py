@@ -1,6 +1,8 @@
 """Docs cannot lie: README blocks run, commands exist, tables are those of the stored records."""
 
+import ast
 import importlib.util
+import inspect
 import re
 import shlex
 from functools import lru_cache
@@ -241,3 +243,39 @@ def test_bytes_of_array_files_are_those_of_the_boards(name, scale):
 
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 100
+
+
+def commands_of(group, prefix="bgbench"):
+    """Every command of the command line, in words."""
+    for name, command in group.commands.items():
+        words = f"{prefix} {name}"
+        yield from commands_of(command, words) if hasattr(command, "commands") else [words]
+
+
+def call_of(name):
+    """What a dotted name of the docs stands for."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+PYTHON = (ROOT / "docs" / "python.md").read_text()
+CALLS = dict(re.findall(r"^\| `(bgbench [^`]+)` \| `(bgbench[\w.]+)", PYTHON, re.MULTILINE))
+
+
+def test_every_command_has_a_documented_call():
+    assert {*CALLS} - {"bgbench run -c"} == {*commands_of(typer.main.get_command(app))}
+    for command, name in CALLS.items():
+        text = inspect.getdoc(call_of(name)) or ""
+        assert len(text.splitlines()) >= 1, f"{command}: {name} says nothing"
+
+
+def test_the_table_of_calls_names_parameters_that_exist():
+    """A call of the table binds: it has no more arguments than the function takes, and all that it needs."""
+    for call in re.findall(r"^\| `bgbench [^`]+` \| `([^`]+\))`", PYTHON, re.MULTILINE):
+        tree = ast.parse(call, mode="eval").body
+        function = call_of(ast.unparse(tree.func))
+        keywords = {keyword.arg: None for keyword in tree.keywords}
+        try:
+            inspect.signature(function).bind(*tree.args, **keywords)
+        except TypeError as error:
+            raise AssertionError(f"{call}: {error}") from error

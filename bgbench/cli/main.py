@@ -66,7 +66,22 @@ def bgbench(
 
 @app.command()
 def run(
-    sampler: Annotated[str, typer.Argument(help="a sampler that `bgbench list samplers` names")],
+    sampler: Annotated[
+        str | None,
+        typer.Argument(
+            help="a sampler that `bgbench list samplers` names; may be left out where -c names one",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="a YAML file of options of this command, such as the config.yaml of a run folder; what is "
+            "on the command line comes over it",
+        ),
+    ] = None,
     suite: Annotated[
         str | None,
         typer.Option(
@@ -128,13 +143,22 @@ def run(
         int | None,
         typer.Option(help="threads of each worker; default: 1, or with GPUs an equal share of the cores"),
     ] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="where the sampler computes: auto (the default: a GPU where there is one), cpu, cuda or "
+            "cuda:K"
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="run the cells on the workers of this Dask scheduler: tcp://HOST:PORT")
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(help="slurm: run the cells in --workers jobs, described with --set cluster.KEY=VALUE"),
+        typer.Option(
+            help="slurm: run the cells in --workers jobs, described with --set cluster.KEY=VALUE; "
+            "slurm-array: submit them as a job array of --workers tasks, and end"
+        ),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="seconds that a cell may take; default: no limit")
@@ -156,30 +180,36 @@ def run(
     Each system is run with each seed; one such pair is a cell and becomes one record. The exit code is 1 if
     a cell failed.
     """
+    from bgbench.runs.configs import merge, read_config
     from bgbench.runs.request import RunRequest
 
-    request = RunRequest.from_keywords(
-        sampler,
-        suite=suite,
-        estimator=estimator,
-        protocol=protocol,
-        budget=budget,
-        seeds=seeds,
-        first_seed=first_seed,
-        only=only,
-        options=parse_settings(settings),
-        tracking_uri=tracking_uri,
-        out=out_dir,
-        resume=resume,
-        retry_failed=retry_failed,
-        workers=workers,
-        threads=threads,
-        device=device,
-        scheduler=scheduler,
-        cluster=cluster,
-        timeout=timeout,
-        memory=memory,
-    )
+    keywords = {
+        "sampler": sampler,
+        "suite": suite,
+        "estimator": estimator,
+        "protocol": protocol,
+        "budget": budget,
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "only": only,
+        "options": parse_settings(settings),
+        "tracking_uri": tracking_uri,
+        "out": out_dir,
+        "resume": resume or None,
+        "retry_failed": retry_failed or None,
+        "workers": workers,
+        "threads": threads,
+        "device": device,
+        "scheduler": scheduler,
+        "cluster": cluster,
+        "timeout": timeout,
+        "memory": memory,
+    }
+    merged = merge(read_config(config) if config else {}, keywords)
+    named = merged.pop("sampler", None)
+    if named is None:
+        raise BgbenchError("name a sampler (see `bgbench list samplers`), or a file that does with -c")
+    request = RunRequest.from_keywords(str(named), **merged)
     from bgbench.api import run_request
     from bgbench.cli.display import print_run
     from bgbench.cli.progress import LiveObserver, QuietObserver

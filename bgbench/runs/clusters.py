@@ -129,6 +129,16 @@ class Slurm:
         """
         return parse_options(cls, options, owner="cluster slurm", prefix="cluster")
 
+    @property
+    def extra_directives(self) -> list[str]:
+        """Lines for #SBATCH."""
+        return _lines(self.directives)
+
+    @property
+    def preparation(self) -> list[str]:
+        """Lines of shell before the worker starts."""
+        return ["export PYTHONSAFEPATH=1", *_own_copy(), *_lines(self.prologue)]
+
     def keywords(self) -> dict[str, Any]:
         """The arguments of dask-jobqueue's cluster: one worker process for each job."""
         gpus = ["--gres=gpu:1"] if self.gpu else []
@@ -141,8 +151,8 @@ class Slurm:
             "job_cpu": self.cores,
             "processes": 1,
             "interface": self.interface or None,
-            "job_extra_directives": [*gpus, *_lines(self.directives)],
-            "job_script_prologue": ["export PYTHONSAFEPATH=1", *_own_copy(), *_lines(self.prologue)],
+            "job_extra_directives": [*gpus, *self.extra_directives],
+            "job_script_prologue": self.preparation,
         }
 
 

@@ -24,6 +24,9 @@ class AbstractExecutor(ABC):
     apart: bool = True
     """Whether cells run in other processes than this one."""
 
+    notice: str = ""
+    """What the user should know once `map` has ended."""
+
     @abstractmethod
     def map(self, folder: RunFolder, cells: Sequence[Cell], advanced: Advanced) -> Records:
         """Yield records in the order in which cells end.

@@ -79,4 +79,8 @@ def executor_for(request: RunRequest) -> AbstractExecutor:
         return OnDask(clusters.existing(request.scheduler), limits)
     workers = min(cores(), MOST_WORKERS) if request.workers is None else request.workers
     options = {"cores": str(limits.threads), **request.cluster_options}
+    if request.cluster == "slurm-array":
+        from bgbench.runs.arrays import job_array
+
+        return job_array(options, limits, max(1, workers))
     return OnDask(clusters.slurm(options, max(1, workers)), limits)

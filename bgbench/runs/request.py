@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,6 +20,9 @@ from bgbench.core.options import (
 )
 
 DEFAULT_SUITE = "dipeptides-mini@1"
+
+Cluster = Literal["slurm", "slurm-array"]
+"""Jobs that hold Dask workers, or a plain job array whose records `--resume` collects."""
 
 
 class RunRequest(Strict):
@@ -50,7 +53,7 @@ class RunRequest(Strict):
         threads: threads of each worker; default: one, or with GPUs an equal share of the cores.
         device: where samplers compute: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:K`.
         scheduler: address (`tcp://HOST:PORT`) of a Dask scheduler whose workers run the cells.
-        cluster: a queueing system to which the workers are submitted.
+        cluster: `slurm`: submit the workers as jobs; `slurm-array`: submit the cells as a job array, and end.
         cluster_options: options of the `cluster`, as text.
         timeout: seconds that a cell may take.
         memory: MB that a cell may use.
@@ -78,7 +81,7 @@ class RunRequest(Strict):
     threads: int | None = None
     device: str = AUTO
     scheduler: str | None = None
-    cluster: Literal["slurm"] | None = None
+    cluster: Cluster | None = None
     cluster_options: dict[str, str] = Field(default_factory=dict)
     timeout: float = math.inf
     memory: float = math.inf
@@ -228,5 +231,5 @@ def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     if name == "cluster":
-        return f"unknown cluster '{first['input']}'{describe_known(str(first['input']), ['slurm'])}"
+        return f"unknown cluster '{first['input']}'{describe_known(str(first['input']), get_args(Cluster))}"
     return f"{name}={first['input']!r} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}"
