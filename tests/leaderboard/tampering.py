@@ -403,12 +403,54 @@ def log_q_gone(folder):
     arrays(folder, lambda a: a.pop("log_q"))
 
 
-@tampering("metrics")
+@tampering("weights")
 def bad_points_given_no_weight(folder):
     def drop(a):
         a["log_w"][np.argsort(a["u"])[-10:]] = -np.inf
 
     arrays(folder, drop)
+
+
+@tampering("energies")
+def one_energy_of_a_hundred(folder):
+    """Of a conformer with the least weight, which no draw by weight would look at."""
+
+    def lower(a):
+        k = int(np.argmin(a["log_w"]))
+        a["u"][k] -= 1.0
+        a["log_w"][k] += 1.0
+
+    arrays(folder, lower)
+
+
+@tampering("energies")
+def a_clash_with_a_low_energy(folder):
+    def collapse(a):
+        a["x"][7] = a["x"][7] * 0.01
+
+    arrays(folder, collapse)
+
+
+@tampering("implausible")
+def one_evaluation_a_cell(folder):
+    def claim(r):
+        r["budget"].update(used=1)
+        r["budget"]["ledger"]["sample"]["energy"].update(calls=1.0)
+
+    every_record(folder, claim)
+
+
+@tampering("seeds")
+def the_best_of_many_seeds(folder):
+    def renumber(cell):
+        cell.update(seed=cell["seed"] + 17)
+
+    edit(folder / "run.json", lambda p: [renumber(c) for c in p["cells"]])
+    every_record(folder, lambda r: renumber(r["cell"]))
+    for kind in ("cells", "arrays"):
+        for path in sorted((folder / kind).iterdir()):
+            system, _, seed = path.stem.rpartition("-s")
+            path.rename(path.with_name(f"{system}-s{int(seed) + 17}{path.suffix}"))
 
 
 @tampering("nonfinite")
