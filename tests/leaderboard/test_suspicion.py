@@ -1,6 +1,7 @@
 """Distances that exact draws do not reach: copies have such, honest draws have not."""
 
 import numpy as np
+
 from bgbench.leaderboard.rules import SUSPECT
 from bgbench.leaderboard.suspicion import HALVINGS, METRICS, Reach, suspicion
 
