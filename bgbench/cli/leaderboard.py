@@ -48,6 +48,10 @@ def submit(
     control: Annotated[
         bool, typer.Option("--control", help="the entry is a yardstick, never ranked; controls always are")
     ] = False,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(help="account whose pull requests may change the entry later; repeat for more"),
+    ] = None,
     arrays_url: Annotated[
         str, typer.Option(help="https folder of the arrays, if they are too large for the submission")
     ] = "",
@@ -72,6 +76,7 @@ def submit(
         raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
     terms: dict[str, Any] = {"authors": author, "licence": licence, "source": source, "note": note}
+    terms["owners"] = owner or []
     terms |= {key: value for key, value in (("name", name), ("pin", pin), ("control", control)) if value}
     n_refused = 0
     for run in runs:
@@ -98,15 +103,17 @@ def validate(
         Path | None, typer.Option(help="the board before the change: no entry may vanish or be renamed")
     ] = None,
     arrays: Elsewhere = None,
-    seed: Annotated[
-        int | None, typer.Option(help="chooses the energies that are computed again; default: random")
-    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="with --against: account that proposes the change; others' entries are not its"),
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
     """Compute everything that can be computed again with trusted code. The exit code is 1 if it differs."""
     from bgbench.cli.progress import steps
     from bgbench.leaderboard.board import validate_board
     from bgbench.leaderboard.folders import PLAN
+    from bgbench.leaderboard.problems import printable
     from bgbench.leaderboard.validate import validate as check
 
     single = (folder / PLAN).is_file()
@@ -114,17 +121,17 @@ def validate(
         raise BgbenchError(f"{folder} is neither a submission (run.json) nor a board (records/)")
     with steps(err, "validating", quiet) as begin:
         if not single:
-            problems_of = validate_board(folder, against, arrays, begin)
+            problems_of = validate_board(folder, against, arrays, begin, by)
         else:
-            validation = check(folder, arrays, seed, begin)
+            validation = check(folder, arrays, begin)
             problems_of = {folder.name: validation.problems}
     for name, problems in problems_of.items():
         if problems or not quiet:
-            out.print(f"{name}: {'refused' if problems else 'sound'}", soft_wrap=True)
+            out.print(f"{printable(name)}: {'refused' if problems else 'sound'}", soft_wrap=True)
         print_problems(problems)
     if single and validation.verdict is not None and not quiet:
         verdict = validation.verdict
-        out.print(f"  {verdict.tier}; {verdict.energies:,} energies computed again, --seed {validation.seed}")
+        out.print(f"  {verdict.tier}; {verdict.energies:,} energies computed again")
     if any(problems_of.values()):
         raise typer.Exit(1)
 

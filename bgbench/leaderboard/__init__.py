@@ -3,13 +3,15 @@
 An entry is a folder with the plan and the records of one finished run, and who publishes it. Trusted code is
 ours: no submitted code is ever imported. The board is a folder of entries and a ledger of what was published.
 Open `entries` first (`Entry`, `open_entry`), then follow an entry: `submit` packs a run, `validate` checks
-it, `board` (`accept`, `withdraw`, `guard`) publishes it, `reproduce` compares it with a maintainer's run on
+it, `board` (`accept`, `withdraw`) publishes it, `reproduce` compares it with a maintainer's run on
 new seeds, `site` (`build`) makes the pages and `serve` shows them. `rules` are the limits as constants,
 `problems` the refusals.
 
 `validate` reads a stranger's files through `folders` (which files may be there), `guarded` (JSON) and
-`archives` (arrays); then `checks` needs records alone, and `recompute` judges the arrays again and evaluates
-some energies anew. `publishing` and `ledger` change entry and ledger together or not at all. For the pages,
+`archives` (arrays); `pins` are what to install, in parts. Then `checks` needs records alone, and `recompute`
+judges the arrays again and evaluates energies anew; `copies` finds conformers of others among them, and
+`suspicion` distances that exact draws do not reach. `publishing` and `ledger` change entry and ledger
+together or not at all, and `history` refuses every change that the ledger does not say. For the pages,
 `tables` groups entries and ranks them, `costs` adds what they cost, `views` and `details` turn numbers into
 text, `charts` with `scales` draws SVG, and `downloads` writes CSV and JSON.
 

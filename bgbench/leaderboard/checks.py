@@ -14,6 +14,7 @@ from bgbench.evaluation.leakage import Stamp, leakage
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.entries import EntryFiles
+from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
 from bgbench.metrics.names import WITH_FLOOR
@@ -21,6 +22,12 @@ from bgbench.references.superseded import is_superseded
 from bgbench.runs.planning import reference_sha256
 from bgbench.runs.records import Record
 from bgbench.runs.stores import first_fault
+
+SHORTEST, LONGEST = 1e-9, 1e9
+"""Seconds that a stage takes, unless it takes none."""
+
+LARGEST = 1e40
+"""Size of a metric, at most: energies of collapsed conformers in float32 lie below."""
 
 FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = (*WITH_FLOOR, "energy_w1")
@@ -37,8 +44,8 @@ def publishable(files: EntryFiles) -> Iterator[Problem]:
     if files.entry.licence not in LICENCES:
         yield Problem("licence", "entry.json", f"{files.entry.licence!r}; known: {', '.join(LICENCES)}")
     made_by = files.plan.inputs.plugins.get("sampler", "")
-    distribution, _, version = made_by.partition(" ")
-    if not distribution or distribution not in files.entry.pin or version not in files.entry.pin:
+    pin = Pin.parse(files.entry.pin)
+    if f"{pin.distribution} {pin.version}" != made_by:
         yield Problem("pin", "entry.json", f"{files.entry.pin!r} is not of {made_by or 'a known plugin'}")
 
 
@@ -92,6 +99,9 @@ def complete(files: EntryFiles) -> Iterator[Problem]:
     seeds = {cell.seed for cell in plan.cells}
     if len(seeds) < FEWEST_SEEDS:
         yield Problem("incomplete", "run.json", f"{len(seeds)} seeds a system; {FEWEST_SEEDS} at least")
+    if files.run_here and seeds != set(range(len(seeds))):
+        text = f"seeds {', '.join(map(str, sorted(seeds)[:5]))}; they are 0, 1, 2 and so on"
+        yield Problem("seeds", "run.json", text)
     planned = {(cell.system, cell.seed) for cell in plan.cells}
     absent = sorted({(name, seed) for name in suite.systems for seed in seeds} - planned)
     if absent:
@@ -236,9 +246,9 @@ class _Provenance(_AbstractFields):
 
 
 class _Card(_AbstractFields):
-    n_parameters: int = Field(default=0, ge=0)
-    training_evaluations: int = Field(default=0, ge=0)
-    training_hours: float = Field(default=0.0, ge=0.0)
+    n_parameters: int = Field(default=0, ge=0, le=10**15)
+    training_evaluations: int = Field(default=0, ge=0, le=10**15)
+    training_hours: float = Field(default=0.0, ge=0.0, le=1e9)
     run_here: bool = True
     uncharged_evaluations: int = Field(default=0, ge=0)
 
@@ -255,6 +265,17 @@ class _FreeFields(_AbstractFields):
     diagnostics: _Diagnostics
 
 
+def _beyond_all_bounds(record: Record) -> Iterator[str]:
+    """Numbers that pages cannot add, divide or draw."""
+    for name, value in record.seconds.items():
+        if 0.0 < value < SHORTEST or value > LONGEST:
+            yield f"seconds: {name} is {value:g}, neither 0 nor {SHORTEST:g} to {LONGEST:g}"
+    tables = (record.metrics, record.floors, record.skills, record.diagnostics.get("floors_at_n_eff", {}))
+    for name, number in ((name, number) for table in tables for name, number in table.items()):
+        if number is not None and abs(number) > LARGEST:
+            yield f"{name} is {number:g}, beyond {LARGEST:g}"
+
+
 def well_formed(files: EntryFiles) -> Iterator[Problem]:
     """What the board reads from the free fields of records has the type that it is read as."""
     for record in files.records:
@@ -262,6 +283,8 @@ def well_formed(files: EntryFiles) -> Iterator[Problem]:
             _FreeFields.model_validate(record.model_dump(include={"provenance", "card", "diagnostics"}))
         except ValidationError as error:
             yield Problem("schema", record.cell.name, first_fault(error))
+        for text in _beyond_all_bounds(record):
+            yield Problem("schema", record.cell.name, text)
         if record.status == "ok" and "total" not in record.seconds:
             yield Problem("schema", record.cell.name, "seconds: without a total")
 

@@ -1,6 +1,5 @@
 """What the pages of one entry and of one system show."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +7,12 @@ from bgbench.core.devices import format_device
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
+from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.rules import SHOWN
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
 from bgbench.reports.headings import value_of
 from bgbench.reports.statistics import rank_text
-from bgbench.runs.distributions import UNPUBLISHED
 from bgbench.runs.records import Record
 
 
@@ -134,27 +133,10 @@ def commands(files: EntryFiles) -> list[str]:
     """What makes the entry again, and what checks it."""
     folder = f"leaderboard/records/{files.name}"
     return [
-        installation(files.entry.pin),
+        Pin.parse(files.entry.pin).command,
         f"{files.command} --out runs/{files.name}",
         f"bgbench leaderboard validate {folder}",
     ]
-
-
-def installation(pin: str) -> str:
-    """The command that installs what a pin names.
-
-    >>> installation("mine==1.0 @ git+https://example.org/mine@abc")
-    "pip install 'mine @ git+https://example.org/mine@abc'  # version 1.0"
-    >>> installation("mine==1.0 @ not published")
-    '# mine==1.0 is not published: ask the authors for it'
-    """
-    package, _, source = pin.partition(" @ ")
-    if source == UNPUBLISHED:
-        return f"# {package} is {UNPUBLISHED}: ask the authors for it"
-    if "://" in source:
-        name, _, version = package.partition("==")
-        return f"pip install {shlex.quote(f'{name} @ {source}')}  # version {version}"
-    return f"pip install {shlex.quote(package)}" + (f"  # commit {source}" if source else "")
 
 
 def system_view(suite: str, system: str, tables: Sequence[Table]) -> dict[str, Any]:

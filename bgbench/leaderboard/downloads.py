@@ -43,6 +43,8 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
         "budget": table.key.budget,
         "version": files.entry.version,
         "tier": files.tier,
+        "basis": table.key.basis,
+        "suspect": files.suspect,
         "control": files.entry.control,
         "leakage": row.leakage,
         "cells_planned": len(files.plan.cells),

@@ -5,20 +5,34 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bgbench.core.files import Strict, sha256_file
 from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
+from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.problems import refusal
+from bgbench.leaderboard.rules import SUSPECT
 from bgbench.reports.comparability import Comparability, not_verified
 from bgbench.reports.headings import was_run_here
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import Plan, RunFolder
 
+Basis = Literal["reported", "recomputed"]
+"""What metrics rest on."""
+
 Tier = Literal["samples-only", "reported", "recomputed", "reproduced"]
+
+
+Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?$")]
+"""Name of an account at the host of the repository."""
+
+
+def _check_pin(text: str) -> str:
+    Pin.parse(text)
+    return text
 
 
 class Remote(Strict):
@@ -35,6 +49,9 @@ class Remote(Strict):
 class Entry(Strict):
     """What the publisher says of an entry. `pin` is what to install to get the sampler again.
 
+    `owners`: accounts at the host of the repository whose pull requests may change the entry; maintainers may
+    always.
+
     `control`: a yardstick, shown beside the samplers and never ranked among them. `remote` holds the array
     files that are not in the folder, by cell.
     """
@@ -43,8 +60,9 @@ class Entry(Strict):
     version: int = Field(default=1, ge=1)
     authors: list[str] = Field(min_length=1, max_length=50)
     licence: str
-    pin: str = Field(min_length=1, max_length=300)
+    pin: Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_check_pin)]
     source: str = Field(default="", pattern=r"^$|^https://[^\s\"'<>\\]+$", max_length=300)
+    owners: list[Account] = Field(default_factory=list, max_length=50)
     control: bool = False
     note: str = Field(default="", max_length=500)
     remote: dict[str, Remote] = Field(default_factory=dict)
@@ -54,7 +72,8 @@ class Verdict(Strict):
     """The verdict of `bgbench leaderboard validate` on the records with this `digest`.
 
     `cells` says of each finished cell whether its metrics were recomputed; `energy_difference` is the
-    largest |Δu| (kT) of the energies evaluated again.
+    largest |Δu| (kT) of the energies evaluated again. `chances` are the probabilities
+    of the entry's distances to be as small by chance (`suspicion`).
     """
 
     schema_version: Literal[1] = 1
@@ -64,6 +83,7 @@ class Verdict(Strict):
     cells: dict[str, Literal["reported", "recomputed"]]
     energies: int = 0
     energy_difference: float = 0.0
+    chances: dict[str, float] = Field(default_factory=dict)
     reproduction: dict[str, float] = Field(default_factory=dict)
 
 
@@ -94,6 +114,26 @@ class EntryFiles:
             return "samples-only"
         sound = self.verdict is not None and self.verdict.digest == digest_of(self.folder)
         return self.verdict.tier if self.verdict is not None and sound else "reported"
+
+    @cached_property
+    def basis(self) -> Basis:
+        """Whether every metric was recomputed from arrays, or some are as they were reported."""
+        verdict = self.verdict
+        if verdict is None or verdict.digest != digest_of(self.folder):
+            return "reported"
+        finished = {record.cell.name for record in self.records if record.status == "ok"}
+        recomputed = {name for name, basis in verdict.cells.items() if basis == "recomputed"}
+        return "recomputed" if finished <= recomputed else "reported"
+
+    @cached_property
+    def suspect(self) -> float | None:
+        """The probability of its smallest distance, where that is below what the rules let pass; else None.
+
+        A reproduction takes the suspicion away: its seeds were fixed afterwards.
+        """
+        chances = self.verdict.chances.values() if self.verdict is not None else ()
+        chance = min(chances, default=1.0)
+        return chance if chance < SUSPECT and self.tier != "reproduced" else None
 
     @cached_property
     def run_here(self) -> bool:
@@ -173,6 +213,18 @@ def digest_of(folder: Path) -> str:
     """sha256 over plan, curve and records; what was published under which name is not part of it."""
     parts = [folder / PLAN, folder / CURVE, *sorted((folder / "cells").glob("*.json"))]
     lines = [f"{path.name} {sha256_file(path)}" for path in parts if path.is_file()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def content_of(folder: Path, without: str = "") -> str:
+    """sha256 over every file of an entry by its place: terms, verdict, plan, curve, records and arrays.
+
+    Args:
+        folder: the entry's folder.
+        without: the name of a file to leave out.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != without)
+    lines = [f"{path.relative_to(folder).as_posix()} {sha256_file(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -21,6 +21,12 @@ TAGS = re.compile(
 )
 """Of error texts, which may quote Python's `<class …>`; pages escape every string besides."""
 
+PROSE = ("error", "notes", "warnings", "failed_diagnostics")
+"""Fields whose text may have several lines; elsewhere a second line could pass for a line of a log."""
+
+ODD = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Categories of characters that no field holds: control, format, surrogates, private, none, line ends."""
+
 DIGITS = 25
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -109,6 +115,7 @@ def refuse_text(text: str, where: str, key: str) -> None:
         raise refusal("markup", where, f"{key}: {markup[0]!r} looks like markup")
     if text.isprintable():
         return
-    odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"), None)
+    allowed = "\n\t" if key in PROSE else ""
+    odd = next((c for c in text if unicodedata.category(c) in ODD and c not in allowed), None)
     if odd is not None:
         raise refusal("markup", where, f"{key}: the control character U+{ord(odd):04X}")

@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from bgbench.core.errors import BgbenchError
 
 
+def printable(text: str) -> str:
+    """`text` on one line, without what terminals and the logs of workflows take for commands.
+
+    >>> printable("AA-s0" + chr(10) + "::error::x")
+    'AA-s0\\\\n: :error: :x'
+    """
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return line.replace("::", ": :").replace("##[", "## [")
+
+
 @dataclass(frozen=True)
 class Problem:
     """`reason` is a key of `rules.REASONS`."""
@@ -14,7 +24,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.text} [{self.reason}]"
+        return f"{printable(self.where)}: {printable(self.text)} [{self.reason}]"
 
 
 class Refused(BgbenchError):

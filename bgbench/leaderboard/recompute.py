@@ -1,5 +1,6 @@
 """A cell's arrays checked by trusted code: every metric again, and the energies of a random subset."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,28 +11,36 @@ import torch
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
+from bgbench.estimators.weights import cut_weights
 from bgbench.evaluation.bench import Bench, open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import weights_of
+from bgbench.leaderboard.copies import copies_of, shapes_of, worst
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
+    CLASH,
     COPIED_FRACTION,
+    COPY_DISTANCE,
     ENERGY_RELATIVE,
-    ENERGY_SUBSET,
     ENERGY_TOLERANCE,
+    FALSE_FRACTION,
+    FOUND,
+    HEAVIEST,
     METRIC_RELATIVE,
     WEIGHT_TOLERANCE,
 )
+from bgbench.leaderboard.suspicion import Reach, reach_of
 from bgbench.reports.replay import agree, find_differences, same_platform
 from bgbench.runs.estimates import estimate_of
 from bgbench.runs.process import limited
 from bgbench.runs.records import Record
+from bgbench.systems.chirality import is_wrong
 
-CLASH = 1e6
-"""kT above which float32 positions say nothing of the energy."""
+ANNEALED = ("smc-ula", "smc-mala", "self-improve")
+"""Estimators that may give particles no weight on their way."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,14 @@ class CellCheck:
         energies: how many were evaluated again.
         energy_difference: the largest |Δu| (kT) of these.
         floors: those measured for it, which the entry's other cells need not measure again.
+        reach: what exact draws score on its system; None for controls, which may draw from the reference.
     """
 
     problems: tuple[Problem, ...]
     energies: int = 0
     energy_difference: float = 0.0
     floors: Mapping[FloorKey, Scores] = field(default_factory=dict)
+    reach: Reach | None = None
 
 
 def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Path | None:
@@ -68,8 +79,8 @@ def recompute(
     files: EntryFiles,
     record: Record,
     path: Path,
-    random: np.random.Generator,
     floors: Mapping[FloorKey, Scores],
+    reach: Reach | None = None,
 ) -> CellCheck:
     """Everything that follows from a cell's arrays; stops at the first kind of thing wrong.
 
@@ -77,8 +88,8 @@ def recompute(
         files: the entry.
         record: of the cell.
         path: its arrays.
-        random: picks the conformers whose energies are evaluated again.
         floors: known already; the others are measured.
+        reach: what exact draws score on its system, if that is known already.
     """
     where = f"arrays/{record.cell.name}.npz"
     if record.arrays is None or sha256_file(path) != record.arrays.sha256:
@@ -89,11 +100,11 @@ def recompute(
         return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell, measured=floors, judged_by=record.reference)
-        for check in (shapes, weights, samples):
+        for check in (shapes, draws, weights, samples):
             problems = tuple(check(record, stored, bench, files.entry.control))
             if problems:
                 return CellCheck(problems)
-        evaluation = energies(stored, bench, random)
+        evaluation = energies(stored, bench, record.arrays.sha256)
         if evaluation.fault:
             problem = Problem("energies", where, evaluation.fault)
             return CellCheck((problem,), evaluation.evaluated, evaluation.largest)
@@ -102,9 +113,10 @@ def recompute(
         except BgbenchError as error:
             problem = Problem("metrics", record.cell.name, f"cannot be judged: {error}")
             return CellCheck((problem,), evaluation.evaluated, evaluation.largest)
-        return CellCheck(
-            tuple(metrics(record, judged)), evaluation.evaluated, evaluation.largest, judged.measured.scores
-        )
+        problems = tuple(metrics(record, judged))
+        if reach is None and not problems and bench.system.atoms and not files.entry.control:
+            reach = reach_of(bench, int(judged.diagnostics["frames_compared"]))
+        return CellCheck(problems, evaluation.evaluated, evaluation.largest, judged.measured.scores, reach)
 
 
 def shapes(
@@ -141,41 +153,77 @@ def shapes(
 def weights(
     record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
 ) -> Iterator[Problem]:
-    """log w as the estimator's definition has it; that of annealed particles follows from nothing stored."""
-    del bench, control
+    """log w as the estimator's definition has it; that of annealed particles follows from nothing stored.
+
+    A weight of zero has a cause that follows from the conformer: an energy or density that is not finite,
+    wrong chirality, the estimator's cut.
+    """
+    del control
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
-    some = np.isfinite(log_w)
     kind = weights_of(record.cell.estimator)
-    if kind == "equal":
-        if np.ptp(log_w[some]) > WEIGHT_TOLERANCE:
+    outside = _without_density(record, stored["x"], bench)
+    if kind != "importance":
+        unexplained = int((np.isneginf(log_w) & np.isfinite(u) & (np.abs(u) < CLASH) & ~outside).sum())
+        if unexplained and record.cell.estimator not in ANNEALED:
+            yield Problem("weights", where, f"{unexplained} sound conformers have no weight, without a cause")
+        if kind == "equal" and np.ptp(log_w[np.isfinite(log_w)]) > WEIGHT_TOLERANCE:
             yield Problem("weights", where, f"{record.cell.estimator} gives equal weights, these differ")
-        return
-    if kind != "importance" or record.cell.estimator_options.get("cut", "none") == "psis":
         return
     if "log_q" not in stored:
         yield Problem("weights", where, "weights without log q")
         return
-    truth = -u - stored["log_q"]
-    off = log_w[some] - truth[some]
-    cut = record.cell.estimator_options.get("cut", "none") != "none"
-    largest = off.max() if cut else np.abs(off).max()
+    with np.errstate(invalid="ignore"):
+        whole = -u - stored["log_q"]
+    whole = np.where(np.isfinite(whole) & ~outside, whole, -np.inf)
+    if not np.isfinite(whole).any():
+        yield Problem("weights", where, "no conformer can have a weight")
+        return
+    truth = cut_weights(torch.from_numpy(whole), record.cell.estimator_options.get("cut", "none")).numpy()
+    lost = np.isneginf(log_w) != np.isneginf(truth)
+    if lost.any():
+        text = f"{int(lost.sum())} weights are zero, or not, without a cause"
+        yield Problem("weights", where, f"{text}: −u − log q, chirality and cut give others")
+        return
+    some = np.isfinite(log_w)
+    largest = float(np.abs(log_w[some] - truth[some]).max())
     if not largest <= WEIGHT_TOLERANCE * max(1.0, float(np.abs(truth[some]).max())):
-        yield Problem("weights", where, f"log w is not −u − log q: off by {largest:.3g}")
+        yield Problem("weights", where, f"log w is not what −u − log q gives: off by {largest:.3g}")
+
+
+def _without_density(record: Record, x: np.ndarray, bench: Bench) -> np.ndarray:
+    """`(n,)` True for conformers to which the target gives no density under the rule that the cell names."""
+    rule = record.cell.estimator_options.get("handedness", "protocol")
+    rule = bench.protocol.conventions.handedness if rule == "protocol" else rule
+    if not bench.system.atoms or rule == "flip":
+        return np.zeros(len(x), bool)
+    return is_wrong(bench.system, torch.from_numpy(x)).numpy()
+
+
+def draws(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool) -> Iterator[Problem]:
+    """Every distinct conformer with an energy was paid for."""
+    del control, bench
+    priced = stored["x"][np.isfinite(stored["u"])]
+    distinct = len(np.unique(priced.reshape(len(priced), -1), axis=0))
+    # A walk may hold its start, whose energy it need not evaluate.
+    if distinct > record.budget.used + 1:
+        text = f"{distinct:,} conformers with energies, and {record.budget.used:,} evaluations"
+        yield Problem("implausible", f"arrays/{record.cell.name}.npz", text)
 
 
 def samples(
     record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
 ) -> Iterator[Problem]:
-    """Conformers that are not the reference's own."""
+    """Conformers that are not copies of the reference's."""
     if control or not bench.system.atoms:
         return
-    known = {row.tobytes() for row in bench.reference.x.numpy().astype(np.float32)}
-    fraction = float(np.mean([row.tobytes() in known for row in stored["x"]]))
-    if fraction > COPIED_FRACTION:
-        yield Problem(
-            "copied", f"arrays/{record.cell.name}.npz", f"{fraction:.0%} are frames of the reference"
+    known = shapes_of(bench.system, bench.floors.reference.x.numpy())
+    copies = worst(copies_of(shapes_of(bench.system, stored["x"]), {"the reference": known}))
+    if copies is not None and copies.fraction > COPIED_FRACTION:
+        text = (
+            f"{copies.fraction:.1%} are copies of frames of the reference, within {COPY_DISTANCE} nm an atom"
         )
+        yield Problem("copied", f"arrays/{record.cell.name}.npz", text)
 
 
 class EnergyCheck(NamedTuple):
@@ -186,21 +234,34 @@ class EnergyCheck(NamedTuple):
     fault: str
 
 
-def energies(stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.Generator) -> EnergyCheck:
-    """Evaluate the energies of a random subset again, half of it drawn by weight.
+def subset_size(n: int) -> int:
+    """How many of `n` energies to evaluate so that FALSE_FRACTION of false ones are found with FOUND.
 
-    A stored energy of +inf is right if its point has no weight, or if the true energy is a clash.
+    Without replacement at least one of f false energies is missed by m of n with a probability of less than
+    (1 − m/n)^f.
+
+    >>> [subset_size(n) for n in (100, 1_000, 10_000, 1_000_000)]
+    [99, 990, 3691, 4595]
+    """
+    false = max(1, math.floor(FALSE_FRACTION * n))
+    return min(n, math.ceil(n * (1.0 - (1.0 - FOUND) ** (1.0 / false))))
+
+
+def energies(stored: Mapping[str, np.ndarray], bench: Bench, seed: str) -> EnergyCheck:
+    """Evaluate the energies of a subset again: those of largest weight, and others at random.
+
+    A stored energy of +inf is right if its point has no weight, or if the true energy is a clash; that of a
+    clash need only be large.
 
     Args:
         stored: the cell's arrays.
         bench: the cell's system with its energy.
-        random: chooses the subset.
+        seed: chooses the subset; the sha256 of the arrays, so that a second try looks at the same ones.
     """
     x, u, log_w = stored["x"], stored["u"], stored["log_w"]
-    weight = np.exp(log_w - log_w.max())
-    half = min(ENERGY_SUBSET // 2, len(x))
-    by_weight = random.choice(len(x), half, p=weight / weight.sum())
-    pick = np.unique(np.concatenate([random.choice(len(x), half, replace=False), by_weight]))
+    random = np.random.default_rng(int(seed, 16))
+    heaviest = np.argsort(-log_w, kind="stable")[:HEAVIEST]
+    pick = np.union1d(heaviest, random.choice(len(x), subset_size(len(x)), replace=False))
     truth = bench.energy.energy(torch.from_numpy(x[pick])).double().cpu().numpy()
     claimed = u[pick]
     sane = np.isfinite(truth) & (np.abs(truth) < CLASH)
@@ -211,7 +272,8 @@ def energies(stored: Mapping[str, np.ndarray], bench: Bench, random: np.random.G
     off = np.abs(truth[both] - claimed[both])
     allowed = ENERGY_TOLERANCE + ENERGY_RELATIVE * np.abs(truth[both])
     largest = float(off.max(initial=0.0))
-    false = int((off > allowed).sum() + hidden.sum() + (np.isfinite(claimed) & ~np.isfinite(truth)).sum())
+    flattered = ~sane & (claimed < CLASH / 2)
+    false = int((off > allowed).sum() + hidden.sum() + flattered.sum())
     fault = (
         f"{false} of {len(pick)} looked at are not those of their conformers, off by up to {largest:.3g} kT"
     )

@@ -8,9 +8,9 @@ import numpy as np
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.entries import EntryFiles, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import VERDICT
+from bgbench.leaderboard.history import entry_folders
 from bgbench.leaderboard.ledger import LEDGER, RECORDS, file_name, publication, read_ledger
 from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.publishing import copy_entry, locked, publish, staged
@@ -64,8 +64,8 @@ def reproduce(name: str, board: Path, run: Path) -> Verdict:
         if digest_of(copy) != verdict.digest:
             raise refusal("reproduction", name, "was changed while it was compared; try again")
         write_json(copy / VERDICT, verdict)
-        number = read_ledger(board).next_number(name)
-        event = publication(open_entry(copy), "reproduced", number, f"reproduced on seeds {seeds}")
+        why = f"reproduced on seeds {seeds}"
+        event = publication(open_entry(copy), read_ledger(board), "reproduced", why)
         write_json(staging / LEDGER / file_name(event), event)
         publish(board, staging)
     return verdict

@@ -39,8 +39,17 @@ FOLDER_BYTES = 12_000_000
 FOLDER_FILES = 2_000
 """Files of a submission, at most."""
 
-ENERGY_SUBSET = 64
-"""Conformers of a cell whose energies are evaluated again, drawn anew at every validation."""
+FALSE_FRACTION = 1e-3
+"""Fraction of false energies in a cell that is found with probability FOUND, one false energy at least."""
+
+FOUND = 0.99
+"""See FALSE_FRACTION. Which energies are evaluated again follows from the sha256 of the arrays."""
+
+HEAVIEST = 64
+"""Conformers of largest weight whose energies are always evaluated again."""
+
+CLASH = 1e6
+"""kT above which float32 positions say nothing of the energy, but that it is at least half of this."""
 
 ENERGY_TOLERANCE = 0.05
 """kT by which a stored energy may differ from the one evaluated again, besides its relative tolerance."""
@@ -54,11 +63,14 @@ WEIGHT_TOLERANCE = 1e-6
 METRIC_RELATIVE = 1e-6
 """Relative agreement of metrics recomputed on another platform; on the record's own they agree to the bit."""
 
-SCORE_RELATIVE = {"torus_jsd": 1e-3, "tica_jsd": 1e-3, "other": 1e-6}
-"""By which a published score may move without a new version of its entry; k-means counts whole frames."""
-
 COPIED_FRACTION = 0.01
-"""Fraction of conformers that are the reference's own to the bit, at most, but for controls."""
+"""Fraction of conformers that are copies of the reference's or another entry's, at most, but for controls."""
+
+COPY_DISTANCE = 0.002
+"""nm an atom (root mean square) within which a conformer is a copy, after rigid motion and relabelling."""
+
+SUSPECT = 1e-4
+"""Probability below which distances are too small for independent exact draws; the entry is not ranked."""
 
 REPRODUCED_ERRORS = 4.0
 """Standard errors by which a reproduction may differ from what was submitted."""
@@ -85,14 +97,17 @@ REASONS = {
     "archive": "not a plain npz file of known arrays",
     "hash": "a file that is not the one its record names",
     "shape": "arrays of the wrong shape, type or number",
-    "weights": "log w that does not follow from u and log q",
+    "weights": "log w that does not follow from u and log q, or −infinity without a cause",
     "energies": "stored energies that are not those of the conformers",
     "metrics": "metrics, floors or skills that the arrays do not give",
     "curve": "a curve that the arrays do not give",
-    "copied": "conformers of the reference passed off as samples",
+    "copied": "conformers of the reference or of another entry passed off as samples",
+    "seeds": "seeds that were chosen: they are 0, 1, 2 and so on",
     "verdict": "a tier that was not earned",
     "vanished": "a published entry or cell that is gone",
     "moved": "a published score that moved without a new version",
+    "changed": "a file of a published entry that changed without an event in the ledger",
+    "owner": "a change of somebody else's entry",
     "ledger": "the list of what was published rewritten, or not carried on",
     "reproduction": "a run that does not reproduce what was submitted",
 }

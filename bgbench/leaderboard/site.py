@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.resources import rules_path, site_path
-from bgbench.leaderboard.board import entry_folders
 from bgbench.leaderboard.details import entry_view, system_view
 from bgbench.leaderboard.downloads import as_csv, as_dict, board_dict, to_json
 from bgbench.leaderboard.entries import EntryFiles, open_entry
+from bgbench.leaderboard.history import entry_folders
 from bgbench.leaderboard.ledger import Event, read_ledger
 from bgbench.leaderboard.rules import REASONS, TIERS
 from bgbench.leaderboard.tables import Table, TableRow, tables_of

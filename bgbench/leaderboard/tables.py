@@ -1,8 +1,9 @@
 """Entries grouped into tables by what makes them comparable (`Comparability`), and ranked.
 
 Only complete entries are ranked: a cell that is missing or failed takes its entry out of the ranks, not out
-of the table. Controls are never ranked, and neither are samples that were made elsewhere. Densities that are
-not verified have tables of their own.
+of the table. Controls are never ranked, and neither are samples that were made elsewhere, nor entries that
+are suspect. Ranks are places within a tier. Densities that are not verified have tables of their own, and so
+has what is reported and was not recomputed.
 """
 
 import math
@@ -14,8 +15,8 @@ import numpy as np
 from bgbench.core.plugins import plugins
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.leaderboard.costs import Costs, PaidBack, Untrained, costs_of, paid_back, points_of
-from bgbench.leaderboard.entries import EntryFiles, label
-from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN
+from bgbench.leaderboard.entries import Basis, EntryFiles, label
+from bgbench.leaderboard.rules import ORDER, RANKED, SHOWN, TIERS
 from bgbench.reports.comparability import Comparability
 from bgbench.reports.curves import Point
 from bgbench.reports.headings import Trust, means_something
@@ -31,12 +32,14 @@ class Key:
     Attributes:
         terms: what makes runs comparable.
         verified: whether every density passed its audit, or none was claimed.
+        basis: whether metrics were recomputed; what is reported alone stands beside nothing recomputed.
         number: 1, or which of several tables of one suite, protocol and budget it is.
         apart: why its entries stand in no earlier one of these tables, in words.
     """
 
     terms: Comparability
     verified: bool
+    basis: Basis = "recomputed"
     number: int = 1
     apart: str = ""
 
@@ -68,6 +71,7 @@ class Key:
     def slug(self) -> str:
         words = [self.suite, self.protocol, str(self.budget)]
         words += [self.kind.removeprefix("density ").replace(" ", "-")] if self.kind else []
+        words += [self.basis] if self.basis == "reported" else []
         words += [str(self.number)] if self.number > 1 else []
         return "-".join(words).replace("@", "-")
 
@@ -75,13 +79,14 @@ class Key:
     def title(self) -> str:
         words = [self.suite, self.protocol, f"{self.budget:,} evaluations"]
         words += [self.kind] if self.kind else []
+        words += ["reported, not recomputed"] if self.basis == "reported" else []
         words += [f"table {self.number}"] if self.number > 1 else []
         return " · ".join(words)
 
 
 def is_ranked(files: EntryFiles) -> bool:
-    """Whether an entry has ranks: it is complete, no control, and its sampler was run."""
-    return not files.missing and not files.entry.control and files.run_here
+    """Whether an entry has ranks: it is complete, not suspect, no control, and its sampler was run."""
+    return not files.missing and not files.entry.control and files.run_here and files.suspect is None
 
 
 @dataclass(frozen=True)
@@ -126,13 +131,21 @@ def tables_of(entries: Sequence[EntryFiles]) -> list[Table]:
         groups.setdefault(_key_of(files, groups), []).append(files)
     tables = [_table(key, group) for key, group in groups.items()]
     return sorted(
-        tables, key=lambda t: (not t.key.exact, -t.key.budget, t.key.suite, t.key.protocol, t.key.number)
+        tables,
+        key=lambda t: (
+            not t.key.exact,
+            t.key.basis == "reported",
+            -t.key.budget,
+            t.key.suite,
+            t.key.protocol,
+            t.key.number,
+        ),
     )
 
 
 def _key_of(files: EntryFiles, groups: Mapping[Key, Sequence[EntryFiles]]) -> Key:
     """The first key with whose entries all this one is comparable, or a new one that says what differs."""
-    fresh = Key(files.comparability, files.verified)
+    fresh = Key(files.comparability, files.verified, files.basis)
     alike = [key for key in groups if replace(key, number=1).slug == fresh.slug]
     apart = ""
     for key in alike:
@@ -153,9 +166,11 @@ def _table(key: Key, entries: list[EntryFiles]) -> Table:
     better = {name: plugins().metrics[name].better for name in SHOWN if name in plugins().metrics}
     ranks: dict[str, dict[str, RankRange]] = {}
     for metric in RANKED:
-        tables = {files.name: values(files, metric, ranked=True) for files in ranked if has(files, metric)}
-        for name, rank in rank_intervals(tables, better[metric]).items():
-            ranks.setdefault(name, {})[metric] = rank
+        for tier in TIERS:
+            rivals = [files for files in ranked if files.tier == tier and has(files, metric)]
+            tables = {files.name: values(files, metric, ranked=True) for files in rivals}
+            for name, rank in rank_intervals(tables, better[metric]).items():
+                ranks.setdefault(name, {})[metric] = rank
     points = {files.name: tuple(points_of(files)) for files in entries}
     untrained = [
         Untrained(files.name, points[files.name])
@@ -167,10 +182,12 @@ def _table(key: Key, entries: list[EntryFiles]) -> Table:
     return Table(key, ordered, next((row.floors for row in ordered if not row.missing), {}))
 
 
-def _order(row: TableRow) -> tuple[bool, bool, RankRange, float, str]:
+def _order(row: TableRow) -> tuple[bool, bool, bool, int, RankRange, float, str]:
     rank = row.ranks.get(ORDER, RankRange(10**6, 10**6))
     mean = row.intervals[ORDER].mean if ORDER in row.intervals else math.inf
-    return row.files.entry.control, bool(row.missing), rank, mean, row.name
+    files = row.files
+    unranked = (files.entry.control, bool(row.missing), files.suspect is not None)
+    return *unranked, -TIERS.index(files.tier), rank, mean, row.name
 
 
 def _row(

@@ -4,12 +4,9 @@ Submitted code is never imported, nothing is unpickled, no link is opened: all t
 files inside the folder (and downloads that are already there, checked by their sha256).
 """
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.leaderboard.checks import STAGES
@@ -19,6 +16,7 @@ from bgbench.leaderboard.folders import CURVE, VERDICT
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import CellCheck, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
+from bgbench.leaderboard.suspicion import Reach, suspicion
 from bgbench.references.superseded import is_superseded
 from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
@@ -33,7 +31,6 @@ class Validation:
     files: EntryFiles
     problems: tuple[Problem, ...]
     verdict: Verdict | None
-    seed: int
 
     def required(self) -> Verdict:
         """The verdict.
@@ -49,7 +46,6 @@ class Validation:
 def validate(
     folder: Path,
     elsewhere: Path | None = None,
-    seed: int | None = None,
     progress: Callable[[str], None] = SILENT,
 ) -> Validation:
     """Check an entry, cheap checks first.
@@ -57,7 +53,6 @@ def validate(
     Args:
         folder: the entry.
         elsewhere: folder with arrays that the entry does not hold itself, downloaded by hand.
-        seed: chooses the energies that are evaluated again; by default a number that nobody knows before.
         progress: called with the name of the cell being recomputed.
 
     Returns:
@@ -67,26 +62,26 @@ def validate(
         Refused: if the folder cannot even be read safely.
     """
     files = open_entry(folder)
-    seed = secrets.randbits(32) if seed is None else seed
     for stage in STAGES:
         problems = tuple(problem for check in stage for problem in check(files))
         if problems:
-            return Validation(files, problems, None, seed)
-    checks = dict(_recomputed(files, elsewhere, np.random.default_rng(seed), progress))
+            return Validation(files, problems, None)
+    checks = dict(_recomputed(files, elsewhere, progress))
     strays = tuple(_strays(files))
     problems = strays + tuple(problem for item in checks.values() for problem in item.problems)
     problems = problems or tuple(_curve(files, checks, progress))
     if problems:
-        return Validation(files, problems, None, seed)
+        return Validation(files, problems, None)
     verdict = _verdict(files, checks)
     problems = tuple(_unearned_claims(files, verdict))
-    return Validation(files, problems, None if problems else _with_reproduction(files, verdict), seed)
+    return Validation(files, problems, None if problems else _with_reproduction(files, verdict))
 
 
 def _recomputed(
-    files: EntryFiles, elsewhere: Path | None, random: np.random.Generator, progress: Callable[[str], None]
+    files: EntryFiles, elsewhere: Path | None, progress: Callable[[str], None]
 ) -> Iterator[tuple[str, CellCheck]]:
     floors: Mapping[FloorKey, Scores] = {}
+    reaches: dict[str, Reach | None] = {}
     for record in files.records:
         if record.status != "ok":
             continue
@@ -97,7 +92,8 @@ def _recomputed(
             continue
         if path is not None:
             progress(f"{files.name}: {record.cell.name}")
-            check = recompute(files, record, path, random, floors)
+            check = recompute(files, record, path, floors, reaches.get(record.cell.system))
+            reaches[record.cell.system] = check.reach
             floors = {**floors, **check.floors}
             yield record.cell.name, check
         elif not _names_its_arrays(files, record):
@@ -154,8 +150,18 @@ def _verdict(files: EntryFiles, checks: dict[str, CellCheck]) -> Verdict:
         bgbench=versions()["bgbench"],
         cells={name: "recomputed" if name in checks else "reported" for name in finished},
         energies=sum(item.energies for item in checks.values()),
+        chances=_chances(files, checks),
         energy_difference=max((item.energy_difference for item in checks.values()), default=0.0),
     )
+
+
+def _chances(files: EntryFiles, checks: dict[str, CellCheck]) -> dict[str, float]:
+    reaches = {
+        record.cell.system: reach
+        for record in files.records
+        if record.cell.name in checks and (reach := checks[record.cell.name].reach) is not None
+    }
+    return suspicion([record for record in files.records if record.status == "ok"], reaches)
 
 
 def _unearned_claims(files: EntryFiles, verdict: Verdict) -> Iterator[Problem]:

@@ -99,6 +99,7 @@ def _row(
         "estimator": files.plan.estimator,
         "control": files.entry.control,
         "run_here": files.run_here,
+        "suspect": files.suspect,
         "tier": files.tier,
         "style": styles.get(row.name),
         "marker": marker(styles.get(row.name, 0)),

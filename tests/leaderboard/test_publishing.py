@@ -11,11 +11,12 @@ import tempfile
 import pytest
 
 from bgbench.core.errors import BgbenchError
+from bgbench.core.files import write_json
 from bgbench.leaderboard import board as boards
 from bgbench.leaderboard import publishing
 from bgbench.leaderboard.board import accept, guard, withdraw
 from bgbench.leaderboard.entries import Verdict, digest_of, open_entry
-from bgbench.leaderboard.ledger import PENDING, read_ledger
+from bgbench.leaderboard.ledger import PENDING, file_name, publication, read_ledger
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.validate import Validation
 
@@ -37,7 +38,7 @@ def trusted(folder, *_, **__):
     files = open_entry(folder)
     cells = {record.cell.name: "recomputed" for record in files.records}
     verdict = Verdict(tier="recomputed", digest=digest_of(folder), bgbench="0.1.0", cells=cells)
-    return Validation(files, (), verdict, 0)
+    return Validation(files, (), verdict)
 
 
 @pytest.fixture
@@ -51,6 +52,8 @@ def board(tmp_path):
         for path in (OWN / "ledger").glob(f"{name}-???.json"):
             (target / "ledger").mkdir(exist_ok=True)
             shutil.copy(path, target / "ledger")
+        event = publication(open_entry(folder), read_ledger(target), "amended", "few arrays")
+        write_json(target / "ledger" / file_name(event), event)
     return target
 
 

@@ -4,14 +4,22 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from scipy.stats import hypergeom
 
+from bgbench.estimators.weights import CUTS, cut_weights
+from bgbench.evaluation.bench import open_bench
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.problems import Refused
-from bgbench.leaderboard.recompute import samples
-from bgbench.leaderboard.rules import REASONS
+from bgbench.leaderboard.recompute import energies, samples, subset_size, weights
+from bgbench.leaderboard.rules import FOUND, REASONS
 from bgbench.leaderboard.validate import validate
 
 
@@ -64,16 +72,93 @@ def test_a_submission_that_is_a_link_is_refused(submission, tmp_path):
     assert problems_of(link)[0].reason == "layout"
 
 
-def test_frames_of_the_reference_are_no_samples(submission):
-    """Copied frames are recognised by their bits, unless the entry says that it is a control."""
-    from bgbench.evaluation.bench import open_bench
+@pytest.fixture(scope="module")
+def cell(packed):
+    """A record of an importance sampler, its arrays, and the bench that judges it."""
+    opened = open_entry(packed["verse"])
+    record = opened.records[0]
+    with np.load(opened.run.arrays_path(record.cell)) as stored:
+        return record, dict(stored), open_bench(record.cell)
 
-    opened = open_entry(submission)
-    bench = open_bench(opened.records[0].cell)
-    stored = {"x": bench.reference.x[:50].numpy()}
-    (problem,) = samples(opened.records[0], stored, bench, False)
-    assert problem.reason == "copied"
-    assert not list(samples(opened.records[0], stored, bench, True))
+
+def turned(x, rng):
+    rotations = Rotation.random(len(x), random_state=rng).as_matrix()
+    return (np.einsum("nij,naj->nai", rotations, x) + rng.normal(size=(len(x), 1, 3))).astype(np.float32)
+
+
+def test_copies_of_the_reference_are_no_samples_however_they_lie(cell):
+    """To the bit, turned and moved, with equal atoms exchanged, with noise: but controls may draw from it."""
+    record, _, bench = cell
+    rng = np.random.default_rng(0)
+    x = bench.reference.x[:50].numpy()
+    hydrogens = [k for k, atom in enumerate(bench.system.atoms) if atom.element == "H"]
+    exchanged = turned(x, rng)
+    exchanged[:, hydrogens] = exchanged[:, hydrogens[::-1]]
+    noisy = turned(x, rng) + 1e-3 * rng.normal(size=x.shape).astype(np.float32)
+    for copied in (x, turned(x, rng), exchanged, noisy):
+        (problem,) = samples(record, {"x": copied}, bench, False)
+        assert problem.reason == "copied"
+        assert not list(samples(record, {"x": copied}, bench, True))
+
+
+def test_draws_of_its_own_are_no_copies(cell):
+    record, stored, bench = cell
+    assert not list(samples(record, stored, bench, False))
+    one = stored["x"].copy()
+    one[0] = bench.reference.x[3].numpy()
+    assert not list(samples(record, {"x": one}, bench, False)), "one of a hundred may be"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_weights_under_every_cut_follow_from_u_and_log_q(cell, cut):
+    """Fitted weights passed as `psis`, and under other cuts wherever they were lowered."""
+    record, stored, bench = cell
+    own = {**record.cell.estimator_options, "cut": cut}
+    record = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator_options": own})})
+    honest = cut_weights(torch.from_numpy(-stored["u"] - stored["log_q"]), cut).numpy()
+    assert not list(weights(record, {**stored, "log_w": honest}, bench, False))
+    fitted = honest - np.linspace(0.0, 1.0, len(honest))
+    zeroed = np.where(np.arange(len(honest)) == np.argsort(honest)[5], -np.inf, honest)
+    for log_w in (fitted, zeroed):
+        (problem,) = weights(record, {**stored, "log_w": log_w}, bench, False)
+        assert problem.reason == "weights"
+    without = {name: values for name, values in stored.items() if name != "log_q"}
+    (problem,) = weights(record, {**without, "log_w": honest}, bench, False)
+    assert "without log q" in problem.text
+
+
+def test_a_weight_of_zero_needs_a_cause(cell):
+    """Wrong chirality is one, as the protocol says, and a bad energy; being unwanted is none."""
+    record, stored, bench = cell
+    log_w = -stored["u"] - stored["log_q"]
+    mirrored = {**stored, "x": stored["x"].copy(), "log_w": log_w.copy()}
+    mirrored["x"][4] *= -1
+    mirrored["log_w"][4] = -np.inf
+    assert not list(weights(record, mirrored, bench, False))
+    mirrored["log_w"][4] = log_w[4]
+    assert len(list(weights(record, mirrored, bench, False))) == 1
+    plain = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator": "none"})})
+    equal = {**stored, "log_w": np.where(np.arange(len(log_w)) < 9, -np.inf, 0.0)}
+    (problem,) = weights(plain, equal, bench, False)
+    assert "without a cause" in problem.text
+
+
+def test_one_false_energy_in_a_thousand_is_found():
+    """By the exact probability (hypergeometric), for every size of ensemble."""
+    for n in (2, 100, 999, 1_000, 1_999, 5_000, 10_000, 123_456, 1_000_000):
+        false = max(1, n // 1_000)
+        assert hypergeom(n, false, subset_size(n)).pmf(0) <= 1 - FOUND + 1e-9, n
+        assert subset_size(n) <= n
+
+
+def test_a_second_try_looks_at_the_same_energies(cell):
+    _, stored, bench = cell
+    looked = []
+    energy = SimpleNamespace(energy=lambda x: looked.append(x) or bench.energy.energy(x))
+    watched = replace(bench, energy=energy)
+    for seed in ("ab" * 32, "ab" * 32, "cd" * 32):
+        assert not energies(stored, watched, seed).fault
+    assert torch.equal(looked[0], looked[1])
 
 
 MEASURE = """

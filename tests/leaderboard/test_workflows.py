@@ -55,7 +55,10 @@ def test_nothing_of_a_pull_request_is_executed():
             assert step["working-directory"] == "trusted"
             assert "${{" not in step["run"], "text of a pull request could become shell"
     (command,) = [step["run"] for step in steps(workflow) if step.get("run", "").startswith("bgbench")]
-    assert command == "bgbench leaderboard validate ../submitted/leaderboard --against leaderboard"
+    assert (
+        command
+        == 'bgbench leaderboard validate ../submitted/leaderboard --against leaderboard --by "$ACCOUNT"'
+    )
 
 
 @pytest.mark.parametrize(
