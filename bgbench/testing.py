@@ -209,7 +209,7 @@ class SamplerLaws:
         with count_evaluations() as made:
             call_sample(call_prepare(sampler, task), task, self.n_samples)
         with _as_law():
-            refuse_unmetered(made.n, 400 - task.oracle.remaining)
+            refuse_unmetered(made.n, 400 - task.oracle.remaining, type(sampler).__name__)
 
     def test_positions_are_in_nanometres(self, sampler: AbstractSampler) -> None:
         """Bonds are about as long as those of the start structure, and not ten times as long."""
@@ -218,7 +218,7 @@ class SamplerLaws:
         if not all_broken(task.system, x):
             return
         with _as_law():
-            refuse_angstrom(task.system, x)
+            refuse_angstrom(task.system, x, type(sampler).__name__)
         ratios = _bond_lengths(task, x) / _bond_lengths(task, task.system.positions[None])
         middle = float(ratios.median())
         # Noise is of any length; bonds that are all wrong by one factor are in another unit.

@@ -87,21 +87,22 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
 
     # The same tensor is that of all cells of a process.
     shared = {"task.system.positions": bench.system.positions}
+    who = blamed(cell)
     with stages("sampling"):
-        with refuse_energy(bench), contained(blamed(cell), shared), count_evaluations() as made:
+        with refuse_energy(bench), contained(who, shared), count_evaluations() as made:
             sampler = call_prepare(sampler, task)
             spent = bench.oracle.used
             if not bench.oracle.remaining:
                 raise BudgetExhausted(f"prepare spent all {spent:,} evaluations; none is left to weight")
             task = replace(task, n_samples=min(n_samples, bench.oracle.remaining))
             raw = call_estimate(estimator, sampler, task)
-        refuse_unmetered(made.n, bench.oracle.used)
-        refuse_other_system(raw, bench)
-        estimate = round_positions(raw, bench.system.positions)
+        refuse_unmetered(made.n, bench.oracle.used, who)
+        refuse_other_system(raw, bench, who)
+        estimate = round_positions(raw, bench.system.positions, who)
         if sampler.card.run_here:
-            refuse_too_few_frames(estimate, task)
-        refuse_false_energies(estimate, bench)
-        refuse_unpaid_frames(estimate, task, bench.oracle.used)
+            refuse_too_few_frames(estimate, task, who)
+        refuse_false_energies(estimate, bench, who)
+        refuse_unpaid_frames(estimate, task, bench.oracle.used, who)
         backend = bench.oracle.describe()
 
     with stages("judging"):

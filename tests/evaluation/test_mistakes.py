@@ -133,8 +133,14 @@ def one_conformer(task, x):
         (lambda task, x: Proposal(x.half()), "x must be of float32 or float64, got float16"),
         (lambda task, x: Proposal(torch.cat([x, x])), "returned 48 conformers, 24 were asked for"),
         (lambda task, x: Proposal(x[:0]), "Slip.sample returned no conformer, 24 were asked for; return 24"),
-        (lambda task, x: Proposal(10 * x), "its positions are in Å; divide them by 10"),
-        (unmetered, "evaluated 48 energies and was charged for 24: it must ask task.oracle"),
+        (
+            lambda task, x: Proposal(10 * x),
+            "the sampler 'slip' gave bonds of AA that are ten times too long: its positions are in Å",
+        ),
+        (
+            unmetered,
+            "the sampler 'slip' evaluated 48 energies and was charged for 24: it must ask task.oracle",
+        ),
         (unmetered_in_a_thread, "evaluated 48 energies and was charged for 24"),
         (unmetered_in_a_pool, "evaluated 72 energies and was charged for 24"),
         (unmetered_by_the_class, "evaluated 48 energies and was charged for 24"),
@@ -291,7 +297,7 @@ def with_energies(ensemble, u):
         (lambda e, p: Estimate(e.take(torch.arange(48) % 24), p), "returned 48 frames of 24 energies char"),
         (
             lambda e, p: Estimate(with_energies(e, e.u + torch.inf), p),
-            "100% of the energies looked at are not those of their conformers",
+            "100% of those looked at are not those of their conformers",
         ),
         (lambda e, p: Estimate(with_energies(e, e.u * torch.nan), p), "u holds NaN or -inf: give impossible"),
     ],
@@ -410,7 +416,7 @@ def test_frames_that_were_never_evaluated_are_refused(run, monkeypatch):
 
     monkeypatch.setattr("bgbench.evaluation.evaluate.build_estimator", lambda *_: Unpaid())
     record = run(lambda options: Slip(lambda task, x: Proposal(x)), "none")
-    assert "there are 24 different frames, and 2 energies were charged" in record.error
+    assert "returned 24 different frames, and 2 energies were charged" in record.error
 
 
 class EnergySlip(bgbench.AbstractEnergy):
