@@ -4,8 +4,10 @@ Layout: `webdatasets/single_frames/0000.tar … 4999.tar`, each member `SEQ_FRAM
 (nm) of one frame; `pdb_tarfiles/train.tar` holds `pdbs/train/SEQ.pdb`, which names the atoms in their order.
 """
 
+import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -46,20 +48,46 @@ def published_atoms(pdbs: Path, part: str = "train") -> dict[str, tuple[Atom, ..
         if place.parent == PurePosixPath("pdbs", part) and place.suffix == ".pdb":
             try:
                 topologies[place.stem] = parse_atoms(text.decode())
-            except (UnicodeDecodeError, IndexError) as error:
+            except (ValueError, IndexError) as error:
                 raise BgbenchError(f"{pdbs}: {name} is not a PDB file ({error}); fetch it again") from error
     return topologies
 
 
 def parse_atoms(pdb: str) -> tuple[Atom, ...]:
-    """Atoms of PDB text, in its order."""
+    """Atoms of PDB text, in its order, with OpenMM's names: the first H of a chain is H in it, not H1.
+
+    Raises:
+        ValueError, IndexError: if the text is not a PDB file.
+
+    >>> parse_atoms("ATOM      1  H1  GLY A   1       0.000   0.000   0.000  1.00  0.00           H")[0].name
+    'H'
+    """
     lines = [line for line in pdb.splitlines() if line.startswith(("ATOM", "HETATM"))]
-    residues = {key: k for k, key in enumerate(dict.fromkeys(line[21:27] for line in lines))}
-    names = [(line, line[12:16].strip()) for line in lines]
-    return tuple(
-        Atom(residues[line[21:27]], line[17:20].strip(), name, name.lstrip("0123456789")[0])
-        for line, name in names
-    )
+    residues: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        residues.setdefault(line[21:27], []).append((line[17:20].strip(), line[12:16].strip()))
+    atoms: list[Atom] = []
+    for number, named in enumerate(residues.values()):
+        residue, names = named[0][0], tuple(name for _, name in named)
+        for name in _standard_names(residue, names):
+            atoms.append(Atom(number, residue, name, name.lstrip("0123456789")[0]))
+    if len(atoms) != len(lines):
+        raise ValueError("an atom stands twice in a residue")
+    return tuple(atoms)
+
+
+@lru_cache(maxsize=1024)
+def _standard_names(residue: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """OpenMM's names of the atoms of one residue; they depend on that residue alone."""
+    from openmm.app import PDBFile
+
+    lines = [
+        f"ATOM  {k:>5} {name if len(name) == 4 else f' {name:<3}'} {residue:>3} A   1    "
+        f"{float(k):8.3f}{0.0:8.3f}{0.0:8.3f}  1.00  0.00"
+        for k, name in enumerate(names, 1)
+    ]
+    file = PDBFile(io.StringIO("\n".join([*lines, "TER", "END"])))
+    return tuple(atom.name for atom in file.topology.atoms())
 
 
 def published_frames(shard: Path, topologies: Mapping[str, tuple[Atom, ...]]) -> list[tuple[str, Tensor]]:

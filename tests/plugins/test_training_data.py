@@ -2,12 +2,13 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bgbench import BgbenchError, peptide
-from bgbench.data import read_frames, read_training_frames
+from bgbench.data import published_atoms, read_frames, read_training_frames
 from bgbench.references.certificates import certificate_path
 from bgbench_training.batches import open_frames
 from bgbench_training.files import training_files, validation_files
@@ -115,6 +116,14 @@ def shaken(name, generator):
     system = peptide(name)
     noise = torch.randn(20, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     return system, system.positions + 0.003 * noise
+
+
+def test_shards_may_name_the_first_hydrogen_as_the_published_do(tmp_path, generator):
+    system, x = shaken("GS", generator)
+    named = tuple(replace(a, name="H1") if (a.residue, a.name) == (0, "H") else a for a in system.atoms)
+    assert named != system.atoms
+    folder = shards(tmp_path / "s", {"GS": (replace(system, atoms=named), x)})
+    assert published_atoms(folder / "pdb_tarfiles" / "train.tar") == {"GS": system.atoms}
 
 
 def test_shards_are_read_with_dots_and_hidden_files_in_their_names(tmp_path, generator):
