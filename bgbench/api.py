@@ -224,7 +224,7 @@ def run(
         only: systems of the suite to run; default: all.
         options: options of the sampler; `estimator.NAME` is the estimator's, `cluster.NAME` the cluster's,
             `temperature` (K) the system's.
-        tracking_uri: where to mirror the records, or "none"; default: a SQLite file beside the run.
+        tracking_uri: where to mirror the records, or "none"; default: a SQLite file in the run folder.
         out: the run folder; default: a new one below `runs/`.
         resume: go on with the run in `out`; what is not given is as it was planned.
         retry_failed: when resuming, run cells that failed again.
@@ -348,9 +348,9 @@ def run_request(request: RunRequest, observer: Observer) -> Result:
                     raise_lost_interrupt()
             if executor.notice:
                 observer.notice(executor.notice)
-            mirror.send()
-            if mirror.complaint:
-                observer.notice(mirror.complaint)
+            mirror.send_last()
+            for sentence in [*mirror.notices, *filter(None, [mirror.complaint])]:
+                observer.notice(sentence)
         return Result(folder.path, folder.records())
 
 
@@ -374,8 +374,7 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
             folder.sweep()
             yield folder
         return
-    store = (request.out or RUNS).resolve() / "mlflow.db"
-    plan = resolve(request, f"sqlite:///{store}")
+    plan = resolve(request)
     path = request.out or new_folder(plan)
     with locked(path):
         suite = suite_path(request.suite or DEFAULT_SUITE)

@@ -129,7 +129,7 @@ def run(
         str | None,
         typer.Option(
             help="where records are mirrored: a URI of a tracker that `bgbench list trackers` names, or "
-            "none; default: a SQLite file beside the run, for MLflow"
+            "none; default: a SQLite file in the run folder, for MLflow"
         ),
     ] = None,
     workers: Annotated[
@@ -347,15 +347,17 @@ def track(
     """Send the records of a run to its tracker; those that it holds already are not sent twice."""
     from contextlib import closing
 
-    from bgbench.runs.mirroring import NOWHERE, Mirror
+    from bgbench.runs.mirroring import NOWHERE, Mirror, tracking_uri_of
     from bgbench.runs.runfolder import RunFolder
 
     run_folder = RunFolder.open(folder)
-    uri = tracking_uri or run_folder.plan.tracking_uri
+    uri = tracking_uri or tracking_uri_of(run_folder)
     if uri == NOWHERE:
         raise BgbenchError(f"{folder} was run with --tracking-uri none; name a store with --tracking-uri")
     with closing(Mirror(run_folder, uri)) as mirror:
         mirror.send()
+    for notice in mirror.notices:
+        err.print(f"bgbench: {notice}", soft_wrap=True)
     if mirror.complaint:
         raise BgbenchError(mirror.complaint)
     out.print(f"{folder} is at {uri}", soft_wrap=True)

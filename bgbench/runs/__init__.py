@@ -16,6 +16,7 @@ threads and memory, `interrupts` makes sure that Ctrl-C ends the run, `observer`
 that other workers need not measure them.
 
 Mirrors: `mirroring` sends records to a tracker by way of a process of its own, `tracking`; `mlflow` is such a
-tracker. How a cell is computed is not here but in `evaluation`; the function `run` that users call is
-`bgbench.api.run`; whatever is computed from records is in `reports`.
+tracker, and `databases` holds the SQLite stores that it sends to. How a cell is computed is not here but in
+`evaluation`; the function `run` that users call is `bgbench.api.run`; whatever is computed from records is in
+`reports`.
 """
