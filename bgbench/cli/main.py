@@ -6,7 +6,6 @@ Everything heavy is imported inside the commands, so that `bgbench --help` answe
 import errno
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -372,12 +371,15 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C.
+    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM, SIGHUP and SIGQUIT
+    end it like Ctrl-C.
 
     Standard output gets what the command prints, and nothing of what libraries write. A character that the
     terminal cannot show, such as an arrow in an ASCII locale, is printed as `?`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from bgbench.runs.interrupts import end_by_signals
+
+    end_by_signals()
     reserve_stdout()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

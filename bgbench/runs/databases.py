@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import UNFINISHED
+from bgbench.core.files import UNFINISHED, closed_in_children
 
 SCHEME = "sqlite:///"
 
@@ -68,6 +68,7 @@ def one_sender(uri: str, run: str) -> Iterator[None]:
     with ExitStack() as stack:
         with suppress(OSError):  # a folder or file system without locks
             stream = stack.enter_context(_lock_path(file, f"{uri} {run}").open("a"))
+            stack.enter_context(closed_in_children(stream))
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 

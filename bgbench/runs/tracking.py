@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError, text_of
+from bgbench.core.files import closed_in_children
 from bgbench.core.hookspecs import TrackerPlugin
 from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
@@ -108,7 +109,7 @@ def tracker_for(uri: str) -> TrackerPlugin:
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Two processes that mirror one run at the same time would send its records twice: one of them waits."""
-    with (folder / "run.json").open("rb") as stream:
+    with (folder / "run.json").open("rb") as stream, closed_in_children(stream):
         with suppress(OSError):  # a file system without locks
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
