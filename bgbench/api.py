@@ -4,7 +4,7 @@ The command line makes the same `RunRequest` and calls `run_request`.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +22,7 @@ from bgbench.evaluation.suites import load_suite, read_suite, suite_path
 from bgbench.reports.exports import Export, export
 from bgbench.reports.exports import Format as ExportFormat
 from bgbench.runs.arrays import refuse_queued
+from bgbench.runs.cells import LOST, record_failure
 from bgbench.runs.configs import merge, read_config, write_config
 from bgbench.runs.interrupts import interrupts
 from bgbench.runs.mirroring import Mirror
@@ -29,7 +30,7 @@ from bgbench.runs.observer import Observer
 from bgbench.runs.placement import executor_for
 from bgbench.runs.planning import resolve
 from bgbench.runs.provenance import versions
-from bgbench.runs.records import Record
+from bgbench.runs.records import Ending, Record
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.resuming import refuse_another_plan, select
 from bgbench.runs.runfolder import Plan, RunFolder, locked
@@ -224,7 +225,7 @@ def run(
         only: systems of the suite to run; default: all.
         options: options of the sampler; `estimator.NAME` is the estimator's, `cluster.NAME` the cluster's,
             `temperature` (K) the system's.
-        tracking_uri: where to mirror the records, or "none"; default: a SQLite file beside the run.
+        tracking_uri: where to mirror the records, or "none"; default: a SQLite file in the run folder.
         out: the run folder; default: a new one below `runs/`.
         resume: go on with the run in `out`; what is not given is as it was planned.
         retry_failed: when resuming, run cells that failed again.
@@ -341,17 +342,29 @@ def run_request(request: RunRequest, observer: Observer) -> Result:
                 interrupts() as raise_lost_interrupt,
                 closing(executor.map(folder, cells, observer.advanced)) as records,
             ):
+                ended: list[Cell] = []
                 for record in records:
+                    ended.append(record.cell)
                     draw_figures(folder, record, observer)
                     mirror.new_record()
                     observer.finished(record)
                     raise_lost_interrupt()
+            record_losses(folder, ended, observer)
             if executor.notice:
                 observer.notice(executor.notice)
-            mirror.send()
-            if mirror.complaint:
-                observer.notice(mirror.complaint)
+            mirror.send_last()
+            for sentence in [*mirror.notices, *filter(None, [mirror.complaint])]:
+                observer.notice(sentence)
         return Result(folder.path, folder.records())
+
+
+def record_losses(folder: RunFolder, ended: Sequence[Cell], observer: Observer) -> None:
+    """Cells that ended and have no record any more failed: a sampler may have deleted it."""
+    missing = {cell.name for cell in folder.missing()}
+    for cell in ended:
+        if cell.name in missing:
+            record = record_failure(cell, Ending(status="crash", error=LOST), folder)
+            observer.notice(f"{cell.name}: {record.error}; --resume --retry-failed runs the cell again")
 
 
 @contextmanager
@@ -374,8 +387,7 @@ def open_run(request: RunRequest) -> Iterator[RunFolder]:
             folder.sweep()
             yield folder
         return
-    store = (request.out or RUNS).resolve() / "mlflow.db"
-    plan = resolve(request, f"sqlite:///{store}")
+    plan = resolve(request)
     path = request.out or new_folder(plan)
     with locked(path):
         suite = suite_path(request.suite or DEFAULT_SUITE)

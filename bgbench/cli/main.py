@@ -6,7 +6,6 @@ Everything heavy is imported inside the commands, so that `bgbench --help` answe
 import errno
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -129,7 +128,7 @@ def run(
         str | None,
         typer.Option(
             help="where records are mirrored: a URI of a tracker that `bgbench list trackers` names, or "
-            "none; default: a SQLite file beside the run, for MLflow"
+            "none; default: a SQLite file in the run folder, for MLflow"
         ),
     ] = None,
     workers: Annotated[
@@ -347,15 +346,17 @@ def track(
     """Send the records of a run to its tracker; those that it holds already are not sent twice."""
     from contextlib import closing
 
-    from bgbench.runs.mirroring import NOWHERE, Mirror
+    from bgbench.runs.mirroring import NOWHERE, Mirror, tracking_uri_of
     from bgbench.runs.runfolder import RunFolder
 
     run_folder = RunFolder.open(folder)
-    uri = tracking_uri or run_folder.plan.tracking_uri
+    uri = tracking_uri or tracking_uri_of(run_folder)
     if uri == NOWHERE:
         raise BgbenchError(f"{folder} was run with --tracking-uri none; name a store with --tracking-uri")
     with closing(Mirror(run_folder, uri)) as mirror:
         mirror.send()
+    for notice in mirror.notices:
+        err.print(f"bgbench: {notice}", soft_wrap=True)
     if mirror.complaint:
         raise BgbenchError(mirror.complaint)
     out.print(f"{folder} is at {uri}", soft_wrap=True)
@@ -370,12 +371,15 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM ends it like Ctrl-C.
+    """Run the command line: a user's mistake is one line and exit code 2. SIGTERM, SIGHUP and SIGQUIT
+    end it like Ctrl-C.
 
     Standard output gets what the command prints, and nothing of what libraries write. A character that the
     terminal cannot show, such as an arrow in an ASCII locale, is printed as `?`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from bgbench.runs.interrupts import end_by_signals
+
+    end_by_signals()
     reserve_stdout()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

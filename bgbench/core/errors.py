@@ -77,16 +77,54 @@ def writable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def visible(text: str) -> str:
+    r"""A text in characters that files can hold and terminals show: what would steer a terminal is written
+    out, as are lone surrogates.
+
+    >>> visible("\x1b[31mred\n and \udc80")
+    '\\x1b[31mred\n and \\udc80'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Beginning and end of a text that is longer than `longest` characters, and how much was left out.
+
+    >>> shortened("a" * 60 + "z", 40)
+    'aaaaaaaaaaaaaaaaaaaa… (21 characters left out) …aaaaaaaaaaaaaaaaaaaz'
+    """
+    if len(text) <= longest:
+        return text
+    part = longest // 2
+    return f"{text[:part]}… ({len(text) - 2 * part:,} characters left out) …{text[-part:]}"
+
+
+LONGEST = 2_000
+"""Characters of an error's message that are kept."""
+
+
 def text_of(error: BaseException) -> str:
-    r"""An exception's message, whatever somebody else's class makes of it, in characters that files can hold.
+    r"""An exception's message, whatever somebody else's class makes of it: short enough to be read, in
+    characters that files can hold and terminals show.
 
     >>> text_of(ValueError("not \udc80 text"))
     'not \\udc80 text'
     """
     try:
-        return writable(str(error))
-    except Exception:
+        return visible(shortened(str(error), LONGEST))
+    except BaseException:
         return "(its message cannot be shown)"
+
+
+def kind_of(error: BaseException) -> str:
+    """The name of an exception's class, as `text_of` gives its message.
+
+    >>> kind_of(ValueError())
+    'ValueError'
+    """
+    return visible(shortened(type(error).__name__, 200))
 
 
 def refuse_lost_folder() -> None:
@@ -155,6 +193,6 @@ def describe_failure(error: BaseException) -> str:
     KeyError: 'weights'
     """
     text = " ".join(text_of(error).split())
-    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    message = f"{kind_of(error)}: {text}" if text else kind_of(error)
     frames = traceback.extract_tb(error.__traceback__)
     return f"{message} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else message

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,6 +88,38 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+_PRIVATE: set[IO[Any]] = set()
+"""Open files that a forked child is not to hold: the system drops a lock when the last process closes it."""
+
+
+def _close_private() -> None:
+    """Runs in every child that Python forks."""
+    for stream in list(_PRIVATE):
+        with suppress(OSError):
+            stream.close()
+    _PRIVATE.clear()
+
+
+os.register_at_fork(after_in_child=_close_private)
+
+
+@contextmanager
+def closed_in_children(stream: IO[Any]) -> Iterator[None]:
+    """Inside the block, processes that are forked from this one do not hold the file open.
+
+    A sampler may fork children that outlive it; a lock on the file would live as long as they do.
+
+    >>> with tempfile.TemporaryFile() as stream, closed_in_children(stream):
+    ...     stream in _PRIVATE
+    True
+    """
+    _PRIVATE.add(stream)
+    try:
+        yield
+    finally:
+        _PRIVATE.discard(stream)
 
 
 def write_json(path: Path, model: BaseModel) -> None:

@@ -8,10 +8,11 @@ import io
 import logging
 import os
 import random
+import resource
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -91,6 +92,32 @@ def _restore_determinism(value: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(value[0], warn_only=value[1])
 
 
+RESOURCES = tuple(getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_"))
+
+
+def read_limits() -> dict[int, tuple[int, int]]:
+    """The limits of this process, soft and hard, as of open files or the size of a file.
+
+    >>> read_limits() == read_limits()
+    True
+    """
+    return {number: resource.getrlimit(number) for number in RESOURCES}
+
+
+def _restore_limits(value: Mapping[int, tuple[int, int]]) -> None:
+    """Restore limits as far as this process may: only root can raise a hard limit again."""
+    for number, (soft, hard) in value.items():
+        now = resource.getrlimit(number)
+        if now == (soft, hard):
+            continue
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, OSError):
+            bounds = [limit for limit in (soft, now[1]) if limit != resource.RLIM_INFINITY]
+            with suppress(ValueError, OSError):
+                resource.setrlimit(number, (min(bounds, default=resource.RLIM_INFINITY), now[1]))
+
+
 SUBNORMAL = 1e-310
 
 
@@ -132,6 +159,7 @@ GLOBALS = (
     Global(os.getcwd, os.chdir, "changed the working folder"),
     Global(lambda: sys.stdout, _restore_stdout, "replaced sys.stdout"),
     Global(lambda: sys.stderr, _restore_stderr, "replaced sys.stderr"),
+    Global(read_limits, _restore_limits, "changed the limits of its process (resource.setrlimit)"),
     Global(lambda: logging.root.manager.disable, logging.disable, "switched logging off (logging.disable)"),
     Global(lambda: dict(os.environ), _restore_environment),
     Global(lambda: list(warnings.filters), _restore_filters),

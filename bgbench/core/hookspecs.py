@@ -243,7 +243,7 @@ class TrackerPlugin:
         summary: what it is, in half a sentence.
         mirror: called as `mirror(folder, uri, sent)` in a process of its own. `sent` is empty at first; the
             tracker notes in it what it need not send again: under a cell's name, the time at which its record
-            was written.
+            was written. It returns None, or a sentence that the user should read.
         schemes: further schemes of its URIs. A driver after `+` is no part of a scheme.
 
     >>> from pathlib import Path
@@ -258,7 +258,7 @@ class TrackerPlugin:
 
     name: str
     summary: str
-    mirror: Callable[[Path, str, dict[str, int]], None]
+    mirror: Callable[[Path, str, dict[str, int]], str | None]
     schemes: tuple[str, ...] = ()
 
 

@@ -36,7 +36,7 @@ from bgbench.core.abstract import (
 )
 from bgbench.core.calls import call_draw, call_latent, call_log_prob, call_sample, log_prob_in_batches
 from bgbench.core.devices import CPU
-from bgbench.core.errors import BgbenchError, Unsupported, text_of
+from bgbench.core.errors import BgbenchError, Unsupported, kind_of, text_of
 from bgbench.core.guard import contained
 from bgbench.core.types import System
 from bgbench.energies.meter import MeteredEnergy
@@ -178,7 +178,7 @@ def audit_for_record(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return {"density": {"verified": False, "error": f"{type(error).__name__}: {text_of(error)}"}}
+        return {"density": {"verified": False, "error": f"{kind_of(error)}: {text_of(error)}"}}
 
 
 def summarise(checks: Sequence[Check]) -> dict[str, Any]:

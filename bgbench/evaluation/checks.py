@@ -21,7 +21,8 @@ def round_positions(estimate: Estimate, start: Tensor, who: str) -> Estimate:
     """Round positions to float32, as arrays hold them, so that a replay judges what was judged.
 
     Conformers whose positions are not finite get no weight, u = +inf and the `start (atoms, 3)` structure,
-    and are counted in the diagnostics (`nonfinite_positions`).
+    and are counted in the diagnostics (`nonfinite_positions`); so are those whose log_q is not finite
+    (`nonfinite_log_q`), which estimators give no weight.
 
     Raises:
         NonFinite: if no conformer has finite positions.
@@ -37,7 +38,10 @@ def round_positions(estimate: Estimate, start: Tensor, who: str) -> Estimate:
         log_w=_moved(ensemble.log_w).masked_fill(bad, -torch.inf),
     )
     log_q, uncut = proposal.log_q, estimate.log_w_uncut
-    count = {"nonfinite_positions": int(bad.sum())} if bool(bad.any()) else {}
+    counts = {"nonfinite_positions": int(bad.sum())}
+    if log_q is not None:
+        counts["nonfinite_log_q"] = int((~torch.isfinite(log_q)).sum())
+    counts = {name: count for name, count in counts.items() if count}
     return replace(
         estimate,
         ensemble=rounded,
@@ -46,7 +50,7 @@ def round_positions(estimate: Estimate, start: Tensor, who: str) -> Estimate:
             log_q=None if log_q is None else _moved(log_q),
             u=None if proposal.u is None else _moved(proposal.u),
         ),
-        diagnostics={**estimate.diagnostics, **count},
+        diagnostics={**estimate.diagnostics, **counts},
         group=None if estimate.group is None else _moved(estimate.group),
         log_w_uncut=None if uncut is None else _moved(uncut).masked_fill(bad, -torch.inf),
     )

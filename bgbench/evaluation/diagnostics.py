@@ -13,7 +13,7 @@ import torch
 
 from bgbench.core.abstract import AbstractDensitySampler, AbstractSampler, Estimate, Task
 from bgbench.core.calls import log_prob_in_batches
-from bgbench.core.errors import text_of
+from bgbench.core.errors import LONGEST, kind_of, shortened, text_of, visible
 from bgbench.core.guard import contained
 from bgbench.core.types import Card, Reference, System
 from bgbench.energies.openmm import OpenMMEnergy
@@ -56,7 +56,7 @@ def diagnose(sampler: AbstractSampler, task: Task, bench: Bench, estimate: Estim
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            failures[name] = f"{type(error).__name__}: {text_of(error)}"
+            failures[name] = f"{kind_of(error)}: {text_of(error)}"
             return {}
 
     findings: dict[str, Any] = {}
@@ -110,11 +110,29 @@ def compare_with_openmm(bench: Bench, estimate: Estimate) -> dict[str, float]:
 def list_warnings(sampler: AbstractSampler, system: System, estimate: Estimate) -> dict[str, list[str]]:
     """`warnings`: a sentence for each thing that a reader of the record should know; else {}."""
     sentences = [
-        *map(str, sampler.remarks(system)),
+        *(visible(shortened(str(remark), LONGEST)) for remark in sampler.remarks(system)),
+        *warn_of_weights(estimate),
         *warn_of_length(sampler.card, system.name),
         *warn_of_chirality(estimate.diagnostics.get("handedness", {})),
     ]
     return {"warnings": sentences} if sentences else {}
+
+
+def warn_of_weights(estimate: Estimate) -> list[str]:
+    """A sentence where draws have no weight since a number of theirs is not finite."""
+    n = estimate.proposal.n_samples
+    return [
+        f"{count:,} of {n:,} draws have {what} that {verb} not finite, and no weight"
+        for key, what, verb in NOT_FINITE
+        if (count := estimate.diagnostics.get(key, 0))
+    ]
+
+
+NOT_FINITE = (
+    ("nonfinite_positions", "positions", "are"),
+    ("nonfinite_log_q", "a log_q", "is"),
+)
+"""Counts of `round_positions` with their words."""
 
 
 def warn_of_length(card: Card, sequence: str) -> list[str]:

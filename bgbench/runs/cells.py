@@ -13,7 +13,18 @@ import torch
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.devices import CPU, DeviceWatch, describe_device
-from bgbench.core.errors import BgbenchError, BrokenContract, BudgetExhausted, NonFinite, Unsupported, text_of
+from bgbench.core.errors import (
+    LONGEST,
+    BgbenchError,
+    BrokenContract,
+    BudgetExhausted,
+    NonFinite,
+    Unsupported,
+    kind_of,
+    shortened,
+    text_of,
+    visible,
+)
 from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.core.guard import restored
 from bgbench.core.plugins import name_plugin
@@ -22,6 +33,7 @@ from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.evaluate import Outcome, evaluate, stamps
 from bgbench.evaluation.judging import Judgement
 from bgbench.evaluation.stages import Stages, Watch
+from bgbench.runs.interrupts import is_interrupt
 from bgbench.runs.process import peak_memory
 from bgbench.runs.provenance import provenance
 from bgbench.runs.records import Arrays, Budget, Ending, Record, Status, write_arrays
@@ -30,6 +42,9 @@ from bgbench.runs.shapes import RESERVED
 from bgbench.runs.shared_floors import read_floors, write_floors
 
 SILENT = Watch()
+
+LONGEST_TRACEBACK = 100_000
+"""Characters of a traceback that are kept, at its beginning and its end."""
 
 SENTENCES = (BgbenchError, BrokenContract, BudgetExhausted, NonFinite, Unsupported)
 
@@ -66,12 +81,12 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT, device: torch.
             made = record(success(cell, outcome, bench))
             # What plugins said of themselves may be nothing that a file can hold.
             made.model_dump_json()
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        if is_interrupt(error):
+            raise
         made = record({**failure(error), "phase": stages.current, "seconds": stages.seconds})
         with atomic_file(folder.traceback_path(cell)) as stream:
-            stream.write(traceback.format_exc().encode(errors="backslashreplace"))
+            stream.write(visible(shortened(traceback.format_exc(), LONGEST_TRACEBACK)).encode())
     else:
         made = made.model_copy(update={"arrays": write_estimate(folder.arrays_path(cell), outcome.estimate)})
     write_json(folder.record_path(cell), made)
@@ -98,13 +113,17 @@ def save_floors(folder: RunFolder, judgement: Judgement) -> None:
         write_floors(folder.path, judgement.measured)
 
 
+LOST = "the cell ended, and its record is not there: something deleted or changed it"
+"""The error of a cell whose record was lost."""
+
+
 def record_failure(cell: Cell, ending: Ending, folder: RunFolder) -> Record:
     """Write the record of a cell whose worker did not live to write it. What it spent is not known."""
     record = Record(
         id=folder.plan.record_id(cell),
         cell=cell,
         status=ending.status,
-        error=ending.error,
+        error=visible(shortened(ending.error, LONGEST)),
         phase=ending.phase,
         budget=Budget(limit=cell.budget, used=0),
         diagnostics={"budget_used_known": False},
@@ -152,7 +171,7 @@ def failure(error: BaseException) -> dict[str, Any]:
         status = "out_of_memory"
     # The exceptions of the contract say what to do; of any other one it helps to know whose it is.
     plugin = "" if isinstance(error, SENTENCES) else name_plugin(error)
-    return {"status": status, "error": f"{type(error).__name__}: {text}" + (f" ({plugin})" if plugin else "")}
+    return {"status": status, "error": f"{kind_of(error)}: {text}" + (f" ({plugin})" if plugin else "")}
 
 
 def budget_of(cell: Cell, bench: Bench | None) -> Budget:

@@ -15,7 +15,7 @@ from distributed.scheduler import KilledWorker
 
 from bgbench.core.errors import BgbenchError
 from bgbench.evaluation.cell import Cell
-from bgbench.runs.cells import record_failure
+from bgbench.runs.cells import LOST, record_failure
 from bgbench.runs.executors import AbstractExecutor, Records
 from bgbench.runs.records import Ending, Record, read_record
 from bgbench.runs.runfolder import RunFolder
@@ -128,12 +128,9 @@ class CellRunner(WorkerPlugin):
         report.flush()
         if ending is None:
             raise CancelledError(f"{cell.name} was stopped")
-        record = (
-            read_record(folder.record_path(cell))
-            if ending.status == "ok"
-            else record_failure(cell, ending, folder)
-        )
-        return record.model_dump_json()
+        if ending.status != "ok":
+            return record_failure(cell, ending, folder).model_dump_json()
+        return written_record(cell, folder).model_dump_json()
 
     def _opened(self) -> RunFolder:
         """The run folder, read once: a plan of thousands of cells takes longer to read than one of them."""
@@ -144,6 +141,19 @@ class CellRunner(WorkerPlugin):
             )
         self._folder = self._folder or RunFolder.open(self._path)
         return self._folder
+
+
+def written_record(cell: Cell, folder: RunFolder) -> Record:
+    """The record that a worker says it wrote, or one of a failure if it is not there."""
+    try:
+        record = read_record(folder.record_path(cell))
+        reason = "" if record.cell == cell else "it is that of another cell"
+    except BgbenchError as error:
+        reason = str(error)
+    if not reason:
+        return record
+    lost = Ending(status="crash", error=f"{LOST} ({reason})")
+    return record_failure(cell, lost, folder)
 
 
 def run_here(name: str, cell: dict[str, Any]) -> str:

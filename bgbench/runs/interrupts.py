@@ -8,6 +8,37 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a run: Ctrl-C, kill, the end of a terminal, Ctrl-\\."""
+
+
+class Interrupt(KeyboardInterrupt):
+    """A KeyboardInterrupt that a signal raised, and nobody's code."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception of a cell is meant for the whole run: a KeyboardInterrupt of a signal.
+
+    Where the signals are not watched, as in a thread or under a notebook's own handlers, nobody can tell who
+    raised it.
+
+    >>> is_interrupt(ValueError()), is_interrupt(KeyboardInterrupt())
+    (False, True)
+    """
+    watched = getattr(signal.getsignal(signal.SIGINT), "__qualname__", "") == NOTE
+    return isinstance(error, Interrupt if watched else KeyboardInterrupt)
+
+
+def end_by_signals() -> None:
+    """Let every signal of ENDING raise KeyboardInterrupt, as Ctrl-C does. What is ignored stays so: `nohup`
+    ignores the end of a terminal."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+NOTE = "interrupts.<locals>.note"
+
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
@@ -19,9 +50,9 @@ def interrupts() -> Iterator[Callable[[], None]]:
     """
     signals: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         signals.append(number)
-        signal.default_int_handler(number, frame)
+        raise Interrupt
 
     def raise_lost_interrupt() -> None:
         if signals:
@@ -29,7 +60,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
 
     watched = [
         number
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in ENDING
         if threading.current_thread() is threading.main_thread()
         and signal.getsignal(number) is signal.default_int_handler
     ]

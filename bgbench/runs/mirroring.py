@@ -6,6 +6,7 @@ and what the tracker holds already is not sent again. Trackers work in a process
 """
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -13,13 +14,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+from bgbench.runs.databases import file_of, own_store
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.subprocesses import import_path
+from bgbench.runs.tracking import Answer, short
 
 NOWHERE = "none"
 """The tracking URI of a run that is not tracked."""
@@ -30,11 +33,20 @@ REST = 5.0
 BUSY = 2
 """Sending takes at most one part in so many of a run's time."""
 
-PATIENCE = 10.0
-"""Seconds that a sending may go on after the run was interrupted: ended amid it, a store may be damaged."""
+PATIENCE = 3.0
+"""Seconds that a sending may go on after the run was interrupted: the record that is being sent arrives."""
 
 LIMIT = 600.0
 """Seconds that one sending may take. What arrived until then is not sent again."""
+
+LAST = 20.0
+"""Seconds that a run waits for its tracker after its last record, whatever the tracker does."""
+
+LAST_OF_FILES = 60.0
+"""The same for a store in files of this machine, which takes long only where the machine is busy."""
+
+POLL = 0.1
+"""Seconds between two looks at whether a sending has passed its limit."""
 
 
 class Mirror:
@@ -47,11 +59,13 @@ class Mirror:
 
     def __init__(self, folder: RunFolder, uri: str = "") -> None:
         self._folder = folder
-        self._uri = uri or folder.plan.tracking_uri
+        self._uri = uri or tracking_uri_of(folder)
         self._record_written = threading.Event()
         self._over = threading.Event()
         self._process: TrackingProcess | None = None
+        self._deadline = math.inf
         self.complaint = ""
+        self.notices: list[str] = []
 
     def new_record(self) -> None:
         """To be called when a record has been written."""
@@ -70,6 +84,11 @@ class Mirror:
             else ""
         )
 
+    def send_last(self) -> None:
+        """Send what is left after the last record. A run ends `LAST` seconds after that at the latest."""
+        self._last_record_is_there()
+        self.send()
+
     def close(self) -> None:
         """End the tracking process, after the sending that it is at if that ends soon."""
         if self._process is not None:
@@ -77,8 +96,9 @@ class Mirror:
 
     @contextmanager
     def feeding(self) -> Iterator[None]:
-        """Inside the block new records are sent from a thread. An error that leaves the block does not wait
-        for it."""
+        """Inside the block new records are sent from a thread, which makes the store before the first one is
+        there. An error that leaves the block does not wait for it."""
+        self._record_written.set()
         thread = threading.Thread(target=self._feed, daemon=True)
         thread.start()
         try:
@@ -87,7 +107,11 @@ class Mirror:
             self._over.set()
             raise
         self._over.set()
+        self._last_record_is_there()
         thread.join()
+
+    def _last_record_is_there(self) -> None:
+        self._deadline = min(self._deadline, time.monotonic() + patience_with(self._uri))
 
     def _feed(self) -> None:
         while not self._over.is_set():
@@ -101,16 +125,38 @@ class Mirror:
 
     def _error_of_sending(self) -> str:
         """Empty if everything new is sent, else what went wrong."""
+        if time.monotonic() > self._deadline:
+            return LATE
         if self._process is None:
             try:
                 self._process = TrackingProcess(self._folder.path, self._uri)
             except OSError as cause:
                 return f"cannot start a process: {cause}"
-        error = self._process.send()
+        answer = self._process.send(lambda: self._deadline)
+        if answer.notice:
+            self.notices.append(answer.notice)
         if not self._process.alive:
             self._process.close()
             self._process = None
-        return error
+        return answer.error
+
+
+def patience_with(uri: str) -> float:
+    """Seconds that a run waits for the tracker of `uri` after its last record.
+
+    >>> patience_with("sqlite:///a/mlflow.db"), patience_with("http://localhost:5000")
+    (60.0, 20.0)
+    """
+    return LAST_OF_FILES if file_of(uri) is not None else LAST
+
+
+LATE = "it was not done long after the last record, and was ended"
+"""The error of a sending that was ended since the run is over."""
+
+
+def tracking_uri_of(folder: RunFolder) -> str:
+    """Where a run is tracked: at the URI of its plan, else in a store of its own, which moves with it."""
+    return folder.plan.tracking_uri or own_store(folder.path)
 
 
 class TrackingProcess:
@@ -140,22 +186,30 @@ class TrackingProcess:
         """Whether it can be asked again."""
         return self._process.poll() is None
 
-    def send(self) -> str:
-        """Wait until everything new is sent, at most LIMIT seconds. Empty, or what went wrong."""
+    def send(self, deadline: Callable[[], float]) -> Answer:
+        """Wait until everything new is sent, at most LIMIT seconds, and until `deadline()`, which may change.
+
+        Returns:
+            What the process answers, or what went wrong with it.
+        """
+        limit = time.monotonic() + LIMIT
         try:
             self._requests.write(b"\n")
             self._requests.flush()
-            if not select.select([self._answers], [], [], LIMIT)[0]:
-                self._process.kill()
-                self._process.wait()
-                return f"the tracker did not answer for {LIMIT:g} s and was ended"
-            return str(json.loads(self._answers.readline()))
-        except (OSError, ValueError):
+            while not select.select([self._answers], [], [], POLL)[0]:
+                now = time.monotonic()
+                if now > min(limit, deadline()):
+                    self._process.kill()
+                    self._process.wait()
+                    silent = f"the tracker did not answer for {LIMIT:g} s and was ended"
+                    return Answer(silent if now > limit else LATE)
+            return Answer(**json.loads(self._answers.readline()))
+        except (OSError, ValueError, TypeError):
             code = self._process.wait()
             self._log.seek(0)
             lines = self._log.read().decode(errors="replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it printed no error")
-            return f"its process ended with exit code {code}: {last}"
+            return Answer(f"its process ended with exit code {code}: {short(last)}")
 
     def close(self) -> None:
         """End it, at once if what it is at takes longer than PATIENCE."""

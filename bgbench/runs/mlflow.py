@@ -3,21 +3,31 @@
 The records on disk are the source. Runs are found again by their tags, so that sending twice adds nothing.
 """
 
-import fcntl
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file
+from bgbench.runs.databases import (
+    ARTIFACTS,
+    SCHEME,
+    file_of,
+    is_damage,
+    move_aside,
+    one_sender,
+    open_store,
+    own_store,
+    refuse_missing_folder,
+)
 from bgbench.runs.records import Record, read_record
 from bgbench.runs.runfolder import RunFolder
 
@@ -30,7 +40,15 @@ SCHEMES = (
 """Schemes of URIs that MLflow tracks to, with those that its own plugins add."""
 
 
-def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
+PAGE = 1_000
+"""Runs that are looked up at once; servers refuse many more."""
+
+
+class _ElsewhereError(BgbenchError):
+    """The store's files are below a folder that is not its own; the message names it."""
+
+
+def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> str:
     """Send every record of the run folder `path` that `uri` does not hold yet.
 
     To be called in a process of its own, whose environment, log levels and database connections it changes.
@@ -41,18 +59,57 @@ def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
         sent: for each cell whose record this process has sent, when that was written. It is brought up to
             date here; these records are neither read nor looked for again.
 
+    Returns:
+        A sentence where a store that could not be used was moved aside, else nothing.
+
     Raises:
         Exception: whatever MLflow raises; the records stay where they are.
     """
-    folder = RunFolder.open(path)
-    written = {cell.name: _written(folder.record_path(cell)) for cell in folder.plan.cells}
-    waiting = [cell for cell in folder.plan.cells if written[cell.name] not in (None, sent.get(cell.name))]
+    folder, file = RunFolder.open(path), file_of(uri)
     _prepare_process(uri)
+    with one_sender(uri, _key_of(folder)):
+        if file is None:
+            refuse_missing_folder(uri)
+            _send_new(folder, uri, sent)
+            return ""
+        notices = [open_store(file, _make_store)]
+        if any(notices):
+            sent.clear()
+        try:
+            _send_new(folder, uri, sent)
+        except Exception as error:
+            fault = _fault_of(error, own=uri == own_store(path))
+            if not fault:
+                raise
+            notices += [move_aside(file, fault), open_store(file, _make_store)]
+            sent.clear()
+            _send_new(folder, uri, sent)
+    return "; ".join(filter(None, notices))
+
+
+def _fault_of(error: Exception, *, own: bool) -> str:
+    """Why a store has to be made anew; empty for any other error. A run's own store can be: it is a copy."""
+    if isinstance(error, _ElsewhereError):
+        return f"came here with the run folder: {error}" if own else ""
+    return f"is damaged ({type(error).__name__})" if is_damage(error) else ""
+
+
+def _make_store(file: Path) -> None:
+    """Make a SQLite store with its tables and its experiment."""
     from mlflow import MlflowClient
 
-    with _alone(uri):
-        client = MlflowClient(tracking_uri=uri)
-        experiment = _experiment(client, uri)
+    artifacts = file.resolve().parent / ARTIFACTS
+    MlflowClient(f"{SCHEME}{file}").create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri())
+
+
+def _send_new(folder: RunFolder, uri: str, sent: dict[str, int]) -> None:
+    """Send the records that are not in `sent` and not in the store; the caller holds the store's lock."""
+    from mlflow import MlflowClient
+
+    written = {cell.name: _written(folder.record_path(cell)) for cell in folder.plan.cells}
+    waiting = [cell for cell in folder.plan.cells if written[cell.name] not in (None, sent.get(cell.name))]
+    client = MlflowClient(tracking_uri=uri)
+    experiment = _experiment(client, uri)
     suite_run = _SuiteRun(experiment, _parent(client, experiment, folder))
     all_new = sent and not any(cell.name in sent for cell in waiting)
     stored = {} if all_new else _stored_runs(client, suite_run)
@@ -62,6 +119,8 @@ def mirror_to_mlflow(path: Path, uri: str, sent: dict[str, int]) -> None:
             item = _Item(folder, record, sha256_file(folder.record_path(cell)))
             _replace(client, suite_run, item, stored.get(cell.name, []))
             sent[cell.name] = written[cell.name] or 0
+    if waiting and file_of(uri) is None:
+        _delete_doubles(client, suite_run)
     status = "FINISHED" if len(sent) == len(folder.plan.cells) else "RUNNING"
     client.set_terminated(suite_run.id, status)
 
@@ -91,20 +150,6 @@ class _Item:
     fingerprint: str
 
 
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Of processes that open one SQLite store, one after the other makes its tables and experiment."""
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    with ExitStack() as stack:
-        with suppress(OSError):  # a folder or file system without locks
-            store = Path(uri.removeprefix("sqlite:///"))
-            stream = stack.enter_context(store.with_name(f".{store.name}.lock").open("a"))
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
 def _experiment(client: Any, uri: str) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -112,34 +157,73 @@ def _experiment(client: Any, uri: str) -> str:
             f"its experiment '{EXPERIMENT}' was deleted; restore it with `MLFLOW_TRACKING_URI={uri} mlflow "
             f"experiments restore --experiment-id {experiment.experiment_id}`"
         )
+    file = file_of(uri)
     if experiment is not None:
+        if file is not None:
+            _refuse_files_elsewhere(experiment.artifact_location, file)
         return str(experiment.experiment_id)
-    if uri.startswith("sqlite:///"):
-        artifacts = Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts"
+    if file is not None:
+        artifacts = file.resolve().parent / ARTIFACTS
         return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri()))
     return str(client.create_experiment(EXPERIMENT))
 
 
+def _refuse_files_elsewhere(location: str, file: Path) -> None:
+    """Raise if the files of a store were beside it before it was moved or copied: they would be put there,
+    and a folder that is gone would be made anew."""
+    place = Path(url2pathname(location.removeprefix("file://")))
+    if location.startswith("file://") and place.name == ARTIFACTS and place.parent != file.resolve().parent:
+        raise _ElsewhereError(f"it puts files into {place}; name another store with --tracking-uri")
+
+
+def _key_of(folder: RunFolder) -> str:
+    """What identifies a run in a store, whatever its folder is called."""
+    return f"{folder.plan.id}-{folder.plan.created}"
+
+
 def _parent(client: Any, experiment: str, folder: RunFolder) -> str:
-    plan = folder.plan
-    key = f"{plan.id}-{plan.created}"
-    runs = client.search_runs([experiment], f"tags.bgbench_run = '{key}'", max_results=1)
-    if runs:
-        return str(runs[0].info.run_id)
+    """The run of the suite; of two that were made at once, both senders choose the same one."""
+    key, plan = f"tags.bgbench_run = '{_key_of(folder)}'", folder.plan
+    if runs := client.search_runs([experiment], key):
+        return _first(runs)
     name = f"{plan.sampler} {plan.suite}"
-    run = client.create_run(experiment, tags={"bgbench_run": key, "mlflow.runName": name}, run_name=name)
+    run = client.create_run(
+        experiment, tags={"bgbench_run": _key_of(folder), "mlflow.runName": name}, run_name=name
+    )
     for field in ("sampler", "suite", "estimator", "protocol", "budget"):
         client.log_param(run.info.run_id, field, getattr(plan, field))
-    return str(run.info.run_id)
+    first = _first(client.search_runs([experiment], key))
+    if first != run.info.run_id:
+        client.delete_run(run.info.run_id)
+    return first
+
+
+def _first(runs: list[Any]) -> str:
+    """Of several runs, the id of the one that was made first."""
+    return str(min(runs, key=lambda run: (run.info.start_time, run.info.run_id)).info.run_id)
 
 
 def _stored_runs(client: Any, suite_run: _SuiteRun) -> dict[str, list[Any]]:
     """The nested runs that the store holds, by cell name."""
     nested = f"tags.`mlflow.parentRunId` = '{suite_run.id}'"
     stored: dict[str, list[Any]] = {}
-    for run in client.search_runs([suite_run.experiment], nested, max_results=50_000):
-        stored.setdefault(run.data.tags["mlflow.runName"], []).append(run)
+    token: str | None = None
+    while token != "":
+        page = client.search_runs([suite_run.experiment], nested, max_results=PAGE, page_token=token)
+        for run in page:
+            stored.setdefault(run.data.tags["mlflow.runName"], []).append(run)
+        token = page.token or ""
     return stored
+
+
+def _delete_doubles(client: Any, suite_run: _SuiteRun) -> None:
+    """Delete all but the first of the runs of one cell: a sender on another machine may have been as fast."""
+    for runs in _stored_runs(client, suite_run).values():
+        first = _first(runs)
+        for run in runs:
+            if run.info.run_id != first:
+                with suppress(Exception):  # the other sender may have deleted it by now
+                    client.delete_run(run.info.run_id)
 
 
 def _is_complete(run: Any, item: _Item) -> bool:
@@ -149,10 +233,12 @@ def _is_complete(run: Any, item: _Item) -> bool:
 
 def _replace(client: Any, suite_run: _SuiteRun, item: _Item, stored: list[Any]) -> None:
     """Send a record unless one of the runs `stored` for its cell is its copy; delete the others."""
-    stale = [run for run in stored if not _is_complete(run, item)]
-    for run in stale:
-        client.delete_run(run.info.run_id)
-    if len(stale) == len(stored):
+    copies = [run for run in stored if _is_complete(run, item)]
+    first = _first(copies) if copies else ""
+    for run in stored:
+        if run.info.run_id != first:
+            client.delete_run(run.info.run_id)
+    if not copies:
         _send(client, suite_run, item)
 
 
@@ -208,11 +294,15 @@ def _prepare_process(uri: str) -> None:
     """Settings of the tracking process, which mirrors to one `uri` and does nothing else.
 
     MLflow reports home unless it is forbidden. A server that is down should fail soon: two more tries, 20 s a
-    request. What the environment says already, stays.
+    request, whatever rest the server asks for. Connections to a SQLite store end with each use, since the
+    file may be moved aside. What the environment says already, stays.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
+    if uri.startswith(SCHEME):
+        os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
     import mlflow  # noqa: F401  (importing it sets its log level)
 
     for name in ("mlflow", "alembic"):

@@ -27,7 +27,7 @@ def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
 
     Args:
         request: what was asked for.
-        tracking_uri: where records are mirrored if the request does not say so.
+        tracking_uri: where records are mirrored if the request does not say so; empty: in the run folder.
 
     Raises:
         BgbenchError: for anything unknown, impossible or not on this machine.
@@ -35,7 +35,7 @@ def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
     suite = load_suite(request.suite or DEFAULT_SUITE)
     protocol = get_protocol(request.protocol or suite.protocol)
     uri = request.tracking_uri or tracking_uri
-    if uri != NOWHERE:
+    if uri not in ("", NOWHERE):
         tracker_for(uri)
     cells = cells_of(request, suite, protocol, systems_of(request, suite))
     return with_inputs(new_plan(cells, suite.sha256, uri), suite, protocol)

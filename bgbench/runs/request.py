@@ -45,7 +45,7 @@ class RunRequest(Strict):
         temperature: in K; default: the suite's.
         options: options of the sampler, as text.
         estimator_options: options of the estimator, as text.
-        tracking_uri: where to mirror the records, or "none"; default: a SQLite file beside the run.
+        tracking_uri: where to mirror the records, or "none"; default: a SQLite file in the run folder.
         out: the run folder; default: a new one below `runs/`.
         resume: go on with the run in `out`.
         retry_failed: when resuming, run cells that failed again.

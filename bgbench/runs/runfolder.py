@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import UNFINISHED, Strict, atomic_file, digest, write_json
+from bgbench.core.files import UNFINISHED, Strict, atomic_file, closed_in_children, digest, write_json
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol, protocol_copy
 from bgbench.evaluation.suites import load_suite, suite_copy
@@ -286,7 +286,7 @@ def locked(path: Path) -> Iterator[None]:
         stream = (path / ".lock").open("a+")
     except OSError as error:
         raise BgbenchError(f"cannot write {path}: {error.strerror}; choose another folder") from error
-    with stream:
+    with stream, closed_in_children(stream):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

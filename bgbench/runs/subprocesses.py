@@ -1,31 +1,35 @@
 """A worker process that runs cells for its parent, watched for time, memory and death."""
 
-import json
 import os
 import selectors
 import signal
 import site
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import psutil
+from pydantic import ConfigDict, Field, ValidationError
 
 from bgbench.core.devices import AUTO
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import UNFINISHED, atomic_file
+from bgbench.core.files import UNFINISHED, Strict, atomic_file
 from bgbench.evaluation.cell import Cell
+from bgbench.runs.families import Family, control_group_for
 from bgbench.runs.process import memory_variables, thread_variables
 from bgbench.runs.records import Ending, Status
 
 POLL_INTERVAL = 0.2
 """Seconds between two looks at whether the worker lives and keeps its limits."""
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the processes and the log of a worker whose memory has no limit."""
 
 STACK_TIME = 0.5
 """Seconds that a worker past its time gets to write its stack, which shows where it hangs."""
@@ -33,7 +37,33 @@ STACK_TIME = 0.5
 STARTUP_LIMIT = 900
 """Seconds a worker may take to import what it needs; a cell's own time starts afterwards."""
 
+LONGEST_REPORT = 1 << 20
+"""Bytes of a report, at most: whatever is longer no worker wrote."""
+
+LONGEST_LOG = 4 << 20
+"""Bytes of the workers' log, about: of a longer one the beginning and the end are kept."""
+
+LEAST_FREE = 1 << 20
+"""Bytes that a run folder has room for where a cell could not write: then it was the cell's own fault."""
+
 Advanced = Callable[[Cell, int], None]
+
+
+class Report(Strict):
+    """What a worker says of its cell: so many conformers more, the stage it entered, or how it ended.
+
+    `error` is for the user to correct, before the cell began; `unwritable` says which file could not be
+    written; `worn`: the process is not fit for another cell; `garbled` is what somebody else wrote.
+    """
+
+    model_config = ConfigDict(strict=True)
+    advanced: int = Field(ge=0, le=10**12)
+    entered: Annotated[str, Field(max_length=100)] = ""
+    error: str = ""
+    unwritable: str = ""
+    done: str = ""
+    worn: bool = False
+    garbled: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +120,8 @@ class CellProcess:
         self._selector: selectors.BaseSelector
         self._buffer = b""
         self._stage = ""
+        self._family: Family
+        self._next_look = 0.0
 
     def run(self, cell: Cell, advanced: Advanced, stop: threading.Event) -> Ending | None:
         """Run one cell to its end.
@@ -116,10 +148,9 @@ class CellProcess:
     def close(self) -> None:
         """End the worker."""
         if self._process is not None:
-            if self._process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+            self._family.end()
             self._process.wait()
+            self._family.forget()
             if self._process.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._process.stdin.close()
@@ -137,22 +168,27 @@ class CellProcess:
             # First whether it is dead, then its reports: whatever a dead worker wrote can be read by then.
             dead = process.poll() is not None
             for report in self._read_all() if dead else self._read():
-                advanced(cell, report.get("advanced", 0))
-                if "error" in report:
-                    raise BgbenchError(str(report["error"]))
-                if "done" in report:
+                advanced(cell, report.advanced)
+                if report.error and self._stage == "starting":
+                    raise BgbenchError(report.error)
+                if report.unwritable:
+                    refuse_full_disk(self._folder, report.unwritable)
+                    return self._end(cell, process, "crash", report.unwritable), False
+                if report.done == cell.name:
+                    if report.worn or not (self._folder / "cells" / f"{cell.name}.json").exists():
+                        self.close()
                     return Ending(status="ok"), False
-                if "garbled" in report:
-                    return self._end(cell, process, "crash", f"{GARBLED}: {report['garbled']!r}"), False
+                if report.garbled:
+                    return self._end(cell, process, "crash", f"{GARBLED}: {report.garbled!r}"), False
                 if self._stage == "starting":
                     deadline = time.monotonic() + self._limits.timeout
-                self._stage = report.get("entered", self._stage)
+                self._stage = report.entered or self._stage
             if dead:
                 code = process.wait()
                 return self._end(cell, process, *_post_mortem(code, self._folder)), code == -signal.SIGKILL
             broken = self._broken_limit(process, deadline)
             if broken is not None:
-                if any("done" in report for report in self._read_all()):
+                if any(report.done == cell.name for report in self._read_all()):
                     return Ending(status="ok"), False
                 return self._end(cell, process, *broken), False
         self.close()
@@ -173,13 +209,14 @@ class CellProcess:
             self.close()
             self._process = self._start()
         self._stage = "starting"
+        shorten_log(self._log_path)
         return self._process
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._reports, theirs = os.pipe()
         self._buffer = b""
         try:
-            with (self._folder / "worker.log").open("ab") as log:
+            with self._log_path.open("ab") as log:
                 process = subprocess.Popen(
                     [
                         sys.executable,
@@ -206,6 +243,7 @@ class CellProcess:
             raise BgbenchError(f"cannot start a worker for {self._folder}: {error}") from error
         finally:
             os.close(theirs)
+        self._family = Family(process.pid, control_group_for(process.pid))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reports, selectors.EVENT_READ)
         return process
@@ -219,21 +257,31 @@ class CellProcess:
         except BrokenPipeError:
             process.wait()
 
-    def _read(self) -> list[dict[str, Any]]:
+    @property
+    def _log_path(self) -> Path:
+        return self._folder / "worker.log"
+
+    def _read(self) -> list[Report]:
         """Reports that arrive within the poll interval."""
         if self._selector.select(POLL_INTERVAL):
             arrived = os.read(self._reports, 65536)
             if not arrived:  # closed, which is no reason to ask again at once
                 time.sleep(POLL_INTERVAL)
             self._buffer += arrived
-        *lines, self._buffer = self._buffer.split(b"\n")
-        return [_parsed(line) for line in lines]
+        return self._parse_buffer()
 
-    def _read_all(self) -> list[dict[str, Any]]:
+    def _read_all(self) -> list[Report]:
         """Reports that are there already."""
         while self._selector.select(0) and (arrived := os.read(self._reports, 65536)):
             self._buffer += arrived
+            if len(self._buffer) > LONGEST_REPORT:
+                break
+        return self._parse_buffer()
+
+    def _parse_buffer(self) -> list[Report]:
         *lines, self._buffer = self._buffer.split(b"\n")
+        if len(self._buffer) > LONGEST_REPORT:
+            lines, self._buffer = [*lines, self._buffer], b""
         return [_parsed(line) for line in lines]
 
     def _broken_limit(self, process: "subprocess.Popen[bytes]", deadline: float) -> tuple[Status, str] | None:
@@ -244,7 +292,11 @@ class CellProcess:
             process.send_signal(signal.SIGUSR1)
             time.sleep(STACK_TIME)
             return "timeout", f"passed the limit of {self._limits.timeout:g} s"
-        used = _memory(process.pid) if self._limits.memory < float("inf") else 0.0
+        if self._limits.memory == float("inf") and time.monotonic() < self._next_look:
+            return None
+        self._next_look = time.monotonic() + LOOK_INTERVAL
+        shorten_log(self._log_path)
+        used = self._family.memory()
         if used > self._limits.memory:
             return "out_of_memory", f"used {used:.0f} MB, the limit is {self._limits.memory:.0f} MB"
         return None
@@ -253,15 +305,12 @@ class CellProcess:
 GARBLED = "the cell wrote into the pipe on which its worker reports"
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parsed(line: bytes) -> Report:
     """A worker's report; `garbled` quotes a line that no worker wrote."""
     try:
-        report = json.loads(line)
-    except ValueError:
-        report = None
-    if isinstance(report, dict) and isinstance(report.get("advanced"), int):
-        return report
-    return {"garbled": line[:80].decode(errors="replace")}
+        return Report.model_validate_json(line)
+    except ValidationError:
+        return Report(advanced=0, garbled=line[:80].decode(errors="replace") or "an empty line")
 
 
 def stack_path(folder: Path, pid: int) -> Path:
@@ -269,14 +318,39 @@ def stack_path(folder: Path, pid: int) -> Path:
     return folder / f".worker-{pid}{UNFINISHED}"
 
 
-def _memory(pid: int) -> float:
-    """Resident memory in MB of a process and its children; 0 when it is gone."""
+def shorten_log(path: Path) -> None:
+    """Cut the middle out of a log that became too long; workers go on writing at its end.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = Path(folder) / "worker.log"
+    ...     _ = log.write_bytes(b"a" * 3 * LONGEST_LOG)
+    ...     shorten_log(log)
+    ...     log.stat().st_size < LONGEST_LOG
+    True
+    """
+    with suppress(OSError):
+        size = path.stat().st_size
+        if size <= LONGEST_LOG:
+            return
+        part = LONGEST_LOG // 4
+        with path.open("r+b") as stream:
+            stream.seek(size - part)
+            end = stream.read(part)
+            stream.truncate(part)
+            stream.seek(part)
+            stream.write(b"\n[%d bytes left out]\n" % (size - 2 * part) + end)
+
+
+def refuse_full_disk(folder: Path, error: str) -> None:
+    """Raise BgbenchError if nothing can be written into a run folder: then a cell that could not is not to
+    blame, and the next ones would fail as well."""
     try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return sum(float(member.memory_info().rss) for member in family) / 2**20
-    except psutil.Error:
-        return 0.0
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(LEAST_FREE))
+            stream.flush()
+    except OSError as cause:
+        raise BgbenchError(error) from cause
 
 
 def _post_mortem(code: int, folder: Path) -> tuple[Status, str]:

@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bgbench.core.errors import BgbenchError
+from bgbench.core.errors import BgbenchError, text_of
+from bgbench.core.files import closed_in_children
 from bgbench.core.hookspecs import TrackerPlugin
 from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
@@ -24,8 +26,12 @@ NOTHING = ("", "none", "no", "off", "false", "null", "nothing", "never")
 """Words that mean `none` and are no folders."""
 
 
+LONGEST = 400
+"""Characters of an answer, at most."""
+
+
 def main(folder: str, uri: str) -> None:
-    """Answer each line of standard input with an error as JSON, empty if everything is sent.
+    """Answer each line of standard input with an `Answer` as JSON: the error is empty if everything is sent.
 
     Trackers find an empty standard input, and what they print is no answer.
     """
@@ -38,23 +44,40 @@ def main(folder: str, uri: str) -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         sent: dict[str, int] = {}
         for _ in requests:
-            answers.write(json.dumps(error_of_sending(Path(folder), uri, sent)) + "\n")
+            answers.write(json.dumps(asdict(send_new(Path(folder), uri, sent))) + "\n")
 
 
-def error_of_sending(folder: Path, uri: str, sent: dict[str, int]) -> str:
-    """Send what is new; empty if that went well. After an error the tracker is asked again what it holds,
-    since one record may have arrived in part."""
+@dataclass(frozen=True)
+class Answer:
+    """How a sending ended: an error, empty if it went well, and a sentence that the user should read."""
+
+    error: str = ""
+    notice: str = ""
+
+
+def send_new(folder: Path, uri: str, sent: dict[str, int]) -> Answer:
+    """Send what is new. After an error the tracker is asked again what it holds, since one record may have
+    arrived in part."""
     try:
         with one_at_a_time(folder):
-            tracker_for(uri).mirror(folder, uri, sent)
+            return Answer(notice=short(str(tracker_for(uri).mirror(folder, uri, sent) or "")))
     except BgbenchError as error:
         sent.clear()
-        return str(error)
+        return Answer(short(str(error)))
     except Exception as error:
         sent.clear()
-        text = next(iter(str(error).splitlines()), "")
-        return f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return ""
+        text = short(next(iter(text_of(error).splitlines()), ""))
+        return Answer(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def short(text: str) -> str:
+    """A text as a part of one sentence: on one line, and no longer than that. Servers answer with pages.
+
+    >>> short("two\\nlines"), len(short("x" * 9_000))
+    ('two lines', 400)
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 2]} …"
 
 
 def tracker_for(uri: str) -> TrackerPlugin:
@@ -86,7 +109,7 @@ def tracker_for(uri: str) -> TrackerPlugin:
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
     """Two processes that mirror one run at the same time would send its records twice: one of them waits."""
-    with (folder / "run.json").open("rb") as stream:
+    with (folder / "run.json").open("rb") as stream, closed_in_children(stream):
         with suppress(OSError):  # a file system without locks
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -6,14 +6,18 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from bgbench.core.devices import find_device
 from bgbench.core.errors import BgbenchError
+from bgbench.core.guard import read_limits
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.stages import Watch
 from bgbench.runs.cells import execute
+from bgbench.runs.families import adopt_orphans
+from bgbench.runs.interrupts import interrupts
 from bgbench.runs.process import limited
 from bgbench.runs.runfolder import RunFolder
 from bgbench.runs.subprocesses import stack_path
@@ -24,26 +28,39 @@ PR_SET_PDEATHSIG = 1
 
 def main(folder_path: str, threads: str, device: str) -> None:
     """Run cells until the input ends. The words are of the command line: `device` as `--device` takes it."""
+    adopt_orphans()
     die_with_the_parent(int(os.environ.pop("BGBENCH_PARENT")))
     folder = RunFolder.open(Path(folder_path))
     reports = os.fdopen(int(os.environ.pop("BGBENCH_REPORT_FD")), "w", buffering=1)
     with limited(int(threads)), reports, stack_path(folder.path, os.getpid()).open("w") as stack:
         faulthandler.enable(stack)
         faulthandler.register(signal.SIGUSR1, stack)
+        limits = read_limits()
         for line in sys.stdin:
-            serve(Cell.model_validate_json(line), folder, reports, device)
+            serve(Cell.model_validate_json(line), folder, reports, device, limits)
 
 
-def serve(cell: Cell, folder: RunFolder, reports: IO[str], device: str) -> None:
-    """Run one cell and report how it ended."""
+def serve(
+    cell: Cell, folder: RunFolder, reports: IO[str], device: str, limits: Mapping[int, tuple[int, int]]
+) -> None:
+    """Run one cell and report how it ended.
+
+    `worn` says that the cell lowered `limits` of this process for good: the next one needs another process.
+    """
     report = Reports(reports)
     watch = Watch(report.advanced, lambda stage: report.send(entered=stage))
     try:
-        execute(cell, folder, watch, find_device(device))
+        found = find_device(device)
     except BgbenchError as error:
         report.send(error=str(error))
+        return
+    try:
+        with interrupts():
+            execute(cell, folder, watch, found)
+    except BgbenchError as error:
+        report.send(unwritable=str(error))
     else:
-        report.send(done=cell.name)
+        report.send(done=cell.name, worn=read_limits() != limits)
 
 
 class Reports:

@@ -17,6 +17,7 @@ import bgbench
 from bgbench.api import Observer
 from bgbench.cli.main import app, guarded
 from bgbench.runs import mirroring
+from bgbench.runs.databases import own_store
 from bgbench.runs.mirroring import Mirror
 from bgbench.runs.runfolder import RunFolder
 
@@ -232,15 +233,37 @@ def test_a_tracker_that_waits_or_says_nothing_costs_a_notice(
 
 @pytest.mark.slow
 def test_two_that_track_one_run_at_once_send_nothing_twice(tmp_path, finished):
-    out, uri = tmp_path / "run", f"sqlite:///{tmp_path}/store.db"
-    shutil.copytree(finished, out)
-    mirrors = [Mirror(RunFolder.open(out), uri) for _ in range(2)]  # each with a process of its own
-    with concurrent.futures.ThreadPoolExecutor() as threads:
-        list(threads.map(Mirror.send, mirrors))
-    for mirror in mirrors:
-        mirror.close()
-    assert [mirror.complaint for mirror in mirrors] == ["", ""]
-    assert len(held(uri)[2]) == 4
+    """On a new store and on one that is there; one run folder, and a copy of it elsewhere."""
+    out, copy, uri = tmp_path / "run", tmp_path / "copy", f"sqlite:///{tmp_path}/store.db"
+    for path in (out, copy):
+        shutil.copytree(finished, path)
+    for paths in ((out, out), (out, copy)):
+        mirrors = [Mirror(RunFolder.open(path), uri) for path in paths]  # each with a process of its own
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            list(threads.map(Mirror.send, mirrors))
+        for mirror in mirrors:
+            mirror.close()
+        assert [mirror.complaint for mirror in mirrors] == ["", ""]
+        assert len(held(uri)[2]) == 4
+        for record in out.glob("cells/*.json"):  # both have something to send again
+            for path in (out, copy):
+                (path / "cells" / record.name).write_bytes(record.read_bytes() + b"\n")
+
+
+@pytest.mark.slow
+def test_a_run_folder_takes_its_store_along_and_leaves_nothing_where_it_was(tmp_path, finished):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(finished, here)
+    for path, n_notices in ((here, 0), (there, 1), (there, 0)):
+        if path == there and here.exists():
+            here.rename(there)
+        with closing(Mirror(RunFolder.open(path), own_store(path))) as mirror:
+            mirror.send()
+        assert (mirror.complaint, len(mirror.notices)) == ("", n_notices)
+        assert len(held(own_store(path))[2]) == 4
+    assert not here.exists()
+    assert (there / "mlflow.db.broken-1").exists()
+    assert len(list((there / "mlartifacts").glob("*/artifacts/*.json"))) == 8
 
 
 def test_a_deleted_experiment_is_named_with_how_to_restore_it(tmp_path, finished):
