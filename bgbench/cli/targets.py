@@ -43,12 +43,12 @@ def named_target(word: str, temperature: float) -> Target:
     from bgbench.core.plugins import build_system, plugins
     from bgbench.core.types import ForceFieldSpec
     from bgbench.systems.named import is_registered
-    from bgbench.systems.residues import parse_sequence
+    from bgbench.systems.residues import parse_chain
 
     if is_registered(word):
         return Target(word, temperature, build_system(word).forcefield or ForceFieldSpec())
     try:
-        return Target(parse_sequence(word), temperature, ForceFieldSpec())
+        return Target(parse_chain(word).name, temperature, ForceFieldSpec())
     except BgbenchError as error:
         nearest = nearest_word(word, plugins().suites)
         raise BgbenchError(f"{error}; did you mean '{nearest}'?" if nearest else str(error)) from error

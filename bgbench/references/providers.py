@@ -11,7 +11,7 @@ from bgbench.core.types import ForceFieldSpec, Reference, System
 from bgbench.references.reweight import reweight_reference
 from bgbench.references.store import read_reference
 from bgbench.systems.named import has_own_reference, is_registered
-from bgbench.systems.residues import parse_sequence
+from bgbench.systems.residues import parse_chain
 
 VARIABLE = "BGBENCH_REFERENCES"
 PACKAGED_TEMPERATURE = 310.0
@@ -131,7 +131,7 @@ def is_at_hand(name: str, temperature: float, forcefield: ForceFieldSpec | None 
     """
     if has_own_reference(name):
         return True
-    name = name if is_registered(name) else parse_sequence(name)
+    name = name if is_registered(name) else parse_chain(name).name
     forcefield = build_system(name).forcefield if is_registered(name) else forcefield
     paths = {reference_path(name, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
     return any((folder / path).is_file() for folder in reference_folders() for path in paths)
