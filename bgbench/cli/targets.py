@@ -75,8 +75,9 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
     for word in words:
         if word.partition("@")[0] in suites or is_path(word):
             suite = load_suite(word)
-            kelvin = suite.temperature if temperature is None else temperature
-            targets |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
+            for name in suite.systems:
+                kelvin = suite.temperature_of(name) if temperature is None else temperature
+                targets[Target(name, kelvin, suite.forcefield_of(name))] = None
         else:
             kelvin = PACKAGED_TEMPERATURE if temperature is None else temperature
             targets[named_target(word, kelvin)] = None

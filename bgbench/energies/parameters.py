@@ -261,7 +261,7 @@ def _born(force: Any, n: int) -> dict[str, Any]:
 
 
 OBC2 = (1.0, 0.8, 4.85)
-"""α, β and γ of the tanh in OpenMM's GBSAOBCForce: OBC2 of Onufriev, Bashford, Case, Proteins 55, 383 (2004)."""
+"""α, β and γ of the tanh in OpenMM's GBSAOBCForce: OBC2 of Onufriev et al., Proteins 55, 383 (2004)."""
 
 OBC_OFFSET, PROBE = 0.009, 0.14
 """By how much OpenMM's GBSAOBCForce lessens radii, and the radius of its probe, nm."""

@@ -84,7 +84,9 @@ def _chain(words: list[str]) -> str:
     while upper and upper[-1] in CAPS:
         upper.pop()
     letters = [THREE_TO_ONE.get(word, word) for word in upper]
-    whole = (len(letters) > 1 or capped) and bool(letters) and all(letter in ONE_TO_THREE for letter in letters)
+    whole = (
+        (len(letters) > 1 or capped) and bool(letters) and all(letter in ONE_TO_THREE for letter in letters)
+    )
     return "".join(letters) if whole else ""
 
 

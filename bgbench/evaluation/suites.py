@@ -52,16 +52,28 @@ def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a peptide that YAML takes for another value.
     """
-    systems = content.get("systems")
-    if not isinstance(systems, list):
-        return content
+    systems, terms = content.get("systems"), content.get("terms")
+    changed = dict(content)
+    if isinstance(systems, list):
+        changed["systems"] = _spelled(systems)
+    if isinstance(terms, list):
+        changed["terms"] = [
+            {**item, "systems": _spelled(item["systems"])}
+            if isinstance(item, dict) and isinstance(item.get("systems"), list)
+            else item
+            for item in terms
+        ]
+    return changed
+
+
+def _spelled(systems: list[Any]) -> list[Any]:
     for value in systems:
         if isinstance(value, bool):
             raise ValueError(
                 f"systems: YAML reads {BOOLEANS[value]} as {str(value).lower()}; write it in quotes, "
                 f'"{BOOLEANS[value]}"'
             )
-    return {**content, "systems": [spell(name) if isinstance(name, str) else name for name in systems]}
+    return [spell(name) if isinstance(name, str) else name for name in systems]
 
 
 def spell(name: str) -> str:

@@ -1,7 +1,7 @@
 """Systems by the names that suites list: registered ones, whose names have a colon, and peptides."""
 
 from bgbench.core.plugins import build_system, plugins
-from bgbench.core.types import ForceFieldSpec, System
+from bgbench.core.types import ForceFieldSpec, Suite, System
 from bgbench.systems.peptides import peptide
 
 
@@ -24,6 +24,24 @@ def has_own_reference(name: str) -> bool:
     (True, False)
     """
     return is_registered(name) and plugins().systems[name].reference is not None
+
+
+def find_member(suite: Suite, name: str, temperature: float | None = None) -> System:
+    """A system of a suite, with the force field that it has there.
+
+    Args:
+        suite: the suite.
+        name: as the suite lists it.
+        temperature: in K; None: that which it has there.
+
+    Raises:
+        BgbenchError: for a name that is neither registered nor a sequence.
+
+    >>> find_member(Suite("two", 1, ("AA", "GS"), temperature=300.0), "GS").temperature
+    300.0
+    """
+    kelvin = suite.temperature_of(name) if temperature is None else temperature
+    return find_system(name, kelvin, suite.forcefield_of(name))
 
 
 def find_system(name: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> System:

@@ -128,8 +128,8 @@ def _heavy_atoms(chain: Chain) -> str:
 
 
 def _as_cap(line: str, caps: Mapping[int, tuple[str, Mapping[str, str]]]) -> str:
-    """A line of a PDB file, where its residue becomes a cap with that residue's and its atom's new name; empty
-    where the cap has no such atom."""
+    """A line of a PDB file, with the names of a cap where its residue becomes one; empty where the cap has no
+    such atom."""
     if not line.startswith("ATOM") or int(line[22:26]) not in caps:
         return line
     cap, names = caps[int(line[22:26])]

@@ -64,8 +64,8 @@ def parse_chain(name: str) -> Chain:
     middle = words[start_cap : len(words) - end_cap]
     if len(middle) != 1:
         raise BgbenchError(
-            f"peptide '{name}' is not one sequence with the caps {START_CAP} and {END_CAP} at its ends; write "
-            f"it as AAA, or with caps as {START_CAP}-AAA-{END_CAP}"
+            f"peptide '{name}' is not one sequence with the caps {START_CAP} and {END_CAP} at its ends; "
+            f"write it as AAA, or with caps as {START_CAP}-AAA-{END_CAP}"
         )
     capped = start_cap or end_cap
     return Chain(parse_sequence(middle[0], fewest=1 if capped else 2), start_cap, end_cap)

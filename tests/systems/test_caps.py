@@ -156,7 +156,9 @@ def test_the_shuffled_control_turns_each_angle_about_its_own_bond(name, generato
 
 @pytest.mark.parametrize("sampler", ["prose", "tbg", "verse"])
 def test_trained_samplers_say_which_systems_they_support(sampler, dipeptide):
-    with pytest.raises(Unsupported, match=r"residue ACE .* 20 standard residues with charged ends, such as AA"):
+    with pytest.raises(
+        Unsupported, match=r"residue ACE .* 20 standard residues with charged ends, such as AA"
+    ):
         refuse_unsupported(build_sampler(sampler, {}), dipeptide)
 
 
