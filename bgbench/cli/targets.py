@@ -9,7 +9,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.options import nearest_word
 
 if TYPE_CHECKING:
-    from bgbench.core.types import ForceFieldSpec, System
+    from bgbench.core.types import ForceFieldSpec, Structure, System
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Target:
     name: str
     temperature: float
     forcefield: "ForceFieldSpec"
+    structure: "Structure | None" = None
 
     @property
     def path(self) -> Path:
@@ -30,7 +31,10 @@ class Target:
     def system(self) -> "System":
         """The system, with a start structure."""
         from bgbench.systems.named import find_system
+        from bgbench.systems.structures import build_structure
 
+        if self.structure is not None:
+            return build_structure(self.structure, self.temperature, self.forcefield)
         return find_system(self.name, self.temperature, self.forcefield)
 
 
@@ -44,7 +48,10 @@ def named_target(word: str, temperature: float) -> Target:
     from bgbench.core.types import ForceFieldSpec
     from bgbench.systems.named import is_registered
     from bgbench.systems.residues import parse_chain
+    from bgbench.systems.structures import is_structure
 
+    if is_structure(word):
+        raise BgbenchError(f"{word}: name the file of the suite that lists it, with --only {word}")
     if is_registered(word):
         return Target(word, temperature, build_system(word).forcefield or ForceFieldSpec())
     try:
@@ -77,7 +84,8 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
             suite = load_suite(word)
             for name in suite.systems:
                 kelvin = suite.temperature_of(name) if temperature is None else temperature
-                targets[Target(name, kelvin, suite.forcefield_of(name))] = None
+                own = Target(name, kelvin, suite.forcefield_of(name), suite.structure_of(name))
+                targets[own] = None
         else:
             kelvin = PACKAGED_TEMPERATURE if temperature is None else temperature
             targets[named_target(word, kelvin)] = None

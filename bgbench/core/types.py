@@ -518,6 +518,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Structure:
+    """The PDB file of a system of a suite.
+
+    Attributes:
+        name: of the system, `pdb:mine.pdb`.
+        text: of the file.
+
+    >>> Structure("pdb:mine.pdb", "END").name
+    'pdb:mine.pdb'
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class OwnTerms:
     """What some systems of a suite have in place of the suite's own force field or temperature.
 
@@ -559,7 +575,8 @@ class Suite:
         budget: energy evaluations of a cell.
         seeds: cells of each system.
         terms: what some of the systems have of their own.
-        sha256: hash of the suite's file.
+        structures: of the systems that PDB files beside the suite's file define.
+        sha256: hash of the suite's file, and of those.
 
     Raises:
         ValueError: if no system is listed, or one twice, or terms name one that is not listed, or twice.
@@ -579,6 +596,7 @@ class Suite:
     budget: int = 10_000
     seeds: int = 3
     terms: tuple[OwnTerms, ...] = ()
+    structures: tuple[Structure, ...] = ()
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -601,6 +619,17 @@ class Suite:
     def id(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+    def structure_of(self, system: str) -> Structure | None:
+        """The structure of one of the systems.
+
+        Args:
+            system: its name.
+
+        Returns:
+            None for a system that no PDB file defines.
+        """
+        return next((one for one in self.structures if one.name == system), None)
 
     def forcefield_of(self, system: str) -> ForceFieldSpec:
         """The force field of one of the systems, its own or the suite's.

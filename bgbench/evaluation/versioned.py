@@ -21,8 +21,8 @@ from bgbench.core.plugins import Registry
 
 T = TypeVar("T")
 
-IDENTITY = ("name", "version", "sha256")
-"""Fields that the file's name and its hash fill in."""
+IDENTITY = ("name", "version", "sha256", "structures")
+"""Fields that the file's name, its hash and files beside it fill in."""
 
 CACHED = 64
 """Files whose contents are remembered."""

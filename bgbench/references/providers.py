@@ -137,7 +137,7 @@ def is_at_hand(name: str, temperature: float, forcefield: ForceFieldSpec | None 
     """
     if has_own_reference(name):
         return True
-    name = name if is_registered(name) else parse_chain(name).name
+    name = name if ":" in name else parse_chain(name).name
     forcefield = build_system(name).forcefield if is_registered(name) else forcefield
     paths = {reference_path(name, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
     return any((folder / path).is_file() for folder in reference_folders() for path in paths)

@@ -69,6 +69,18 @@ def chain_of(atoms: Sequence[Atom]) -> Chain:
     return Chain("".join(THREE_TO_ONE[name] for name in middle), start_cap, end_cap)
 
 
+def letters_of(atoms: Sequence[Atom]) -> str:
+    """The one-letter sequence of atoms, whatever their caps; empty where they are no peptide's.
+
+    >>> letters_of([Atom(0, "ACE", "C", "C"), Atom(1, "SER", "CA", "C")]), letters_of(())
+    ('S', '')
+    """
+    try:
+        return chain_of(atoms).sequence if atoms else ""
+    except BgbenchError:
+        return ""
+
+
 @lru_cache(maxsize=1024)
 def template_bonds(atoms: tuple[Atom, ...]) -> tuple[tuple[int, int], ...]:
     """Bonds by OpenMM's templates of the standard residues, as pairs of places in `atoms`.

@@ -309,7 +309,7 @@ def test_packaged_references_are_as_good_as_they_say(name):
     assert (truth - reference.u[:20]).abs().max() < 2.0
 
 
-@pytest.mark.parametrize("name", ["ACE-A-NME", "AAA"])
+@pytest.mark.parametrize("name", ["ACE-A-NME", "ACE-AAA-NME", "AAA"])
 def test_references_of_single_systems_are_on_their_own_terms(name):
     """The first has caps, another force field and another temperature, and lies in folders of these."""
     suite = load_suite("single5")
