@@ -34,8 +34,8 @@ from bgbench.runs.records import Ending, Record
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.resuming import refuse_another_plan, select
 from bgbench.runs.runfolder import Plan, RunFolder, locked
-from bgbench.systems.residues import heavy_atoms, parse_sequence
-from bgbench.systems.topology import sequence_of
+from bgbench.systems.residues import heavy_atoms, parse_chain
+from bgbench.systems.topology import chain_of
 from bgbench.systems.trajectories import read_trajectory
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def score(
     trajectory = read_trajectory(Path(file), None if top is None or own_order else Path(top))
     if system is None and not trajectory.atoms:
         raise BgbenchError(f"{file} does not say which peptide it holds; name it with --system")
-    name = parse_sequence(system) if system is not None else sequence_of(trajectory.atoms)
+    name = (parse_chain(system) if system is not None else chain_of(trajectory.atoms)).name
     options = {"file": file, "top": top, "log_q": log_q, "weights": weights}
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest.from_keywords(

@@ -53,7 +53,7 @@ from bgbench.evaluation.suites import read_suite
 from bgbench.references.providers import find_reference
 from bgbench.systems.analytic import AnalyticEnergy, analytic_system
 from bgbench.systems.chirality import is_wrong
-from bgbench.systems.named import find_system
+from bgbench.systems.named import find_member
 from bgbench.systems.peptides import peptide
 
 __all__ = [
@@ -679,7 +679,7 @@ class SuiteLaws:
             known.energies[suite.energy]
             known.protocols[suite.protocol]
             for name in suite.systems:
-                find_system(name, suite.temperature, suite.forcefield)
+                find_member(suite, name)
         _demand(len(set(suite.systems)) == len(suite.systems), f"{path.name} lists a system twice")
 
 

@@ -159,8 +159,9 @@ CELL = {
 }
 
 
-def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0, width=0.02):
-    system = peptide(name, temperature, forcefield)
+def made_up_reference(folder, name="", n=120, forcefield=None, temperature=310.0, width=0.02, system=None):
+    system = system or peptide(name, temperature, forcefield)
+    name = system.name
     generator = torch.Generator().manual_seed(5)
     noise = torch.randn(2 * n, system.n_atoms, 3, generator=generator, dtype=torch.float64)
     x = (system.positions + width * noise).float()
@@ -178,7 +179,7 @@ def made_up_reference(folder, name, n=120, forcefield=None, temperature=310.0, w
         "evaluations": 240,
     }
     reference = Reference(name, x, BatchedEnergy(system).energy(x), replica, certificate)
-    return write_reference(folder / f"{name}.npz", system, reference)
+    return write_reference(folder / f"{name.replace(':', '_')}.npz", system, reference)
 
 
 @pytest.fixture(scope="session")

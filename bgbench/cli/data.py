@@ -69,6 +69,20 @@ def sequences_to_train_on(length: int | None, count: int | None, cover: list[Pat
     return covering_sequences(length, count, [path.stem for folder in cover for path in folder.glob("*.npz")])
 
 
+def chosen_targets(targets: list[Target], only: list[str]) -> list[Target]:
+    """The targets whose names are among `only`; all of them where that is empty.
+
+    Raises:
+        BgbenchError: for a name that no target has.
+    """
+    from bgbench.evaluation.suites import spell
+
+    names = {spell(name) for name in only}
+    for name in sorted(names - {target.name for target in targets}):
+        raise BgbenchError(f"--only {name}: it is not among the systems that are named")
+    return [target for target in targets if not names or target.name in names]
+
+
 @app.command("simulate")
 def simulate_(
     targets: Annotated[list[str] | None, typer.Argument(help="suites, or sequences such as AA")] = None,
@@ -85,6 +99,9 @@ def simulate_(
     ] = None,
     ns: Annotated[
         float | None, typer.Option(help="nanoseconds of each replica, instead of the engine's frame spacing")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="simulate this system of the suites alone; repeat for more")
     ] = None,
     temperature: Temperature = None,
     step: Annotated[
@@ -158,7 +175,7 @@ def simulate_(
     if train:
         refuse_idle({"--short": short}, "with --train, whose simulations are short")
     words = targets or (sequences_to_train_on(length, count, cover) if train else [])
-    systems = targets_of(words, temperature)
+    systems = chosen_targets(targets_of(words, temperature), only or [])
     if not systems:
         raise BgbenchError("name suites or sequences to simulate, or add --train")
     if train:
@@ -329,7 +346,7 @@ def fetch_(
     wanted = load_suite(suite)
     source, refused = Source(folder, revision or PINNED), list[str]()
     for name in wanted.systems:
-        target = Target(name, wanted.temperature, wanted.forcefield)
+        target = Target(name, wanted.temperature_of(name), wanted.forcefield_of(name))
         path = (to or own_folder()) / target.path
         if path.is_file():
             err.print(f"{name}: {path} exists already")

@@ -158,10 +158,11 @@ def own_references(path: Path, records: "Sequence[Record]") -> list[str]:
     from bgbench.references.providers import reference_path
 
     lines = []
-    forcefield = load_suite(records[0].cell.suite, path).forcefield
+    suite = load_suite(records[0].cell.suite, path)
     for record in {record.cell.system: record for record in records}.values():
         system, sha256 = record.cell.system, str(record.reference.get("sha256", ""))
-        packaged = data_path("references") / reference_path(system, record.cell.temperature, forcefield)
+        place = reference_path(system, record.cell.temperature, suite.forcefield_of(system))
+        packaged = data_path("references") / place
         if sha256 and packaged.is_file() and reference_sha256(packaged) != sha256:
             lines.append(
                 f"{system}: judged against a reference of your own ({sha256[:12]}), not the packaged one; "
@@ -382,12 +383,13 @@ def summary_of_suite(path: Path) -> str:
     Of a damaged file, what is wrong with it.
     """
     from bgbench.evaluation.suites import read_suite
+    from bgbench.systems.residues import parse_chain
 
     try:
         suite = read_suite(path)
     except BgbenchError as error:
         return str(error)
-    lengths = sorted({len(name) for name in suite.systems if ":" not in name})
+    lengths = sorted({len(parse_chain(name).sequence) for name in suite.systems if ":" not in name})
     span = (
         ""
         if not lengths
@@ -395,7 +397,9 @@ def summary_of_suite(path: Path) -> str:
     )
     seeds = "1 seed" if suite.seeds == 1 else f"{suite.seeds} seeds"
     systems = "1 system" if len(suite.systems) == 1 else f"{len(suite.systems)} systems"
-    return f"{systems}{span}, {suite.budget:,} evaluations, {seeds}, {suite.temperature:g} K"
+    kelvins = sorted({suite.temperature_of(name) for name in suite.systems})
+    temperatures = " or ".join(f"{kelvin:g}" for kelvin in kelvins)
+    return f"{systems}{span}, {suite.budget:,} evaluations, {seeds}, {temperatures} K"
 
 
 OPTIONAL = {"dask_jobqueue": "bgbench run --cluster slurm", "playwright": "the browser tests"}

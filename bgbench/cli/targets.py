@@ -9,7 +9,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.options import nearest_word
 
 if TYPE_CHECKING:
-    from bgbench.core.types import ForceFieldSpec, System
+    from bgbench.core.types import ForceFieldSpec, Structure, System
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Target:
     name: str
     temperature: float
     forcefield: "ForceFieldSpec"
+    structure: "Structure | None" = None
 
     @property
     def path(self) -> Path:
@@ -30,7 +31,10 @@ class Target:
     def system(self) -> "System":
         """The system, with a start structure."""
         from bgbench.systems.named import find_system
+        from bgbench.systems.structures import build_structure
 
+        if self.structure is not None:
+            return build_structure(self.structure, self.temperature, self.forcefield)
         return find_system(self.name, self.temperature, self.forcefield)
 
 
@@ -43,12 +47,15 @@ def named_target(word: str, temperature: float) -> Target:
     from bgbench.core.plugins import build_system, plugins
     from bgbench.core.types import ForceFieldSpec
     from bgbench.systems.named import is_registered
-    from bgbench.systems.residues import parse_sequence
+    from bgbench.systems.residues import parse_chain
+    from bgbench.systems.structures import is_structure
 
+    if is_structure(word):
+        raise BgbenchError(f"{word}: name the file of the suite that lists it, with --only {word}")
     if is_registered(word):
         return Target(word, temperature, build_system(word).forcefield or ForceFieldSpec())
     try:
-        return Target(parse_sequence(word), temperature, ForceFieldSpec())
+        return Target(parse_chain(word).name, temperature, ForceFieldSpec())
     except BgbenchError as error:
         nearest = nearest_word(word, plugins().suites)
         raise BgbenchError(f"{error}; did you mean '{nearest}'?" if nearest else str(error)) from error
@@ -75,8 +82,10 @@ def targets_of(words: list[str], temperature: float | None = None) -> list[Targe
     for word in words:
         if word.partition("@")[0] in suites or is_path(word):
             suite = load_suite(word)
-            kelvin = suite.temperature if temperature is None else temperature
-            targets |= dict.fromkeys(Target(name, kelvin, suite.forcefield) for name in suite.systems)
+            for name in suite.systems:
+                kelvin = suite.temperature_of(name) if temperature is None else temperature
+                own = Target(name, kelvin, suite.forcefield_of(name), suite.structure_of(name))
+                targets[own] = None
         else:
             kelvin = PACKAGED_TEMPERATURE if temperature is None else temperature
             targets[named_target(word, kelvin)] = None

@@ -518,6 +518,49 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Structure:
+    """The PDB file of a system of a suite.
+
+    Attributes:
+        name: of the system, `pdb:mine.pdb`.
+        text: of the file.
+
+    >>> Structure("pdb:mine.pdb", "END").name
+    'pdb:mine.pdb'
+    """
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class OwnTerms:
+    """What some systems of a suite have in place of the suite's own force field or temperature.
+
+    Args:
+        systems: their names.
+        forcefield: None: the suite's.
+        temperature: in K; None: the suite's.
+
+    Raises:
+        BgbenchError: if it names no system or changes nothing, or the temperature is not positive.
+
+    >>> OwnTerms(("ACE-A-NME",), temperature=300.0).forcefield is None
+    True
+    """
+
+    systems: tuple[str, ...]
+    forcefield: ForceFieldSpec | None = None
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.systems or (self.forcefield is None and self.temperature is None):
+            raise BgbenchError("terms need systems, and a force field or a temperature that these have")
+        if self.temperature is not None:
+            check_temperature(self.temperature)
+
+
+@dataclass(frozen=True)
 class Suite:
     """A frozen, versioned list of systems and the terms they are judged on.
 
@@ -531,10 +574,12 @@ class Suite:
         protocol: `name@version`.
         budget: energy evaluations of a cell.
         seeds: cells of each system.
-        sha256: hash of the suite's file.
+        terms: what some of the systems have of their own.
+        structures: of the systems that PDB files beside the suite's file define.
+        sha256: hash of the suite's file, and of those.
 
     Raises:
-        ValueError: if no system is listed, or one twice.
+        ValueError: if no system is listed, or one twice, or terms name one that is not listed, or twice.
         BgbenchError: for a budget or seeds below 1, or a temperature that is not positive.
 
     >>> Suite("two", 1, ("AA", "GS")).id
@@ -550,11 +595,19 @@ class Suite:
     protocol: str = "bgbench@1"
     budget: int = 10_000
     seeds: int = 3
+    terms: tuple[OwnTerms, ...] = ()
+    structures: tuple[Structure, ...] = ()
     sha256: str = ""
 
     def __post_init__(self) -> None:
         if not self.systems:
             raise ValueError(f"suite {self.name} lists no system")
+        with_terms = [name for terms in self.terms for name in terms.systems]
+        for name in with_terms:
+            if name not in self.systems:
+                raise ValueError(f"terms name '{name}', which is not among the systems; list it there too")
+            if with_terms.count(name) > 1:
+                raise ValueError(f"terms name '{name}' twice; leave one out")
         twice = [name for name in self.systems if self.systems.count(name) > 1]
         if twice:
             raise ValueError(f"suite {self.name} lists a system twice: {twice[0]}; leave one out")
@@ -566,6 +619,41 @@ class Suite:
     def id(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+    def structure_of(self, system: str) -> Structure | None:
+        """The structure of one of the systems.
+
+        Args:
+            system: its name.
+
+        Returns:
+            None for a system that no PDB file defines.
+        """
+        return next((one for one in self.structures if one.name == system), None)
+
+    def forcefield_of(self, system: str) -> ForceFieldSpec:
+        """The force field of one of the systems, its own or the suite's.
+
+        Args:
+            system: its name.
+
+        Returns:
+            The force field.
+        """
+        own = (terms.forcefield for terms in self.terms if system in terms.systems)
+        return next(own, None) or self.forcefield
+
+    def temperature_of(self, system: str) -> float:
+        """The temperature of one of the systems in K, its own or the suite's.
+
+        Args:
+            system: its name.
+
+        Returns:
+            In K.
+        """
+        own = (terms.temperature for terms in self.terms if system in terms.systems)
+        return next(own, None) or self.temperature
 
 
 @dataclass(frozen=True)

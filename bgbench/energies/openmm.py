@@ -27,6 +27,7 @@ REORDERED = {
     "PeriodicTorsionForce",
     "NonbondedForce",
     "CustomGBForce",
+    "GBSAOBCForce",
     "CMMotionRemover",
 }
 """Forces whose XML names particles in PARTICLES, or lists them all."""

@@ -83,6 +83,7 @@ def read_parameters(system: Any) -> Parameters:
         "PeriodicTorsionForce": _torsions,
         "NonbondedForce": _nonbonded,
         "CustomGBForce": _born,
+        "GBSAOBCForce": _gbsa_obc,
         "CMMotionRemover": lambda force, n: {},
     }
     kinds = [type(force).__name__ for force in system.getForces()]
@@ -95,6 +96,8 @@ def read_parameters(system: Any) -> Parameters:
             raise BgbenchError(
                 f"the batched energy knows one {kind} a system, not {kinds.count(kind)}; use energy: openmm"
             )
+        if {"CustomGBForce", "GBSAOBCForce"} <= set(kinds):
+            raise BgbenchError("the batched energy knows one force of implicit solvent; use energy: openmm")
         if force.usesPeriodicBoundaryConditions():
             raise BgbenchError(
                 f"the batched energy knows no periodic boxes, as {kind} has; use energy: openmm"
@@ -253,6 +256,37 @@ def _born(force: Any, n: int) -> dict[str, Any]:
         pair_scale=-pair_scale * factor,
         shift=shift or 0.0,
         cutoff=force.getCutoffDistance()._value if cut else np.inf,
+    )
+    return {"born": born}
+
+
+OBC2 = (1.0, 0.8, 4.85)
+"""α, β and γ of the tanh in OpenMM's GBSAOBCForce: OBC2 of Onufriev et al., Proteins 55, 383 (2004)."""
+
+OBC_OFFSET, PROBE = 0.009, 0.14
+"""By how much OpenMM's GBSAOBCForce lessens radii, and the radius of its probe, nm."""
+
+
+def _gbsa_obc(force: Any, n: int) -> dict[str, Any]:
+    """OpenMM's own force for OBC2, that of `amber99_obc.xml` and its kin."""
+    charge, radius, scale = np.array([_plain(force.getParticleParameters(i)) for i in range(n)]).T
+    factor = 1.0 / force.getSoluteDielectric() - 1.0 / force.getSolventDielectric()
+    cut = force.getNonbondedMethod() == force.CutoffNonPeriodic
+    cutoff = force.getCutoffDistance()._value if cut else np.inf
+    offset_radius = radius - OBC_OFFSET
+    (tension,) = _plain([force.getSurfaceAreaEnergy()])
+    alpha, beta, gamma = OBC2
+    born = BornTerms(
+        offset_radius=offset_radius,
+        scaled_radius=scale * offset_radius,
+        radius=radius,
+        self_energy=-0.5 * COULOMB * factor * charge**2,
+        surface=4 * np.pi * tension * (radius + PROBE) ** 2 * radius**6,
+        tanh=np.array([alpha, -beta, gamma]),
+        charge=charge,
+        pair_scale=-COULOMB * factor,
+        shift=1.0 / cutoff,
+        cutoff=cutoff,
     )
     return {"born": born}
 

@@ -17,7 +17,7 @@ from bgbench.evaluation.floors import FloorKey, Floors, Scores
 from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.providers import find_reference
-from bgbench.systems.named import find_system
+from bgbench.systems.named import find_member
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_bench(
         BgbenchError: for anything unknown or not at hand, saying how to get it.
     """
     suite = load_suite(cell.suite, folder)
-    system = find_system(cell.system, cell.temperature, suite.forcefield)
+    system = find_member(suite, cell.system, cell.temperature)
     reference = find_reference(system, suite.id)
     target = energy(system, cell.energy)
     protocol = get_protocol(cell.protocol, folder)

@@ -29,6 +29,7 @@ from bgbench.evaluation.diagnostics import Diagnostics, diagnose
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.stages import Stages, Watch
+from bgbench.systems.topology import letters_of
 
 
 @dataclass(frozen=True)
@@ -164,5 +165,5 @@ def stamps(cell: Cell, outcome: Outcome, bench: Bench) -> dict[str, Any]:
             **({"half": "second"} if bench.judged_by_half else {}),
         },
         "card": asdict(outcome.card),
-        "leakage": leakage(outcome.card, cell.system, bench.system.sequence),
+        "leakage": leakage(outcome.card, cell.system, letters_of(bench.system.atoms)),
     }

@@ -54,9 +54,9 @@ def sequences_in(name: str) -> frozenset[str]:
     chains of separated one-letter or three-letter residues, with caps. A name that can be read in two ways
     stands for both. The name of a registered system, which has a colon, stands for itself.
 
-    >>> names = ("aa", "train/AA_310K.npz", "ACE-Ala-Gly-NME", "HIE-Ala", "A-A", "chignolin")
+    >>> names = ("aa", "train/AA_310K.npz", "ACE-Ala-Gly-NME", "HIE-Ala", "A-A", "ACE-A-NME", "chignolin")
     >>> [sorted(sequences_in(name)) for name in names]
-    [['AA'], ['AA'], ['AG'], ['HA'], ['AA'], []]
+    [['AA'], ['AA'], ['AG'], ['HA'], ['AA'], ['A'], []]
     """
     text = unicodedata.normalize("NFKC", name).strip()
     if ":" in text:
@@ -76,12 +76,17 @@ def _chain(words: list[str]) -> str:
     if len(words) == 1 and re.fullmatch(r"([A-Z][a-z]{2}){2,}", words[0]):
         words = re.findall("...", words[0])
     upper = [word.upper() for word in words if word]
-    while upper and upper[-1] not in THREE_TO_ONE and len(upper[-1]) > 1:  # `310K`, `npz`
-        upper.pop()
+    while upper and upper[-1] not in THREE_TO_ONE and len(upper[-1]) > 1 and upper[-1] not in CAPS:
+        upper.pop()  # `310K`, `npz`
+    capped = bool(set(upper) & set(CAPS))
     while upper and upper[0] in CAPS:
         del upper[0]
+    while upper and upper[-1] in CAPS:
+        upper.pop()
     letters = [THREE_TO_ONE.get(word, word) for word in upper]
-    whole = len(letters) > 1 and all(letter in ONE_TO_THREE for letter in letters)
+    whole = (
+        (len(letters) > 1 or capped) and bool(letters) and all(letter in ONE_TO_THREE for letter in letters)
+    )
     return "".join(letters) if whole else ""
 
 

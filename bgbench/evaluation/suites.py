@@ -1,11 +1,15 @@
 """Suites: named, versioned lists of systems and the terms they are judged on, read from YAML files."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
-from bgbench.core.types import Suite
+from bgbench.core.types import Structure, Suite
 from bgbench.evaluation.versioned import find_file, read_file
+from bgbench.systems.structures import is_structure, structure_file
 
 
 def load_suite(name: str, beside: Path | None = None) -> Suite:
@@ -37,12 +41,38 @@ def suite_copy(folder: Path, suite_id: str) -> Path:
 
 
 def read_suite(path: Path) -> Suite:
-    """Read one suite file.
+    """Read one suite file, and the PDB files beside it that it names.
 
     Raises:
-        BgbenchError: if it cannot be read, its name lacks a version, or a field is unknown or wrong.
+        BgbenchError: if it cannot be read, its name lacks a version, a field is unknown or wrong, or a PDB
+            file is not there.
     """
-    return read_file(path, Suite, "suite", _with_system_names)
+    suite = read_file(path, Suite, "suite", _with_system_names)
+    structures = tuple(_read_structure(path, name) for name in suite.systems if is_structure(name))
+    if not structures:
+        return suite
+    parts = [suite.sha256, *(hashlib.sha256(one.text.encode()).hexdigest() for one in structures)]
+    return replace(suite, structures=structures, sha256=hashlib.sha256(" ".join(parts).encode()).hexdigest())
+
+
+def _read_structure(suite: Path, name: str) -> Structure:
+    file = suite.parent / structure_file(name)
+    try:
+        return Structure(name, file.read_bytes().decode(errors="replace"))
+    except OSError as error:
+        raise BgbenchError(
+            f"{suite} lists {name}, and {file} cannot be read ({error.strerror}); put it there"
+        ) from error
+
+
+def suite_files(suite: Path) -> dict[str, Path]:
+    """The files that belong to a suite's besides it, by the names that they have beside it.
+
+    Raises:
+        BgbenchError: if the suite cannot be read.
+    """
+    names = [structure_file(one.name) for one in read_suite(suite).structures]
+    return {name: suite.parent / name for name in names}
 
 
 def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
@@ -52,16 +82,28 @@ def _with_system_names(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: for a peptide that YAML takes for another value.
     """
-    systems = content.get("systems")
-    if not isinstance(systems, list):
-        return content
+    systems, terms = content.get("systems"), content.get("terms")
+    changed = dict(content)
+    if isinstance(systems, list):
+        changed["systems"] = _spelled(systems)
+    if isinstance(terms, list):
+        changed["terms"] = [
+            {**item, "systems": _spelled(item["systems"])}
+            if isinstance(item, dict) and isinstance(item.get("systems"), list)
+            else item
+            for item in terms
+        ]
+    return changed
+
+
+def _spelled(systems: list[Any]) -> list[Any]:
     for value in systems:
         if isinstance(value, bool):
             raise ValueError(
                 f"systems: YAML reads {BOOLEANS[value]} as {str(value).lower()}; write it in quotes, "
                 f'"{BOOLEANS[value]}"'
             )
-    return {**content, "systems": [spell(name) if isinstance(name, str) else name for name in systems]}
+    return [spell(name) if isinstance(name, str) else name for name in systems]
 
 
 def spell(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from omegaconf import OmegaConf
@@ -21,8 +21,8 @@ from bgbench.core.plugins import Registry
 
 T = TypeVar("T")
 
-IDENTITY = ("name", "version", "sha256")
-"""Fields that the file's name and its hash fill in."""
+IDENTITY = ("name", "version", "sha256", "structures")
+"""Fields that the file's name, its hash and files beside it fill in."""
 
 CACHED = 64
 """Files whose contents are remembered."""
@@ -173,8 +173,16 @@ def _refuse_unknown_fields(
         if name not in known:
             fields_here = [f"{path}{field}" for field in sorted(known)]
             raise ValueError(f"unknown field '{path}{name}'{describe_known(f'{path}{name}', fields_here)}")
-        if isinstance(value, Mapping) and is_dataclass(hints[name]):
-            _refuse_unknown_fields(value, hints[name], path=f"{path}{name}.")
+        # Of `A`, of `A | None` and of `tuple[A, ...]`.
+        inner = next((kind for kind in (hints[name], *get_args(hints[name])) if is_dataclass(kind)), None)
+        parts = (
+            {f"{name}.{k}": item for k, item in enumerate(value)}
+            if isinstance(value, list)
+            else {name: value}
+        )
+        for place, part in parts.items():
+            if isinstance(part, Mapping) and inner is not None:
+                _refuse_unknown_fields(part, inner, path=f"{path}{place}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -59,7 +59,7 @@ def known_terms(files: EntryFiles) -> Iterator[Problem]:
     if plan.suite_sha256 != suite.sha256:
         yield Problem("suite", "run.json", f"not the board's {plan.suite}: its sha256 differs")
     for cell in plan.cells:
-        if (cell.energy, cell.temperature) != (suite.energy, suite.temperature):
+        if (cell.energy, cell.temperature) != (suite.energy, suite.temperature_of(cell.system)):
             yield Problem("suite", cell.name, f"{cell.energy} at {cell.temperature:g} K is not the suite's")
     if plan.protocol not in plugins().protocols:
         yield Problem("protocol", "run.json", f"unknown protocol {plan.protocol!r}")

@@ -5,15 +5,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
-from bgbench.core.plugins import build_reference, build_system
+from bgbench.core.plugins import build_reference, build_system, plugins
 from bgbench.core.resources import data_path
 from bgbench.core.types import ForceFieldSpec, Reference, System
 from bgbench.references.reweight import reweight_reference
 from bgbench.references.store import read_reference
 from bgbench.systems.named import has_own_reference, is_registered
-from bgbench.systems.residues import parse_sequence
+from bgbench.systems.residues import parse_chain
 
 VARIABLE = "BGBENCH_REFERENCES"
+PUBLISHED = "dipeptides30@1"
+"""A suite whose references are published."""
+
 PACKAGED_TEMPERATURE = 310.0
 """K. References at this temperature are packaged."""
 
@@ -68,7 +71,7 @@ def reference_path(name: str, temperature: float, forcefield: ForceFieldSpec | N
     return Path(other) / hot / f"{name.replace(':', '_')}.npz"
 
 
-def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Reference:
+def find_reference(system: System, suite_id: str = "") -> Reference:
     """The reference of a system: the user's own, else the packaged one.
 
     At another temperature than 310 K and without a reference there, it is the one of 310 K reweighted.
@@ -77,7 +80,7 @@ def find_reference(system: System, suite_id: str = "dipeptides30@1") -> Referenc
 
     Args:
         system: name, force field and temperature that the reference is of.
-        suite_id: the suite that an error names in the command that fetches references.
+        suite_id: the suite that an error names in the command that makes or fetches references.
 
     Returns:
         Frames `(n, atoms, 3)` nm with their energies in kT, TICA model and certificate.
@@ -109,14 +112,17 @@ def missing(
 ) -> str:
     """What to do about systems without a reference."""
     hot = "" if temperature == PACKAGED_TEMPERATURE else f" --temperature {temperature:g}"
-    if forcefield not in (None, ForceFieldSpec()):
+    if forcefield is not None and forcefield != ForceFieldSpec():
+        known = suite_id in plugins().suites
+        only = " ".join(f"--only {name}" for name in names)
+        of_suite = f" of {suite_id}" if suite_id else ""
+        file, what = (suite_id, "") if known else ("SUITE.yaml", ", SUITE.yaml being the file of that suite")
         return (
             f"no reference for {', '.join(names)} at {temperature:g} K with the force field "
-            f"'{forcefield.name}' of {suite_id} is at hand; simulate with `bgbench data simulate SUITE.yaml "
-            f"--engine softened{hot}`, SUITE.yaml being the file of that suite; --engine openmm where the "
-            "batched energy does not know its terms"
+            f"'{forcefield.name}'{of_suite} is at hand; simulate with `bgbench data simulate {file} {only} "
+            f"--engine softened{hot}`{what}; --engine openmm where the batched energy does not know its terms"
         )
-    published = f" or fetch with `bgbench data fetch many-peptides-md --suite {suite_id}`"
+    published = f" or fetch with `bgbench data fetch many-peptides-md --suite {suite_id or PUBLISHED}`"
     return (
         f"no reference for {', '.join(names)} at {temperature:g} K is at hand; simulate with "
         f"`bgbench data simulate {' '.join(names)} --engine softened{hot}`{'' if hot else published}"
@@ -131,7 +137,7 @@ def is_at_hand(name: str, temperature: float, forcefield: ForceFieldSpec | None 
     """
     if has_own_reference(name):
         return True
-    name = name if is_registered(name) else parse_sequence(name)
+    name = name if ":" in name else parse_chain(name).name
     forcefield = build_system(name).forcefield if is_registered(name) else forcefield
     paths = {reference_path(name, t, forcefield) for t in (temperature, PACKAGED_TEMPERATURE)}
     return any((folder / path).is_file() for folder in reference_folders() for path in paths)

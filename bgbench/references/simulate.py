@@ -8,7 +8,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bgbench.core.devices import CPU, describe_device
 from bgbench.core.errors import BgbenchError
-from bgbench.core.files import atomic_file, digest
+from bgbench.core.files import atomic_file, digest, plain
 from bgbench.core.simulation import AbstractEngine, SimulationSettings
 from bgbench.core.types import Reference, System, TicaModel
 from bgbench.dynamics.engines import count_evaluations, count_steps, find_engine, start_engine
@@ -171,6 +171,7 @@ def _provenance(job: Job) -> dict[str, Any]:
     packages = ["bgbench", "openmm", "numba", "numpy", *(["torch"] if job.device != CPU else [])]
     return {
         "forcefield_sha256": forcefield.sha256 if forcefield else "",
+        **({"forcefield": plain(asdict(forcefield))} if forcefield else {}),
         "engine": job.settings.engine,
         "versions": {name: version(name) for name in packages},
         "settings": job.settings.to_record(),

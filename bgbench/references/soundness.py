@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -11,9 +12,9 @@ import torch
 from bgbench.core.errors import BgbenchError
 from bgbench.core.guard import contained
 from bgbench.core.plugins import energy, named, plugins
-from bgbench.core.types import Reference, System
+from bgbench.core.types import ForceFieldSpec, Reference, System
 from bgbench.energies.batched import BatchedEnergy
-from bgbench.references.certificates import check_certificate, read_certificate, target_temperature
+from bgbench.references.certificates import DAMAGE, check_certificate, read_certificate, target_temperature
 from bgbench.references.diagnostics import FEWEST, measure_mixing
 from bgbench.references.physics import COLDEST, FEWEST_FRAMES, HOTTEST, TYPICAL, mean_bond_energy
 from bgbench.references.providers import PACKAGED_TEMPERATURE
@@ -22,6 +23,7 @@ from bgbench.references.sums import refuse_unlisted
 from bgbench.systems.chirality import is_wrong
 from bgbench.systems.features import tica_features
 from bgbench.systems.peptides import peptide
+from bgbench.systems.residues import parse_chain
 
 MOST_ENERGY_ERROR = 5.0
 """kT that a stored energy may differ from that of its rounded positions; packaged ones are within 0.25."""
@@ -42,6 +44,9 @@ MOST_TIC = 10.0
 """Median of |TIC| over frames. A model's own dynamics have about 1; an ensemble that also holds states they
 never reached has more, up to 2.8 among those packaged (KKAP)."""
 
+OTHER_FORCE_FIELD = "*-" + 8 * "[0-9a-f]"
+"""Folders of references of other force fields, as `reference_path` names them."""
+
 GRADES = ("gold", "silver", "bronze")
 
 
@@ -54,12 +59,14 @@ class SoundReference(NamedTuple):
 
 
 def references_in(place: Path) -> list[Path]:
-    """Reference files of a folder and of the temperature folders (`500K`) in it; of a file, the file.
+    """Reference files of a folder, of the temperature folders (`500K`) in it, and of those of other force
+    fields (`NAME-HASH`) with theirs; of a file, the file.
 
     Raises:
         BgbenchError: if there is none.
     """
-    paths = [place] if place.is_file() else [*sorted(place.glob("*.npz")), *sorted(place.glob("*K/*.npz"))]
+    folders = ("", "*K/", f"{OTHER_FORCE_FIELD}/", f"{OTHER_FORCE_FIELD}/*K/")
+    paths = [place] if place.is_file() else [f for at in folders for f in sorted(place.glob(f"{at}*.npz"))]
     if not paths:
         raise BgbenchError(f"{place} holds no reference")
     return paths
@@ -68,7 +75,8 @@ def references_in(place: Path) -> list[Path]:
 def verify_reference(path: Path) -> SoundReference:
     """Read the reference of a file and check it: checksums, shapes, counts, R̂, grade and every energy.
 
-    Its sequence is what its name begins with (`AA`, `AA-500K`), its temperature what its certificate says.
+    Its peptide is what its name begins with (`AA`, `AA-500K`), its temperature and force field are what its
+    certificate says.
 
     Raises:
         BgbenchError: for a file that is damaged, whose certificate disagrees with its frames, or whose sha256
@@ -184,24 +192,45 @@ class Unsound(BgbenchError):
 
 
 def system_of(path: Path, certificate: Mapping[str, Any]) -> System:
-    """The peptide a file is named after, at the temperature (K) that its certificate begins its ladder with.
+    """The peptide a file is named after, at the temperature (K) that its certificate begins its ladder with,
+    with the force field that it names; older ones name none, and are of the default one.
 
     Raises:
-        BgbenchError: if the name does not begin with a sequence, or the temperature is not a number above 0.
+        BgbenchError: if the name does not begin with a peptide, the temperature is not a number above 0, or
+            the force field is damaged.
     """
     kelvin = target_temperature(certificate, path)
+    stored = certificate.get("forcefield")
     try:
-        return peptide(path.stem.partition("-")[0], kelvin)
+        spec = None if stored is None else ForceFieldSpec(**{**stored, "files": tuple(stored["files"])})
+    except DAMAGE as error:
+        raise BgbenchError(f"the certificate of {path} names no force field: {error}") from error
+    try:
+        return peptide(named_peptide(path), kelvin, spec)
     except BgbenchError as error:
         raise BgbenchError(f"{path} is not named after a peptide: {error}") from error
+
+
+def named_peptide(path: Path) -> str:
+    """The longest part of a file's name, from its begin to a dash or its end, that names a peptide; without
+    one, what is before the first dash.
+
+    >>> [named_peptide(Path(f"{stem}.npz")) for stem in ("AA", "AA-500K", "ACE-A-NME", "ACE-A-NME-openmm")]
+    ['AA', 'AA', 'ACE-A-NME', 'ACE-A-NME']
+    """
+    words = path.stem.split("-")
+    for end in range(len(words), 0, -1):
+        with suppress(BgbenchError):
+            return parse_chain("-".join(words[:end])).name
+    return words[0]
 
 
 def refuse_other_place(path: Path, kelvin: float) -> None:
     """Raise BgbenchError if a run would take the file for one of another temperature than `kelvin`.
 
-    Names with a dash (`AA-500K`) are never looked up by a run, and may lie anywhere.
+    Names with more than the peptide's (`AA-500K`) are never looked up by a run, and may lie anywhere.
     """
-    if "-" in path.stem:
+    if path.stem != named_peptide(path):
         return
     folder = re.fullmatch(r"(\d+(?:\.\d+)?)K", path.resolve().parent.name)
     wanted = float(folder[1]) if folder else PACKAGED_TEMPERATURE

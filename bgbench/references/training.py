@@ -1,4 +1,5 @@
-"""Which peptides samplers may be trained on: any but those of the published test and validation lists."""
+"""Which peptides samplers may be trained on: any but those of the published test and validation lists and the
+long ones of the suite xl10."""
 
 import itertools
 import random
@@ -13,7 +14,7 @@ from bgbench.core.options import describe_known
 from bgbench.core.resources import data_path
 from bgbench.systems.residues import ONE_TO_THREE
 
-PARTS = ("test", "validation")
+PARTS = ("test", "validation", "long")
 """Lists of sequences that are held out of training."""
 
 POOL = 8_000
@@ -22,10 +23,10 @@ POOL = 8_000
 
 @lru_cache(maxsize=4)
 def held_out(*parts: str) -> frozenset[str]:
-    """Sequences that must not be trained on: those of the published lists (arXiv 2508.18175).
+    """Sequences that must not be trained on: those of the published lists (arXiv 2508.18175) and of xl10.
 
     Args:
-        parts: `"test"`, `"validation"` or both; without any, both.
+        parts: of `"test"`, `"validation"` and `"long"` those that are wanted; without any, all.
 
     Returns:
         The sequences.

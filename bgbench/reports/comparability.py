@@ -11,6 +11,7 @@ from typing import Literal
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import plugins
+from bgbench.core.types import Suite
 from bgbench.evaluation.suites import load_suite
 from bgbench.references.superseded import describe_superseded
 from bgbench.runs.records import Record
@@ -87,7 +88,7 @@ class Comparability:
             protocol=plan.protocol,
             protocol_sha256=plan.inputs.protocol_sha256,
             budget=plan.budget,
-            temperature=cell.temperature,
+            temperature=_temperature_of(plan, folder),
             energy=cell.energy,
             forcefield=_forcefield_of(plan, folder),
             references=tuple((name, known.get(name, "")) for name in _systems_of(plan)),
@@ -175,15 +176,31 @@ def _systems_of(plan: Plan) -> list[str]:
     return list(dict.fromkeys(cell.system for cell in plan.cells))
 
 
-def _forcefield_of(plan: Plan, folder: Path | None) -> str:
-    """Name and hash of the force field in the suite's file, if the file at hand is the planned one."""
+def _suite_of(plan: Plan, folder: Path | None) -> Suite | None:
+    """The suite of a plan, if the file at hand is the planned one."""
     has_copy = folder is not None and (folder / f"{plan.suite}.yaml").is_file()
     if not has_copy and plan.suite not in plugins().suites:
-        return ""
+        return None
     suite = load_suite(plan.suite, folder)
-    if suite.sha256 != plan.suite_sha256:
+    return suite if suite.sha256 == plan.suite_sha256 else None
+
+
+def _forcefield_of(plan: Plan, folder: Path | None) -> str:
+    """Name and hash of the suite's force field, and of those that systems have of their own; empty if the
+    suite's file is not at hand."""
+    suite = _suite_of(plan, folder)
+    if suite is None:
         return ""
-    return f"{suite.forcefield.name} {suite.forcefield.sha256[:SHOWN]}"
+    fields = dict.fromkeys([suite.forcefield, *(suite.forcefield_of(name) for name in suite.systems)])
+    return ", ".join(f"{spec.name} {spec.sha256[:SHOWN]}" for spec in fields)
+
+
+def _temperature_of(plan: Plan, folder: Path | None) -> float:
+    """The temperature of the cells in K; the suite's, where each system has the one that it has there."""
+    suite = _suite_of(plan, folder)
+    if suite and all(cell.temperature == suite.temperature_of(cell.system) for cell in plan.cells):
+        return suite.temperature
+    return plan.cells[0].temperature
 
 
 def comparability_of(folder: RunFolder) -> Comparability:

@@ -18,7 +18,7 @@ from bgbench.metrics.sides import equally_weighted
 from bgbench.runs.estimates import read_estimate
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
-from bgbench.systems.named import find_system
+from bgbench.systems.named import find_member
 from bgbench.systems.trajectories import mdtraj_topology, refuse_h5_without_tables
 
 Format = Literal["xtc", "pdb", "h5"]
@@ -72,7 +72,7 @@ def export(
     record = find_record(run, system, seed)
     ensemble = read_estimate(run, record).ensemble
     suite = load_suite(record.cell.suite, run.path)
-    molecule = find_system(record.cell.system, record.cell.temperature, suite.forcefield)
+    molecule = find_member(suite, record.cell.system, record.cell.temperature)
     if resample is not None:
         ensemble = resample_frames(ensemble, resample)
     folder = run.path / "exports" if target is None else target

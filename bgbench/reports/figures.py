@@ -22,7 +22,7 @@ from bgbench.runs.estimates import read_estimate, refuse_other_reference
 from bgbench.runs.records import Record
 from bgbench.runs.runfolder import RunFolder
 from bgbench.systems.features import tica_features, torsion_atoms, torsions
-from bgbench.systems.named import find_system
+from bgbench.systems.named import find_member
 
 REFERENCE, SAMPLER = "#4c4c4c", "#c8441b"
 
@@ -80,7 +80,7 @@ def chemical(folder: RunFolder, record: Record) -> dict[str, Figure]:
     if record.arrays is None:
         return {}
     suite = load_suite(record.cell.suite, folder.path)
-    system = find_system(record.cell.system, record.cell.temperature, suite.forcefield)
+    system = find_member(suite, record.cell.system, record.cell.temperature)
     if not system.atoms:
         return {}
     reference = find_reference(system, suite.id)

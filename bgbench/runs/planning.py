@@ -8,7 +8,7 @@ from bgbench.core.abstract import AbstractSampler, refuse_unsupported
 from bgbench.core.errors import BgbenchError, Unsupported
 from bgbench.core.options import RUN_TEMPERATURE, describe_known, describe_options, refuse_misplaced
 from bgbench.core.plugins import Origin, build_estimator, build_sampler, call_plugin, plugins
-from bgbench.core.types import Suite
+from bgbench.core.types import ForceFieldSpec, Suite
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import Protocol, get_protocol
 from bgbench.evaluation.suites import load_suite
@@ -19,7 +19,7 @@ from bgbench.runs.mirroring import NOWHERE
 from bgbench.runs.request import DEFAULT_SUITE, RunRequest
 from bgbench.runs.runfolder import Inputs, Plan, new_plan
 from bgbench.runs.tracking import tracker_for
-from bgbench.systems.named import find_system, has_own_reference, is_registered
+from bgbench.systems.named import find_member, has_own_reference, is_registered
 
 
 def resolve(request: RunRequest, tracking_uri: str = "") -> Plan:
@@ -57,12 +57,14 @@ def cells_of(request: RunRequest, suite: Suite, protocol: Protocol, systems: Seq
         "suite": suite.id,
         "budget": suite.budget if request.budget is None else request.budget,
         "energy": suite.energy,
-        "temperature": temperature_of(request, suite),
         "options": request.options,
         "estimator_options": request.estimator_options,
     }
+    refuse_other_temperature(request, suite)
     return [
-        Cell(system=name, seed=seed, **shared) for name in systems for seed in range(first, first + n_seeds)
+        Cell(system=name, seed=seed, temperature=request.temperature or suite.temperature_of(name), **shared)
+        for name in systems
+        for seed in range(first, first + n_seeds)
     ]
 
 
@@ -97,21 +99,16 @@ def systems_of(request: RunRequest, suite: Suite) -> tuple[str, ...]:
     return tuple(name for name in suite.systems if not request.only or name in request.only)
 
 
-def temperature_of(request: RunRequest, suite: Suite) -> float:
-    """The temperature asked for, else the suite's, in K.
-
-    Raises:
-        BgbenchError: if it differs from the suite's and a system has a temperature of its own.
-    """
+def refuse_other_temperature(request: RunRequest, suite: Suite) -> None:
+    """Raise BgbenchError if a temperature is asked for that a system of the suite cannot have."""
     if request.temperature is None:
-        return suite.temperature
-    fixed = [name for name in suite.systems if has_own_reference(name)]
-    if fixed and request.temperature != suite.temperature:
-        raise BgbenchError(
-            f"--set temperature={request.temperature:g}: the temperature of {fixed[0]} is fixed; "
-            "leave the option out"
-        )
-    return request.temperature
+        return
+    for name in suite.systems:
+        if has_own_reference(name) and request.temperature != suite.temperature_of(name):
+            raise BgbenchError(
+                f"--set temperature={request.temperature:g}: the temperature of {name} is fixed; "
+                "leave the option out"
+            )
 
 
 def with_inputs(plan: Plan, suite: Suite, protocol: Protocol) -> Plan:
@@ -128,11 +125,13 @@ def with_inputs(plan: Plan, suite: Suite, protocol: Protocol) -> Plan:
     refuse_misplaced_options(cell)
     sampler = build_sampler(cell.sampler, cell.options)
     estimator.check_sampler(sampler)
+    first_cells = {one.system: one for one in reversed(plan.cells)}
     systems = list(dict.fromkeys(cell.system for cell in plan.cells))
-    refuse_unreadable(sampler, cell, systems, suite)
+    cells = [first_cells[name] for name in systems]
+    refuse_unreadable(sampler, cells, suite)
     origins = origins_of(cell, protocol, systems)
     inputs = Inputs(
-        references=references_of(cell, systems, suite),
+        references=references_of(cells, suite),
         weights_sha256=sampler.card.weights_sha256,
         plugins={kind: f"{origins[kind][0].distribution} {origins[kind][0].version}" for kind in KINDS},
         protocol_sha256=protocol.sha256,
@@ -172,16 +171,16 @@ def refuse_misplaced_options(cell: Cell) -> None:
     refuse_misplaced(cell.options, kind, elsewhere, owner=cell.sampler)
 
 
-def refuse_unreadable(sampler: AbstractSampler, cell: Cell, systems: Sequence[str], suite: Suite) -> None:
-    """Raise BgbenchError where a sampler does so of a system, as for a damaged file.
+def refuse_unreadable(sampler: AbstractSampler, cells: Sequence[Cell], suite: Suite) -> None:
+    """Raise BgbenchError where a sampler does so of the system of one of `cells`, as for a damaged file.
 
     Systems that it does not support have records that say so, and so has everything else that goes wrong.
     """
     if sampler.card.run_here:
         return
-    for name in systems:
+    for cell in cells:
         with suppress(Unsupported):
-            refuse_unsupported(sampler, find_system(name, cell.temperature, suite.forcefield))
+            refuse_unsupported(sampler, find_member(suite, cell.system, cell.temperature))
 
 
 def refuse_second_cut(cell: Cell, protocol: Protocol) -> None:
@@ -194,20 +193,40 @@ def refuse_second_cut(cell: Cell, protocol: Protocol) -> None:
         )
 
 
-def references_of(cell: Cell, systems: list[str], suite: Suite) -> dict[str, str]:
-    """Hashes of all references, by system.
+def references_of(cells: Sequence[Cell], suite: Suite) -> dict[str, str]:
+    """Hashes of the references of `cells`, one of each system, by system.
 
     Raises:
         MissingReference: naming every system that has none, and what runs without them.
     """
-    without = [name for name in systems if not is_at_hand(name, cell.temperature, suite.forcefield)]
+    without = [
+        cell
+        for cell in cells
+        if not is_at_hand(cell.system, cell.temperature, suite.forcefield_of(cell.system))
+    ]
     if not without:
-        return {name: reference_sha256(name, cell, suite) for name in systems}
-    advice = missing(without, cell.temperature, suite.id, suite.forcefield)
-    if len(without) < len(systems):
-        names = " ".join(f"--only {name}" for name in systems if name not in without)
-        advice += f"; or run the systems that have references: {names}"
-    raise MissingReference(advice)
+        return {cell.system: reference_sha256(cell.system, cell, suite) for cell in cells}
+    raise MissingReference(advice_on_missing(without, cells, suite))
+
+
+def advice_on_missing(without: Sequence[Cell], cells: Sequence[Cell], suite: Suite) -> str:
+    """What to do about the cells `without` a reference among `cells`, one of each system."""
+    alike: dict[tuple[float, ForceFieldSpec], list[str]] = {}
+    for cell in without:
+        alike.setdefault((cell.temperature, suite.forcefield_of(cell.system)), []).append(cell.system)
+    if len(alike) == 1:
+        [((temperature, forcefield), names)] = alike.items()
+        advice = missing(names, temperature, suite.id, forcefield)
+    else:
+        names = [cell.system for cell in without]
+        file = suite.id if suite.id in plugins().suites else "SUITE.yaml"
+        only = " ".join(f"--only {name}" for name in names)
+        advice = (
+            f"no reference for {', '.join(names)} on the terms of {suite.id} is at hand; simulate with "
+            f"`bgbench data simulate {file} {only} --engine softened`"
+        )
+    others = " ".join(f"--only {cell.system}" for cell in cells if cell not in without)
+    return f"{advice}; or run the systems that have references: {others}" if others else advice
 
 
 def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
@@ -216,7 +235,7 @@ def reference_sha256(name: str, cell: Cell, suite: Suite) -> str:
     Raises:
         BgbenchError: for a damaged or unsound reference, or a system of another temperature than the suite's.
     """
-    system = find_system(name, cell.temperature, suite.forcefield)
+    system = find_member(suite, name, cell.temperature)
     if system.temperature != cell.temperature:
         raise BgbenchError(
             f"the temperature of {name} is fixed at {system.temperature:g} K, and {suite.id} has "

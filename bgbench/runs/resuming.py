@@ -102,6 +102,9 @@ def completed(request: RunRequest, plan: Plan) -> RunRequest:
         for name, value in planned.items()
         if name in RunRequest.model_fields
     }
+    if len({cell.temperature for cell in plan.cells}) > 1 and request.temperature is None:
+        # Each system has its own in the suite, and no request named one for all.
+        del merged["temperature"]
     return RunRequest(**{**requested, **merged})
 
 
@@ -139,7 +142,8 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, list) and value == list(range(value[0], value[0] + len(value))):
+    numbered = isinstance(value, list) and all(isinstance(item, int) for item in value)
+    if numbered and value == list(range(value[0], value[0] + len(value))):
         return f"{value[0]} to {value[-1]}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -14,7 +14,7 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.files import UNFINISHED, Strict, atomic_file, closed_in_children, digest, write_json
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.protocols import get_protocol, protocol_copy
-from bgbench.evaluation.suites import load_suite, suite_copy
+from bgbench.evaluation.suites import load_suite, suite_copy, suite_files
 from bgbench.runs.provenance import versions
 from bgbench.runs.records import Record
 from bgbench.runs.stores import SUFFIX, AbstractStore, Curve, FileStore, FolderStore, write_run_file
@@ -157,6 +157,7 @@ class RunFolder:
                 f"{path} holds a run already; add --resume to go on with it, or choose another --out"
             )
         copies = {suite_copy(path, plan.suite): suite, protocol_copy(path, plan.protocol): protocol}
+        copies |= {path / name: file for name, file in (suite_files(suite) if suite else {}).items()}
         for copy, file in copies.items():
             if file is not None:
                 with atomic_file(copy) as stream:

@@ -5,6 +5,7 @@ start structure, and needs no network. `residues` lists the 20 residues and chec
 the sequence and the bonds of a list of named atoms. `analytic` holds systems of one particle whose log Z and
 moments are known in closed form, by which samplers and estimators are tested; they are registered like the
 systems of any plugin. `named` (`find_system`) finds a system by the name that a suite lists, whichever it is.
+`structures` makes systems of PDB files that lie beside a suite's file, and says what it cannot take.
 
 Most other modules compute properties of conformers, tensors of shape `(n, atoms, 3)` in nm. Read `features`
 first (backbone torsions in rad, and the inputs of TICA, which finds the slowest coordinates), then

@@ -6,15 +6,14 @@ from torch import Tensor
 from bgbench.core.types import System
 from bgbench.systems.bonds import has_broken_bonds
 from bgbench.systems.chirality import is_wrong
-from bgbench.systems.features import dihedral, proline_omega_atoms, torsions
+from bgbench.systems.features import dihedral, proline_omega_atoms, torsion_atoms
 
 
 def is_cis(system: System, x: Tensor) -> Tensor:
     """`(n,)` True where a peptide bond before any residue but proline has |ω| < 90°."""
-    omega = torsions(system, x).omega
-    names = {atom.residue: atom.residue_name for atom in system.atoms}
-    others = [k for k in range(omega.shape[1]) if names[k + 1] != "PRO"]
-    return (omega[:, others].abs() < torch.pi / 2).any(1)
+    rows = torsion_atoms(system)["omega"]
+    others = rows[[system.atoms[int(row[2])].residue_name != "PRO" for row in rows]]
+    return (dihedral(x, others).abs() < torch.pi / 2).any(1)
 
 
 def broken(system: System, x: Tensor) -> dict[str, Tensor]:

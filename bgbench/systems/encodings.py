@@ -76,7 +76,12 @@ def encode(atoms: Sequence[Atom]) -> Encoding:
     if not atoms:
         raise BgbenchError("the system has no atoms to encode; use a sampler that needs no chemistry")
     for atom in atoms:
-        if atom.residue_name not in _RESIDUE_CODES or atom_type_name(atom) not in _ATOM_CODES:
+        if atom.residue_name not in _RESIDUE_CODES:
+            raise BgbenchError(
+                f"residue {atom.residue_name} has no encoding; supported are peptides of the 20 standard "
+                "residues with charged ends, such as AA, without caps"
+            )
+        if atom_type_name(atom) not in _ATOM_CODES:
             raise BgbenchError(
                 f"atom {atom.name} of {atom.residue_name} has no encoding; use the 20 standard residues "
                 "with PDB atom names"

@@ -16,6 +16,9 @@ from bgbench.core.types import Atom
 GAMMA = ("CG", "CG1", "OG", "OG1", "SG")
 """The atom of each side chain that χ₁ ends in."""
 
+METHYL = {"ACE": "CH3", "NME": "C"}
+"""The carbon of each cap that stands where a residue has its CA."""
+
 
 class HasAtoms(Protocol):
     """What the features need of a system."""
@@ -27,7 +30,7 @@ class HasAtoms(Protocol):
 
 @dataclass(frozen=True)
 class Torsions:
-    """Backbone torsions in radians, `phi`, `psi`, `omega`: `(n, residues − 1)` each."""
+    """Backbone torsions in radians, `phi`, `psi`, `omega`: `(n, residues − 1)` each without caps."""
 
     phi: Tensor
     psi: Tensor
@@ -44,8 +47,15 @@ def dihedral(x: Tensor, quadruples: Tensor) -> Tensor:
 
 
 def torsion_atoms(system: HasAtoms) -> dict[str, Tensor]:
-    """Quadruples `(residues − 1, 4)` of φ, ψ and ω; of a molecule that is no peptide, those that it has."""
-    index = {(atom.residue, atom.name): k for k, atom in enumerate(system.atoms)}
+    """Quadruples `(residues − 1, 4)` of φ, ψ and ω; of a molecule that is no peptide, those that it has.
+
+    A cap has no φ and no ψ, but the ω of its peptide bond, with its methyl carbon in place of CA.
+    """
+    names = {atom.residue: atom.residue_name for atom in system.atoms}
+    index = {
+        (atom.residue, "CA" if atom.name == METHYL.get(names[atom.residue]) else atom.name): k
+        for k, atom in enumerate(system.atoms)
+    }
     pairs = range(max(residue for residue, _ in index))
     rows = {
         "phi": [((i, "C"), (i + 1, "N"), (i + 1, "CA"), (i + 1, "C")) for i in pairs],
@@ -90,7 +100,8 @@ def torsions(system: HasAtoms, x: Tensor) -> Torsions:
 
     Returns:
         Angles in rad, −π to π, each `(n, residues − 1)`: φ of all residues but the first, ψ of all but the
-        last, ω of the bonds between them.
+        last, ω of the bonds between them. With caps, those that are there: φ and ψ of the residues between
+        the caps, and ω of the caps' bonds too.
 
     >>> from bgbench import peptide
     >>> system = peptide("AGA")

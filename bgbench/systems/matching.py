@@ -12,7 +12,8 @@ from bgbench.core.errors import BgbenchError
 from bgbench.core.types import Atom, System
 from bgbench.systems.bonds import has_broken_bonds
 from bgbench.systems.chirality import is_mirrored, is_wrong
-from bgbench.systems.topology import THREE_TO_ONE, sequence_of
+from bgbench.systems.residues import END_CAP, START_CAP
+from bgbench.systems.topology import THREE_TO_ONE, chain_of
 
 TERMINAL = frozenset({"H", "H2", "H3", "OXT", "HXT", "HO"})
 """Atoms by which the ends of a chain differ."""
@@ -63,8 +64,7 @@ def match_atoms(system: System, atoms: Sequence[Atom], where: str) -> list[int]:
     >>> match_atoms(system, system.atoms[::-1], "mine.pdb")[:3]
     [22, 21, 20]
     """
-    if system.sequence:
-        _refuse_other_sequence(system, atoms, where)
+    _refuse_other_chain(system, atoms, where)
     place = {(atom.residue, atom.name): k for k, atom in enumerate(atoms)}
     ours = system.atom_index
     if len(place) < len(atoms):
@@ -86,21 +86,25 @@ def match_atoms(system: System, atoms: Sequence[Atom], where: str) -> list[int]:
     return [place[key] for key in ours]
 
 
-def _refuse_other_sequence(system: System, atoms: Sequence[Atom], where: str) -> None:
-    """Raise BgbenchError unless atoms are of a system's sequence."""
+def _refuse_other_chain(system: System, atoms: Sequence[Atom], where: str) -> None:
+    """Raise BgbenchError unless atoms are of a peptide's residues and caps; of other systems say nothing."""
+    try:
+        ours = chain_of(system.atoms)
+    except BgbenchError:
+        return
     names = {atom.residue_name for atom in atoms}
     if solvent := sorted(names & SOLVENT):
         raise BgbenchError(f"{where} holds {', '.join(solvent)} besides a peptide; write the peptide alone")
-    if strange := sorted(names - THREE_TO_ONE.keys()):
+    if strange := sorted(names - THREE_TO_ONE.keys() - {START_CAP, END_CAP}):
         raise BgbenchError(
-            f"{where} holds {', '.join(strange)}, which {system.name} does not: it has the 20 standard "
-            "residues and charged ends, without caps"
+            f"{where} holds {', '.join(strange)}, which {system.name} does not: systems have the 20 standard "
+            f"residues, with charged ends or the caps {START_CAP} and {END_CAP}"
         )
-    sequence = sequence_of(atoms)
-    if sequence != system.sequence:
+    theirs = chain_of(atoms)
+    if theirs != ours:
         raise BgbenchError(
-            f"{where} holds {sequence}, and {system.name} was asked for; run the system that it holds alone "
-            f"(--only {sequence}), or give a folder with a file for each"
+            f"{where} holds {theirs.name}, and {system.name} was asked for; run the system that it holds "
+            f"alone (--only {theirs.name}), or give a folder with a file for each"
         )
 
 

@@ -1,17 +1,19 @@
-"""Systems by the names that suites list: registered ones, whose names have a colon, and peptides."""
+"""Systems by the names that suites list: registered ones, with a colon in the name, peptides, PDB files."""
 
+from bgbench.core.errors import BgbenchError
 from bgbench.core.plugins import build_system, plugins
-from bgbench.core.types import ForceFieldSpec, System
+from bgbench.core.types import ForceFieldSpec, Suite, System
 from bgbench.systems.peptides import peptide
+from bgbench.systems.structures import build_structure, is_structure
 
 
 def is_registered(name: str) -> bool:
     """Whether `name` has the form of a registered system's name, be it known or not.
 
-    >>> is_registered("analytic:harmonic"), is_registered("AA")
-    (True, False)
+    >>> is_registered("analytic:harmonic"), is_registered("AA"), is_registered("pdb:mine.pdb")
+    (True, False, False)
     """
-    return ":" in name
+    return ":" in name and not is_structure(name)
 
 
 def has_own_reference(name: str) -> bool:
@@ -24,6 +26,27 @@ def has_own_reference(name: str) -> bool:
     (True, False)
     """
     return is_registered(name) and plugins().systems[name].reference is not None
+
+
+def find_member(suite: Suite, name: str, temperature: float | None = None) -> System:
+    """A system of a suite, with the force field that it has there.
+
+    Args:
+        suite: the suite.
+        name: as the suite lists it.
+        temperature: in K; None: that which it has there.
+
+    Raises:
+        BgbenchError: for a name that is neither registered nor a sequence.
+
+    >>> find_member(Suite("two", 1, ("AA", "GS"), temperature=300.0), "GS").temperature
+    300.0
+    """
+    kelvin = suite.temperature_of(name) if temperature is None else temperature
+    structure = suite.structure_of(name)
+    if structure is not None:
+        return build_structure(structure, kelvin, suite.forcefield_of(name))
+    return find_system(name, kelvin, suite.forcefield_of(name))
 
 
 def find_system(name: str, temperature: float, forcefield: ForceFieldSpec | None = None) -> System:
@@ -40,6 +63,8 @@ def find_system(name: str, temperature: float, forcefield: ForceFieldSpec | None
     >>> find_system("AA", 300.0).temperature, find_system("analytic:harmonic", 300.0).temperature
     (300.0, 310.0)
     """
+    if is_structure(name):
+        raise BgbenchError(f"{name} is a system of the suite beside its file; name that suite, with --only")
     if not is_registered(name):
         return peptide(name, temperature, forcefield)
     system = build_system(name)

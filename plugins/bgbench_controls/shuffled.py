@@ -1,5 +1,7 @@
 """Torsions without their correlations: every φ and ψ from a frame of its own, everything else kept."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,15 +14,26 @@ def shuffle_torsions(system: bgbench.System, x: Tensor, generator: torch.Generat
     Marginals stay what they were, correlations go, atoms may clash. The φ of proline is a ring's and stays.
     """
     angles = bgbench.torsions(system, x)
-    index = system.atom_index
-    for residue in range(angles.psi.shape[1]):
+    for angle, bond in backbone_bonds(system, angles.phi, angles.psi):
         order = torch.randperm(len(x), generator=generator)
-        psi = angles.psi[:, residue]
-        x = rotate_about(system, x, (index[residue, "CA"], index[residue, "C"]), psi[order] - psi)
-        order = torch.randperm(len(x), generator=generator)
-        phi = angles.phi[:, residue]
-        x = rotate_about(system, x, (index[residue + 1, "N"], index[residue + 1, "CA"]), phi[order] - phi)
+        x = rotate_about(system, x, bond, angle[order] - angle)
     return x
+
+
+def backbone_bonds(
+    system: bgbench.System, phi: Tensor, psi: Tensor
+) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Each of `psi` and `phi (n, k)` in turn, along the chain, with the bond that it is about."""
+    index = system.atom_index
+    # A residue has a φ where one comes before it, and a ψ where one follows: caps are such neighbours.
+    alpha = [residue for residue, name in index if name == "CA"]
+    with_psi = [residue for residue in alpha if (residue + 1, "N") in index]
+    with_phi = [residue for residue in alpha if (residue - 1, "C") in index]
+    for k in range(max(psi.shape[1], phi.shape[1])):
+        if k < psi.shape[1]:
+            yield psi[:, k], (index[with_psi[k], "CA"], index[with_psi[k], "C"])
+        if k < phi.shape[1]:
+            yield phi[:, k], (index[with_phi[k], "N"], index[with_phi[k], "CA"])
 
 
 def rotate_about(system: bgbench.System, x: Tensor, bond: tuple[int, int], angle: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from bgbench_prose.fast import PRECISION_OF, FastPath
 from bgbench_prose.network import Config, Prose, Tokens, log_prior, tokens
 from bgbench_prose.tuning import TuningConfig, tuned
 from bgbench_prose.weights import save
-from bgbench_training.devices import move_network, moved
+from bgbench_training.devices import CPU, move_network, moved
 from bgbench_training.memory import density_in_parts, free_bytes, samples_that_fit
 from bgbench_training.weights import make_card
 
@@ -59,6 +59,10 @@ class ProseSampler(bgbench.AbstractDensitySampler, bgbench.Invertible, bgbench.T
     def check_supports(self, system: bgbench.System) -> None:
         if not system.atoms:
             raise bgbench.Unsupported("Prose conditions on atoms and residues; this system has none")
+        try:
+            self._tokens(system.atoms, CPU)
+        except bgbench.BgbenchError as error:
+            raise bgbench.Unsupported(str(error)) from error
 
     def batch_size(self, system: bgbench.System) -> int:
         each = cache_bytes(self.flow.config, system.n_atoms)

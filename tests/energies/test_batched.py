@@ -170,6 +170,20 @@ def test_batched_follows_the_force_field_spec(generator):
     assert torch.allclose(BatchedEnergy(system, "compiled").energy(x), truth, rtol=1e-12, atol=1e-8)
 
 
+@pytest.mark.parametrize("method", ["NoCutoff", "CutoffNonPeriodic"])
+def test_batched_knows_openmms_own_force_for_obc2(method, generator):
+    """`amber99_obc.xml` makes a GBSAOBCForce, where `implicit/obc2.xml` makes a CustomGBForce."""
+    spec = bgbench.ForceFieldSpec("ff99", ("amber99sbildn.xml", "amber99_obc.xml"), method, cutoff=0.9)
+    system = peptide("KWD", forcefield=spec)
+    x = geometries(system, generator)
+    u, force = OpenMMEnergy(system, "Reference").energy_and_force(x)
+    size = force.flatten(1).norm(dim=1)
+    for engine in ENGINES:
+        ours, push = BatchedEnergy(system, engine).energy_and_force(x)
+        assert ((ours - u).abs() <= 1e-3 + 1e-12 * u.abs()).all()
+        assert ((push - force).flatten(1).norm(dim=1) / size).max() < 1e-6
+
+
 def test_a_force_it_does_not_know_is_an_error():
     system = openmm.System()
     system.addParticle(1.0)
@@ -182,6 +196,9 @@ def test_a_force_it_does_not_know_is_an_error():
     force.addComputedValue("I", "r", openmm.CustomGBForce.ParticlePair)
     system.addForce(force)
     with pytest.raises(BgbenchError, match="OBC1 and OBC2"):
+        read_parameters(system)
+    system.addForce(openmm.GBSAOBCForce())
+    with pytest.raises(BgbenchError, match="one force of implicit solvent"):
         read_parameters(system)
 
 

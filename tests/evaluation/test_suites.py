@@ -1,5 +1,6 @@
 """Suite files: names in one spelling, and every mistake in one line that names the file."""
 
+import random
 import re
 
 import pytest
@@ -7,10 +8,15 @@ import pytest
 from bgbench import BgbenchError, Card
 from bgbench.cli.targets import targets_of
 from bgbench.core.plugins import plugins
+from bgbench.data import held_out
 from bgbench.evaluation.diagnostics import warn_of_length
 from bgbench.evaluation.leakage import leakage
 from bgbench.evaluation.protocols import read_protocol
 from bgbench.evaluation.suites import load_suite, read_suite
+from bgbench.runs.planning import resolve
+from bgbench.runs.request import RunRequest
+from bgbench.runs.resuming import refuse_another_plan
+from bgbench.systems.named import find_member
 from bgbench.systems.peptides import peptide
 
 
@@ -193,3 +199,90 @@ def test_a_registered_peptide_is_seen_under_its_sequence_whatever_its_name_is():
     assert leakage(card, "lab:dimer") == "unseen"
     assert leakage(card, "lab:dimer", "AA") == "seen"
     assert leakage(Card("mine", training_sequences=("lab:dimer",)), "lab:dimer", "AA") == "seen"
+
+
+def test_systems_can_have_terms_of_their_own(write):
+    suite = read_suite(
+        write(
+            "systems: [AA, ace-a-nme]\ntemperature: 310.0\nterms:\n- systems: [Ace-A-Nme]\n"
+            "  temperature: 300.0\n  forcefield: {name: ff99, files: [amber99sbildn.xml]}\n"
+        )
+    )
+    assert [suite.temperature_of(name) for name in suite.systems] == [310.0, 300.0]
+    assert [suite.forcefield_of(name).name for name in suite.systems] == ["amber14-obc1", "ff99"]
+    system = find_member(suite, "ACE-A-NME")
+    assert (system.temperature, system.forcefield.name) == (300.0, "ff99")
+    assert find_member(suite, "AA", 350.0).temperature == 350.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        ("[{systems: [GS], temperature: 300.0}]", "terms name 'GS', which is not among the systems"),
+        ("[{systems: [AA], temperature: 300.0}, {systems: [AA], temperature: 310.0}]", "'AA' twice"),
+        ("[{systems: [AA]}]", "terms need systems, and a force field or a temperature"),
+        ("[{systems: [AA], temperature: -1.0}]", "temperature"),
+        ("[{systems: [AA], temprature: 300.0}]", "unknown field 'terms.0.temprature'"),
+        ("[{systems: [AA], forcefield: {nam: a}}]", "unknown field 'terms.0.forcefield.nam'"),
+        ("{AA: 300.0}", "unknown field 'terms.AA'; known: terms.forcefield, terms.systems"),
+        ("[AA]", "terms.0"),
+    ],
+)
+def test_mistakes_in_terms_are_one_line(write, terms, complaint):
+    with pytest.raises(BgbenchError, match=re.escape(complaint)) as error:
+        read_suite(write(f"systems: [AA]\nterms: {terms}\n"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def capped_plan():
+    """A run of two single systems, each on its own terms."""
+    request = RunRequest(
+        sampler="prior", suite="single5", only=("ACE-A-NME", "AAA"), budget=20, seeds=1, tracking_uri="none"
+    )
+    return resolve(request), request
+
+
+def test_a_plan_has_each_systems_own_terms_and_is_resumed_with_them(capped_plan, tmp_path):
+    plan, request = capped_plan
+    assert [(cell.system, cell.temperature) for cell in plan.cells] == [("ACE-A-NME", 300.0), ("AAA", 310.0)]
+    assert all(plan.inputs.references.values())
+    refuse_another_plan(tmp_path, plan, RunRequest(sampler="prior", suite="single5", tracking_uri="none"))
+    hot = request.model_copy(update={"temperature": 350.0})
+    with pytest.raises(BgbenchError, match=r"planned with temperature \[300\.0, 310\.0\], not 350"):
+        refuse_another_plan(tmp_path, plan, hot)
+
+
+def test_missing_references_on_several_terms_are_made_by_one_command(write, own_references):
+    path = write("systems: [AA, GG, ACE-G-NME]\nterms: [{systems: [ACE-G-NME], temperature: 300.0}]\n")
+    request = RunRequest(sampler="prior", suite=str(path), tracking_uri="none")
+    made = "data simulate SUITE.yaml --only GG --only ACE-G-NME --engine softened`; or run .* --only AA"
+    with pytest.raises(BgbenchError, match=f"no reference for GG, ACE-G-NME on the terms of mine@1 .*{made}"):
+        resolve(request)
+
+
+def test_single5_is_as_published():
+    """arXiv 2502.18462 and its code: which systems, with which ends, force field and temperature."""
+    suite = load_suite("single5@1")
+    published = {
+        "ACE-A-NME": (22, 300.0, ("amber99sbildn.xml", "amber99_obc.xml"), "NoCutoff"),
+        "AAA": (33, 310.0, ("amber14-all.xml", "implicit/obc1.xml"), "CutoffNonPeriodic"),
+        "ACE-AAA-NME": (42, 300.0, ("amber99sbildn.xml", "amber99_obc.xml"), "NoCutoff"),
+        "AAAAAA": (63, 310.0, ("amber14-all.xml", "implicit/obc1.xml"), "CutoffNonPeriodic"),
+        "GYDPETGTWG": (138, 310.0, ("amber14-all.xml", "implicit/obc1.xml"), "CutoffNonPeriodic"),
+    }
+    assert suite.systems == tuple(published)
+    for name, (n_atoms, kelvin, files, method) in published.items():
+        system = find_member(suite, name)
+        spec = system.forcefield
+        assert (system.n_atoms, system.temperature) == (n_atoms, kelvin)
+        assert (spec.files, spec.nonbonded_method, spec.cutoff) == (files, method, 2.0)
+
+
+def test_xl10_follows_its_rule_and_is_held_out():
+    suite, generator = load_suite("xl10@1"), random.Random("xl10@1")
+    lengths = (9, 10, 11, 12, 13, 14, 15, 16, 18, 20)
+    rule = tuple("".join(generator.choices("ACDEFGHIKLMNPQRSTVWY", k=length)) for length in lengths)
+    assert suite.systems == rule
+    assert frozenset(rule) == held_out("long")
+    assert frozenset(rule) <= held_out()

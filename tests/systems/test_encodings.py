@@ -37,9 +37,15 @@ def test_every_atom_of_a_built_peptide_has_a_code():
     assert encoding.sequence_length == 2
 
 
-@pytest.mark.parametrize("atom", [Atom(0, "XYZ", "CA", "C"), Atom(0, "ALA", "QQ", "C")])
-def test_unknown_atoms_are_named(atom):
-    with pytest.raises(BgbenchError, match=f"{atom.name} of {atom.residue_name}"):
+@pytest.mark.parametrize(
+    ("atom", "named"),
+    [
+        (Atom(0, "ACE", "CH3", "C"), "residue ACE has no encoding; supported are .* without caps"),
+        (Atom(0, "ALA", "QQ", "C"), "QQ of ALA"),
+    ],
+)
+def test_unknown_atoms_and_residues_are_named(atom, named):
+    with pytest.raises(BgbenchError, match=named):
         encode_atoms([atom])
 
 
