@@ -1,7 +1,7 @@
 """Docs cannot lie: README blocks run, commands exist, tables are those of the stored records."""
 
 import ast
-import importlib.util
+import importlib
 import inspect
 import re
 import shlex
@@ -142,21 +142,35 @@ def parsed_once(monkeypatch):
 
 
 @pytest.mark.usefixtures("parsed_once")
-def test_the_results_table_is_that_of_the_stored_records():
-    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
-    results = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(results)
+def test_the_results_table_is_that_of_the_stored_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    results = importlib.import_module("results")
     folder = ROOT / "benchmarks" / "results"
     assert len(results.open_runs(folder)) >= 4
     assert (folder / "curves.png").stat().st_size > 5000
-    assert results.rewrite_readme(README, folder) == README
+    page = results.page_with(results.START).read_text()
+    assert results.rewrite_page(page, folder) == page
+
+
+def test_a_table_has_one_page(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    results = importlib.import_module("results")
+    monkeypatch.setattr(results, "PAGES", tmp_path)
+    with pytest.raises(SystemExit, match="no place for the table"):
+        results.page_with("<!-- here -->")
+    (tmp_path / "one.md").write_text("a page\n<!-- here -->\n<!-- there -->\n")
+    assert results.page_with("<!-- here -->").name == "one.md"
+    (tmp_path / "two.md").write_text("<!-- here -->\n")
+    with pytest.raises(SystemExit, match=r"stands in one\.md, two\.md"):
+        results.page_with("<!-- here -->")
 
 
 @pytest.mark.usefixtures("parsed_once")
 def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     estimators = importlib.import_module("estimators")
-    assert README.index(estimators.START) < README.index(estimators.END)
+    page = estimators.page_with(estimators.START).read_text()
+    assert page.index(estimators.START) < page.index(estimators.END)
     monkeypatch.setattr("sys.argv", ["estimators.py", "prose", "--commands", "--only", "AA", "--seeds", "1"])
     estimators.main()
     lines = capsys.readouterr().out.splitlines()
@@ -164,7 +178,7 @@ def test_the_estimators_table_has_its_place_and_every_run_of_it_a_command(monkey
     for line in lines:
         test_commands_and_their_options_exist(line)
     if estimators.KEPT.is_dir():
-        assert estimators.rewrite_readme(README, estimators.KEPT, estimators.START, estimators.END) == README
+        assert estimators.rewrite_page(page, estimators.KEPT, estimators.START, estimators.END) == page
 
 
 @pytest.mark.usefixtures("parsed_once")
@@ -180,9 +194,9 @@ def test_headline_tables_are_those_of_the_stored_records(monkeypatch, capsys):
             assert headline.TableKey(f"{suite}@1", protocol).markers[0] == marker
     for suite in suites:
         key = headline.key_of_plan(headline.open_runs(headline.KEPT / suite)[0].plan)
-        assert key.markers[0] in README
+        page = headline.page_with(key.markers[0]).read_text()
         assert key.name == suite
-        assert headline.rewrite_readme(README, suite) == README
+        assert headline.rewrite_page(page, suite) == page
         assert (headline.KEPT / f"{suite}.png").stat().st_size > 5000
     for words in ([], ["--protocol", "paper@1"]):
         monkeypatch.setattr("sys.argv", ["headline.py", "tetrapeptides30", "--commands", *words])
