@@ -11,8 +11,10 @@ lint:
 	$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 map:
 	$(PYTHON) docs/house.py --write
+	$(PYTHON) docs/badges.py --write
 docs:
 	$(PYTHON) docs/house.py
+	$(PYTHON) docs/badges.py
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs build/docs
 bench:
 	$(PYTHON) -m pytest benchmarks/speed -m "" -s

@@ -1,7 +1,7 @@
 """One sampler by every estimator for densities, beside MD and parallel tempering, at the same budget.
 
 `python benchmarks/estimators.py verse` runs them one after another into `runs/estimators/` (unfinished runs
-there are resumed), keeps each as one file in `benchmarks/estimators/`, and writes the README's table.
+there are resumed), keeps each as one file in `benchmarks/estimators/`, and writes the table of the book.
 `--commands` only prints the commands. For one cell: `--only AA --seeds 1`.
 """
 
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from results import ROOT, command_line, keep_run, rewrite_readme
+from results import ROOT, command_line, keep_run, page_with, rewrite_page
 
 import bgbench
 
@@ -67,8 +67,8 @@ def main() -> None:
         if not args.commands:
             keep_run(bgbench.run(sampler, **run_choices).folder, KEPT)
     if not args.commands:
-        readme = ROOT / "README.md"
-        readme.write_text(rewrite_readme(readme.read_text(), KEPT, START, END))
+        path = page_with(START)
+        path.write_text(rewrite_page(path.read_text(), KEPT, START, END))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""A suite by several samplers at one budget: the README's headline tables.
+"""A suite by several samplers at one budget: the headline tables of the book.
 
 `python benchmarks/headline.py dipeptides30` runs samplers and controls (or those of `--samplers`) one after
 another into `runs/headline/` (unfinished runs there are resumed), keeps each as one file in
 `benchmarks/headline/SUITE/`, writes `benchmarks/headline/SUITE.md`, the figure of error against cost beside
-it and the README's table. `--protocol paper@1` does the same by the published rules, in `SUITE-paper`.
+it and the table in `docs/results`. `--protocol paper@1` does the same by the published rules, in
+`SUITE-paper`.
 `--first-seed 1 --seeds 2` adds two seeds to a kept run, if the runs differ in nothing but their seeds (each
 record says which commit made it); without it a kept run is replaced. `--budget 100 --only GGRS …` runs
 those peptides at that budget, in `SUITE-100`. `--commands` only prints the commands; `--tables` only writes
@@ -21,6 +22,7 @@ from results import (
     comparison_table,
     keep_run,
     open_runs,
+    page_with,
     replace_between,
     systems_table,
     with_curves,
@@ -97,7 +99,7 @@ class TableKey(NamedTuple):
 
     @property
     def markers(self) -> list[str]:
-        """The lines around the table in the README."""
+        """The lines around the table in its page."""
         words = [self.suite.partition("@")[0]]
         words += [] if self.protocol == DEFAULT else ["--protocol", self.protocol]
         words += [word for number in self._other_budget for word in ("--budget", number)]
@@ -225,14 +227,14 @@ def refuse_other_systems(args: argparse.Namespace) -> None:
             raise SystemExit(f"{run.path} is of {named[0]}, not of {named[1]}; move {place} away first")
 
 
-def rewrite_readme(readme: str, table: str) -> str:
-    """The README with a fresh table of the runs kept for `table`."""
+def rewrite_page(page: str, table: str) -> str:
+    """A page with a fresh table of the runs kept for `table`."""
     runs = open_runs(KEPT / table)
-    return replace_between(readme, *key_of_plan(runs[0].plan).markers, comparison_table(runs))
+    return replace_between(page, *key_of_plan(runs[0].plan).markers, comparison_table(runs))
 
 
 def write_table(table: str) -> None:
-    """The page of every system, the figure, and the README's table."""
+    """The page of every system, the figure, and the table of the book."""
     runs = open_runs(KEPT / table)
     if len(runs) < 2:
         print("a table needs two runs or more; they are kept as they end")
@@ -244,13 +246,13 @@ def write_table(table: str) -> None:
     )
     (KEPT / f"{table}.md").write_text(page)
     draw_curves(with_curves(runs), CURVES, KEPT / f"{table}.png")
-    path = ROOT / "README.md"
-    path.write_text(rewrite_readme(path.read_text(), table))
+    path = page_with(key_of_plan(plan).markers[0])
+    path.write_text(rewrite_page(path.read_text(), table))
 
 
 def refuse_missing_place(args: argparse.Namespace) -> None:
-    """Raise SystemExit if the README has no place for the table: hours of runs end in it."""
-    replace_between((ROOT / "README.md").read_text(), *key_of_arguments(args).markers, "")
+    """Raise SystemExit if no page has a place for the table: hours of runs end in it."""
+    page_with(key_of_arguments(args).markers[0])
 
 
 def run_and_keep(args: argparse.Namespace, names: Sequence[str], table: str) -> None:

@@ -1,4 +1,4 @@
-"""Write the README's results from the runs kept in `benchmarks/results/`, and draw their curves.
+"""Write the page of results from the runs kept in `benchmarks/results/`, and draw their curves.
 
 `python benchmarks/results.py` writes tables and figure from the kept runs; with run folders as arguments it
 first keeps those. A kept run is one file `NAME.jsonl` with the plan, the curve and every record, but no
@@ -25,6 +25,8 @@ from bgbench.runs.stores import SUFFIX
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results"
+PAGES = ROOT / "docs" / "results"
+"""Pages of the book that hold tables, each between a line that names its command and one that ends it."""
 CAPTION = "<!-- curves -->", "<!-- /curves -->"
 START, END = "<!-- results: python benchmarks/results.py -->", "<!-- /results -->"
 HEADS = ("ess ↑", "energy_w2 (kT) ↓", "torus_w2 (rad) ↓", "tica_w2 ↓", "mode_weights ↓", "validity ↑")
@@ -138,10 +140,24 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def rewrite_readme(readme: str, folder: Path, start: str = START, end: str = END) -> str:
-    """The README with fresh tables between `start` and `end`."""
+def page_with(start: str) -> Path:
+    """The page of results that holds the line `start`.
+
+    Raises:
+        SystemExit: if no page or several hold it.
+    """
+    pages = [path for path in sorted(PAGES.glob("*.md")) if start in path.read_text().splitlines()]
+    if not pages:
+        raise SystemExit(f"{PAGES} has no place for the table; put {start} on a line of one of its pages")
+    if len(pages) > 1:
+        raise SystemExit(f"{start} stands in {', '.join(path.name for path in pages)}; leave one of them")
+    return pages[0]
+
+
+def rewrite_page(page: str, folder: Path, start: str = START, end: str = END) -> str:
+    """A page with fresh tables between `start` and `end`."""
     runs = open_runs(folder)
-    text = replace_between(readme, start, end, f"{comparison_table(runs)}\n\n{systems_table(runs)}")
+    text = replace_between(page, start, end, f"{comparison_table(runs)}\n\n{systems_table(runs)}")
     return replace_between(text, *CAPTION, caption(runs)) if folder == KEPT else text
 
 
@@ -161,5 +177,5 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         keep_run(Path(argument))
     draw_curves(with_curves(open_runs(KEPT)), CURVES, KEPT / "curves.png")
-    path = ROOT / "README.md"
-    path.write_text(rewrite_readme(path.read_text(), KEPT))
+    path = page_with(START)
+    path.write_text(rewrite_page(path.read_text(), KEPT))

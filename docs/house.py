@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("docs/house.md", "README.md")
+PAGES = ("docs/house.md",)
 START, END = "<!-- house: python docs/house.py -->\n", "<!-- /house -->"
 
 

@@ -160,7 +160,7 @@ def test_kept_seeds_are_not_run_again(headline, tmp_path, monkeypatch):
         due("1", "2")
 
 
-def test_a_table_without_a_place_in_the_readme_stops_it_before_hours_of_runs(headline, tmp_path, monkeypatch):
+def test_a_table_without_a_place_in_a_page_stops_it_before_hours_of_runs(headline, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["headline.py", "dipeptides-mini", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"no place for the table; put <!-- headline: .*dipeptides-mini -->"):
         headline.main()

@@ -17,7 +17,7 @@ out = Console(highlight=False, markup=False)
 err = Console(stderr=True, highlight=False, markup=False)
 
 
-@app.command()
+@app.command(example="bgbench new sampler my-flow")
 def new(
     kind: Annotated[str, typer.Argument(help="sampler, metric, estimator, energy, suite or protocol")],
     name: Annotated[str, typer.Argument(help="of the plugin; its package gets the same name")],
@@ -31,17 +31,22 @@ def new(
     out.print(f"next: pip install -e {folder} && bgbench check {name}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench check my-flow")
 def check(
     name: Annotated[
         str, typer.Argument(help="a registered sampler, estimator, metric, energy, suite or protocol")
     ],
     kind: Annotated[
-        str, typer.Option(help="samplers, estimators, … where the name is that of several kinds")
+        str,
+        typer.Option(
+            help="samplers, estimators, … where the name is that of several kinds; default: the only one"
+        ),
     ] = "",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="an option as KEY=VALUE; repeat for more", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set", help="an option as KEY=VALUE; repeat for more; default: none", metavar="KEY=VALUE"
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(help="after which no further law is begun")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON, for CI")] = False,

@@ -59,6 +59,6 @@ class App(typer.Typer):
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**{"cls": Group, **keywords})
 
-    def command(self, name: str | None = None, **keywords: Any) -> Callable[[Any], Any]:
-        """Make a function a command, as `typer.Typer.command` does."""
-        return super().command(name, **{"cls": Command, **keywords})
+    def command(self, name: str | None = None, *, example: str, **keywords: Any) -> Callable[[Any], Any]:  # type: ignore[override]
+        """Make a function a command, as `typer.Typer.command` does, with an example below its help."""
+        return super().command(name, **{"cls": Command, "epilog": f"Example: {example}", **keywords})

@@ -34,7 +34,8 @@ Temperature = Annotated[float | None, typer.Option(help="in K; default: the suit
 Cover = Annotated[
     list[Path] | None,
     typer.Option(
-        help="folder of training peptides: choose sequences whose neighbours it lacks; repeat for more"
+        help="folder of training peptides: choose sequences whose neighbours it lacks; repeat for more; "
+        "default: sequences in random order"
     ),
 ]
 
@@ -83,7 +84,7 @@ def chosen_targets(targets: list[Target], only: list[str]) -> list[Target]:
     return [target for target in targets if not names or target.name in names]
 
 
-@app.command("simulate")
+@app.command("simulate", example="bgbench data simulate GS --engine softened --frames 2000 --ns 0.1")
 def simulate_(
     targets: Annotated[list[str] | None, typer.Argument(help="suites, or sequences such as AA")] = None,
     engine: Annotated[
@@ -98,14 +99,16 @@ def simulate_(
         typer.Option(help="frames of each system, over all replicas; default: 10000, for training sets 480"),
     ] = None,
     ns: Annotated[
-        float | None, typer.Option(help="nanoseconds of each replica, instead of the engine's frame spacing")
+        float | None,
+        typer.Option(help="nanoseconds of each replica; default: what the engine's spacing of frames makes"),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="simulate this system of the suites alone; repeat for more")
     ] = None,
     temperature: Temperature = None,
     step: Annotated[
-        float | None, typer.Option(help="time step in fs; above 1 fs with heavier hydrogens")
+        float | None,
+        typer.Option(help="time step in fs; above 1 fs with heavier hydrogens; default: the engine's"),
     ] = None,
     hydrogen_mass: Annotated[
         float | None, typer.Option(help="in Da; 0: the force field's; default: the engine's")
@@ -115,7 +118,8 @@ def simulate_(
         list[str] | None,
         typer.Option(
             "--set",
-            help="another setting of the engine, as `bgbench options ENGINE` lists them; repeat for more",
+            help="another setting of the engine, as `bgbench options ENGINE` lists them; repeat for more; "
+            "default: none",
             metavar="KEY=VALUE",
         ),
     ] = None,
@@ -215,7 +219,7 @@ def simulate_(
     simulate_all(jobs, together or (1 if place == CPU else TOGETHER), resume, quiet)
 
 
-@app.command("weigh")
+@app.command("weigh", example="bgbench data weigh verse AS GS --out training")
 def weigh_(
     sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
     targets: Annotated[
@@ -224,7 +228,9 @@ def weigh_(
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", help="an option of the sampler; repeat for more", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set", help="an option of the sampler; repeat for more; default: none", metavar="KEY=VALUE"
+        ),
     ] = None,
     draws: Annotated[int, typer.Option(help="draws of each peptide, one energy evaluation each")] = 4096,
     frames: Annotated[int, typer.Option(help="frames that are resampled from the draws and stored")] = 640,
@@ -318,13 +324,13 @@ def simulate_all(jobs: "Iterable[Job]", at_once: int, resume: bool, quiet: bool)
             )
 
 
-@app.command("fetch")
+@app.command("fetch", example="bgbench data fetch many-peptides-md --suite tetrapeptides30")
 def fetch_(
     data_set: Annotated[str, typer.Argument(help="many-peptides-md, the published reference data")],
     suite: Annotated[str, typer.Option(help="the suite whose systems are fetched")],
     folder: Annotated[
         Path | None,
-        typer.Option("--from", help="read the published files from this folder, not from the hub"),
+        typer.Option("--from", help="read the published files from this folder; default: from the hub"),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="revision of the data set; default: a pinned commit")
@@ -364,7 +370,7 @@ def fetch_(
         raise BgbenchError(f"refused: {', '.join(refused)}; the same command tries them again")
 
 
-@app.command("compare")
+@app.command("compare", example="bgbench data compare AA --with references")
 def compare_(
     targets: Targets,
     other: Annotated[
@@ -391,7 +397,7 @@ def compare_(
     out.print(MEANING, soft_wrap=True)
 
 
-@app.command("certify")
+@app.command("certify", example="bgbench data certify AA --in references")
 def certify_(
     targets: Targets,
     place: Annotated[
@@ -428,7 +434,7 @@ def certify_(
             )
 
 
-@app.command()
+@app.command(example="bgbench data verify")
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="references; default: the packaged ones")] = None,
 ) -> None:

@@ -21,12 +21,15 @@ err = Console(stderr=True, highlight=False, markup=False)
 BOARD = Path("leaderboard")
 Board = Annotated[Path, typer.Option("--board", help="folder with records/ and ledger/")]
 Elsewhere = Annotated[
-    Path | None, typer.Option("--arrays", help="folder of arrays that were downloaded by hand")
+    Path | None,
+    typer.Option(
+        "--arrays", help="folder of arrays that were downloaded by hand; default: those in the entry"
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
 
 
-@app.command()
+@app.command(example="bgbench leaderboard submit runs/mine --author 'A. Author'")
 def submit(
     runs: Annotated[
         list[Path], typer.Argument(help="finished run folders; runs of one suite share their noise floors")
@@ -36,24 +39,32 @@ def submit(
     name: Annotated[
         str, typer.Option(help="name of the entry; default: made from sampler, suite and budget")
     ] = "",
-    author: Annotated[list[str] | None, typer.Option(help="who publishes; repeat for more")] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(help="who publishes, always needed; repeat for more; no default")
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="SPDX name of the licence of records and arrays")
     ] = "CC-BY-4.0",
     pin: Annotated[
         str, typer.Option(help="what to install with pip; default: the plugin's distribution and version")
     ] = "",
-    source: Annotated[str, typer.Option(help="https address of the code of the sampler")] = "",
-    note: Annotated[str, typer.Option(help="a sentence to show beside the entry")] = "",
+    source: Annotated[str, typer.Option(help="https address of the code of the sampler; default: none")] = "",
+    note: Annotated[str, typer.Option(help="a sentence to show beside the entry; default: none")] = "",
     control: Annotated[
         bool, typer.Option("--control", help="the entry is a yardstick, never ranked; controls always are")
     ] = False,
     owner: Annotated[
         list[str] | None,
-        typer.Option(help="account whose pull requests may change the entry later; repeat for more"),
+        typer.Option(
+            help="account whose pull requests may change the entry later; repeat for more; default: "
+            "maintainers' alone"
+        ),
     ] = None,
     arrays_url: Annotated[
-        str, typer.Option(help="https folder of the arrays, if they are too large for the submission")
+        str,
+        typer.Option(
+            help="https folder of the arrays, if they are too large; default: they are in the submission"
+        ),
     ] = "",
     no_arrays: Annotated[
         bool, typer.Option("--no-arrays", help="submit no arrays: the entry stays in the tier 'reported'")
@@ -96,16 +107,22 @@ def submit(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard validate leaderboard --against base")
 def validate(
     folder: Annotated[Path, typer.Argument(help="a submission, or a board with records/")] = BOARD,
     against: Annotated[
-        Path | None, typer.Option(help="the board before the change: no entry may vanish or be renamed")
+        Path | None,
+        typer.Option(
+            help="the board before the change: no entry may vanish or be renamed; default: not compared"
+        ),
     ] = None,
     arrays: Elsewhere = None,
     by: Annotated[
         str,
-        typer.Option(help="with --against: account that proposes the change; others' entries are not its"),
+        typer.Option(
+            help="with --against: account that proposes the change; others' entries are not its; default: "
+            "a maintainer"
+        ),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
@@ -142,11 +159,13 @@ def print_problems(problems: "Iterable[Problem]") -> None:
         out.print(f"  {problem}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard accept leaderboard/records/mine")
 def accept(
     folders: Annotated[list[Path], typer.Argument(help="submissions")],
     board: Board = BOARD,
-    why: Annotated[str, typer.Option(help="what changed, for an entry that is on the board already")] = "",
+    why: Annotated[
+        str, typer.Option(help="what changed, for an entry that is on the board already; default: nothing")
+    ] = "",
     arrays: Elsewhere = None,
     quiet: Quiet = False,
 ) -> None:
@@ -165,7 +184,7 @@ def accept(
         out.print(f"{name}: {line}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard withdraw mine --why 'a bug in log q'")
 def withdraw(
     name: Annotated[str, typer.Argument(help="an entry")],
     why: Annotated[str, typer.Option(help="the reason, which stays in the ledger")],
@@ -178,7 +197,7 @@ def withdraw(
     out.print(f"{name}: {event.kind}, {event.why}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard reproduce mine")
 def reproduce(
     name: Annotated[str, typer.Argument(help="an entry")],
     run: Annotated[
@@ -187,7 +206,9 @@ def reproduce(
     board: Board = BOARD,
     device: Annotated[
         str | None,
-        typer.Option(help="the --device of the command that is printed: auto, cpu, cuda or cuda:K"),
+        typer.Option(
+            help="the --device of the command that is printed: auto, cpu, cuda or cuda:K; default: none"
+        ),
     ] = None,
 ) -> None:
     """Compare an entry with a maintainer's own run on fresh seeds, and raise its tier.
@@ -216,11 +237,13 @@ def reproduce(
     out.print(f"{name}: {verdict.tier}; differences in standard errors: {gaps}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard build --out site")
 def build(
     target: Annotated[Path, typer.Option("--out", help="folder of the site")] = Path("site"),
     board: Board = BOARD,
-    url: Annotated[str, typer.Option(help="its future address, for the links of the feed")] = "",
+    url: Annotated[
+        str, typer.Option(help="its future address, for the links of the feed; default: none")
+    ] = "",
     quiet: Quiet = False,
 ) -> None:
     """Build the pages of the board: static files that load nothing from other hosts."""
@@ -235,7 +258,7 @@ def build(
         out.print(f"site: {page}; look at it with `bgbench leaderboard serve {target}`", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench leaderboard serve site")
 def serve(
     site: Annotated[Path, typer.Argument(help="a built site")] = Path("site"),
     port: Annotated[int, typer.Option(help="port; 0: any free one")] = 8000,

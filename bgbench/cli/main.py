@@ -30,7 +30,7 @@ from bgbench.core.options import parse_settings
 app = App(
     name="bgbench",
     help="Equal-budget benchmark of transferable Boltzmann generators.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -43,8 +43,24 @@ err = Console(stderr=True, highlight=False, markup=False)
 
 Options = Annotated[
     list[str] | None,
-    typer.Option("--set", help="an option as KEY=VALUE; repeat for more", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="an option of the sampler as KEY=VALUE; repeat for more; default: none",
+        metavar="KEY=VALUE",
+    ),
 ]
+
+
+WAYS_TO_START = """\
+bgbench compares samplers of molecular equilibrium at equal numbers of energy evaluations. You have …
+
+  samples in a file    bgbench score mine.xtc --top mine.pdb
+  a checkpoint         bgbench run verse --set weights=FILE
+  a sampler            bgbench new sampler my-flow
+  a molecule           bgbench data simulate GS --engine softened
+
+Nothing yet: `bgbench run verse --only AA`. All commands: `bgbench --help`."""
+"""What `bgbench` alone prints."""
 
 
 def print_version(wanted: bool) -> None:
@@ -56,14 +72,18 @@ def print_version(wanted: bool) -> None:
 
 @app.callback()
 def bgbench(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Equal-budget benchmark of transferable Boltzmann generators."""
+    del show_version  # its callback has ended the command
+    if context.invoked_subcommand is None:
+        out.print(WAYS_TO_START)
 
 
-@app.command()
+@app.command(example="bgbench run prose --only AA --budget 1000")
 def run(
     sampler: Annotated[
         str | None,
@@ -78,7 +98,7 @@ def run(
             "--config",
             "-c",
             help="a YAML file of options of this command, such as the config.yaml of a run folder; what is "
-            "on the command line comes over it",
+            "on the command line comes over it; default: none",
         ),
     ] = None,
     suite: Annotated[
@@ -111,13 +131,16 @@ def run(
         ),
     ] = None,
     first_seed: Annotated[int | None, typer.Option(help="the first seed; default: 0")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="run only this system; repeat for more")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="run only this system; repeat for more; default: all of the suite"),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             help="an option of the sampler, of the estimator (estimator.KEY=VALUE) or of the cluster "
-            "(cluster.KEY=VALUE), or temperature=KELVIN; repeat for more",
+            "(cluster.KEY=VALUE), or temperature=KELVIN; repeat for more; default: none",
             metavar="KEY=VALUE",
         ),
     ] = None,
@@ -150,13 +173,17 @@ def run(
         ),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="run the cells on the workers of this Dask scheduler: tcp://HOST:PORT")
+        str | None,
+        typer.Option(
+            help="run the cells on the workers of this Dask scheduler: tcp://HOST:PORT; default: on this "
+            "machine"
+        ),
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
             help="slurm: run the cells in --workers jobs, described with --set cluster.KEY=VALUE; "
-            "slurm-array: submit them as a job array of --workers tasks, and end"
+            "slurm-array: submit them as a job array of --workers tasks, and end; default: on this machine"
         ),
     ] = None,
     timeout: Annotated[
@@ -222,7 +249,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command("list")
+@app.command("list", example="bgbench list samplers")
 def list_(
     kind: Annotated[
         str,
@@ -240,7 +267,7 @@ def list_(
         err.print(line, soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench options snis")
 def options(
     name: Annotated[str, typer.Argument(help="a sampler, an estimator, an engine of references, or slurm")],
 ) -> None:
@@ -250,10 +277,13 @@ def options(
     print_options(name, out)
 
 
-@app.command()
+@app.command(example="bgbench train verse --config verse-tiny --set data=training --set steps=100")
 def train(
     sampler: Annotated[str, typer.Argument(help="a sampler that can be trained")],
-    config: Annotated[str | None, typer.Option(help="a named configuration of the sampler")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="a named size of the sampler, such as verse-tiny; default: the sampler's"),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -286,7 +316,7 @@ weights_app = App(help="Convert published weights.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 
 
-@weights_app.command("import")
+@weights_app.command("import", example="bgbench weights import prose prose_up_to_8aa.pth")
 def import_(
     sampler: Annotated[str, typer.Argument(help="a sampler that can import weights")],
     source: Annotated[Path, typer.Argument(help="FILE.pth or FILE.safetensors")],
@@ -305,7 +335,7 @@ def import_(
     out.print(f"imported: {path}; use it with `bgbench run {sampler} --set weights={path}`", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench audit verse --system GS")
 def audit(
     sampler: Annotated[str, typer.Argument(help="a sampler with a density")],
     system: Annotated[str, typer.Option(help="the peptide to audit it on")] = "AA",
@@ -336,7 +366,7 @@ def audit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(example="bgbench track runs/mine --tracking-uri http://127.0.0.1:5000")
 def track(
     folder: RunDir,
     tracking_uri: Annotated[
@@ -362,7 +392,7 @@ def track(
     out.print(f"{folder} is at {uri}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench doctor")
 def doctor() -> None:
     """Print versions, platforms, what a run would use of this machine, and what is not installed."""
     from bgbench.cli.display import print_doctor

@@ -25,7 +25,7 @@ RunDir = Annotated[Path, typer.Argument(help="a run folder")]
 LikeRuns = Annotated[list[Path], typer.Argument(help="run folders of the same suite, protocol and budget")]
 
 
-@app.command()
+@app.command(example="bgbench show runs/mine --json")
 def show(
     folder: RunDir,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
@@ -44,7 +44,7 @@ def show(
         raise BgbenchError(f"{damaged[0]}; --resume runs its cell again")
 
 
-@app.command("compare")
+@app.command("compare", example="bgbench compare runs/verse runs/md --metric torus_w2")
 def compare_(
     folders: LikeRuns,
     metric: Annotated[
@@ -90,16 +90,23 @@ def print_break_even(runs: "list[RunFolder]", metrics: list[str]) -> None:
         out.print(f"  {pair.sentence}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench score mine.xtc --top mine.pdb")
 def score(
     file: Annotated[Path, typer.Argument(help="samples of one peptide: .xtc, .dcd, .npz, .h5 or .pdb")],
     top: Annotated[
         str | None,
-        typer.Option(help="a .pdb or .h5 file that names the atoms; system: they are in bgbench's order"),
+        typer.Option(
+            help="a .pdb or .h5 file that names the atoms; system: they are in bgbench's order; default: "
+            "FILE names them"
+        ),
     ] = None,
     system: Annotated[str | None, typer.Option(help="its sequence; default: what the atoms say")] = None,
-    log_q: Annotated[Path | None, typer.Option(help="log-densities of the samples: .npy or .npz")] = None,
-    weights: Annotated[Path | None, typer.Option(help="weights of the samples: .npy or .npz")] = None,
+    log_q: Annotated[
+        Path | None, typer.Option(help="log-densities of the samples: .npy or .npz; default: none")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="weights of the samples: .npy or .npz; default: equal")
+    ] = None,
     suite: Annotated[
         str | None, typer.Option(help="with the terms to judge by; default: one that lists the peptide")
     ] = None,
@@ -123,7 +130,7 @@ def score(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(example="bgbench results runs/verse runs/md --format latex")
 def results(
     folders: Annotated[list[Path], typer.Argument(help="run folders")],
     format: Annotated[
@@ -151,7 +158,7 @@ def results(
     out.print(f"results: {target}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench export runs/mine AA --format xtc")
 def export(
     folder: RunDir,
     system: Annotated[str, typer.Argument(help="a system of the run")],
@@ -181,11 +188,13 @@ def export(
         out.print(f"weights: {files.weights}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench figures runs/mine --format pdf")
 def figures(
     folder: RunDir,
     format: Annotated[str, typer.Option(help="png, svg or pdf")] = "svg",
-    only: Annotated[list[str] | None, typer.Option(help="only this system; repeat for more")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="only this system; repeat for more; default: all")
+    ] = None,
     target: Annotated[
         Path | None, typer.Option("--out", help="folder; default: figures/ in the run folder")
     ] = None,
@@ -211,7 +220,7 @@ def figures(
                 out.print(str(path), soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench curve runs/verse runs/md --figure curves.svg")
 def curve(
     folders: LikeRuns,
     metric: Annotated[
@@ -243,7 +252,7 @@ def draw(folders: list[Path], metrics: list[str] | None, figure: Path, quiet: bo
     out.print(f"figure: {path}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench report runs/verse runs/md --out report.html")
 def report(
     folders: Annotated[list[Path], typer.Argument(help="run folders")],
     target: Annotated[Path, typer.Option("--out", help="file of the page")] = Path("report.html"),
@@ -260,7 +269,7 @@ def report(
     out.print(f"report: {page}", soft_wrap=True)
 
 
-@app.command()
+@app.command(example="bgbench replay runs/mine")
 def replay(folder: RunDir) -> None:
     """Compute every metric of a run again from its stored arrays, and compare it with the records.
 
@@ -285,7 +294,7 @@ def replay(folder: RunDir) -> None:
     out.print(f"{folder}: every metric of {len(run.records())} records is as recorded")
 
 
-@app.command()
+@app.command(example="bgbench verify runs/mine")
 def verify(folder: RunDir) -> None:
     """Check that every record is valid and that every array file has its recorded hash.
 
