@@ -61,7 +61,7 @@ def between_sides(compute: Compute) -> Compute:
 
 
 def _check_weights(case: MetricCase) -> None:
-    log_w = case.estimate.ensemble.log_w
+    log_w = case.estimate.log_w
     if bool((log_w == torch.inf).any()):
         raise BgbenchError(
             f"{case.system.name}: log_w holds +inf, as where log_q is -inf at a sample; check the sampler "
