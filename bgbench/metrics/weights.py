@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bgbench.core.abstract import Estimate, MetricCase
+from bgbench.core.types import Draws
 from bgbench.estimators.pareto import fit_tail
 from bgbench.estimators.weights import cut_weights, ess
 from bgbench.systems.faults import has_fault
@@ -47,13 +48,17 @@ def ess_of_finite(log_w: Tensor) -> float:
 
 
 def distinct_fraction(estimate: Estimate) -> float:
-    """The fraction of an estimate's points whose conformer no earlier point has."""
+    """The fraction of an estimate's points whose conformer no earlier point has; NaN where nobody looked."""
     draws = estimate.draws
     if draws is None:
         return unique_fraction(estimate.ensemble.x)
-    if draws.faults is None:
-        return math.nan
-    return 1.0 - float(has_fault(draws.faults, "copy").double().mean())
+    distinct = count_distinct(draws)
+    return math.nan if distinct is None else distinct / draws.n
+
+
+def count_distinct(draws: Draws) -> int | None:
+    """The number of draws whose conformer no earlier one has; None where nobody looked."""
+    return None if draws.faults is None else int((~has_fault(draws.faults, "copy")).sum())
 
 
 def unique_fraction(x: Tensor) -> float:
