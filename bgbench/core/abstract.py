@@ -23,6 +23,7 @@ from bgbench.core.noise import normal_noise, uniform_noise
 from bgbench.core.options import refuse_unknown_word, refuse_unknown_words
 from bgbench.core.types import (
     Card,
+    Draws,
     Ensemble,
     Proposal,
     Reference,
@@ -322,6 +323,22 @@ class Conventions:
 
 
 @dataclass(frozen=True)
+class Thinning:
+    """How many conformers of an estimate are judged, and how those are chosen of more.
+
+    Attributes:
+        most: where there are more, that many are drawn by their weights.
+        cut: which of the largest weights are cut before that, a rule of `cut_weights`.
+
+    >>> Thinning(10_000).cut
+    'none'
+    """
+
+    most: int
+    cut: str = "none"
+
+
+@dataclass(frozen=True)
 class Task:
     """What a sampler is asked to do.
 
@@ -334,6 +351,9 @@ class Task:
         progress: `progress(k)` reports k more conformers, or evaluations, as done.
         device: where to compute. A sampler moves its weights there once. Whatever the core hands over lies on
             the CPU, and what comes back may lie anywhere: a sampler that ignores the device works, too.
+        thinning: an estimator may return no more conformers than this says, with every draw's numbers beside
+            (`Estimate.draws`), so that memory does not grow with the budget. If it returns more, the core
+            thins them. None: all are judged.
 
     >>> from bgbench.testing import peptide_task
     >>> task = peptide_task("AA", budget=100, seed=7)
@@ -348,6 +368,7 @@ class Task:
     conventions: Conventions = field(default_factory=Conventions)
     progress: Callable[[int], None] = _ignore
     device: torch.device = CPU
+    thinning: Thinning | None = None
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw standard normal numbers: from the generator on the CPU, so that every device gets the same.
@@ -768,6 +789,7 @@ class Estimate:
         group: `(n,)` numbers of groups. Points of one group may depend on each other, so errors are taken
             between groups; None: every point stands alone.
         log_w_uncut: `(n,)` weights before the estimator's cut; None: nothing was cut.
+        draws: every draw, where the ensemble is a sample of them; None: it holds every point.
 
     >>> import torch, bgbench
     >>> x = torch.zeros(4, 17, 3)
@@ -781,6 +803,12 @@ class Estimate:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     group: Tensor | None = None
     log_w_uncut: Tensor | None = None
+    draws: Draws | None = None
+
+    @property
+    def log_w(self) -> Tensor:
+        """The log-weights of every point `(n,)`, whether the ensemble holds its conformer or not."""
+        return self.ensemble.log_w if self.draws is None else self.draws.log_w
 
 
 class AbstractEstimator(ABC):

@@ -36,9 +36,18 @@ def draw_with_density(sampler: AbstractDensitySampler, task: Task, n: int) -> tu
         BgbenchError: if the sampler returns no log_q.
     """
     proposal = call_sample(sampler, task, n)
+    return proposal, require_log_q(sampler, proposal)
+
+
+def require_log_q(sampler: AbstractSampler, proposal: Proposal) -> Tensor:
+    """The proposal's log_q `(n,)`.
+
+    Raises:
+        BgbenchError: if the sampler returned none.
+    """
     if proposal.log_q is None:
         raise BgbenchError(f"{registered_name(sampler)} returned no log_q, which importance weights need")
-    return proposal, proposal.log_q
+    return proposal.log_q
 
 
 def override_handedness(task: Task, rule: HandednessOption) -> Task:

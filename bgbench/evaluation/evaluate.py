@@ -15,6 +15,7 @@ from bgbench.core.errors import BrokenContract, BudgetExhausted
 from bgbench.core.guard import contained
 from bgbench.core.plugins import build_estimator, build_sampler, plugins
 from bgbench.core.types import Card
+from bgbench.estimators.reservoir import thin_estimate
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.cell import Cell
 from bgbench.evaluation.checks import (
@@ -80,7 +81,16 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
 
     n_samples = min(bench.protocol.n_samples, cell.budget, bench.reference.n_samples)
     conventions = bench.protocol.conventions
-    task = Task(bench.system, bench.oracle, generator(cell), n_samples, conventions, watch.advanced, device)
+    task = Task(
+        bench.system,
+        bench.oracle,
+        generator(cell),
+        n_samples,
+        conventions,
+        watch.advanced,
+        device,
+        bench.protocol.thinning,
+    )
     watch.advanced(0)
 
     with stages("preparing"), contained(f"the energy '{cell.energy}'"):
@@ -104,6 +114,7 @@ def evaluate(bench: Bench, watch: Watch, stages: Stages, device: torch.device = 
             refuse_too_few_frames(estimate, task, who)
         refuse_false_energies(estimate, bench, who)
         refuse_unpaid_frames(estimate, task, bench.oracle.used, who)
+        estimate = thin_estimate(estimate, task)
         backend = bench.oracle.describe()
 
     with stages("judging"):

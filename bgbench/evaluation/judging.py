@@ -6,11 +6,12 @@ from typing import Any
 
 from bgbench.core.abstract import Estimate, MetricCase
 from bgbench.core.types import Ensemble
-from bgbench.estimators.weights import effective_points
+from bgbench.estimators.weights import effective_points, ess
 from bgbench.evaluation.bench import Bench, generator
 from bgbench.evaluation.floors import Floors, compute_skills
 from bgbench.metrics.compute import compute_metrics
 from bgbench.metrics.free_energy import free_energies
+from bgbench.systems.faults import has_fault
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def judge(estimate: Estimate, bench: Bench) -> Judgement:
     )
     names = bench.protocol.metrics_of(bench.system)
     metrics = compute_metrics(case, names)
-    n_eff = effective_points(estimate.ensemble)
+    n_eff = effective_points_of(estimate)
     diagnostics: dict[str, Any] = {
         "frames_compared": n,
         "transport_frames": min(n, int(bench.protocol.options.get("transport", n))),
@@ -70,6 +71,21 @@ def judge(estimate: Estimate, bench: Bench) -> Judgement:
     diagnostics["controls"] = controls
     skills = compute_skills(metrics, floors, controls)
     return Judgement(metrics, floors, skills, diagnostics, measured)
+
+
+def effective_points_of(estimate: Estimate) -> float:
+    """Kish's effective number of all points of an estimate, those that are copies of others counted as one.
+
+    Of draws that are not held their copies are known, and not of which draw: the weights of copies are left
+    out.
+    """
+    draws = estimate.draws
+    if draws is None:
+        return effective_points(estimate.ensemble)
+    log_w = draws.log_w
+    if draws.faults is not None:
+        log_w = log_w[~has_fault(draws.faults, "copy")]
+    return ess(log_w) * len(log_w)
 
 
 def restore_weights(estimate: Estimate) -> Estimate:

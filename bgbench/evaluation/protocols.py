@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bgbench.core.abstract import Conventions
+from bgbench.core.abstract import Conventions, Thinning
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import refuse_below, refuse_unknown_word
 from bgbench.core.plugins import plugins
@@ -36,6 +36,9 @@ class Protocol:
         conventions: choices about densities that samplers follow.
         weights: `weighted`: every point counts with its weight; `resampled`: points are drawn by their
             weights.
+        most_frames: conformers of an estimate that are judged: where there are more, that many are drawn by
+            their weights (`Thinning`), and runs store those. Weights, energies and faults of every draw count
+            all the same. None: all are judged and stored.
         transport: frames of a transport problem in more than one dimension; None: n_samples.
         cut: which of the largest weights the protocol itself cuts, a rule of `cut_weights`; only `resampled`
             weights are cut.
@@ -57,6 +60,7 @@ class Protocol:
     headline: tuple[str, ...]
     conventions: Conventions = field(default_factory=Conventions)
     weights: Literal["weighted", "resampled"] = "weighted"
+    most_frames: int | None = None
     transport: int | None = None
     cut: Cut = "none"
     rank: Literal["value", "excess"] = "value"
@@ -65,6 +69,8 @@ class Protocol:
 
     def __post_init__(self) -> None:
         refuse_below("n_samples", self.n_samples, 1)
+        if self.most_frames is not None:
+            refuse_below("most_frames", self.most_frames, self.n_samples)
         if self.transport is not None:
             refuse_below("transport", self.transport, 1)
         if not self.metrics:
@@ -82,6 +88,11 @@ class Protocol:
     def id(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def thinning(self) -> Thinning | None:
+        """How estimates are thinned before they are judged; None: not at all."""
+        return None if self.most_frames is None else Thinning(self.most_frames, self.cut)
 
     @property
     def options(self) -> Mapping[str, Any]:

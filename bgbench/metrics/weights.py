@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bgbench.core.abstract import MetricCase
+from bgbench.core.abstract import Estimate, MetricCase
+from bgbench.core.types import Draws
 from bgbench.estimators.pareto import fit_tail
 from bgbench.estimators.weights import cut_weights, ess
+from bgbench.systems.faults import has_fault
 
 
 def pareto_k(log_w: Tensor) -> float:
@@ -28,21 +30,35 @@ def importance(case: MetricCase) -> Mapping[str, float]:
         largest ones truncated instead; `max_weight_share`, the largest fraction of the weight on one point;
         `pareto_k`; and `unique_fraction`, the fraction of distinct conformers.
     """
-    log_w = case.estimate.ensemble.log_w
-    weights = case.estimate.ensemble.weights
+    log_w = case.estimate.log_w
+    weights = torch.softmax(log_w.double(), 0)
     return {
         "ess": ess(log_w),
         "ess_after_cut": ess_of_finite(cut_weights(log_w, "drop")),
         "ess_truncated": ess(cut_weights(log_w, "truncate")),
         "max_weight_share": float(weights.max()),
         "pareto_k": pareto_k(log_w),
-        "unique_fraction": unique_fraction(case.estimate.ensemble.x),
+        "unique_fraction": distinct_fraction(case.estimate),
     }
 
 
 def ess_of_finite(log_w: Tensor) -> float:
     """ESS as a fraction of the weights that are not zero: the denominator of the published ESS."""
     return ess(log_w[torch.isfinite(log_w)])
+
+
+def distinct_fraction(estimate: Estimate) -> float:
+    """The fraction of an estimate's points whose conformer no earlier point has; NaN where nobody looked."""
+    draws = estimate.draws
+    if draws is None:
+        return unique_fraction(estimate.ensemble.x)
+    distinct = count_distinct(draws)
+    return math.nan if distinct is None else distinct / draws.n
+
+
+def count_distinct(draws: Draws) -> int | None:
+    """The number of draws whose conformer no earlier one has; None where nobody looked."""
+    return None if draws.faults is None else int((~has_fault(draws.faults, "copy")).sum())
 
 
 def unique_fraction(x: Tensor) -> float:

@@ -20,7 +20,7 @@ from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.options import describe_known
 from bgbench.core.plugins import plugins
-from bgbench.core.types import Ensemble, Proposal
+from bgbench.core.types import Draws, Ensemble, Proposal
 from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import judge
@@ -158,11 +158,22 @@ def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
 
 def first_part(estimate: Estimate, fraction: float) -> Estimate:
     """The first `fraction` of an ensemble's points, two at least."""
+    if estimate.draws is not None:
+        return _first_draws(estimate, estimate.draws, max(2, round(fraction * estimate.draws.n)))
     n = max(2, round(fraction * estimate.ensemble.n_samples))
     index = torch.arange(min(n, estimate.ensemble.n_samples))
     part: Ensemble = estimate.ensemble.take(index)
     group = None if estimate.group is None else estimate.group[index]
     return replace(estimate, ensemble=part, proposal=Proposal(part.x, u=part.u), group=group)
+
+
+def _first_draws(estimate: Estimate, draws: Draws, n: int) -> Estimate:
+    """What a thinned estimate was after n draws: conformers drawn by weight are so of any part, too."""
+    among = torch.nonzero(draws.at < n).flatten()
+    part: Ensemble = estimate.ensemble.take(among)
+    group = None if estimate.group is None else estimate.group[among]
+    proposal = Proposal(part.x, u=part.u)
+    return replace(estimate, ensemble=part, proposal=proposal, group=group, draws=draws.first(n))
 
 
 def mean_point(points: Sequence[Point], counts: Sequence[int] | None = None) -> Point:

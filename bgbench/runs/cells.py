@@ -95,7 +95,7 @@ def execute(cell: Cell, folder: RunFolder, watch: Watch = SILENT, device: torch.
 
 def write_estimate(path: Path, estimate: Estimate) -> Arrays:
     """Write the arrays of a cell that ended well."""
-    return write_arrays(path, estimate.ensemble, estimate.proposal, estimate.group)
+    return write_arrays(path, estimate)
 
 
 def what_computed(devices: DeviceWatch, device: torch.device, outcome: Outcome | None) -> dict[str, str]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
-from bgbench.core.types import Ensemble, Proposal, Reference
+from bgbench.core.types import Draws, Ensemble, Proposal, Reference
 from bgbench.runs.records import Record, read_arrays
 from bgbench.runs.runfolder import RunFolder
 
@@ -20,7 +21,8 @@ def estimate_of(arrays: Mapping[str, np.ndarray], record: Record) -> Estimate:
 
     Args:
         arrays: `x (n, atoms, 3)` nm, `u (n,)` kT and `log_w (n,)`; where there are any, `log_q (n,)` and
-            `group (n,)`.
+            `group (n,)`. With `at (k,)`, x holds k conformers, those of these draws, and there may be
+            `faults (n,)`.
         record: the cell's record, whose diagnostics hold the estimator's.
 
     Raises:
@@ -28,9 +30,21 @@ def estimate_of(arrays: Mapping[str, np.ndarray], record: Record) -> Estimate:
         ValueError: if the arrays are not aligned.
     """
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    if "at" in tensors:
+        return _thinned(tensors, record)
     ensemble = Ensemble(tensors["x"], tensors["u"], tensors["log_w"])
     proposal = Proposal(tensors["x"], tensors.get("log_q"), tensors["u"])
     return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"))
+
+
+def _thinned(tensors: Mapping[str, Tensor], record: Record) -> Estimate:
+    """The estimate of arrays that hold conformers of some of the draws."""
+    at = tensors["at"].long()
+    log_q, faults = tensors.get("log_q"), tensors.get("faults")
+    draws = Draws(tensors["u"], tensors["log_w"], at, log_q, faults)
+    ensemble = Ensemble.unweighted(tensors["x"], draws.u[at])
+    proposal = Proposal(ensemble.x, None if log_q is None else log_q[at], ensemble.u)
+    return Estimate(ensemble, proposal, record.diagnostics, tensors.get("group"), draws=draws)
 
 
 def refuse_other_reference(record: Record, reference: Reference) -> None:

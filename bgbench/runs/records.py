@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import ValidationError, field_validator
 from torch import Tensor
 
+from bgbench.core.abstract import Estimate
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import Strict, atomic_file, finite_or_none, plain, sha256_file
 from bgbench.core.shapes import EstimateShape
-from bgbench.core.types import Ensemble, Proposal
 from bgbench.evaluation.cell import Cell
 from bgbench.runs.shapes import (
     CardShape,
@@ -93,18 +93,29 @@ class Record(Strict):
         return plain(values) if isinstance(values, Mapping) else values
 
 
-def write_arrays(path: Path, ensemble: Ensemble, proposal: Proposal, group: Tensor | None = None) -> Arrays:
-    """Positions (nm, float32), u, log_w, log_q of the proposal and the points' `group (n,)` where there are
-    any, compressed, atomically."""
-    arrays = {
-        "x": ensemble.x.detach().cpu().numpy().astype(np.float32),
-        "u": ensemble.u.detach().cpu().numpy().astype(np.float64),
-        "log_w": ensemble.log_w.detach().cpu().numpy().astype(np.float64),
+def write_arrays(path: Path, estimate: Estimate) -> Arrays:
+    """Write the arrays of an estimate, compressed, atomically.
+
+    Positions (nm, float32), u, log_w, log_q of the proposal and the points' `group (n,)` where there are any.
+    Of an estimate that was thinned, u, log_w and log_q are those of every draw, and `at (k,)` says which of
+    them the positions are of; `faults (n,)` says what is wrong with each (`bgbench.systems.faults`).
+    """
+    ensemble, draws = estimate.ensemble, estimate.draws
+    log_q = estimate.proposal.log_q if draws is None else draws.log_q
+    tensors: dict[str, tuple[Tensor | None, type]] = {
+        "x": (ensemble.x, np.float32),
+        "u": ((ensemble if draws is None else draws).u, np.float64),
+        "log_w": ((ensemble if draws is None else draws).log_w, np.float64),
+        "log_q": (log_q, np.float64),
+        "group": (estimate.group, np.int32),
+        "at": (None if draws is None else draws.at, np.int32),
+        "faults": (None if draws is None else draws.faults, np.uint8),
     }
-    if proposal.log_q is not None:
-        arrays["log_q"] = proposal.log_q.detach().cpu().numpy().astype(np.float64)
-    if group is not None:
-        arrays["group"] = group.cpu().numpy().astype(np.int32)
+    arrays: dict[str, np.ndarray] = {
+        name: tensor.detach().cpu().numpy().astype(kind)
+        for name, (tensor, kind) in tensors.items()
+        if tensor is not None
+    }
     with atomic_file(path) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     return Arrays(file=path.name, sha256=sha256_file(path))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bgbench import BgbenchError, Ensemble, Proposal
+from bgbench import BgbenchError, Ensemble, Estimate, Proposal
 from bgbench.runs.estimates import estimate_of, read_estimate
 from bgbench.runs.records import Budget, Record, read_arrays, write_arrays
 from bgbench.runs.runfolder import RunFolder, new_plan
@@ -25,7 +25,9 @@ def test_what_is_written_is_read(record, generator, tmp_path, extras):
     group = torch.arange(5) // 2 if extras else None
     proposal = Proposal(x, log_q if extras else None, u)
     folder = RunFolder(tmp_path, new_plan([record.cell], "0"))
-    arrays = write_arrays(folder.arrays_path(record.cell), Ensemble(x, u, log_w), proposal, group)
+    arrays = write_arrays(
+        folder.arrays_path(record.cell), Estimate(Ensemble(x, u, log_w), proposal, group=group)
+    )
     record = record.model_copy(update={"arrays": arrays})
     estimate = read_estimate(folder, record)
     for name, tensor in (("x", x), ("u", u), ("log_w", log_w)):

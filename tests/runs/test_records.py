@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from bgbench import BgbenchError, Ensemble, Proposal
+from bgbench import BgbenchError, Ensemble, Estimate, Proposal
 from bgbench.core.files import atomic_file, plain, write_json
 from bgbench.evaluation.cell import Cell
 from bgbench.runs.provenance import _git, described
@@ -71,7 +71,7 @@ def test_plain_turns_arrays_and_infinities_into_json():
 def test_arrays_carry_their_hash_and_refuse_change(tmp_path):
     x = torch.rand(3, 2, 3)
     ensemble = Ensemble(x, torch.arange(3.0), torch.zeros(3))
-    named = write_arrays(tmp_path / "a.npz", ensemble, Proposal(x, log_q=torch.ones(3)))
+    named = write_arrays(tmp_path / "a.npz", Estimate(ensemble, Proposal(x, log_q=torch.ones(3))))
     stored = read_arrays(tmp_path / "a.npz", named)
     assert set(stored) == {"x", "u", "log_w", "log_q"}
     assert np.array_equal(stored["x"], x.numpy())
