@@ -9,9 +9,10 @@ fine-tunes a copy of the sampler on its own weighted samples and then weights th
 
 The parts of `smc` are `annealing` (reweight, resample, move), `schedule` (how the path from q to the target
 is divided) and `langevin` (one step of all particles; simulation in physical time is in `dynamics.langevin`).
-Shared tools are `weights` (effective sample size, log Z, cuts, resampling), `pareto` (how heavy the tail of
-the weights is), `densities` (log q and its gradient), `handedness` (the rules for mirror images) and
-`controls` (a control variate for the mean energy).
+Shared tools are `weights` (effective sample size, log Z, cuts, resampling), `reservoir` (conformers drawn by
+their weights while a long stream of draws passes), `pareto` (how heavy the tail of the weights is),
+`densities` (log q and its gradient), `handedness` (the rules for mirror images) and `controls` (a control
+variate for the mean energy).
 
 Samplers are not here; they are plugins. Nor are energies: an estimator evaluates them only through the oracle
 of its `Task`.

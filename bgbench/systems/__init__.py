@@ -10,7 +10,8 @@ systems of any plugin. `named` (`find_system`) finds a system by the name that a
 Most other modules compute properties of conformers, tensors of shape `(n, atoms, 3)` in nm. Read `features`
 first (backbone torsions in rad, and the inputs of TICA, which finds the slowest coordinates), then
 `chirality` (whether each stereocentre is natural or a mirror image), `bonds` (whether bonds are broken) and
-`broken`, which uses all three to flag frames that no reference should hold. `encodings` numbers the types of
+`broken`, which uses all three to flag frames that no reference should hold; `faults` notes in eight bits what
+is wrong with each of many draws. `encodings` numbers the types of
 atoms and residues for networks that work on any peptide.
 
 Files of other programs come in by `trajectories` (`read_trajectory`: mdtraj's formats and npz, with their
