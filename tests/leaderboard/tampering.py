@@ -650,6 +650,49 @@ def a_deflate_stream_that_is_damaged(folder):
     raw(folder, damage)
 
 
+# What names read like, and what no draws can score
+
+
+@tampering("implausible")
+def distances_of_zero(folder):
+    record(folder, lambda r: r["metrics"].update(torus_w2=0.0))
+
+
+@tampering("name")
+def a_sampler_with_a_letter_of_another_alphabet(folder):
+    name = "ver\u0455e"
+    edit(
+        folder / "run.json", lambda p: (p.update(sampler=name), [c.update(sampler=name) for c in p["cells"]])
+    )
+    every_record(folder, lambda r: r["cell"].update(sampler=name))
+
+
+@tampering("name")
+def an_author_with_a_letter_of_another_alphabet(folder):
+    edit(folder / "entry.json", lambda e: e.update(authors=["N\u043ebody"]))
+
+
+@tampering("name")
+def a_title_with_a_letter_of_another_alphabet(folder):
+    edit(folder / "entry.json", lambda e: e.update(title="V\u0435rse"))
+
+
+@tampering("name")
+def an_option_that_passes_for_words_of_a_command(folder):
+    edit(folder / "run.json", lambda p: p["cells"][0].update(options={"a b; sh": "1"}))
+
+
+@tampering("weights")
+def a_log_q_of_ones_own_for_a_seed(folder):
+    """log q that makes all weights even, as a perfect sampler's are; every seed has a log Z of its own."""
+    for seed, z in enumerate((-45.0, -46.0, -47.0)):
+        arrays(
+            folder,
+            lambda a, z=z: a.update(log_q=-a["u"] - z, log_w=np.where(np.isfinite(a["log_w"]), z, -np.inf)),
+            f"AA-s{seed}",
+        )
+
+
 # What files and folders are
 
 
