@@ -682,17 +682,6 @@ def an_option_that_passes_for_words_of_a_command(folder):
     edit(folder / "run.json", lambda p: p["cells"][0].update(options={"a b; sh": "1"}))
 
 
-@tampering("weights")
-def a_log_q_of_ones_own_for_a_seed(folder):
-    """log q that makes all weights even, as a perfect sampler's are; every seed has a log Z of its own."""
-    for seed, z in enumerate((-45.0, -46.0, -47.0)):
-        arrays(
-            folder,
-            lambda a, z=z: a.update(log_q=-a["u"] - z, log_w=np.where(np.isfinite(a["log_w"]), z, -np.inf)),
-            f"AA-s{seed}",
-        )
-
-
 # What files and folders are
 
 

@@ -18,10 +18,12 @@ from bgbench.estimators.weights import CUTS, cut_weights
 from bgbench.evaluation.bench import open_bench
 from bgbench.leaderboard.copies import too_many
 from bgbench.leaderboard.entries import open_entry
+from bgbench.leaderboard.normalisation import far_apart
 from bgbench.leaderboard.problems import Refused
-from bgbench.leaderboard.recompute import energies, reference_copies, subset_size, weights
+from bgbench.leaderboard.recompute import energies, log_z_of, reference_copies, subset_size, weights
 from bgbench.leaderboard.rules import FOUND, REASONS
 from bgbench.leaderboard.validate import validate
+from bgbench.systems.chirality import is_wrong
 
 
 def load():
@@ -161,6 +163,19 @@ def test_a_second_try_looks_at_the_same_energies(cell):
     for seed in ("ab" * 32, "ab" * 32, "cd" * 32):
         assert not energies(stored, watched, seed).fault
     assert torch.equal(looked[0], looked[1])
+
+
+def test_log_q_made_up_for_each_seed_gives_each_its_own_log_z(cell):
+    """log q = −u and a constant makes all weights even, as those of a perfect sampler are."""
+    record, stored, bench = cell
+    x = np.where(is_wrong(bench.system, torch.from_numpy(stored["x"])).numpy()[:, None, None], -1, 1)
+    values = {}
+    for seed, z in enumerate((-45.0, -45.5, -46.0)):
+        made_up = {**stored, "x": stored["x"] * x, "log_q": -stored["u"] - z}
+        values[f"AA-s{seed}"] = log_z_of(record, made_up, bench)
+    assert far_apart(values)[:2] == ("AA-s0", "AA-s2")
+    plain = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator": "none"})})
+    assert log_z_of(plain, stored, bench) is None
 
 
 MEASURE = """
