@@ -50,6 +50,9 @@ def submit(
     ] = "",
     source: Annotated[str, typer.Option(help="https address of the code of the sampler; default: none")] = "",
     note: Annotated[str, typer.Option(help="a sentence to show beside the entry; default: none")] = "",
+    title: Annotated[
+        str, typer.Option(help="a name for people, shown beside the entry's own; default: none")
+    ] = "",
     control: Annotated[
         bool, typer.Option("--control", help="the entry is a yardstick, never ranked; controls always are")
     ] = False,
@@ -87,6 +90,7 @@ def submit(
         raise BgbenchError(f"--name {name} is for one run, not for {len(runs)}; leave it out")
     where = "" if no_arrays else arrays_url or None
     terms: dict[str, Any] = {"authors": author, "licence": licence, "source": source, "note": note}
+    terms["title"] = title
     terms["owners"] = owner or []
     terms |= {key: value for key, value in (("name", name), ("pin", pin), ("control", control)) if value}
     n_refused = 0

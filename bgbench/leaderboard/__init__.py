@@ -8,12 +8,14 @@ new seeds, `site` (`build`) makes the pages and `serve` shows them. `rules` are 
 `problems` the refusals.
 
 `validate` reads a stranger's files through `folders` (which files may be there), `guarded` (JSON) and
-`archives` (arrays); `pins` are what to install, in parts. Then `checks` needs records alone, and `recompute`
-judges the arrays again and evaluates energies anew; `copies` finds conformers of others among them, and
-`suspicion` distances that exact draws do not reach. `publishing` and `ledger` change entry and ledger
-together or not at all, and `history` refuses every change that the ledger does not say. For the pages,
-`tables` groups entries and ranks them, `costs` adds what they cost, `views` and `details` turn numbers into
-text, `charts` with `scales` draws SVG, and `downloads` writes CSV and JSON.
+`archives` (arrays); `pins` are what to install, in parts. Then `checks` needs records alone, and
+`recompute` judges the arrays again and evaluates energies anew; `copies` and `borrowed` find conformers of
+the reference and of others among them, `normalisation` weights whose log Z differs between seeds,
+`suspicion` distances that exact draws do not reach, `confusables` names that read like others'. `building`
+builds the pages of an entry before it is taken. `publishing` and `ledger` change entry and ledger together
+or not at all, and `history` refuses every change that the ledger does not say. For the pages, `tables`
+groups entries and ranks them, `costs` adds what they cost, `views` and `details` turn numbers into text,
+`charts` with `scales` draws SVG, and `downloads` writes CSV and JSON.
 
 The statistics are those of `reports`. The entries themselves, the text of the rules and the page templates
 are in the folder `leaderboard/` of the repository.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import write_json
-from bgbench.leaderboard.entries import content_of, digest_of, open_entry
+from bgbench.leaderboard.confusables import alike
+from bgbench.leaderboard.entries import EntryFiles, content_of, digest_of, open_entry
 from bgbench.leaderboard.folders import ENTRY, VERDICT
 from bgbench.leaderboard.history import entry_folders, guard, of_earlier_references
 from bgbench.leaderboard.ledger import LEDGER, RECORDS, Event, Kind, file_name, now, publication, read_ledger
@@ -44,7 +45,11 @@ def accept(
     with staged(board) as staging:
         copy = staging / RECORDS / source.name
         copy_entry(source, copy)
-        validation = validate(copy, elsewhere, progress=progress)
+        others = _others(board, source.name)
+        if confused := alike(source.name, [files.name for files in others]):
+            text = f"reads like {confused}, which is published already; choose another name"
+            raise Refused(Problem("name", source.name, text))
+        validation = validate(copy, elsewhere, progress=progress, others=others)
         verdict, files = validation.required(), validation.files
         with locked(board):
             ledger = read_ledger(board)
@@ -62,6 +67,15 @@ def accept(
             write_json(staging / LEDGER / file_name(event), event)
             publish(board, staging)
             return event
+
+
+def _others(board: Path, name: str) -> list[EntryFiles]:
+    """The entries of a board that were published before the one called `name`, or of which none is there."""
+    first = {entry: events[0].date for entry, events in read_ledger(board).by_entry().items()}
+    others = [path for path in entry_folders(board) if path.name != name and path.name in first]
+    return [
+        open_entry(path) for path in others if (first[path.name], path.name) < (first.get(name, "9"), name)
+    ]
 
 
 def _next(before: Event | None, digest: str) -> tuple[Kind, int]:
@@ -139,7 +153,9 @@ def validate_board(
             if is_same and files.tier != "reported":
                 problems[folder.name] = ()
             else:
-                problems[folder.name] = validate(folder, elsewhere, progress=progress).problems
+                problems[folder.name] = validate(
+                    folder, elsewhere, progress=progress, others=_others(board, folder.name)
+                ).problems
         except Refused as refused:
             problems[folder.name] = refused.problems
     try:

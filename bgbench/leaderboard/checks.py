@@ -1,5 +1,6 @@
 """What can be checked of an entry without its arrays: identity, terms, completeness, leakage, numbers."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from bgbench.core.types import Card
 from bgbench.evaluation.leakage import Stamp, leakage
 from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
+from bgbench.leaderboard.confusables import of_two_alphabets
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.problems import Problem
@@ -28,6 +30,9 @@ SHORTEST, LONGEST = 1e-9, 1e9
 
 LARGEST = 1e40
 """Size of a metric, at most: energies of collapsed conformers in float32 lie below."""
+
+SMALLEST = 1e-6
+"""Of the distances energy W2 and torus W2, which copies of the whole reference alone fall below."""
 
 FRACTIONS = ("ess", "max_weight_share", "unique_fraction", "validity", "torus_jsd", "tica_jsd")
 DISTANCES = (*WITH_FLOOR, "energy_w1")
@@ -215,6 +220,11 @@ def _out_of_range(record: Record) -> Iterator[str]:
             yield f"{name} is {value:g}, a fraction"
         if value is not None and name in DISTANCES and value < 0.0:
             yield f"{name} is {value:g}, a distance"
+    if record.card.get("run_here", True):
+        for name in ("energy_w2", "torus_w2"):
+            value = record.metrics.get(name)
+            if value is not None and 0.0 <= value < SMALLEST:
+                yield f"{name} is {value:g}: no finite number of draws is as close"
     floors = [value for value in record.floors.values() if value is not None]
     if any(value < 0.0 for value in floors):
         yield "a floor below zero"
@@ -289,8 +299,28 @@ def well_formed(files: EntryFiles) -> Iterator[Problem]:
             yield Problem("schema", record.cell.name, "seconds: without a total")
 
 
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
+"""Names of samplers, suites, protocols, estimators, and of options."""
+
+
+def plain_names(files: EntryFiles) -> Iterator[Problem]:
+    """What is shown as a name is ASCII, and no word for people mixes alphabets."""
+    plan, entry = files.plan, files.entry
+    cells = {
+        (c.sampler, c.estimator, c.protocol, c.suite, *c.options, *c.estimator_options) for c in plan.cells
+    }
+    names = {plan.sampler, plan.estimator, plan.protocol, plan.suite}.union(*cells)
+    for name in sorted(names):
+        if not PLAIN.fullmatch(name):
+            yield Problem("name", "run.json", f"{name[:60]!r} is not plain letters, digits and . _ - @ +")
+    values = {value for c in plan.cells for value in (*c.options.values(), *c.estimator_options.values())}
+    for text in (*entry.authors, entry.title, entry.note, *sorted(values)):
+        if word := of_two_alphabets(text):
+            yield Problem("name", "entry.json", f"{word[:60]!r} mixes two alphabets")
+
+
 STAGES: tuple[tuple[Callable[[EntryFiles], Iterator[Problem]], ...], ...] = (
-    (well_formed,),
+    (well_formed, plain_names),
     (publishable, known_terms),
     (complete,),
     (same_reference,),

@@ -6,14 +6,15 @@ differ after the best rigid motion. Independent draws of the packaged references
 .003 nm; a copy that is moved by more than .001 nm an atom gains several kT.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import KDTree
 
 from bgbench.core.types import System
-from bgbench.leaderboard.rules import COPY_DISTANCE
+from bgbench.leaderboard.problems import Problem
+from bgbench.leaderboard.rules import COPIED_FRACTION, COPY_DISTANCE
 
 
 class Copies(NamedTuple):
@@ -57,6 +58,14 @@ def copies_of(shapes: np.ndarray, sources: Mapping[str, np.ndarray]) -> list[Cop
         if number := int(np.isfinite(distance).sum()):
             found.append(Copies(number, len(shapes), name))
     return found
+
+
+def too_many(copies: Sequence[Copies], cell: str) -> Iterator[Problem]:
+    """A problem for a cell of which more than COPIED_FRACTION are copies of one source."""
+    copied = worst(copies)
+    if copied is not None and copied.fraction > COPIED_FRACTION:
+        text = f"{copied.fraction:.1%} are copies of conformers of {copied.source}"
+        yield Problem("copied", f"arrays/{cell}.npz", f"{text}, within {COPY_DISTANCE} nm an atom")
 
 
 def worst(copies: Sequence[Copies]) -> Copies | None:

@@ -7,8 +7,9 @@ from bgbench.core.devices import format_device
 from bgbench.core.plugins import plugins
 from bgbench.leaderboard.entries import EntryFiles
 from bgbench.leaderboard.ledger import Event
+from bgbench.leaderboard.normalisation import LogZ, mean_of
 from bgbench.leaderboard.pins import Pin
-from bgbench.leaderboard.rules import SHOWN
+from bgbench.leaderboard.rules import LOG_Z_ERRORS, SHOWN
 from bgbench.leaderboard.tables import Table, TableRow
 from bgbench.leaderboard.views import count, curves_view, dots_view, number, per_system
 from bgbench.reports.headings import value_of
@@ -25,7 +26,7 @@ def entry_view(
         "name": row.name,
         "label": row.label,
         "files": files,
-        "facts": facts(row),
+        "facts": facts(row, table),
         "summary": summary(row),
         "ranks": {name: rank_text(rank) for name, rank in row.ranks.items()},
         "rows": per_system(files),
@@ -61,7 +62,7 @@ def _picture(path: str) -> dict[str, str]:
     return {"path": path, "alt": f"{kind} of {cell}, sampler beside reference", "cell": cell, "kind": kind}
 
 
-def facts(row: TableRow) -> list[tuple[str, str]]:
+def facts(row: TableRow, table: Table) -> list[tuple[str, str]]:
     """Who, what, with which versions, on which machine."""
     files, costs = row.files, row.costs
     plan, entry = files.plan, files.entry
@@ -86,6 +87,7 @@ def facts(row: TableRow) -> list[tuple[str, str]]:
         *machine(files.records),
         ("note", entry.note or "–"),
         ("checked", _checked(files)),
+        ("log Z", _log_z(row, table)),
     ]
 
 
@@ -123,10 +125,40 @@ def _checked(files: EntryFiles) -> str:
         f"every metric of {recomputed} cells recomputed with bgbench {verdict.bgbench}; {verdict.energies:,} "
         f"energies evaluated again, off by {verdict.energy_difference:.2g} kT at most"
     )
+    if verdict.copies:
+        most = max(verdict.copies.values())
+        text += f"; {most:.2%} of a cell's conformers, at most, are copies of others"
     if verdict.reproduction:
         gaps = ", ".join(f"{name} {value:+.1f}" for name, value in verdict.reproduction.items())
         text += f"; run again on fresh seeds, standard errors from what was submitted: {gaps}"
     return text
+
+
+def _log_z(row: TableRow, table: Table) -> str:
+    """log Z by system, and whose is another: weights of one of the two are wrong, or miss a mode."""
+    mine = _log_z_by_system(row.files)
+    if not mine:
+        return "–"
+    values = [f"{system} {z.value:.2f} ± {z.error:.2g}" for system, z in mine.items()]
+    text = ", ".join(values)
+    far = []
+    for other in table.rows:
+        theirs = _log_z_by_system(other.files) if other.name != row.name else {}
+        gaps = {system: z.errors_apart(theirs[system]) for system, z in mine.items() if system in theirs}
+        system = max(gaps, key=lambda name: gaps[name], default="")
+        if system and gaps[system] > LOG_Z_ERRORS:
+            far.append(f"{other.name} ({system}, {gaps[system]:.1f} standard errors apart)")
+    return f"{text}; differs from {', '.join(far)}" if far else text
+
+
+def _log_z_by_system(files: EntryFiles) -> dict[str, LogZ]:
+    """The mean over seeds whose error can be trusted."""
+    known = files.verdict.log_z if files.verdict is not None and files.tier != "reported" else {}
+    values: dict[str, list[LogZ]] = {}
+    for cell in files.plan.cells:
+        if cell.name in known:
+            values.setdefault(cell.system, []).append(LogZ(*known[cell.name]))
+    return {system: mean_of(found) for system, found in values.items()}
 
 
 def commands(files: EntryFiles) -> list[str]:

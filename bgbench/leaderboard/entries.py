@@ -52,6 +52,8 @@ class Entry(Strict):
     `owners`: accounts at the host of the repository whose pull requests may change the entry; maintainers may
     always.
 
+    `title` is shown beside the name, which is plain letters.
+
     `control`: a yardstick, shown beside the samplers and never ranked among them. `remote` holds the array
     files that are not in the folder, by cell.
     """
@@ -65,6 +67,7 @@ class Entry(Strict):
     owners: list[Account] = Field(default_factory=list, max_length=50)
     control: bool = False
     note: str = Field(default="", max_length=500)
+    title: str = Field(default="", max_length=80)
     remote: dict[str, Remote] = Field(default_factory=dict)
 
 
@@ -73,7 +76,9 @@ class Verdict(Strict):
 
     `cells` says of each finished cell whether its metrics were recomputed; `energy_difference` is the
     largest |Δu| (kT) of the energies evaluated again. `chances` are the probabilities
-    of the entry's distances to be as small by chance (`suspicion`).
+    of the entry's distances to be as small by chance (`suspicion`), `copies` the fractions of each cell's
+    conformers that are copies of one other source's, `log_z` its log Z with standard error where that can be
+    trusted.
     """
 
     schema_version: Literal[1] = 1
@@ -84,6 +89,8 @@ class Verdict(Strict):
     energies: int = 0
     energy_difference: float = 0.0
     chances: dict[str, float] = Field(default_factory=dict)
+    copies: dict[str, float] = Field(default_factory=dict)
+    log_z: dict[str, tuple[float, float]] = Field(default_factory=dict)
     reproduction: dict[str, float] = Field(default_factory=dict)
 
 

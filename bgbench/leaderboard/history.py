@@ -4,12 +4,13 @@ Every change of an entry is an event of its kind, and each event holds the hash 
 file that it publishes. Nothing vanishes, moves or is added unsaid.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bgbench.core.files import sha256_file
+from bgbench.leaderboard.confusables import alike
 from bgbench.leaderboard.entries import EntryFiles, content_of, digest_of, open_entry
 from bgbench.leaderboard.ledger import (
     LEDGER,
@@ -58,6 +59,7 @@ def guard(board: Path, base: Path | None = None, account: str = "") -> list[Prob
     ledger = read_ledger(board)
     entries = {path.name: open_entry(path) for path in entry_folders(board)}
     problems = list(_broken_chains(ledger))
+    problems += _confusable(ledger, entries)
     problems += _lost(ledger, entries)
     problems += [problem for name, files in entries.items() for problem in _unsaid(name, files, ledger)]
     if base is not None:
@@ -94,6 +96,16 @@ def _broken_chains(ledger: Ledger) -> Iterator[Problem]:
                     yield Problem("ledger", where, "does not hold the hash of the event before it")
                 for text in _out_of_order(before, event):
                     yield Problem("ledger", where, text)
+
+
+def _confusable(ledger: Ledger, entries: Iterable[str]) -> Iterator[Problem]:
+    """Entries whose names read like that of one published earlier."""
+    first = {entry: events[0].date for entry, events in ledger.by_entry().items()}
+    earlier: list[str] = []
+    for name in sorted(entries, key=lambda name: (first.get(name, "9"), name)):
+        if confused := alike(name, earlier):
+            yield Problem("name", name, f"reads like {confused}, which was published before")
+        earlier.append(name)
 
 
 def _out_of_order(before: Event | None, event: Event) -> Iterator[str]:

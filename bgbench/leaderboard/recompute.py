@@ -17,13 +17,12 @@ from bgbench.evaluation.floors import FloorKey, Scores
 from bgbench.evaluation.judging import Judgement, judge
 from bgbench.leaderboard.archives import read_archive
 from bgbench.leaderboard.checks import weights_of
-from bgbench.leaderboard.copies import copies_of, shapes_of, worst
+from bgbench.leaderboard.copies import Copies, copies_of, shapes_of, too_many
 from bgbench.leaderboard.entries import EntryFiles
+from bgbench.leaderboard.normalisation import LogZ, trusted_log_z
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.rules import (
     CLASH,
-    COPIED_FRACTION,
-    COPY_DISTANCE,
     ENERGY_RELATIVE,
     ENERGY_TOLERANCE,
     FALSE_FRACTION,
@@ -53,6 +52,8 @@ class CellCheck:
         energy_difference: the largest |Δu| (kT) of these.
         floors: those measured for it, which the entry's other cells need not measure again.
         reach: what exact draws score on its system; None for controls, which may draw from the reference.
+        copies: how many of its conformers are copies of the reference's; None where none are.
+        log_z: log Z of its weights, where its error can be trusted.
     """
 
     problems: tuple[Problem, ...]
@@ -60,6 +61,8 @@ class CellCheck:
     energy_difference: float = 0.0
     floors: Mapping[FloorKey, Scores] = field(default_factory=dict)
     reach: Reach | None = None
+    copies: Copies | None = None
+    log_z: LogZ | None = None
 
 
 def array_file(files: EntryFiles, record: Record, elsewhere: Path | None) -> Path | None:
@@ -100,10 +103,12 @@ def recompute(
         return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell, measured=floors, judged_by=record.reference)
-        for check in (shapes, draws, weights, samples):
-            problems = tuple(check(record, stored, bench, files.entry.control))
-            if problems:
+        for check in (shapes, draws, weights):
+            if problems := tuple(check(record, stored, bench)):
                 return CellCheck(problems)
+        copied = [] if files.entry.control else reference_copies(stored, bench)
+        if problems := tuple(too_many(copied, record.cell.name)):
+            return CellCheck(problems)
         evaluation = energies(stored, bench, record.arrays.sha256)
         if evaluation.fault:
             problem = Problem("energies", where, evaluation.fault)
@@ -116,14 +121,19 @@ def recompute(
         problems = tuple(metrics(record, judged))
         if reach is None and not problems and bench.system.atoms and not files.entry.control:
             reach = reach_of(bench, int(judged.diagnostics["frames_compared"]))
-        return CellCheck(problems, evaluation.evaluated, evaluation.largest, judged.measured.scores, reach)
+        return CellCheck(
+            problems,
+            evaluation.evaluated,
+            evaluation.largest,
+            judged.measured.scores,
+            reach,
+            next(iter(copied), None),
+            log_z_of(record, stored, bench),
+        )
 
 
-def shapes(
-    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
-) -> Iterator[Problem]:
+def shapes(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
     """No more finite conformers of the system than its budget, everything else aligned with them."""
-    del control
     where = f"arrays/{record.cell.name}.npz"
     x = stored["x"]
     n = len(x)
@@ -150,15 +160,12 @@ def shapes(
         yield Problem("weights", where, "no point has a weight")
 
 
-def weights(
-    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
-) -> Iterator[Problem]:
+def weights(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
     """log w as the estimator's definition has it; that of annealed particles follows from nothing stored.
 
     A weight of zero has a cause that follows from the conformer: an energy or density that is not finite,
     wrong chirality, the estimator's cut.
     """
-    del control
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
     kind = weights_of(record.cell.estimator)
@@ -173,9 +180,7 @@ def weights(
     if "log_q" not in stored:
         yield Problem("weights", where, "weights without log q")
         return
-    with np.errstate(invalid="ignore"):
-        whole = -u - stored["log_q"]
-    whole = np.where(np.isfinite(whole) & ~outside, whole, -np.inf)
+    whole = _importance(stored, outside)
     if not np.isfinite(whole).any():
         yield Problem("weights", where, "no conformer can have a weight")
         return
@@ -191,6 +196,20 @@ def weights(
         yield Problem("weights", where, f"log w is not what −u − log q gives: off by {largest:.3g}")
 
 
+def _importance(stored: Mapping[str, np.ndarray], outside: np.ndarray) -> np.ndarray:
+    """−u − log q `(n,)`, and −inf where that is not finite or the conformer is `outside (n,)`."""
+    with np.errstate(invalid="ignore"):
+        whole = -stored["u"] - stored["log_q"]
+    return np.where(np.isfinite(whole) & ~outside, whole, -np.inf)
+
+
+def log_z_of(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> LogZ | None:
+    """log Z of importance weights before their cut; None of others, or where its error cannot be trusted."""
+    if weights_of(record.cell.estimator) != "importance":
+        return None
+    return trusted_log_z(_importance(stored, _without_density(record, stored["x"], bench)))
+
+
 def _without_density(record: Record, x: np.ndarray, bench: Bench) -> np.ndarray:
     """`(n,)` True for conformers to which the target gives no density under the rule that the cell names."""
     rule = record.cell.estimator_options.get("handedness", "protocol")
@@ -200,9 +219,9 @@ def _without_density(record: Record, x: np.ndarray, bench: Bench) -> np.ndarray:
     return is_wrong(bench.system, torch.from_numpy(x)).numpy()
 
 
-def draws(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool) -> Iterator[Problem]:
+def draws(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
     """Every distinct conformer with an energy was paid for."""
-    del control, bench
+    del bench
     priced = stored["x"][np.isfinite(stored["u"])]
     distinct = len(np.unique(priced.reshape(len(priced), -1), axis=0))
     # A walk may hold its start, whose energy it need not evaluate.
@@ -211,19 +230,12 @@ def draws(record: Record, stored: Mapping[str, np.ndarray], bench: Bench, contro
         yield Problem("implausible", f"arrays/{record.cell.name}.npz", text)
 
 
-def samples(
-    record: Record, stored: Mapping[str, np.ndarray], bench: Bench, control: bool
-) -> Iterator[Problem]:
-    """Conformers that are not copies of the reference's."""
-    if control or not bench.system.atoms:
-        return
+def reference_copies(stored: Mapping[str, np.ndarray], bench: Bench) -> list[Copies]:
+    """How many conformers are copies of the whole reference's; empty where none are, and without atoms."""
+    if not bench.system.atoms:
+        return []
     known = shapes_of(bench.system, bench.floors.reference.x.numpy())
-    copies = worst(copies_of(shapes_of(bench.system, stored["x"]), {"the reference": known}))
-    if copies is not None and copies.fraction > COPIED_FRACTION:
-        text = (
-            f"{copies.fraction:.1%} are copies of frames of the reference, within {COPY_DISTANCE} nm an atom"
-        )
-        yield Problem("copied", f"arrays/{record.cell.name}.npz", text)
+    return copies_of(shapes_of(bench.system, stored["x"]), {"the reference": known})
 
 
 class EnergyCheck(NamedTuple):

@@ -72,6 +72,15 @@ COPY_DISTANCE = 0.002
 SUSPECT = 1e-4
 """Probability below which distances are too small for independent exact draws; the entry is not ranked."""
 
+LOG_Z_ERRORS = 6.0
+"""Standard errors by which log Z of one system may differ between the seeds of an entry, at most."""
+
+BUILD_SECONDS = 600
+"""Seconds in which the pages of an entry must be built, at most."""
+
+BUILD_BYTES = 8_000_000_000
+"""Memory in which they must be built, at most."""
+
 REPRODUCED_ERRORS = 4.0
 """Standard errors by which a reproduction may differ from what was submitted."""
 
@@ -103,6 +112,8 @@ REASONS = {
     "curve": "a curve that the arrays do not give",
     "copied": "conformers of the reference or of another entry passed off as samples",
     "seeds": "seeds that were chosen: they are 0, 1, 2 and so on",
+    "name": "a name that can be taken for another's, or is not plain letters",
+    "site": "pages that cannot be built of it, within the limits of time and memory",
     "verdict": "a tier that was not earned",
     "vanished": "a published entry or cell that is gone",
     "moved": "a published score that moved without a new version",

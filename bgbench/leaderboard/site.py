@@ -19,7 +19,6 @@ from bgbench.leaderboard.history import entry_folders
 from bgbench.leaderboard.ledger import Event, read_ledger
 from bgbench.leaderboard.rules import REASONS, TIERS
 from bgbench.leaderboard.tables import Table, TableRow, tables_of
-from bgbench.leaderboard.validate import SILENT
 from bgbench.leaderboard.views import curve_rows, curves_view, heads, number, systems_of, table_view
 from bgbench.reports.figures import chemical
 
@@ -30,7 +29,14 @@ MARK = ".bgbench-site"
 """File that says a folder is a built site, which may be replaced."""
 
 
-def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None] = SILENT) -> Path:
+def build(
+    board: Path,
+    out: Path,
+    url: str = "",
+    progress: Callable[[str], None] = lambda text: None,
+    *,
+    pictures: bool = True,
+) -> Path:
     """Write the site of the board in `board`.
 
     Args:
@@ -38,6 +44,7 @@ def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None]
         out: the folder of the site; an older site there is replaced.
         url: where the site will be, for the feed's links.
         progress: called with the name of the page being written.
+        pictures: draw what the arrays of the first seed look like.
 
     Raises:
         Refused: for an entry that cannot be read safely.
@@ -59,7 +66,7 @@ def build(board: Path, out: Path, url: str = "", progress: Callable[[str], None]
         _table_page(site, table)
         for row in table.rows:
             progress(row.name)
-            _entry_page(site, row, table, events)
+            _entry_page(site, row, table, events, _pictures(site, row) if pictures else [])
     for suite, system in _systems(entries):
         beside = [table for table in tables if table.key.suite == suite]
         path = f"systems/{slug(suite)}--{slug(system)}.html"
@@ -145,8 +152,9 @@ def _table_page(site: Site, table: Table) -> None:
     site.text(f"data/{name}.json", to_json(as_dict(table)))
 
 
-def _entry_page(site: Site, row: TableRow, table: Table, events: Sequence[Event]) -> None:
-    pictures = _pictures(site, row)
+def _entry_page(
+    site: Site, row: TableRow, table: Table, events: Sequence[Event], pictures: Sequence[str]
+) -> None:
     view = entry_view(row, table, events, pictures)
     site.write(f"entries/{row.name}.html", "entry.html.j2", view=view, reasons=REASONS)
 

@@ -4,15 +4,19 @@ Submitted code is never imported, nothing is unpickled, no link is opened: all t
 files inside the folder (and downloads that are already there, checked by their sha256).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bgbench.evaluation.floors import FloorKey, Scores
+from bgbench.leaderboard.borrowed import borrowed, published_twice
+from bgbench.leaderboard.building import unbuildable
 from bgbench.leaderboard.checks import STAGES
+from bgbench.leaderboard.copies import Copies, too_many, worst
 from bgbench.leaderboard.costs import measured, points_of
 from bgbench.leaderboard.entries import EntryFiles, Tier, Verdict, digest_of, open_entry
 from bgbench.leaderboard.folders import CURVE, VERDICT
+from bgbench.leaderboard.normalisation import far_apart
 from bgbench.leaderboard.problems import Problem, Refused
 from bgbench.leaderboard.recompute import CellCheck, alike, array_file, recompute
 from bgbench.leaderboard.rules import METRIC_RELATIVE
@@ -47,6 +51,7 @@ def validate(
     folder: Path,
     elsewhere: Path | None = None,
     progress: Callable[[str], None] = SILENT,
+    others: Sequence[EntryFiles] = (),
 ) -> Validation:
     """Check an entry, cheap checks first.
 
@@ -54,6 +59,7 @@ def validate(
         folder: the entry.
         elsewhere: folder with arrays that the entry does not hold itself, downloaded by hand.
         progress: called with the name of the cell being recomputed.
+        others: entries that were published before; the conformers of other samplers may not be theirs.
 
     Returns:
         The problems of the first stage that has any; without problems the verdict.
@@ -66,15 +72,23 @@ def validate(
         problems = tuple(problem for check in stage for problem in check(files))
         if problems:
             return Validation(files, problems, None)
+    if problems := tuple(published_twice(files, others)):
+        return Validation(files, problems, None)
     checks = dict(_recomputed(files, elsewhere, progress))
     strays = tuple(_strays(files))
     problems = strays + tuple(problem for item in checks.values() for problem in item.problems)
-    problems = problems or tuple(_curve(files, checks, progress))
+    copies = {} if problems or files.entry.control else borrowed(files, others, elsewhere)
+    problems = problems or tuple(p for name, found in copies.items() for p in too_many(found, name))
+    problems = problems or (*_log_z(files, checks), *_curve(files, checks, progress))
     if problems:
         return Validation(files, problems, None)
-    verdict = _verdict(files, checks)
+    verdict = _verdict(files, checks, copies)
     problems = tuple(_unearned_claims(files, verdict))
-    return Validation(files, problems, None if problems else _with_reproduction(files, verdict))
+    verdict = _with_reproduction(files, verdict)
+    if not problems:
+        progress(f"{files.name}: pages")
+        problems = tuple(unbuildable(files, verdict))
+    return Validation(files, problems, None if problems else verdict)
 
 
 def _recomputed(
@@ -115,6 +129,16 @@ def _strays(files: EntryFiles) -> Iterator[Problem]:
             yield Problem("layout", f"arrays/{path.name}", "belongs to no finished cell")
 
 
+def _log_z(files: EntryFiles, checks: Mapping[str, CellCheck]) -> Iterator[Problem]:
+    """Seeds of one system whose weights have another log Z."""
+    for system in dict.fromkeys(cell.system for cell in files.plan.cells):
+        names = [cell.name for cell in files.plan.cells if cell.system == system]
+        values = {name: z for name in names if name in checks and (z := checks[name].log_z) is not None}
+        if pair := far_apart(values):
+            one, two, errors = pair
+            yield Problem("weights", one, f"its log Z is {errors:.1f} standard errors from that of {two}")
+
+
 def _curve(
     files: EntryFiles, checks: dict[str, CellCheck], progress: Callable[[str], None]
 ) -> Iterator[Problem]:
@@ -141,8 +165,15 @@ def _has_arrays(files: EntryFiles, record: Record) -> bool:
     return files.run.arrays_path(record.cell).is_file()
 
 
-def _verdict(files: EntryFiles, checks: dict[str, CellCheck]) -> Verdict:
+def _verdict(
+    files: EntryFiles, checks: Mapping[str, CellCheck], copies: Mapping[str, Sequence[Copies]]
+) -> Verdict:
     finished = [record.cell.name for record in files.records if record.status == "ok"]
+    fractions: dict[str, float] = {}
+    for name, item in checks.items():
+        most = worst([*copies.get(name, ()), *([item.copies] if item.copies else [])])
+        if most is not None:
+            fractions[name] = most.fraction
     earned: Tier = "recomputed" if len(checks) == len(finished) else "reported"
     return Verdict(
         tier=earned if files.run_here else "samples-only",
@@ -151,11 +182,17 @@ def _verdict(files: EntryFiles, checks: dict[str, CellCheck]) -> Verdict:
         cells={name: "recomputed" if name in checks else "reported" for name in finished},
         energies=sum(item.energies for item in checks.values()),
         chances=_chances(files, checks),
+        copies=fractions,
+        log_z={
+            name: (item.log_z.value, item.log_z.error)
+            for name, item in checks.items()
+            if item.log_z is not None
+        },
         energy_difference=max((item.energy_difference for item in checks.values()), default=0.0),
     )
 
 
-def _chances(files: EntryFiles, checks: dict[str, CellCheck]) -> dict[str, float]:
+def _chances(files: EntryFiles, checks: Mapping[str, CellCheck]) -> dict[str, float]:
     reaches = {
         record.cell.system: reach
         for record in files.records

@@ -96,6 +96,7 @@ def _row(
     return {
         "name": row.name,
         "label": row.label,
+        "title": row.files.entry.title,
         "estimator": files.plan.estimator,
         "control": files.entry.control,
         "run_here": files.run_here,

@@ -8,9 +8,11 @@ import pytest
 
 from bgbench.core.files import write_json
 from bgbench.core.plugins import plugins
+from bgbench.leaderboard import building
 from bgbench.leaderboard.board import accept
 from bgbench.leaderboard.entries import Entry, Verdict, digest_of, open_entry
 from bgbench.leaderboard.ledger import LEDGER, Ledger, file_name, publication
+from bgbench.leaderboard.site import build
 from bgbench.leaderboard.submit import submit
 from bgbench.runs.cells import execute
 from bgbench.runs.planning import resolve
@@ -47,6 +49,22 @@ def tiny_suite(tmp_path_factory, make_reference):
         plugins.cache_clear()
         yield "tiny@1"
     plugins.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pages_in_this_process():
+    """Pages of what is checked are built without pictures, and here: a process of their own takes seconds."""
+
+    def build_here(board, out, *_):
+        try:
+            build(board, out, pictures=False)
+        except Exception as error:
+            return f"its pages cannot be built: {error}"
+        return ""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "build_limited", build_here)
+        yield
 
 
 @pytest.fixture(scope="session")

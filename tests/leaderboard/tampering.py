@@ -650,6 +650,38 @@ def a_deflate_stream_that_is_damaged(folder):
     raw(folder, damage)
 
 
+# What names read like, and what no draws can score
+
+
+@tampering("implausible")
+def distances_of_zero(folder):
+    record(folder, lambda r: r["metrics"].update(torus_w2=0.0))
+
+
+@tampering("name")
+def a_sampler_with_a_letter_of_another_alphabet(folder):
+    name = "ver\u0455e"
+    edit(
+        folder / "run.json", lambda p: (p.update(sampler=name), [c.update(sampler=name) for c in p["cells"]])
+    )
+    every_record(folder, lambda r: r["cell"].update(sampler=name))
+
+
+@tampering("name")
+def an_author_with_a_letter_of_another_alphabet(folder):
+    edit(folder / "entry.json", lambda e: e.update(authors=["N\u043ebody"]))
+
+
+@tampering("name")
+def a_title_with_a_letter_of_another_alphabet(folder):
+    edit(folder / "entry.json", lambda e: e.update(title="V\u0435rse"))
+
+
+@tampering("name")
+def an_option_that_passes_for_words_of_a_command(folder):
+    edit(folder / "run.json", lambda p: p["cells"][0].update(options={"a b; sh": "1"}))
+
+
 # What files and folders are
 
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bgbench.leaderboard.archives import read_archive
-from bgbench.leaderboard.checks import well_formed
+from bgbench.leaderboard.checks import STAGES, well_formed
+from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.problems import Problem, Refused
+from bgbench.leaderboard.site import build
 from bgbench.runs.records import Record
 
 OWN = Path(__file__).parent.parent.parent / "leaderboard" / "records" / "prior-1000" / "cells" / "AA-s0.json"
-SMALL = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+MANY = int(os.environ.get("BGBENCH_FUZZ", "0"))
+"""Inputs of each test, to fuzz for longer by hand; the default is what CI has time for."""
+
+SMALL = settings(
+    max_examples=MANY or 60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     LEAVES, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=4), v, max_size=3)
@@ -82,7 +91,7 @@ RECORD = json.loads(OWN.read_text())
 PATHS = [path for path in paths(RECORD) if path]
 
 
-@settings(SMALL, max_examples=150)
+@settings(SMALL, max_examples=MANY or 150)
 @given(st.sampled_from(PATHS), VALUES)
 def test_any_value_in_any_field_of_a_record(file, path, value):
     record = json.loads(OWN.read_text())
@@ -94,6 +103,43 @@ def test_any_value_in_any_field_of_a_record(file, path, value):
     with suppress(Refused):
         problems = well_formed(SimpleNamespace(records=(read_model(file, Record),)))
         assert all(isinstance(problem, Problem) for problem in problems)
+
+
+JSON_FILES = ("entry.json", "run.json", "verdict.json", "cells/AA-s0.json", "cells/DI-s1.json")
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory):
+    """Two entries of the board whose own numbers are those of the repository, without arrays."""
+    board = tmp_path_factory.mktemp("fuzzed") / "board"
+    for name in ("prior-1000", "verse-1000"):
+        shutil.copytree(
+            OWN.parents[2] / name, board / "records" / name, ignore=shutil.ignore_patterns("arrays")
+        )
+    return board
+
+
+@settings(SMALL, max_examples=MANY or 40)
+@given(st.data())
+def test_what_passes_the_checks_of_records_can_be_shown(entries, data):
+    """Any value in any field of any file of an entry: refused, or its pages are built."""
+    folder = entries / "records" / "verse-1000"
+    path = folder / data.draw(st.sampled_from(JSON_FILES))
+    before = path.read_bytes()
+    value = json.loads(before)
+    place = data.draw(st.sampled_from([p for p in paths(value) if p]))
+    inner = value
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = data.draw(VALUES)
+    try:
+        path.write_text(json.dumps(value))
+        with suppress(Refused):
+            files = open_entry(folder)
+            if not any(True for stage in STAGES for check in stage for _ in check(files)):
+                build(entries, entries.parent / "site", pictures=False)
+    finally:
+        path.write_bytes(before)
 
 
 @SMALL

@@ -16,11 +16,14 @@ from scipy.stats import hypergeom
 
 from bgbench.estimators.weights import CUTS, cut_weights
 from bgbench.evaluation.bench import open_bench
+from bgbench.leaderboard.copies import too_many
 from bgbench.leaderboard.entries import open_entry
+from bgbench.leaderboard.normalisation import far_apart
 from bgbench.leaderboard.problems import Refused
-from bgbench.leaderboard.recompute import energies, samples, subset_size, weights
+from bgbench.leaderboard.recompute import energies, log_z_of, reference_copies, subset_size, weights
 from bgbench.leaderboard.rules import FOUND, REASONS
 from bgbench.leaderboard.validate import validate
+from bgbench.systems.chirality import is_wrong
 
 
 def load():
@@ -87,7 +90,7 @@ def turned(x, rng):
 
 
 def test_copies_of_the_reference_are_no_samples_however_they_lie(cell):
-    """To the bit, turned and moved, with equal atoms exchanged, with noise: but controls may draw from it."""
+    """To the bit, turned and moved, with equal atoms exchanged, with noise."""
     record, _, bench = cell
     rng = np.random.default_rng(0)
     x = bench.reference.x[:50].numpy()
@@ -96,17 +99,18 @@ def test_copies_of_the_reference_are_no_samples_however_they_lie(cell):
     exchanged[:, hydrogens] = exchanged[:, hydrogens[::-1]]
     noisy = turned(x, rng) + 1e-3 * rng.normal(size=x.shape).astype(np.float32)
     for copied in (x, turned(x, rng), exchanged, noisy):
-        (problem,) = samples(record, {"x": copied}, bench, False)
+        (problem,) = too_many(reference_copies({"x": copied}, bench), record.cell.name)
         assert problem.reason == "copied"
-        assert not list(samples(record, {"x": copied}, bench, True))
 
 
 def test_draws_of_its_own_are_no_copies(cell):
-    record, stored, bench = cell
-    assert not list(samples(record, stored, bench, False))
+    _, stored, bench = cell
+    assert not list(too_many(reference_copies(stored, bench), "AA-s0"))
     one = stored["x"].copy()
     one[0] = bench.reference.x[3].numpy()
-    assert not list(samples(record, {"x": one}, bench, False)), "one of a hundred may be"
+    (copied,) = reference_copies({"x": one}, bench)
+    assert copied == (1, len(one), "the reference")
+    assert not list(too_many([copied], "AA-s0")), "one of a hundred may be"
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -116,14 +120,14 @@ def test_weights_under_every_cut_follow_from_u_and_log_q(cell, cut):
     own = {**record.cell.estimator_options, "cut": cut}
     record = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator_options": own})})
     honest = cut_weights(torch.from_numpy(-stored["u"] - stored["log_q"]), cut).numpy()
-    assert not list(weights(record, {**stored, "log_w": honest}, bench, False))
+    assert not list(weights(record, {**stored, "log_w": honest}, bench))
     fitted = honest - np.linspace(0.0, 1.0, len(honest))
     zeroed = np.where(np.arange(len(honest)) == np.argsort(honest)[5], -np.inf, honest)
     for log_w in (fitted, zeroed):
-        (problem,) = weights(record, {**stored, "log_w": log_w}, bench, False)
+        (problem,) = weights(record, {**stored, "log_w": log_w}, bench)
         assert problem.reason == "weights"
     without = {name: values for name, values in stored.items() if name != "log_q"}
-    (problem,) = weights(record, {**without, "log_w": honest}, bench, False)
+    (problem,) = weights(record, {**without, "log_w": honest}, bench)
     assert "without log q" in problem.text
 
 
@@ -134,12 +138,12 @@ def test_a_weight_of_zero_needs_a_cause(cell):
     mirrored = {**stored, "x": stored["x"].copy(), "log_w": log_w.copy()}
     mirrored["x"][4] *= -1
     mirrored["log_w"][4] = -np.inf
-    assert not list(weights(record, mirrored, bench, False))
+    assert not list(weights(record, mirrored, bench))
     mirrored["log_w"][4] = log_w[4]
-    assert len(list(weights(record, mirrored, bench, False))) == 1
+    assert len(list(weights(record, mirrored, bench))) == 1
     plain = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator": "none"})})
     equal = {**stored, "log_w": np.where(np.arange(len(log_w)) < 9, -np.inf, 0.0)}
-    (problem,) = weights(plain, equal, bench, False)
+    (problem,) = weights(plain, equal, bench)
     assert "without a cause" in problem.text
 
 
@@ -159,6 +163,19 @@ def test_a_second_try_looks_at_the_same_energies(cell):
     for seed in ("ab" * 32, "ab" * 32, "cd" * 32):
         assert not energies(stored, watched, seed).fault
     assert torch.equal(looked[0], looked[1])
+
+
+def test_log_q_made_up_for_each_seed_gives_each_its_own_log_z(cell):
+    """log q = −u and a constant makes all weights even, as those of a perfect sampler are."""
+    record, stored, bench = cell
+    x = np.where(is_wrong(bench.system, torch.from_numpy(stored["x"])).numpy()[:, None, None], -1, 1)
+    values = {}
+    for seed, z in enumerate((-45.0, -45.5, -46.0)):
+        made_up = {**stored, "x": stored["x"] * x, "log_q": -stored["u"] - z}
+        values[f"AA-s{seed}"] = log_z_of(record, made_up, bench)
+    assert far_apart(values)[:2] == ("AA-s0", "AA-s2")
+    plain = record.model_copy(update={"cell": record.cell.model_copy(update={"estimator": "none"})})
+    assert log_z_of(plain, stored, bench) is None
 
 
 MEASURE = """
