@@ -251,7 +251,7 @@ FRAMES = {"tetrapeptides30": 5_000, "dipeptides30": 2_000, "dipeptides-mini": 9_
 BACKBONE_ONLY = load_suite("dipeptides-mini").systems
 """Their certificates are of before χ₁ was looked at."""
 
-SINGLE = ("AAA",)
+SINGLE = ("AAA", "AAAAAA")
 """Systems of single5 on the terms of the other suites whose references are packaged."""
 
 LEAST = {name: least for suite, least in FRAMES.items() for name in load_suite(suite).systems}
@@ -309,7 +309,7 @@ def test_packaged_references_are_as_good_as_they_say(name):
     assert (truth - reference.u[:20]).abs().max() < 2.0
 
 
-@pytest.mark.parametrize("name", ["ACE-A-NME", "ACE-AAA-NME", "AAA"])
+@pytest.mark.parametrize("name", ["ACE-A-NME", "ACE-AAA-NME", "AAA", "AAAAAA"])
 def test_references_of_single_systems_are_on_their_own_terms(name):
     """The first has caps, another force field and another temperature, and lies in folders of these."""
     suite = load_suite("single5")
