@@ -17,7 +17,15 @@ from numpy.lib import format as npy
 from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import ARRAYS_BYTES
 
-TYPES: Mapping[str, str] = {"x": "<f4", "u": "<f8", "log_w": "<f8", "log_q": "<f8", "group": "<i4"}
+TYPES: Mapping[str, str] = {
+    "x": "<f4",
+    "u": "<f8",
+    "log_w": "<f8",
+    "log_q": "<f8",
+    "group": "<i4",
+    "at": "<i4",
+    "faults": "|u1",
+}
 NEEDED = ("x", "u", "log_w")
 DAMAGE = (
     zipfile.BadZipFile,

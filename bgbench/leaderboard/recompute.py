@@ -37,6 +37,7 @@ from bgbench.runs.estimates import estimate_of
 from bgbench.runs.process import limited
 from bgbench.runs.records import Record
 from bgbench.systems.chirality import is_wrong
+from bgbench.systems.faults import BITS, find_faults, has_fault
 
 ANNEALED = ("smc-ula", "smc-mala", "self-improve")
 """Estimators that may give particles no weight on their way."""
@@ -103,7 +104,7 @@ def recompute(
         return CellCheck(refused.problems)
     with limited(int(record.provenance.get("host", {}).get("torch_threads", 1))):
         bench = open_bench(record.cell, measured=floors, judged_by=record.reference)
-        for check in (shapes, draws, weights):
+        for check in (shapes, thinning, draws, weights):
             if problems := tuple(check(record, stored, bench)):
                 return CellCheck(problems)
         copied = [] if files.entry.control else reference_copies(stored, bench)
@@ -136,19 +137,22 @@ def shapes(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> It
     """No more finite conformers of the system than its budget, everything else aligned with them."""
     where = f"arrays/{record.cell.name}.npz"
     x = stored["x"]
-    n = len(x)
-    if x.ndim != 3 or x.shape[1:] != (bench.system.n_atoms, 3) or not 2 <= n <= record.cell.budget:
+    k = len(x)
+    n = len(stored["u"]) if "at" in stored else k
+    if x.ndim != 3 or x.shape[1:] != (bench.system.n_atoms, 3) or not 2 <= k <= n <= record.cell.budget:
         yield Problem(
             "shape", where, f"x is {x.shape}: {bench.system.n_atoms} atoms, {record.cell.budget:,} allowed"
         )
         return
     for name, values in stored.items():
-        if name != "x" and values.shape != (n,):
-            yield Problem("shape", where, f"{name} is {values.shape}, not ({n},)")
+        length = k if name in ("x", "at") or ("at" in stored and name == "group") else n
+        if name != "x" and values.shape != (length,):
+            yield Problem("shape", where, f"{name} is {values.shape}, not ({length},)")
+            return
     left = record.cell.budget - int(record.diagnostics.get("preparing_evaluations", 0))
     scored = min(bench.protocol.n_samples, left, bench.reference.n_samples)
-    if n < scored:
-        yield Problem("shape", where, f"{n:,} conformers, the protocol scores {scored:,}")
+    if k < scored:
+        yield Problem("shape", where, f"{k:,} conformers, the protocol scores {scored:,}")
     if not np.isfinite(x).all():
         yield Problem("nonfinite", where, "positions that are not finite")
     for name in ("u", "log_w", "log_q"):
@@ -160,6 +164,51 @@ def shapes(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> It
         yield Problem("weights", where, "no point has a weight")
 
 
+def thinning(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
+    """Conformers of a thinned estimate are as many as the protocol says, drawn by the weights of all draws,
+    and what is said of their faults is so.
+
+    Of draws whose conformers are not stored, nothing but their numbers can be checked.
+    """
+    where = f"arrays/{record.cell.name}.npz"
+    rule = bench.protocol.thinning
+    if "at" not in stored:
+        if "faults" in stored:
+            yield Problem("shape", where, "faults of draws without `at`, the places of the conformers")
+        elif rule is not None and len(stored["x"]) > rule.most:
+            yield Problem("shape", where, f"{len(stored['x']):,} conformers, {rule.most:,} are judged")
+        return
+    at, n = stored["at"], len(stored["u"])
+    if rule is None or len(at) != rule.most or n <= rule.most:
+        yield Problem("shape", where, f"{len(at):,} conformers of {n:,} draws; no rule of the protocol")
+        return
+    if at.min() < 0 or at.max() >= n or "faults" not in stored:
+        yield Problem("shape", where, "`at` names no draw, or the faults of the draws are missing")
+        return
+    x, u = torch.from_numpy(stored["x"]), torch.from_numpy(stored["u"][at])
+    said = torch.from_numpy(stored["faults"][at]) & ~BITS["copy"]
+    if wrong := int((find_faults(bench.system, x, u) != said).sum()):
+        yield Problem("implausible", where, f"{wrong} conformers have other faults than are stored")
+    log_w = torch.from_numpy(stored["log_w"])
+    if bool((log_w == log_w[0]).all()):
+        return
+    log_w = cut_weights(log_w, rule.cut)
+    chances = torch.softmax(log_w, 0).numpy()
+    some = chances > 0
+    if not some[at].all():
+        yield Problem("weights", where, "conformers of draws that have no weight")
+        return
+    values = np.where(some, log_w.numpy(), 0.0)
+    mean = float(chances @ values)
+    error = math.sqrt(float(chances @ (values - mean) ** 2) / len(at))
+    if abs(float(values[at].mean()) - mean) > SELECTION_ERRORS * error + 1e-9:
+        yield Problem("weights", where, "the stored conformers are not drawn by the weights of the draws")
+
+
+SELECTION_ERRORS = 6.0
+"""Standard errors by which the mean log-weight of drawn conformers may be off; one in 10⁹ honest ones is."""
+
+
 def weights(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
     """log w as the estimator's definition has it; that of annealed particles follows from nothing stored.
 
@@ -169,7 +218,7 @@ def weights(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> I
     where = f"arrays/{record.cell.name}.npz"
     log_w, u = stored["log_w"], stored["u"]
     kind = weights_of(record.cell.estimator)
-    outside = _without_density(record, stored["x"], bench)
+    outside = _without_density(record, stored, bench)
     if kind != "importance":
         unexplained = int((np.isneginf(log_w) & np.isfinite(u) & (np.abs(u) < CLASH) & ~outside).sum())
         if unexplained and record.cell.estimator not in ANNEALED:
@@ -207,21 +256,28 @@ def log_z_of(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> 
     """log Z of importance weights before their cut; None of others, or where its error cannot be trusted."""
     if weights_of(record.cell.estimator) != "importance":
         return None
-    return trusted_log_z(_importance(stored, _without_density(record, stored["x"], bench)))
+    return trusted_log_z(_importance(stored, _without_density(record, stored, bench)))
 
 
-def _without_density(record: Record, x: np.ndarray, bench: Bench) -> np.ndarray:
-    """`(n,)` True for conformers to which the target gives no density under the rule that the cell names."""
+def _without_density(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> np.ndarray:
+    """`(n,)` True for points to which the target gives no density under the rule that the cell names."""
     rule = record.cell.estimator_options.get("handedness", "protocol")
     rule = bench.protocol.conventions.handedness if rule == "protocol" else rule
     if not bench.system.atoms or rule == "flip":
-        return np.zeros(len(x), bool)
-    return is_wrong(bench.system, torch.from_numpy(x)).numpy()
+        return np.zeros(len(stored["u"]), bool)
+    if "at" in stored:
+        return has_fault(torch.from_numpy(stored["faults"]), "wrong_hand").numpy()
+    return is_wrong(bench.system, torch.from_numpy(stored["x"])).numpy()
 
 
 def draws(record: Record, stored: Mapping[str, np.ndarray], bench: Bench) -> Iterator[Problem]:
     """Every distinct conformer with an energy was paid for."""
     del bench
+    if "at" in stored:
+        if (n := len(stored["u"])) > record.budget.used:
+            text = f"{n:,} draws, and {record.budget.used:,} evaluations"
+            yield Problem("implausible", f"arrays/{record.cell.name}.npz", text)
+        return
     priced = stored["x"][np.isfinite(stored["u"])]
     distinct = len(np.unique(priced.reshape(len(priced), -1), axis=0))
     # A walk may hold its start, whose energy it need not evaluate.
@@ -271,6 +327,8 @@ def energies(stored: Mapping[str, np.ndarray], bench: Bench, seed: str) -> Energ
         seed: chooses the subset; the sha256 of the arrays, so that a second try looks at the same ones.
     """
     x, u, log_w = stored["x"], stored["u"], stored["log_w"]
+    if "at" in stored:
+        u, log_w = u[stored["at"]], log_w[stored["at"]]
     random = np.random.default_rng(int(seed, 16))
     heaviest = np.argsort(-log_w, kind="stable")[:HEAVIEST]
     pick = np.union1d(heaviest, random.choice(len(x), subset_size(len(x)), replace=False))

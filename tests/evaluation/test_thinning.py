@@ -5,7 +5,9 @@ import pytest
 
 import bgbench
 from bgbench.core.abstract import Thinning
+from bgbench.evaluation.bench import open_bench
 from bgbench.evaluation.protocols import Protocol, get_protocol
+from bgbench.leaderboard.recompute import draws, energies, shapes, thinning, weights
 from bgbench.reports.curves import measured
 from bgbench.reports.replay import replay, verify
 from bgbench.runs.records import read_arrays
@@ -85,3 +87,29 @@ def test_protocols_of_version_2_judge_ten_thousand_conformers_and_rank_by_the_di
     assert get_protocol("bgbench@1").thinning is None
     with pytest.raises(bgbench.BgbenchError, match="most_frames"):
         Protocol("mine", 1, "", 100, ("ess",), ("ess",), most_frames=50)
+
+
+def test_the_board_checks_what_a_thinned_run_stores(thinned):
+    folder = thinned("")
+    (record,) = folder.records()
+    stored = read_arrays(folder.arrays_path(record.cell), record.arrays)
+    bench = open_bench(record.cell, folder.path, judged_by=record.reference)
+
+    def complaints(**changes):
+        arrays = {**stored, **changes}
+        return [
+            problem.text
+            for check in (shapes, thinning, draws, weights)
+            for problem in check(record, arrays, bench)
+        ]
+
+    assert complaints() == []
+    assert energies(stored, bench, record.arrays.sha256).fault == ""
+    lightest = np.argsort(stored["log_w"])[:200].astype(np.int32)
+    assert "the stored conformers are not drawn by the weights of the draws" in complaints(at=lightest)
+    assert complaints(at=stored["at"] + 1024)[0].startswith("`at` names no draw")
+    assert complaints(x=-stored["x"])[0].endswith("conformers have other faults than are stored")
+    heavier = stored["log_w"] + np.linspace(0, 3, 1024)
+    assert any("log w is not what −u − log q gives" in text for text in complaints(log_w=heavier))
+    swapped = energies({**stored, "x": np.roll(stored["x"], 1, 0)}, bench, record.arrays.sha256)
+    assert "are not those of their conformers" in swapped.fault
