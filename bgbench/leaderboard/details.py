@@ -86,6 +86,7 @@ def facts(row: TableRow) -> list[tuple[str, str]]:
         *machine(files.records),
         ("note", entry.note or "–"),
         ("checked", _checked(files)),
+        ("laws", laws_of(files)),
     ]
 
 
@@ -127,6 +128,17 @@ def _checked(files: EntryFiles) -> str:
         gaps = ", ".join(f"{name} {value:+.1f}" for name, value in verdict.reproduction.items())
         text += f"; run again on fresh seeds, standard errors from what was submitted: {gaps}"
     return text
+
+
+def laws_of(files: EntryFiles) -> str:
+    """What `bgbench check` found before the run was submitted, as the authors report it."""
+    report = files.check
+    if report is None:
+        return "not reported"
+    verdicts = [finding.verdict for finding in report.findings]
+    run = len(verdicts) - verdicts.count("skipped")
+    failed = [f"{finding.topic}: {finding.message}" for finding in report.failed]
+    return "; ".join([f"{run - len(failed)} of {run} hold, {verdicts.count('skipped')} skipped", *failed])
 
 
 def commands(files: EntryFiles) -> list[str]:
