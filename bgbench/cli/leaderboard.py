@@ -10,8 +10,9 @@ from bgbench.cli.commands import App
 from bgbench.core.errors import BgbenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from bgbench.authoring.check import CheckReport
     from bgbench.leaderboard.problems import Problem
 
 app = App(help="Publish runs, check submissions, show the board.", no_args_is_help=True)
@@ -72,6 +73,9 @@ def submit(
     no_arrays: Annotated[
         bool, typer.Option("--no-arrays", help="submit no arrays: the entry stays in the tier 'reported'")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="run `bgbench check` on the sampler, and submit its report too")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Pack runs into folders for a pull request, check them, and list what will be public.
@@ -97,7 +101,7 @@ def submit(
     for run in runs:
         try:
             with steps(err, "checking", quiet) as begin:
-                packed = pack(run, to, terms, where, begin)
+                packed = pack(run, to, terms, where, begin, checked(run, begin) if check else None)
         except BgbenchError as error:
             err.print(f"bgbench: {run}: {error}", soft_wrap=True)
             n_refused += 1
@@ -109,6 +113,19 @@ def submit(
             out.print(f"  {line}", soft_wrap=True)
     if n_refused:
         raise typer.Exit(2)
+
+
+def checked(run: Path, begin: "Callable[[str], None]") -> "CheckReport":
+    """The report of `bgbench check` on the sampler of a run, with the options that it had there."""
+    from bgbench.runs.runfolder import RunFolder
+    from bgbench.testing import check
+
+    cell = RunFolder.open(run).plan.cells[0]
+    options = {name: str(value) for name, value in cell.options.items()}
+    report = check(cell.sampler, kind="samplers", options=options, advanced=begin)
+    for finding in report.failed:
+        err.print(f"bgbench: {run}: a law does not hold: {finding.topic}: {finding.message}", soft_wrap=True)
+    return report
 
 
 @app.command(example="bgbench leaderboard validate leaderboard --against base")

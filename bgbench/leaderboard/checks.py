@@ -16,6 +16,7 @@ from bgbench.evaluation.protocols import get_protocol
 from bgbench.evaluation.suites import load_suite
 from bgbench.leaderboard.confusables import of_two_alphabets
 from bgbench.leaderboard.entries import EntryFiles
+from bgbench.leaderboard.folders import LAWS
 from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.problems import Problem
 from bgbench.leaderboard.rules import FEWEST_SEEDS, LICENCES
@@ -52,6 +53,23 @@ def publishable(files: EntryFiles) -> Iterator[Problem]:
     pin = Pin.parse(files.entry.pin)
     if f"{pin.distribution} {pin.version}" != made_by:
         yield Problem("pin", "entry.json", f"{files.entry.pin!r} is not of {made_by or 'a known plugin'}")
+
+
+def same_check(files: EntryFiles) -> Iterator[Problem]:
+    """The report of `bgbench check`, where there is one, is of the sampler that ran, with its options."""
+    report, plan = files.check, files.plan
+    if report is None:
+        return
+    if (report.kind, report.name) != ("samplers", plan.sampler):
+        yield Problem("check", LAWS, f"it is of {report.name!r} ({report.kind}), not of {plan.sampler!r}")
+    made_by = plan.inputs.plugins.get("sampler", "")
+    if made_by and f"{report.distribution} {report.version}" != made_by:
+        yield Problem("check", LAWS, f"it is of {report.distribution} {report.version}, the run of {made_by}")
+    if report.code_sha256 and plan.inputs.code and report.code_sha256 not in plan.inputs.code.values():
+        yield Problem("check", LAWS, "the sampler's code was another than that of the run")
+    options = {name: str(value) for name, value in plan.cells[0].options.items()}
+    if report.options != options:
+        yield Problem("check", LAWS, f"its options are {report.options}, those of the run {options}")
 
 
 def known_terms(files: EntryFiles) -> Iterator[Problem]:
@@ -321,7 +339,7 @@ def plain_names(files: EntryFiles) -> Iterator[Problem]:
 
 STAGES: tuple[tuple[Callable[[EntryFiles], Iterator[Problem]], ...], ...] = (
     (well_formed, plain_names),
-    (publishable, known_terms),
+    (publishable, known_terms, same_check),
     (complete,),
     (same_reference,),
     (same_identity, honest_leakage, plausible),

@@ -88,6 +88,7 @@ def facts(row: TableRow, table: Table) -> list[tuple[str, str]]:
         ("note", entry.note or "–"),
         ("checked", _checked(files)),
         ("log Z", _log_z(row, table)),
+        ("laws", laws_of(files)),
     ]
 
 
@@ -159,6 +160,17 @@ def _log_z_by_system(files: EntryFiles) -> dict[str, LogZ]:
         if cell.name in known:
             values.setdefault(cell.system, []).append(LogZ(*known[cell.name]))
     return {system: mean_of(found) for system, found in values.items()}
+
+
+def laws_of(files: EntryFiles) -> str:
+    """What `bgbench check` found before the run was submitted, as the authors report it."""
+    report = files.check
+    if report is None:
+        return "not reported"
+    verdicts = [finding.verdict for finding in report.findings]
+    run = len(verdicts) - verdicts.count("skipped")
+    failed = [f"{finding.topic}: {finding.message}" for finding in report.failed]
+    return "; ".join([f"{run - len(failed)} of {run} hold, {verdicts.count('skipped')} skipped", *failed])
 
 
 def commands(files: EntryFiles) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from bgbench.authoring.check import CheckReport
 from bgbench.core.files import Strict, sha256_file
-from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, PLAN, VERDICT, refuse_layout
+from bgbench.leaderboard.folders import CELL, CURVE, ENTRY, LAWS, PLAN, VERDICT, refuse_layout
 from bgbench.leaderboard.guarded import read_json, read_model
 from bgbench.leaderboard.pins import Pin
 from bgbench.leaderboard.problems import refusal
@@ -104,6 +105,7 @@ class EntryFiles:
     records: tuple[Record, ...]
     curve: object
     verdict: Verdict | None
+    check: CheckReport | None = None
 
     @property
     def name(self) -> str:
@@ -213,6 +215,7 @@ def open_entry(folder: Path) -> EntryFiles:
         records=tuple(records),
         curve=read_json(folder / CURVE) if (folder / CURVE).is_file() else None,
         verdict=read_model(folder / VERDICT, Verdict) if (folder / VERDICT).is_file() else None,
+        check=read_model(folder / LAWS, CheckReport) if (folder / LAWS).is_file() else None,
     )
 
 

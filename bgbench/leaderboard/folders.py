@@ -10,6 +10,9 @@ from bgbench.leaderboard.problems import refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES, FOLDER_FILES
 
 ENTRY, VERDICT, PLAN, CURVE = "entry.json", "verdict.json", "run.json", "curve.json"
+LAWS = "check.json"
+"""The report of `bgbench check` on the sampler; not every entry has one."""
+
 CELL = re.compile(r"[A-Za-z0-9_.-]{1,80}-s\d{1,9}")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 """Names of entries, which become file names of pages."""
@@ -57,7 +60,7 @@ def _known(path: Path, is_folder: bool) -> bool:
     if is_folder:
         return parts in (("cells",), ("arrays",))
     if len(parts) == 1:
-        return parts[0] in (ENTRY, VERDICT, PLAN, CURVE)
+        return parts[0] in (ENTRY, VERDICT, PLAN, CURVE, LAWS)
     suffix = {"cells": ".json", "arrays": ".npz"}.get(parts[0])
     name = parts[1]
     return (

@@ -19,9 +19,9 @@ TAGS = re.compile(
     r"html|video|audio)|javascript\s*:|&#",
     re.IGNORECASE,
 )
-"""Of error texts, which may quote Python's `<class …>`; pages escape every string besides."""
+"""Of error texts and messages of laws, which may quote `<class …>`; pages escape every string."""
 
-PROSE = ("error", "notes", "warnings", "failed_diagnostics")
+PROSE = ("error", "message", "notes", "warnings", "failed_diagnostics")
 """Fields whose text may have several lines; elsewhere a second line could pass for a line of a log."""
 
 ODD = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -110,7 +110,7 @@ def refuse_text(text: str, where: str, key: str) -> None:
     """Raise Refused for markup, control or direction characters, or a string too long."""
     if len(text) > STRING_LENGTH:
         raise refusal("size", where, f"{key}: a string of {len(text):,} characters")
-    markup = (TAGS if key == "error" else MARKUP).search(text)
+    markup = (TAGS if key in ("error", "message") else MARKUP).search(text)
     if markup:
         raise refusal("markup", where, f"{key}: {markup[0]!r} looks like markup")
     if text.isprintable():

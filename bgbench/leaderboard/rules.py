@@ -94,6 +94,7 @@ REASONS = {
     "nonfinite": "NaN or infinity where a finite number belongs",
     "markup": "HTML, control or direction characters in a string",
     "schema": "a field that is unknown, missing or of the wrong kind",
+    "check": "a report of `bgbench check` on another sampler, code or options than those of the run",
     "licence": "no licence that lets the board publish",
     "pin": "the plugin is not pinned to what the run says made it",
     "identity": "ids that are not those of what they name",

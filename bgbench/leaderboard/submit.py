@@ -8,11 +8,12 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from bgbench.authoring.check import CheckReport
 from bgbench.core.errors import BgbenchError
 from bgbench.core.files import sha256_file, write_json
-from bgbench.leaderboard.details import machine
+from bgbench.leaderboard.details import laws_of, machine
 from bgbench.leaderboard.entries import Entry, EntryFiles, Remote, digest_of, open_entry
-from bgbench.leaderboard.folders import CURVE, ENTRY, NAME, PLAN
+from bgbench.leaderboard.folders import CURVE, ENTRY, LAWS, NAME, PLAN
 from bgbench.leaderboard.problems import Problem, Refused, refusal
 from bgbench.leaderboard.rules import FOLDER_BYTES
 from bgbench.leaderboard.validate import SILENT, validate
@@ -38,6 +39,7 @@ def submit(
     entry_fields: Mapping[str, Any],
     arrays_url: str | None = None,
     progress: Callable[[str], None] = SILENT,
+    check: CheckReport | None = None,
 ) -> EntryFiles:
     """Pack the run in `run` into a folder of its name below `to`, and validate what was packed.
 
@@ -49,6 +51,7 @@ def submit(
         arrays_url: if given, arrays stay out of the entry: FILE is at `arrays_url/FILE`; if it is "", with
             the authors, who may no longer have all of them.
         progress: called with the name of the cell being recomputed.
+        check: what `bgbench check` found of the sampler, to be packed and shown.
 
     Raises:
         Refused: if the run is incomplete, was edited, or would not be taken; the folder is removed again.
@@ -66,6 +69,8 @@ def submit(
         raise refusal("layout", str(target), "is there already; choose another --name, or delete it")
     try:
         _pack(source, target, fields, arrays_url)
+        if check is not None:
+            write_json(target / LAWS, check)
         validate(target, source.path / "arrays", progress=progress).required()
         return open_entry(target)
     except BaseException as error:
@@ -168,5 +173,6 @@ def public(files: EntryFiles) -> list[str]:
         f"card: {len(first.card.get('training_sequences', ()))} training sequences, "
         f"{first.card.get('training_hours', 0):g} hours, {first.card.get('n_parameters', 0):,} parameters",
         f"arrays: {where}",
+        f"laws: {laws_of(files)}",
         *(f"failed: {name}: {why}" for name, why in files.missing),
     ]

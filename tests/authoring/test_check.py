@@ -203,8 +203,9 @@ def test_time_that_is_up_skips_laws_and_passes_nothing(register):
     assert not report.passed
 
 
-def test_the_command_says_what_why_and_what_to_change_once(register, cli):
+def test_the_command_says_what_why_and_what_to_change_once(register, cli, monkeypatch):
     register(Half)
+    monkeypatch.setattr(module, "draw_in_fresh_process", module.draw)
     code, printed, _ = cli("check", "mine", "--set", "width=0.003")
     assert code == 1
     assert "FAILED  shapes: returns what was asked within the budget" in printed

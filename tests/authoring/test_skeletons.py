@@ -1,15 +1,55 @@
 """`bgbench new`: a package of each kind installs, keeps the laws of its kind, and passes its own tests."""
 
+import importlib.util
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from bgbench.authoring.skeletons import KINDS, write_skeleton
 from bgbench.core.errors import BgbenchError
+from bgbench.core.plugins import plugins
+from bgbench.testing import LAW_BOOKS, check
 
 PIP = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A package of each kind, found in this process as if it were installed."""
+    place = tmp_path_factory.mktemp("new")
+    folders = {kind: write_skeleton(kind, f"my-{kind}", place) for kind in KINDS}
+    with pytest.MonkeyPatch.context() as patch:
+        for folder in folders.values():
+            project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+            info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(
+                f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+            )
+            ((name, package),) = project["entry-points"]["bgbench"].items()
+            (info / "entry_points.txt").write_text(f"[bgbench]\n{name} = {package}\n")
+            patch.syspath_prepend(folder)
+        plugins.cache_clear()
+        yield folders
+    plugins.cache_clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_package_keeps_its_laws_and_its_tests_ask_for_them(kind, installed):
+    name = f"my-{kind}@1" if kind in ("suite", "protocol") else f"my-{kind}"
+    report = check(name, kind=KINDS[kind], fresh_process=False)
+    assert report.failed == []
+    assert report.passed
+    assert report.distribution == f"my-{kind}"
+    [file] = (installed[kind] / "tests").glob("test_*.py")
+    spec = importlib.util.spec_from_file_location(f"own_tests_of_{kind}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classes = [value for name, value in vars(module).items() if name.startswith("Test")]
+    assert any(issubclass(one, LAW_BOOKS[KINDS[kind]][0]) for one in classes)
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +71,7 @@ def call(environment, *words, cwd=None):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_every_package_passes_its_own_tests(packages):
     folders, environment = packages
     tests = [str(folder / "tests") for folder in folders.values()]

@@ -4,15 +4,17 @@ import itertools
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from bgbench import peptide
+from bgbench.authoring.check import CheckReport
 from bgbench.core.files import write_json
 from bgbench.leaderboard.board import accept, validate_board
-from bgbench.leaderboard.details import facts
+from bgbench.leaderboard.details import facts, laws_of
 from bgbench.leaderboard.entries import open_entry
 from bgbench.leaderboard.problems import Refused
 from bgbench.leaderboard.reproduce import reproduce
@@ -20,6 +22,8 @@ from bgbench.leaderboard.site import build
 from bgbench.leaderboard.submit import public, submit
 from bgbench.leaderboard.tables import tables_of
 from bgbench.leaderboard.validate import validate
+from bgbench.runs.runfolder import RunFolder
+from bgbench.testing import check
 
 SAID = {"authors": ["Nobody"], "licence": "CC-BY-4.0"}
 
@@ -294,3 +298,70 @@ def test_samples_that_were_made_elsewhere_have_a_tier_of_their_own(elsewhere, ru
     code, out, _ = cli("compare", elsewhere, runs["prior"], "--metric", "torus_w2", "--figure", figure)
     assert code == 0
     assert "samples: samples made elsewhere, never ranked: their cost is not known" in out
+
+
+def report_on(run, **changes):
+    """A report of `bgbench check` as it would be of the sampler of a run."""
+    plan = RunFolder.open(run).plan
+    distribution, _, version = plan.inputs.plugins["sampler"].rpartition(" ")
+    finding = {"law": "test_a", "topic": "units", "why": "", "change": ""}
+    fields = {
+        "name": plan.sampler,
+        "kind": "samplers",
+        "distribution": distribution,
+        "version": version,
+        "code_sha256": next(iter(plan.inputs.code.values())),
+        "options": {},
+        "versions": {},
+        "seconds": 1.0,
+        "findings": [
+            {**finding, "verdict": "passed", "message": ""},
+            {**finding, "verdict": "failed", "message": "an Å is no nm, raised <class 'KeyError'>"},
+        ],
+    }
+    return CheckReport.model_validate({**fields, **changes})
+
+
+def test_the_report_of_the_laws_is_packed_and_shown(runs, tmp_path):
+    files = submit(runs["verse"], tmp_path, {**SAID, "name": "with-laws"}, check=report_on(runs["verse"]))
+    assert open_entry(files.folder).check == files.check
+    shown = "1 of 2 hold, 0 skipped; units: an Å is no nm, raised <class 'KeyError'>"
+    assert laws_of(files) == shown
+    assert f"laws: {shown}" in public(files)
+    board = tmp_path / "board"
+    accept(files.folder, board)
+    build(board, tmp_path / "site")
+    page = (tmp_path / "site" / "entries" / "with-laws.html").read_text()
+    assert "1 of 2 hold, 0 skipped; units: an Å is no nm, raised &lt;class" in page
+
+
+def test_an_entry_without_a_report_says_so(packed):
+    assert laws_of(open_entry(packed["verse"])) == "not reported"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "prose"}, "it is of 'prose' (samplers), not of 'verse'"),
+        ({"kind": "energies"}, "it is of 'verse' (energies)"),
+        ({"version": "9.9"}, "9.9, the run of bgbench"),
+        ({"code_sha256": "0" * 64}, "code was another than that of the run"),
+        ({"options": {"weights": "mine"}}, "its options are {'weights': 'mine'}, those of the run {}"),
+    ],
+)
+def test_a_report_of_something_else_is_refused(changes, complaint, runs, submission):
+    write_json(submission / "check.json", report_on(runs["verse"], **changes))
+    problems = validate(submission).problems
+    assert [problem.reason for problem in problems] == ["check"]
+    assert complaint in problems[0].text
+
+
+def test_the_command_line_runs_the_laws(cli, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("bgbench.testing.check", partial(check, seconds=0.0, fresh_process=False))
+    code, printed, _ = cli(
+        "leaderboard", "submit", runs["prior"], "--to", tmp_path, "--author", "A", "--check"
+    )
+    assert code == 0
+    assert "  laws: 0 of 0 hold, " in printed
+    [folder] = [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert open_entry(folder).check.name == "prior"
