@@ -1,7 +1,7 @@
 """Conformers of other entries, or of another seed, passed off as draws of one's own.
 
-Entries of one sampler share their draws honestly: other protocols and estimators judge the same ones. Its
-records may not be published twice, though.
+Entries of one sampler share their draws honestly: other protocols and estimators judge the same ones, and
+seeds of samples that were made elsewhere are parts of one file. Records may not be published twice, though.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ def borrowed(
         for earlier in files.records:
             if earlier.cell.name == name:
                 break
-            if earlier.cell.system == system and earlier.cell.name in own:
+            if files.run_here and earlier.cell.system == system and earlier.cell.name in own:
                 sources[f"its own {earlier.cell.name}"] = own[earlier.cell.name]
         for stranger, shapes in strangers:
             beginning = name.rpartition("-s")[0]

@@ -634,6 +634,7 @@ def _header(name: str, header: bytes) -> None:
 _header("that_is_not_balanced", b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2")
 _header("whose_shape_is_a_bool", b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 23, 3)}")
 _header("whose_keys_are_bytes", b"{b'descr': '<f4', 'fortran_order': False, 'shape': (1, 23, 3)}")
+_header("of_python_2", b"{'descr': '<f4', 'fortran_order': False, 'shape': (1L, 23L, 3L), }")
 _header("that_is_no_code", b"\x00((((")
 
 

@@ -152,8 +152,9 @@ def test_what_computed_is_shown_and_of_older_records_the_machine(packed, monkeyp
             provenance = {**record.provenance, "host": {**host, "torch_threads": 2}, "device": device}
             records.append(record.model_copy(update={"provenance": provenance}))
         changed = replace(files, records=tuple(records))
-        (row,) = (row for table in tables_of([changed]) for row in table.rows)
-        page = {name: value for name, value in facts(row) if name in ("machine", "device")}
+        (table,) = tables_of([changed])
+        (row,) = table.rows
+        page = {name: value for name, value in facts(row, table) if name in ("machine", "device")}
         lines = [line for line in public(changed) if line.startswith(("machine:", "device:"))]
         assert lines == [f"{name}: {value}" for name, value in page.items()]
         return page
