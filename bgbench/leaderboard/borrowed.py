@@ -30,7 +30,7 @@ def published_twice(files: EntryFiles, others: Sequence[EntryFiles]) -> Iterator
 def borrowed(
     files: EntryFiles, others: Sequence[EntryFiles], elsewhere: Path | None = None
 ) -> dict[str, list[Copies]]:
-    """Of each cell with arrays, how many conformers are those of other samplers' entries, or of other seeds.
+    """Of each cell with arrays, how many distinct conformers are those of other samplers', or of other seeds.
 
     Args:
         files: an entry that is no control.
@@ -78,7 +78,10 @@ def _shapes(files: EntryFiles, elsewhere: Path | None = None) -> Mapping[str, np
 
 
 def _shapes_of_cell(record: Record, path: Path) -> np.ndarray | None:
-    """None for analytic systems, and where the arrays of a published entry cannot be read."""
+    """Those of distinct conformers: many walkers have one start, which other seeds share.
+
+    None for analytic systems, and where the arrays of a published entry cannot be read.
+    """
     system = find_system(
         record.cell.system, record.cell.temperature, load_suite(record.cell.suite).forcefield
     )
@@ -88,4 +91,4 @@ def _shapes_of_cell(record: Record, path: Path) -> np.ndarray | None:
         return None
     if not system.atoms or x.ndim != 3 or x.shape[1] != system.n_atoms:
         return None
-    return shapes_of(system, x)
+    return shapes_of(system, np.unique(x, axis=0))

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from bgbench.core.types import System
 from bgbench.leaderboard.problems import Problem
-from bgbench.leaderboard.rules import COPIED_FRACTION, COPY_DISTANCE
+from bgbench.leaderboard.rules import COPIED_FRACTION, COPIES, COPY_DISTANCE
 
 
 class Copies(NamedTuple):
@@ -61,9 +61,9 @@ def copies_of(shapes: np.ndarray, sources: Mapping[str, np.ndarray]) -> list[Cop
 
 
 def too_many(copies: Sequence[Copies], cell: str) -> Iterator[Problem]:
-    """A problem for a cell of which more than COPIED_FRACTION are copies of one source."""
+    """A problem for a cell of which more than COPIED_FRACTION and COPIES are copies of one source."""
     copied = worst(copies)
-    if copied is not None and copied.fraction > COPIED_FRACTION:
+    if copied is not None and copied.number > max(COPIES, COPIED_FRACTION * copied.of):
         text = f"{copied.fraction:.1%} are copies of conformers of {copied.source}"
         yield Problem("copied", f"arrays/{cell}.npz", f"{text}, within {COPY_DISTANCE} nm an atom")
 

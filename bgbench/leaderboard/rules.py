@@ -66,6 +66,9 @@ METRIC_RELATIVE = 1e-6
 COPIED_FRACTION = 0.01
 """Fraction of conformers that are copies of the reference's or another entry's, at most, but for controls."""
 
+COPIES = 3
+"""Copies that are never too many: walkers begin at one start, and some keep it."""
+
 COPY_DISTANCE = 0.002
 """nm an atom (root mean square) within which a conformer is a copy, after rigid motion and relabelling."""
 

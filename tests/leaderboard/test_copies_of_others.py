@@ -64,6 +64,20 @@ def test_one_seed_passed_off_as_another_is_found(packed, tmp_path, rng):
     ]
 
 
+def test_walkers_of_all_seeds_may_begin_at_one_start(packed, tmp_path):
+    """As `md` on the board does: a tenth of its conformers are the start, in every seed."""
+    mine = Path(shutil.copytree(packed["prior"], tmp_path / "mine"))
+    for seed in range(3):
+        path = mine / "arrays" / f"GS-s{seed}.npz"
+        with np.load(path) as stored:
+            arrays = {name: stored[name].copy() for name in stored.files}
+        arrays["x"][:10] = np.load(mine / "arrays" / "GS-s0.npz")["x"][99]
+        np.savez_compressed(path, **arrays)
+    copied = borrowed(open_entry(mine), [])
+    assert [(c.number, c.of) for c in copied["GS-s2"]] == [(1, 91), (1, 91)]
+    assert not list(too_many(copied["GS-s2"], "GS-s2"))
+
+
 def test_samplers_that_differ_have_no_conformers_in_common(published):
     verse, prior = (open_entry(published / "records" / name) for name in ("verse", "prior"))
     assert borrowed(verse, [prior]) == {}
