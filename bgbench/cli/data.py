@@ -103,7 +103,8 @@ def simulate_(
         typer.Option(help="nanoseconds of each replica; default: what the engine's spacing of frames makes"),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="simulate this system of the suites alone; repeat for more")
+        list[str] | None,
+        typer.Option(help="simulate this system of the suites alone; repeat for more; default: all of them"),
     ] = None,
     temperature: Temperature = None,
     step: Annotated[

@@ -206,6 +206,8 @@ class TrackingProcess:
             return Answer(**json.loads(self._answers.readline()))
         except (OSError, ValueError, TypeError):
             code = self._process.wait()
+            if self._log.closed:  # `close` was called while this waited
+                return Answer(LATE)
             self._log.seek(0)
             lines = self._log.read().decode(errors="replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it printed no error")

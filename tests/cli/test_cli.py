@@ -531,7 +531,13 @@ def test_a_density_that_is_not_verified_is_marked_where_people_look():
     ]
 
 
-@pytest.mark.parametrize("command", ["list", "options", "run"])
+def test_a_run_of_nothing_says_what_to_name(cli):
+    code, printed, complaint = cli("run")
+    assert (code, printed) == (2, "")
+    assert complaint.startswith("bgbench: name a sampler (see `bgbench list samplers`), or a file that does")
+
+
+@pytest.mark.parametrize("command", ["list", "options"])
 def test_a_missing_word_says_where_to_read_what_it_can_be(command, cli):
     code, printed, complaint = cli(command)
     assert (code, printed) == (2, "")

@@ -9,7 +9,7 @@ import pytest
         (("run", "prse"), "prose"),
         (("run", "prior", "--suite", "tetrapeptide30"), "tetrapeptides30@1"),
         (("run", "prior", "--estimator", "snsi"), "snis"),
-        (("run", "prior", "--protocol", "bgbench@2"), "bgbench@1"),
+        (("run", "prior", "--protocol", "bgbench@5"), "bgbench@2"),
         (("run", "prior", "--cluster", "slrum"), "slurm"),
         (("run", "prior", "--only", "AAA"), "AA"),
         (("run", "prior", "--set", "widht=1"), "width"),

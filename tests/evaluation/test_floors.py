@@ -150,5 +150,5 @@ def test_judgements_hold_floors_and_skills_of_what_they_measure(
 
 
 def test_unknown_protocols_are_refused_with_the_known_ones():
-    with pytest.raises(BgbenchError, match="known: bgbench@1, paper@1"):
+    with pytest.raises(BgbenchError, match="known: bgbench@1, bgbench@2, paper@1, paper@2"):
         get_protocol("nosuch@1")

@@ -52,8 +52,8 @@ def test_every_shipped_file_is_registered_and_shipped_in_the_wheel():
 
 
 def test_a_name_without_its_version_is_the_latest(monkeypatch, write):
-    assert get_protocol("bgbench").id == "bgbench@1"
-    for version in (2, 10):
+    assert get_protocol("bgbench").id == "bgbench@2"
+    for version in (3, 10):
         path = write(GOOD, f"bgbench@{version}.yaml")
         monkeypatch.setitem(plugins().protocols._entries, path.stem, (path, Origin("t", "t", "1")))
     assert get_protocol("bgbench").version == 10
@@ -120,7 +120,10 @@ def test_a_wrong_protocol_is_refused_before_the_run(cli, write, tmp_path):
     assert not (tmp_path / "r").exists()
     code, _, err = cli("run", "prior", "--only", "AA", "--protocol", "papr@1", "--workers", 0)
     assert code == 2
-    assert "unknown protocol 'papr@1'; did you mean 'paper@1'? Known: bgbench@1, paper@1 (see" in err
+    assert (
+        "unknown protocol 'papr@1'; did you mean 'paper@1'? Known: bgbench@1, bgbench@2, paper@1, paper@2 (see"
+        in err
+    )
 
 
 def test_the_copy_beside_a_run_is_what_its_cells_are_judged_by(write, tmp_path):
@@ -218,7 +221,6 @@ def test_names_that_lead_are_registered_with_what_they_need():
         "core.simulation",
         "runs.tracking",
         "leaderboard.submit",
-        "leaderboard.details",
         "references.providers",
     ],
 )

@@ -107,7 +107,7 @@ refuse_changes(before, after)
     run_python(code, tmp_path)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_first_run_of_a_process_leaves_it_as_it_was(workers, tmp_path):
     """What libraries add when they are imported is theirs: filters with the door, loggers, threads."""
     code = f"""

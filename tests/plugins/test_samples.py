@@ -248,7 +248,7 @@ def test_other_atoms_are_refused(sequence, kept, complaint, tmp_path):
     ("name", "renaming", "complaint"),
     [
         ("HIS", {"r0_HE2": "HD1"}, r"residue 1 \(HIS\) has HD1 and lacks HE2: another protonation state"),
-        ("ACE", {}, "holds ACE, which HA does not"),
+        ("ACE", {}, "holds ACE-A, and HA was asked for"),
         ("HOH", {}, "holds HOH besides a peptide"),
     ],
 )

@@ -173,6 +173,7 @@ def random_values(panels):
     return [torch.rand(len(p.times), len(p.rows), dtype=torch.float64) for p in panels]
 
 
+@pytest.mark.slow
 def test_hutchinson_is_right_on_average_and_says_that_it_is_no_density(generator):
     field = random_field()
     task = peptide_task("GG")

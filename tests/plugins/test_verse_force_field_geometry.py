@@ -31,7 +31,13 @@ def zmatrix_of(system):
     return build_zmatrix([atom.element for atom in system.atoms], system.bonds)
 
 
-@pytest.mark.parametrize("sequence", [*(3 * residue for residue in RESIDUES), *LENGTHS])
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        *(pytest.param(3 * one, marks=() if one in "GPRW" else pytest.mark.slow) for one in RESIDUES),
+        *LENGTHS,
+    ],
+)
 def test_every_atom_at_every_place_has_a_row_that_a_relaxed_structure_satisfies(sequence):
     """First, middle and last place of all residues; r, θ and fixed φ of the minimum of the energy."""
     system = peptide(sequence)

@@ -51,6 +51,7 @@ def directives(text):
     return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.mark.slow
 def test_an_array_is_submitted_run_and_collected(slurm, cli, tmp_path, timeless):
     out = tmp_path / "run"
     code, _, err = cli(*ARRAY, "--out", out, "--set", "cluster.queue=short", "--set", "cluster.memory=2GiB")

@@ -44,7 +44,7 @@ HOSTILE = {
     "segfault": ("crash", "the worker died (SIGSEGV)", "sampling"),
     "raises": ("crash", "no luck today", "sampling"),
     "memory": ("out_of_memory", "the limit is 2000 MB", "sampling"),
-    "energies": ("crash", "energies looked at are not those", "sampling"),
+    "energies": ("crash", "of those looked at are not those of their conformers", "sampling"),
     "numpy_seed": ("crash", "global generator of numpy", "sampling"),
     "folder": ("crash", "changed the working folder", "sampling"),
     "exits": ("crash", "SystemExit: 3", "sampling"),
