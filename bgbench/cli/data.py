@@ -104,7 +104,7 @@ def simulate_(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="simulate this system of the suites alone; repeat for more; default: all of them"),
+        typer.Option(help="simulate this system alone; repeat for more; default: all"),
     ] = None,
     temperature: Temperature = None,
     step: Annotated[
