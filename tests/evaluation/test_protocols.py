@@ -120,10 +120,8 @@ def test_a_wrong_protocol_is_refused_before_the_run(cli, write, tmp_path):
     assert not (tmp_path / "r").exists()
     code, _, err = cli("run", "prior", "--only", "AA", "--protocol", "papr@1", "--workers", 0)
     assert code == 2
-    assert (
-        "unknown protocol 'papr@1'; did you mean 'paper@1'? Known: bgbench@1, bgbench@2, paper@1, paper@2 (see"
-        in err
-    )
+    assert "unknown protocol 'papr@1'; did you mean 'paper@1'?" in err
+    assert "Known: bgbench@1, bgbench@2, paper@1, paper@2 (see" in err
 
 
 def test_the_copy_beside_a_run_is_what_its_cells_are_judged_by(write, tmp_path):
