@@ -206,10 +206,11 @@ class TrackingProcess:
             return Answer(**json.loads(self._answers.readline()))
         except (OSError, ValueError, TypeError):
             code = self._process.wait()
-            if self._log.closed:  # `close` was called while this waited
+            try:
+                self._log.seek(0)
+                lines = self._log.read().decode(errors="replace").split("\n")
+            except ValueError:  # another thread has called `close` meanwhile
                 return Answer(LATE)
-            self._log.seek(0)
-            lines = self._log.read().decode(errors="replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "it printed no error")
             return Answer(f"its process ended with exit code {code}: {short(last)}")
 
